@@ -1,0 +1,123 @@
+"""`llmctl`: the table of commands, and what happens when one fails."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from llmctl.domain.errors import LlmctlError
+
+from . import errors
+from . import help as help_page
+from .command import HELP_NAMES, Noun, built
+from .context import App
+
+if TYPE_CHECKING:
+    from typer._click.core import Command as AnyCommand
+    from typer._click.core import Context
+
+ABOUT = "Keys, limits and exact metering for LLM APIs: one gateway, one SQLite file."
+
+
+class Row(NamedTuple):
+    name: str
+    module: str  # imported only when this command runs
+    help: str
+
+
+COMMANDS: dict[str, tuple[Row, ...]] = {
+    "Start": (
+        Row("init", "llmctl.cli.init", "Make a configuration and a database."),
+        Row("serve", "llmctl.cli.serve", "Run the gateway."),
+        Row("config", "llmctl.cli.config", "Find and check the configuration."),
+    ),
+    "The organisation": (
+        Row("group", "llmctl.cli.group", "Groups: departments, or tiers of customers."),
+        Row("user", "llmctl.cli.user", "Users: people, or apps."),
+        Row("key", "llmctl.cli.key", "Keys: what users show the gateway."),
+        Row("model", "llmctl.cli.model", "Who may use which models."),
+        Row("limit", "llmctl.cli.limit", "Limits on cost, tokens, requests and calls at once."),
+        Row("price", "llmctl.cli.price", "What models cost."),
+    ),
+    "What happened": (
+        Row("usage", "llmctl.cli.usage", "Who used how much, and how much of the limits is gone."),
+        Row("calls", "llmctl.cli.calls", "The single calls."),
+        Row("audit", "llmctl.cli.audit", "Who changed what, and when."),
+    ),
+}
+MODULES = {row.name: row.module for rows in COMMANDS.values() for row in rows}
+
+
+class Program(Noun):
+    """The root: it knows its commands by name and imports only the one that runs."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        return list(MODULES)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> AnyCommand | None:
+        if cmd_name not in self.commands and cmd_name in MODULES:
+            self.commands[cmd_name] = built(importlib.import_module(MODULES[cmd_name]).app)
+        return self.commands.get(cmd_name)
+
+    def get_help(self, ctx: Context) -> str:
+        sections = [(title, [(row.name, row.help) for row in rows]) for title, rows in COMMANDS.items()]
+        return help_page.of_program(ctx, ABOUT, sections)
+
+
+def run(args: Sequence[str], *, clock_s: Callable[[], float] = time.time) -> int:
+    """Runs one command line; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character must not end the command
+    app = App(clock_s)
+    program = Program(name="llmctl", context_settings={"help_option_names": HELP_NAMES})
+    try:
+        with program.make_context("llmctl", list(args), obj=app) as ctx:
+            program.invoke(ctx)
+        sys.stdout.flush()
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    except LlmctlError as error:
+        return _failed(error, args)
+    except typer.TyperException as mistake:
+        return _failed(_usage_mistake(mistake), args)
+    except (typer.Abort, KeyboardInterrupt):
+        return errors.EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # `llmctl calls | head`: the reader has what it wanted. Nothing is left to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if os.environ.get("LLMCTL_DEBUG"):
+            traceback.print_exc()
+        text = f"{type(error).__name__}: {error}"
+        return _failed(LlmctlError(text, hint="this is a bug; LLMCTL_DEBUG=1 shows where", code="bug"), args)
+    finally:
+        app.close()
+    return errors.EXIT_OK
+
+
+def _failed(error: LlmctlError, args: Sequence[str]) -> int:
+    errors.report(error, as_json=_wants_json(args), stream=sys.stderr)
+    return errors.exit_code(error)
+
+
+def _usage_mistake(mistake: typer.TyperException) -> errors.UsageMistake:
+    """Typer's message in our words: no capital, no full stop, and where to look."""
+    message = mistake.format_message().strip().rstrip(".")
+    context = getattr(mistake, "ctx", None)
+    path = context.command_path if context is not None else "llmctl"
+    return errors.UsageMistake(message[:1].lower() + message[1:], hint=f"See: {path} --help")
+
+
+def _wants_json(args: Sequence[str]) -> bool:
+    """Whether errors are to be JSON. From the arguments themselves: parsing them may be what failed."""
+    joined = {"-ojson", "--format=json"}
+    pairs = zip(args, args[1:], strict=False)
+    return any(arg in joined for arg in args) or any(a in ("-o", "--format") and b == "json" for a, b in pairs)

@@ -1,0 +1,75 @@
+"""`llmctl audit`: who changed what, and when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import context, times
+from .command import single
+from .options import Newest, whole_number
+from .render import Column
+
+if TYPE_CHECKING:
+    from llmctl.store.audit import Entry
+
+    from .context import App
+
+app, command = single("audit")
+
+
+@command
+def audit(
+    ctx: typer.Context,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="Only changes whose person, action or subject contains it.")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 7d, 2026-11-01.")] = None,
+    limit: Newest = "50",
+) -> None:
+    """List who changed what, and when; the newest first. Changes stay listed when what they changed is gone."""
+    from llmctl.store import audit as store
+
+    run = context.of(ctx)
+    since_s = times.since(since, run.zone, run.now_s) if since else 0
+    with run.reading() as tx:
+        found = store.listing(tx, text=text or "", since_s=since_s, entries_max=whole_number(limit, "-n", least=1))
+    run.out.rows(_columns(run), found, empty="Nothing was changed.")
+
+
+def _columns(run: App) -> tuple[Column[Entry], ...]:
+    return (
+        Column("id", lambda e: e.id),
+        Column(
+            "at",
+            lambda e: times.rfc3339(e.at_s),
+            "WHEN",
+            lambda e: times.moment_short(e.at_s, run.zone, run.now_s),
+            fixed=True,
+        ),
+        Column("actor", lambda e: e.actor, "WHO"),
+        Column("action", lambda e: e.action, "ACTION", fixed=True),
+        Column("subject", lambda e: e.subject, "SUBJECT"),
+        Column("change", None, "CHANGE", lambda e: _change(e), drop=1),
+        Column("before", lambda e: e.before),
+        Column("after", lambda e: e.after),
+    )
+
+
+def _change(entry: Entry) -> str:
+    """`amount 200.00 -> 300.00`: what differs."""
+    before, after = entry.before or {}, entry.after or {}
+    parts = []
+    for name in dict.fromkeys([*before, *after]):
+        old, new = before.get(name), after.get(name)
+        if old == new or (not before and new in (None, "", False)):
+            continue
+        parts.append(
+            f"{name} {_text(old)} -> {_text(new)}" if before and after else f"{name} {_text(new if after else old)}"
+        )
+    return ", ".join(parts)
+
+
+def _text(value: object) -> str:
+    return "-" if value in (None, "") else str(value).lower() if isinstance(value, bool) else str(value)

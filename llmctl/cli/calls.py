@@ -1,0 +1,85 @@
+"""`llmctl calls`: the single calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import context, filters
+from .command import single
+from .filters import Asked
+from .options import whole_number
+
+if TYPE_CHECKING:
+    from llmctl.store.calls import CallFilters, Kind
+
+    from .context import App
+
+app, command = single("calls")
+
+LISTED = "50"
+FOLLOWED = "10"
+
+
+@command
+def calls(
+    ctx: typer.Context,
+    group: filters.Group = None,
+    user: filters.User = None,
+    key: filters.Key = None,
+    model: filters.Model = None,
+    provider: filters.Provider = None,
+    since: filters.Since = None,
+    until: filters.Until = None,
+    last: filters.Last = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Calls that failed.")] = False,
+    estimated: Annotated[bool, typer.Option("--estimated", help="Calls whose usage is an estimate.")] = False,
+    unpriced: Annotated[bool, typer.Option("--unpriced", help="Calls without a price.")] = False,
+    refused: Annotated[bool, typer.Option("--refused", help="Calls that were not let through.")] = False,
+    limit: Annotated[
+        str | None,
+        typer.Option("-n", "--limit", metavar="N", help=f"How many. Default: {LISTED}; followed: {FOLLOWED}."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on with each call that ends, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """List the single calls, the newest first. Of --failed --estimated --unpriced --refused, any counts.
+
+    llmctl calls --user alice --failed
+    llmctl calls --follow
+    llmctl calls --last 7d -n 100000 -o csv > calls.csv
+    """
+    from llmctl.store import calls as store
+
+    from .calls_table import columns, follow_calls
+
+    run = context.of(ctx)
+    asked = Asked(group, user, key, model, provider, since, until, last)
+    flags = {"failed": failed, "estimated": estimated, "unpriced": unpriced, "refused": refused}
+    calls_max = whole_number(limit or (FOLLOWED if follow else LISTED), "-n", least=0 if follow else 1)
+    which = _filters(run, asked, frozenset(kind for kind in store.KINDS if flags.get(kind)))
+    with run.reading() as tx:
+        found = store.newest(tx, which, calls_max=calls_max)
+    if follow:
+        follow_calls(run, which, found)
+        return
+    run.out.rows(columns(run), found, empty="No calls.")
+
+
+def _filters(run: App, asked: Asked, kinds: frozenset[Kind]) -> CallFilters:
+    from llmctl.store.calls import CallFilters
+
+    with run.reading() as tx:
+        found = filters.find(tx, run, asked, all_time=True)
+    return CallFilters(
+        since_s=found.since_s,
+        until_s=None if found.ends_now else found.until_s,
+        group_id=found.group_id,
+        user_id=found.user_id,
+        key_id=found.key_id,
+        model=found.model,
+        provider=found.provider,
+        kinds=kinds,
+    )

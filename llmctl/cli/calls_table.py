@@ -1,0 +1,162 @@
+"""How single calls look, in a list and as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from llmctl.domain.money import usd_exact, usd_short
+from llmctl.domain.usage import USAGE_CLASSES
+from llmctl.store import calls as store
+from llmctl.store.calls import Call, CallFilters
+
+from . import humanize, times
+from .render import Column
+
+if TYPE_CHECKING:
+    from .context import App
+
+POLL_S = 0.5
+PAGE = 500
+# Workers commit side by side: a call may appear after one with a higher id. This far back is looked again.
+OVERLAP_S = 10
+
+
+def columns(run: App) -> tuple[Column[Call], ...]:
+    zone = run.zone
+    return (
+        Column("id", lambda c: c.id, "ID", fixed=True),
+        Column("started_at", lambda c: times.rfc3339_ms(c.started_at_ms)),
+        Column("time", None, "TIME", lambda c: _time(c, zone, run.now_s), fixed=True),
+        Column("user", lambda c: c.user),
+        Column("group", lambda c: c.group),
+        Column("key", lambda c: c.key, "KEY"),
+        Column("key_id", lambda c: c.key_id),
+        Column("end_user", lambda c: c.end_user),
+        Column("tags", lambda c: []),
+        Column("provider", lambda c: c.provider),
+        Column("model", lambda c: c.model),
+        Column("routed", None, "MODEL", _model),
+        Column("dialect", lambda c: c.dialect),
+        Column("endpoint", lambda c: c.endpoint, "ENDPOINT", drop=4),
+        Column("request_model", lambda c: c.request_model),
+        Column("response_model", lambda c: c.response_model),
+        Column("stream", lambda c: c.stream),
+        Column("state", lambda c: c.state),
+        Column("status", lambda c: c.status),
+        Column("error", lambda c: c.error),
+        Column("usage_source", lambda c: c.usage_source),
+        *(_usage(name) for name in USAGE_CLASSES),
+        Column("input", None, "INPUT", lambda c: _count(c, c.usage.input_tokens), right=True, drop=2),
+        Column("output", None, "OUTPUT", lambda c: _count(c, c.usage.output_tokens), right=True, drop=1),
+        Column("cost_usd", lambda c: _exact(c), "COST", _cost, right=True),
+        Column("price_source", lambda c: c.price_source),
+        Column("held_usd", lambda c: usd_exact(c.held_nano_usd)),
+        Column(
+            "latency_ms",
+            lambda c: c.latency_ms,
+            "LATENCY",
+            lambda c: humanize.milliseconds(c.latency_ms),
+            right=True,
+            drop=3,
+        ),
+        Column("ttft_ms", lambda c: c.ttft_ms),
+        Column("result", None, "RESULT", result),
+    )
+
+
+def result(call: Call) -> str:
+    """`ok`, `open`, or what went wrong; an estimate says so."""
+    if call.state == "open":
+        return "open"
+    parts = []
+    if call.state == "refused":
+        parts.append("refused")
+    elif call.state == "released":
+        parts.append("not sent")
+    if call.status is not None and (call.status >= 400 or call.error or parts):
+        parts.append(str(call.status))
+    if call.error:
+        parts.append(call.error)
+    elif call.status is None and not parts:
+        parts.append("client gone")
+    if call.usage_source == "estimated":
+        parts.append("estimated")
+    return " ".join(parts) or "ok"
+
+
+def follow_calls(run: App, filters: CallFilters, first: Sequence[Call]) -> None:
+    """Prints calls as they end, the oldest first, until Ctrl-C. Reads only: it never makes a call wait."""
+    show = _printer(run)
+    pending: set[int] = set()
+    seen: set[int] = set()
+    last_id = max((call.call_id for call in first), default=store.newest_id_before(run.now_s))
+    for call in reversed(first):
+        if call.state == "open":
+            pending.add(call.call_id)
+        else:
+            show([call])
+        seen.add(call.call_id)
+    while True:
+        floor = store.step_back(last_id, OVERLAP_S)
+        with run.reading() as tx:
+            ended = [call for call in store.by_ids(tx, sorted(pending)) if call.state != "open"]
+            new = store.after(tx, filters, call_id=floor, calls_max=PAGE + len(seen))
+        fresh = [call for call in new if call.call_id not in seen]
+        pending -= {call.call_id for call in ended}
+        pending |= {call.call_id for call in fresh if call.state == "open"}
+        show(sorted([*ended, *(call for call in fresh if call.state != "open")], key=lambda call: call.call_id))
+        last_id = max([last_id, *(call.call_id for call in fresh)])
+        seen = {call_id for call_id in (*seen, *(call.call_id for call in fresh)) if call_id > floor}
+        if len(fresh) < PAGE:
+            time.sleep(POLL_S)
+
+
+def _printer(run: App) -> Callable[[Sequence[Call]], None]:
+    stream = run.out.stream(columns(run))
+
+    def show(calls: Sequence[Call]) -> None:
+        if calls:
+            stream(calls)
+
+    return show
+
+
+def _usage(name: str) -> Column[Call]:
+    return Column(name, lambda call: getattr(call.usage, name))
+
+
+def _time(call: Call, zone: ZoneInfo, now_s: int) -> str:
+    moment = datetime.fromtimestamp(call.started_at_ms / 1000, zone)
+    if moment.date() == datetime.fromtimestamp(now_s, zone).date():
+        return f"{moment:%H:%M:%S}"
+    return f"{times.day_short(call.started_at_ms // 1000, zone, now_s)} {moment:%H:%M:%S}"
+
+
+def _model(call: Call) -> str:
+    """Where it went; what was asked for where that says more (an alias)."""
+    if call.model is None:
+        return call.request_model
+    routed = f"{call.provider}/{call.model}"
+    return routed if call.request_model in (call.model, routed) else f"{call.request_model} = {routed}"
+
+
+def _count(call: Call, number: int) -> str:
+    return "-" if call.state in ("open", "refused") else humanize.count(number)
+
+
+def _cost(call: Call) -> str:
+    if call.state == "open":
+        return f"({usd_short(call.held_nano_usd)})"
+    if call.state == "refused":
+        return "-"
+    return humanize.usd(call.cost_nano_usd)
+
+
+def _exact(call: Call) -> str | None:
+    if call.state in ("open", "refused") or call.cost_nano_usd is None:
+        return None
+    return usd_exact(call.cost_nano_usd)

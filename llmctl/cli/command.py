@@ -1,0 +1,158 @@
+"""How commands are declared: Typer underneath, with flags that work before and after a command's name, help without
+boxes, and mistakes as one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from . import help as help_page
+from .errors import UsageMistake
+from .render import COLORS, FORMATS
+
+if TYPE_CHECKING:
+    from typer._click.core import Command as AnyCommand
+    from typer._click.core import Context, Parameter
+
+    # The only way to name these types: Typer vendors click and does not export it.
+
+HELP_NAMES = ["-h", "--help"]
+
+
+class Command(TyperCommand):
+    """One verb: `llmctl user add`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _take_text_as_it_is(self.params)
+        self.params = [*self.params, *common_flags()]
+
+    def get_help_option(self, ctx: Context) -> TyperOption | None:
+        return _light(super().get_help_option(ctx))
+
+    def get_help(self, ctx: Context) -> str:
+        return help_page.of_command(self, ctx)
+
+
+class Noun(TyperGroup):
+    """`llmctl user`: bare, it prints its help. Nouns with one meaning are commands of their own (`llmctl usage`)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs |= {"invoke_without_command": True, "callback": None}
+        super().__init__(*args, **kwargs)
+        self.params = [*self.params, *common_flags()]
+
+    def invoke(self, ctx: Context) -> Any:
+        if not ctx._protected_args:
+            typer.echo(ctx.get_help())
+            return None
+        return super().invoke(ctx)
+
+    def get_help_option(self, ctx: Context) -> TyperOption | None:
+        return _light(super().get_help_option(ctx))
+
+    def get_help(self, ctx: Context) -> str:
+        return help_page.of_noun(self, ctx)
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, AnyCommand | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None:
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            suggestion = f'did you mean "{close[0]}"?  ' if close else ""
+            raise UsageMistake(
+                f'no command "{ctx.command_path} {args[0]}"', hint=f"{suggestion}See: {ctx.command_path} --help"
+            )
+        return super().resolve_command(ctx, args)
+
+
+def noun(help_text: str) -> typer.Typer:
+    """The declaration of a noun; its verbs are added with `@app.command(cls=Command)`, see `verb`."""
+    return typer.Typer(cls=Noun, help=help_text, rich_markup_mode=None, add_completion=False)
+
+
+def verb(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds a function as `llmctl NOUN name`; its docstring is the help."""
+    return app.command(name, cls=Command)
+
+
+def single(name: str) -> tuple[typer.Typer, Callable[[Callable[..., None]], Callable[..., None]]]:
+    """A noun that is a command itself: `llmctl usage`."""
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    return app, app.command(name, cls=Command)
+
+
+def built(app: typer.Typer) -> Command | Noun:
+    command = typer.main.get_command(app)
+    assert isinstance(command, Command | Noun)
+    return command
+
+
+def _keep(ctx: typer.Context, param: typer.CallbackParam, value: object) -> object:
+    """Common flags end in one place, wherever they stand. A flag that is not given changes nothing."""
+    choices = {"format_": FORMATS, "color": COLORS}.get(str(param.name))
+    if value and choices and value not in choices:
+        raise UsageMistake(f"{param.opts[0]} {value} is not possible", hint=f"write one of {', '.join(choices)}")
+    if value:
+        setattr(ctx.obj.flags, str(param.name), value)
+    return value
+
+
+def _common(
+    config: Annotated[
+        str | None,
+        typer.Option("--config", metavar="FILE", help="Configuration file.", expose_value=False, callback=_keep),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option("--database", metavar="FILE", help="Database file.", expose_value=False, callback=_keep),
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--format", metavar="FORMAT", help="table, json or csv.", expose_value=False, callback=_keep
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="No prose, only results.", expose_value=False, callback=_keep)
+    ] = False,
+    color: Annotated[
+        str | None,
+        typer.Option("--color", metavar="WHEN", help="auto, always or never.", expose_value=False, callback=_keep),
+    ] = None,
+) -> None:
+    """Only its parameters count."""
+
+
+def common_flags() -> list[Parameter]:
+    """The flags of every command, as Typer reads them from `_common`."""
+    app = typer.Typer(add_completion=False)
+    app.command()(_common)
+    params = typer.main.get_command(app).params
+    _take_text_as_it_is(params)
+    return params
+
+
+class _AsItIs:
+    """Typer hands every value, even plain text, to Pydantic, whose import alone takes longer than all else that a command
+    does (measured: 0.12 of 0.19 s). Our parameters are texts and flags: what needs more is parsed by the command itself.
+    """
+
+    def coerce(self, value: Any, *, param: Any, ctx: Any) -> Any:
+        return () if value is None and (param.multiple or param.nargs == -1) else value
+
+
+def _light(option: TyperOption | None) -> TyperOption | None:
+    if option is not None:
+        _take_text_as_it_is([option])
+    return option
+
+
+def _take_text_as_it_is(params: list[Parameter]) -> None:
+    for param in params:
+        annotation = param.type_descriptor.annotation  # type: ignore[attr-defined]
+        assert annotation in (str, bool, list[str]), (param.name, annotation)
+        param._runtime_param = _AsItIs()  # type: ignore[attr-defined]

@@ -1,0 +1,41 @@
+"""The configuration that `init` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tomli_w
+
+from llmctl.presets import PRESETS, SANDBOX
+
+HEAD = """\
+# llmctl. What may stand here: config.example.toml, and `llmctl config check` after a change.
+# Users, keys, limits and prices are not here: they are in the database, and commands change them.
+"""
+PROVIDERS = """
+# Providers. A well-known name brings address, dialect and prices. Credentials stay where they are: here is only the name
+# of the variable (credential_env) or file (credential_file) that holds one.
+"""
+NO_PROVIDER = """
+# No provider's credential was in the environment. The sandbox answers without one, offline, at play prices.
+# A real provider: set OPENAI_API_KEY (or another), then add its table:
+#   [providers.openai]
+#   credential_env = "OPENAI_API_KEY"
+"""
+
+
+def config_text(environ: Mapping[str, str]) -> str:
+    """TOML with every well-known provider whose credential is in this environment; without any, the sandbox."""
+    found = {
+        name: {"credential_env": preset.credential_env}
+        for name, preset in PRESETS.items()
+        if preset.credential_env and environ.get(preset.credential_env, "").strip()
+    }
+    places = {"database": "llmctl.db", "timezone": "UTC"}
+    server = {"server": {"listen": "127.0.0.1:4000", "admin_listen": "127.0.0.1:4001"}}
+    parts = [HEAD, tomli_w.dumps(places), "\n", tomli_w.dumps(server)]
+    if found:
+        parts += [PROVIDERS, tomli_w.dumps({"providers": found})]
+    else:
+        parts += [NO_PROVIDER, f"[providers.{SANDBOX}]\n"]
+    return "".join(parts)

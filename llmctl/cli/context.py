@@ -1,0 +1,152 @@
+"""What every command shares: flags, configuration, the database, who runs it, and the clock. Found once, here."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import typer
+
+from llmctl.domain.errors import ConfigError
+
+from .render import Output
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from llmctl.config import Config
+    from llmctl.store.audit import Author
+    from llmctl.store.database import Store
+
+PERSON_CHARS_MAX = 64
+
+
+@dataclass(slots=True)
+class Flags:
+    """The common flags; empty = not given."""
+
+    config: str = ""
+    database: str = ""
+    format_: str = ""
+    quiet: bool = False
+    color: str = ""
+
+
+class App:
+    """One run of the program."""
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self.flags = Flags()
+        self._clock_s = clock_s
+        self._store: Store | None = None
+
+    @cached_property
+    def now_s(self) -> int:
+        """One moment for all that this command does."""
+        return int(self._clock_s())
+
+    def clock_s(self) -> float:
+        """The time now, for commands that run on."""
+        return self._clock_s()
+
+    @cached_property
+    def out(self) -> Output:
+        return Output(self.flags.format_ or "table", quiet=self.flags.quiet, color=self.flags.color or "auto")
+
+    @property
+    def named_config(self) -> Path | None:
+        return Path(self.flags.config) if self.flags.config else None
+
+    @property
+    def named_database(self) -> Path | None:
+        named = self.flags.database or os.environ.get("LLMCTL_DATABASE", "")
+        return Path(named) if named else None
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration that counts; all defaults where only a database is named. Raises ConfigError."""
+        from llmctl import config
+
+        database = self.named_database
+        try:
+            path = config.find(self.named_config)
+        except ConfigError:
+            if database is None or self.flags.config or os.environ.get("LLMCTL_CONFIG"):
+                raise
+            return config.Config(path=Path("config.toml"), database=database)
+        return config.load(path, database=database)
+
+    @property
+    def database(self) -> Path:
+        return nearby(self.config.database)
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """The organisation's time zone."""
+        return ZoneInfo(self.config.timezone)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A snapshot of the database. Needs no right to write it, and never waits for a writer."""
+        if self._store is None:
+            from llmctl.store.database import Store
+
+            self._store = Store(self.database, readonly=True)
+        with self._store.read() as tx:
+            yield tx
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[Connection, Author]]:
+        """A change, all of it or nothing, in the name of whoever runs this command."""
+        from llmctl.store.database import Store
+
+        store = Store(self.database)
+        try:
+            with store.write() as tx:
+                yield tx, self.author
+        finally:
+            store.close()
+
+    @cached_property
+    def author(self) -> Author:
+        from llmctl.store.audit import Author
+
+        return Author(_person(), self.now_s)
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+
+def of(ctx: typer.Context) -> App:
+    app = ctx.obj
+    assert isinstance(app, App)
+    return app
+
+
+def nearby(path: Path) -> Path:
+    """The path as people write it: relative where it lies below the working directory."""
+    try:
+        return path.absolute().relative_to(Path.cwd())
+    except (ValueError, OSError):
+        return path
+
+
+def _person() -> str:
+    """The system user; under sudo also who they were before: `root (alice)`."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = f"uid {os.getuid()}"  # containers run as users without a name
+    before = os.environ.get("SUDO_USER", "")
+    if os.getuid() == 0 and before and before.isprintable() and len(before) <= PERSON_CHARS_MAX and before != user:
+        return f"{user} ({before})"
+    return user

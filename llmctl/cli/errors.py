@@ -1,0 +1,45 @@
+"""What a command ends with: exit codes, and errors as one line (or one JSON object) on stderr."""
+
+from __future__ import annotations
+
+import json
+from typing import TextIO
+
+from llmctl.domain.errors import BadInput, LlmctlError
+
+from .text import safe, safe_json
+
+EXIT_OK = 0
+EXIT_FAILED = 1  # refused, unknown name, bad configuration, no database
+EXIT_USAGE = 2  # arguments that cannot be parsed
+EXIT_INTERRUPTED = 130
+
+
+class UsageMistake(LlmctlError):
+    """A command line that cannot be understood."""
+
+    code = "usage"
+
+
+class NotYet(LlmctlError):
+    """Part of the contract that this version does not do."""
+
+    code = "not_supported"
+
+
+def exit_code(error: LlmctlError) -> int:
+    return EXIT_USAGE if isinstance(error, (UsageMistake, BadInput)) else EXIT_FAILED
+
+
+def report(error: LlmctlError, *, as_json: bool, stream: TextIO) -> None:
+    """`error: no group "slaes"; did you mean "sales"?  See: llmctl group list`"""
+    if as_json:
+        record = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+        stream.write(safe_json(json.dumps(record, ensure_ascii=False)) + "\n")
+    else:
+        stream.write(f"error: {safe(_one_line(str(error)))}\n")
+    stream.flush()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(part.strip() for part in text.splitlines() if part.strip())

@@ -1,0 +1,126 @@
+"""Whose calls, and from when to when: the filters that `usage` and `calls` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from llmctl.domain.errors import NotFound
+from llmctl.domain.window import window_start
+
+from . import times
+from .errors import UsageMistake
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from .context import App
+
+Group = Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Of a group and all groups below it.")]
+User = Annotated[str | None, typer.Option("--user", metavar="USER", help="Of a user.")]
+Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Of a key: its id or user/name.")]
+Model = Annotated[str | None, typer.Option("--model", metavar="PATTERN", help="Of a model, pattern or alias.")]
+Provider = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Of a provider.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 2026-11-01, today, 7d.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Until then, exclusive.")]
+Last = Annotated[str | None, typer.Option("--last", metavar="SPAN", help="24h, 7d (today and six days), 4w, 1mo.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The filters as they were written."""
+
+    group: str | None
+    user: str | None
+    key: str | None
+    model: str | None
+    provider: str | None
+    since: str | None
+    until: str | None
+    last: str | None
+
+    def as_flags(self) -> str:
+        """The same filters for another command line: ` --group sales --last 7d`."""
+        named = [(name, getattr(self, name)) for name in self.__slots__]
+        return "".join(f" --{name} {value}" for name, value in named if value is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The filters as the store takes them."""
+
+    group_id: int | None
+    user_id: int | None
+    key_id: int | None
+    group: str
+    user: str
+    key: str
+    model: str
+    provider: str
+    since_s: int
+    until_s: int
+    zone: ZoneInfo
+    ends_now: bool
+
+    @property
+    def subject(self) -> str:
+        """For a heading: the narrowest that was named."""
+        return self.key or self.user or self.group or "organisation"
+
+
+def find(tx: Connection, run: App, asked: Asked, *, all_time: bool = False) -> Found:
+    """Raises NotFound, UsageMistake. Times are in the zone of the group that is reported, or of the user's."""
+    from llmctl.store import groups, keys, users
+
+    group = groups.get(tx, asked.group) if asked.group is not None else None
+    key = keys.get(tx, asked.key, revoked=True) if asked.key is not None else None
+    user = users.get(tx, asked.user) if asked.user is not None else None
+    home = group.name if group else (user.group if user else (key.group if key else None))
+    group_id = groups.get(tx, home).id if home else None
+    zone = ZoneInfo(groups.zone(tx, group_id, run.config.timezone))
+    since_s, until_s = _window(run, asked, zone, all_time=all_time)
+    if asked.provider is not None:
+        _check_provider(tx, run, asked.provider)
+    return Found(
+        group_id=group.id if group else None,
+        user_id=user.id if user else None,
+        key_id=key.row_id if key else None,
+        group=group.name if group else "",
+        user=user.name if user else "",
+        key=key.label if key else "",
+        model=run.config.aliases.get(asked.model, asked.model) if asked.model else "",
+        provider=asked.provider or "",
+        since_s=since_s,
+        until_s=until_s,
+        zone=zone,
+        ends_now=asked.until is None,
+    )
+
+
+def _window(run: App, asked: Asked, zone: ZoneInfo, *, all_time: bool) -> tuple[int, int]:
+    if asked.last is not None and (asked.since is not None or asked.until is not None):
+        raise UsageMistake("--last goes without --since and --until", hint="use one or the other")
+    if asked.last is not None:
+        times.duration_s(asked.last)
+    start = asked.last or asked.since
+    if start is not None:
+        since_s = times.since(start, zone, run.now_s)
+    else:
+        since_s = 0 if all_time else window_start("month", zone, run.now_s)
+    until_s = times.until(asked.until, zone, run.now_s) if asked.until is not None else run.now_s + 1
+    if asked.until is not None and start is None and not all_time:
+        since_s = min(since_s, window_start("month", zone, max(0, until_s - 1)))
+    if until_s <= since_s:
+        raise UsageMistake("the time asked for ends before it begins", hint="check --since and --until")
+    return since_s, until_s
+
+
+def _check_provider(tx: Connection, run: App, name: str) -> None:
+    from llmctl.store.names import column
+
+    known = {*run.config.providers, *column(tx, "SELECT DISTINCT provider FROM models")}
+    if name not in known:
+        raise NotFound(f'no provider "{name}"', hint=f"there are: {', '.join(sorted(known)) or 'none'}")

@@ -1,0 +1,59 @@
+"""Figures for people: short in tables, never wrong about nothing versus little."""
+
+from __future__ import annotations
+
+from llmctl.domain.money import usd_short
+
+
+def count(number: int) -> str:
+    return f"{number:,}"
+
+
+def tokens(number: int) -> str:
+    """`640`, `9.1k`, `61.2M`, `1.3G`."""
+    for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        # 999,950 is 1.0M, not 1000.0k.
+        if number >= unit - unit // 20_000:
+            tenths = (number * 10 + unit // 2) // unit
+            return f"{tenths / 10:.1f}{name}" if tenths < 1000 else f"{(tenths + 5) // 10}{name}"
+    return str(number)
+
+
+def share(part: int, whole: int) -> str:
+    """`71%`; `<1%` for a little, `-` where there is nothing to share."""
+    if whole <= 0:
+        return "-"
+    percent = 100 * part // whole
+    return "<1%" if percent == 0 and part > 0 else f"{percent}%"
+
+
+def usd(nano: int | None) -> str:
+    """`$1,412.94`, `<$0.01`; `unpriced` where the price is not known."""
+    return "unpriced" if nano is None else usd_short(nano)
+
+
+def amount(measure: str, number: int) -> str:
+    """A limit's amount or what is spent of it, in its own unit."""
+    return usd_short(number) if measure == "cost" else count(number)
+
+
+def limit_text(measure: str, number: int, window: str) -> str:
+    """`$120.00/month`, `2,000,000 tokens/day`, `20 at once`, `$50.00 in total`."""
+    if measure == "concurrency":
+        return f"{number:,} at once"
+    what = usd_short(number) if measure == "cost" else f"{number:,} {measure}"
+    return f"{what} in total" if window == "total" else f"{what}/{window}"
+
+
+def milliseconds(number: int | None) -> str:
+    if number is None:
+        return "-"
+    if number < 1_000:
+        return f"{number} ms"
+    if number < 100_000:
+        return f"{number / 1000:.1f} s"
+    return f"{number // 1000} s"
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

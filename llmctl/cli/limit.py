@@ -1,0 +1,260 @@
+"""`llmctl limit`: on cost, tokens, requests and calls at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmctl.domain.errors import BadInput
+from llmctl.domain.limit import Each, Measure
+from llmctl.domain.money import parse_usd
+from llmctl.domain.window import WINDOWS, Window
+
+from . import context, humanize
+from .command import noun, verb
+from .errors import NotYet, UsageMistake
+from .options import OnGroup, OnKey, OnUser, Org, check_one_scope, scope, whole_number
+from .overview import limit_text, limit_values
+from .render import Column
+from .times import end_short
+
+if TYPE_CHECKING:
+    from llmctl.domain.limit import Limit
+    from llmctl.store.standings import Nearest
+
+    from .context import App
+
+app = noun("""
+Limits on cost, tokens, requests and calls at once. All limits that apply to a call must have room for it.
+
+  llmctl limit set --org --cost 200 --per month
+  llmctl limit set --group sales --each user --cost 20 --per day --model 'gpt-5*'
+  llmctl limit set --user alice --concurrency 4
+""")
+
+
+@verb(app, "set")
+def set_(
+    ctx: typer.Context,
+    org: Org = False,
+    group: OnGroup = None,
+    user: OnUser = None,
+    key: OnKey = None,
+    each: Annotated[
+        str | None, typer.Option("--each", metavar="MEMBER", help="user: as much for each user, not for all together.")
+    ] = None,
+    cost: Annotated[str | None, typer.Option("--cost", metavar="USD", help="Money: 200 or 200.50.")] = None,
+    tokens: Annotated[str | None, typer.Option("--tokens", metavar="N", help="Input and output: 500k, 2M.")] = None,
+    requests: Annotated[str | None, typer.Option("--requests", metavar="N", help="Calls.")] = None,
+    concurrency: Annotated[str | None, typer.Option("--concurrency", metavar="N", help="Calls at once.")] = None,
+    per: Annotated[str | None, typer.Option("--per", metavar="WINDOW", help="hour, day, week, month or total.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="PATTERN", help="Only calls of these models count, and are stopped."),
+    ] = None,
+    soft: Annotated[bool, typer.Option("--soft", help="Only tell, refuse nothing.")] = False,
+) -> None:
+    """Set a limit, or change the one that is there. What is spent already counts."""
+    from llmctl.store import limits
+
+    run = context.of(ctx)
+    check_one_scope(org=org, group=group, user=user, key=key, needed=True)
+    measure, amount = _measure(cost, tokens, requests, concurrency)
+    window = _window(measure, per)
+    member = _each(each, on_many=org or group is not None)
+    with run.writing() as (tx, author):
+        where = scope(tx, org=org, group=group, user=user, key=key)
+        assert where is not None
+        done = limits.put(
+            tx,
+            author,
+            where,
+            measure=measure,
+            window=window,
+            amount=amount,
+            each=member,
+            model_pattern=model or "",
+            soft=soft,
+            default_zone=run.config.timezone,
+        )
+    _print_set(run, done.limit, done.before)
+
+
+@verb(app, "list")
+def list_(ctx: typer.Context, org: Org = False, group: OnGroup = None, user: OnUser = None, key: OnKey = None) -> None:
+    """List limits and how they stand; with a scope, those set on exactly it."""
+    from llmctl.store import limits, standings
+
+    run = context.of(ctx)
+    with run.reading() as tx:
+        where = scope(tx, org=org, group=group, user=user, key=key)
+        found = [
+            standings.now(tx, limit, run.now_s)
+            for limit in limits.listing(tx, scope=where, default_zone=run.config.timezone)
+        ]
+    notes = [f"* of {_members(row)}: who has least left" for row in found if row.members > 1][:1]
+    run.out.rows(
+        _columns(run), found, notes=notes, empty="No limits: any key can spend without end. Next: llmctl limit set -h"
+    )
+
+
+@verb(app, "remove")
+def remove(ctx: typer.Context, limit_id: Annotated[str, typer.Argument(metavar="LIMIT", help="Its id: l3.")]) -> None:
+    """Remove a limit."""
+    from llmctl.store import limits
+
+    run = context.of(ctx)
+    with run.writing() as (tx, author):
+        gone = limits.remove(tx, author, limit_id, default_zone=run.config.timezone)
+    run.out.one({"id": f"l{gone.id}", "removed": True}, f"Removed l{gone.id}: {limit_text(gone)} on {_on(gone)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    measure: Measure
+    flag: str
+    text: str | None
+
+
+def _measure(
+    cost: str | None, tokens: str | None, requests: str | None, concurrency: str | None
+) -> tuple[Measure, int]:
+    given = [
+        one
+        for one in (
+            _Given("cost", "--cost", cost),
+            _Given("tokens", "--tokens", tokens),
+            _Given("requests", "--requests", requests),
+            _Given("concurrency", "--concurrency", concurrency),
+        )
+        if one.text is not None
+    ]
+    if len(given) != 1 or given[0].text is None:
+        what = "more than one of" if given else "none of"
+        raise UsageMistake(f"{what} --cost, --tokens, --requests, --concurrency is given", hint="name exactly one")
+    one, text = given[0], given[0].text
+    if one.measure != "cost":
+        return one.measure, whole_number(text, one.flag)
+    try:
+        return "cost", parse_usd(text)
+    except BadInput as error:
+        raise UsageMistake(f"--cost {error.message}", hint=error.hint) from None
+
+
+def _window(measure: Measure, per: str | None) -> Window:
+    if measure == "concurrency":
+        if per is not None:
+            raise UsageMistake("--concurrency takes no --per", hint="calls at once have no window: leave it out")
+        return "total"
+    if per is None:
+        raise UsageMistake("--per is missing", hint=f"write --per {', '.join(WINDOWS[1:-1])} or {WINDOWS[-1]}")
+    for window in WINDOWS:
+        if per == window:
+            if window == "minute":
+                raise NotYet("limits per minute are not possible yet", hint="use --per hour, or --concurrency")
+            return window
+    raise UsageMistake(f"--per {per!r} is not a window", hint=f"write one of {', '.join(WINDOWS[1:])}")
+
+
+def _each(text: str | None, *, on_many: bool) -> Each:
+    if text is None:
+        return ""
+    if text == "end-user":
+        raise NotYet("limits on each end user are not possible yet", hint="use --each user, or --key")
+    if text != "user":
+        raise UsageMistake(f"--each {text!r} is not possible", hint="write --each user")
+    if not on_many:
+        raise UsageMistake("--each user needs --org or --group", hint="a user or key has no members: leave it out")
+    return "user"
+
+
+def _print_set(run: App, limit: Limit, before: Limit | None) -> None:
+    from llmctl.store import standings
+
+    if run.out.format != "table":
+        with run.reading() as tx:
+            nearest = standings.now(tx, limit, run.now_s)
+        values = limit_values(nearest.standing, nearest.member)
+        unchanged = before is not None and (before.amount, before.soft) == (limit.amount, limit.soft)
+        was = None if before is None else limit_values(standings.empty(before))["amount"]
+        run.out.one(values | {"before": was, "changed": not unchanged}, "")
+        return
+    name, text = f"l{limit.id} on {_on(limit)}", limit_text(limit)
+    if before is None:
+        run.out.one({}, f"Set {name}: {text}.")
+    elif limit_text(before) == text:
+        run.out.one({}, f"Limit {name} is {text} already: unchanged.")
+    else:
+        run.out.one({}, f"Changed {name}: {limit_text(before)} -> {text}.")
+
+
+def _columns(run: App) -> tuple[Column[Nearest], ...]:
+    def value(name: str, title: str = "") -> Column[Nearest]:
+        return Column(name, lambda row: limit_values(row.standing, row.member)[name], title)
+
+    def amount(row: Nearest, number: int) -> str:
+        return humanize.amount(row.standing.limit.measure, number)
+
+    return (
+        Column("id", lambda row: f"l{row.standing.limit.id}", "ID", fixed=True),
+        value("on"),
+        value("name"),
+        Column("shown_on", None, "ON", lambda row: _on(row.standing.limit)),
+        value("each"),
+        value("measure"),
+        value("amount"),
+        value("window"),
+        value("models"),
+        value("soft"),
+        Column("limit", None, "LIMIT", lambda row: limit_text(row.standing.limit), fixed=True),
+        value("timezone"),
+        value("member"),
+        Column("spent", lambda row: limit_values(row.standing)["spent"], "SPENT", lambda row: _spent(row), right=True),
+        Column(
+            "held",
+            lambda row: limit_values(row.standing)["held"],
+            "HELD",
+            lambda row: amount(row, row.standing.held),
+            right=True,
+            drop=2,
+        ),
+        Column(
+            "left",
+            lambda row: limit_values(row.standing)["left"],
+            "LEFT",
+            lambda row: amount(row, row.standing.left),
+            right=True,
+        ),
+        value("resets_at"),
+        Column("resets", None, "RESETS", lambda row: _resets(run, row), drop=1),
+        Column(
+            "who",
+            None,
+            "OF",
+            lambda row: f"{row.member}{'*' if row.members > 1 else ''}" if row.member else "-",
+            drop=3,
+        ),
+    )
+
+
+def _on(limit: Limit) -> str:
+    return limit.on.replace("organisation", "org").removeprefix("group ").removeprefix("user ").removeprefix("key ")
+
+
+def _spent(row: Nearest) -> str:
+    limit = row.standing.limit
+    return "-" if limit.measure == "concurrency" else humanize.amount(limit.measure, row.standing.settled)
+
+
+def _resets(run: App, row: Nearest) -> str:
+    if row.standing.window_end_s is None:
+        return "-"
+    from zoneinfo import ZoneInfo
+
+    return end_short(row.standing.window_end_s, ZoneInfo(row.standing.limit.zone), run.now_s)
+
+
+def _members(row: Nearest) -> str:
+    return humanize.plural(row.members, "user")

@@ -1,0 +1,124 @@
+"""What applies to somebody, for `show` and after `add`: models and limits, each as a line and as JSON values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmctl.domain.limit import Limit, Standing
+from llmctl.domain.money import usd_exact
+from llmctl.domain.principal import ORG_ID
+
+from . import humanize
+from .times import rfc3339
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from llmctl.store.scopes import Scope
+
+    from .context import App
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    text: str
+    values: dict[str, object]
+
+
+def limit_lines(tx: Connection, run: App, scope: Scope) -> list[Line]:
+    """The limits set on exactly this principal."""
+    from llmctl.store import limits, standings
+
+    lines = []
+    for limit in limits.listing(tx, scope=scope, default_zone=run.config.timezone):
+        standing = standings.now(tx, limit, run.now_s).standing
+        each = f" for each {limit.each.replace('_', '-')}" if limit.each else ""
+        lines.append(Line(f"{limit_text(limit)}{each}{_left(standing) if not each else ''}", limit_values(standing)))
+    return lines
+
+
+def limits_of_user(tx: Connection, run: App, user: str) -> list[Line]:
+    """Every limit that binds a user, wherever it is set."""
+    from llmctl.store import groups, limits, standings, users
+
+    who = users.get(tx, user)
+    group_id = groups.get(tx, who.group).id if who.group else None
+    lineage = groups.lineage(tx, group_id)
+    no_key = ORG_ID - 1
+    lines = []
+    for limit in limits.applying(tx, lineage=lineage, user_id=who.id, key_id=no_key, default_zone=run.config.timezone):
+        if limit.each == "end_user":
+            continue
+        standing = standings.of_member(tx, limit, who.id, run.now_s)
+        own = limit.principal == "user" or limit.each == "user"
+        on = "own" if own else limit.on.removeprefix("group ")
+        lines.append(Line(f"{limit_text(limit)} {on}{_left(standing)}", limit_values(standing)))
+    return lines
+
+
+def rule_lines(tx: Connection, scope: Scope) -> list[Line]:
+    """The model rules set on exactly this principal."""
+    from llmctl.store import model_rules
+
+    return [
+        Line(f"{rule.effect} {rule.pattern}", {"effect": rule.effect, "pattern": rule.pattern})
+        for rule in model_rules.listing(tx, scope=scope)
+    ]
+
+
+def rules_of_user(tx: Connection, user: str) -> list[Line]:
+    """Every model rule that binds a user, wherever it is set."""
+    from llmctl.store import groups, model_rules, users
+
+    who = users.get(tx, user)
+    group_id = groups.get(tx, who.group).id if who.group else None
+    levels = model_rules.applying(tx, lineage=groups.lineage(tx, group_id), user_id=who.id, key_id=ORG_ID - 1)
+    return [
+        Line(
+            f"{rule.effect} {rule.pattern}{'' if rule.level.startswith('user ') else f' ({rule.level})'}",
+            {"effect": rule.effect, "pattern": rule.pattern, "on": rule.level},
+        )
+        for rules in levels
+        for rule in rules
+    ]
+
+
+def limit_text(limit: Limit) -> str:
+    soft = " soft" if limit.soft else ""
+    models = f" on {limit.model_pattern}" if limit.model_pattern else ""
+    return f"{humanize.limit_text(limit.measure, limit.amount, limit.window)}{models}{soft}"
+
+
+def limit_values(standing: Standing, member: str = "") -> dict[str, object]:
+    """A limit and how it stands, as JSON: money as text with nine decimals, all else as integers."""
+    limit = standing.limit
+    principal, _, name = limit.on.partition(" ")
+    is_org = limit.principal == "org"
+
+    def exact(number: int) -> str | int:
+        return usd_exact(number) if limit.measure == "cost" else number
+
+    return {
+        "id": f"l{limit.id}",
+        "on": "org" if is_org else principal,
+        "name": None if is_org else name.partition(", each ")[0],
+        "each": limit.each or None,
+        "measure": limit.measure,
+        "amount": exact(limit.amount),
+        "window": None if limit.measure == "concurrency" else limit.window,
+        "models": limit.model_pattern or None,
+        "soft": limit.soft,
+        "timezone": limit.zone,
+        "member": member or None,
+        "spent": exact(standing.settled),
+        "held": exact(standing.held),
+        "left": exact(standing.left),
+        "resets_at": rfc3339(standing.window_end_s),
+    }
+
+
+def _left(standing: Standing) -> str:
+    if standing.settled == 0 and standing.held == 0:
+        return ""
+    return f" ({humanize.amount(standing.limit.measure, max(0, standing.left))} left)"

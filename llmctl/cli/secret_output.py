@@ -1,0 +1,77 @@
+"""A new secret, shown once: alone on stdout or in a file of its own, with the prose beside it on stderr."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from llmctl.domain.errors import AlreadyExists, LlmctlError
+
+from .times import rfc3339
+
+if TYPE_CHECKING:
+    from llmctl.store.keys import NewKey
+
+    from .context import App
+
+KeyFile = Annotated[
+    str | None,
+    typer.Option("--key-file", metavar="FILE", help="Write the key to this new file (0600) instead of stdout."),
+]
+
+
+@contextmanager
+def secret_file(path: str | None) -> Iterator[IO[str] | None]:
+    """The file that a secret will be written to: opened before anything is changed, removed if the change fails."""
+    if path is None:
+        yield None
+        return
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise AlreadyExists(f"{path} exists already", hint="name another --key-file: none is overwritten") from None
+    except OSError as error:
+        raise LlmctlError(f"cannot create {path}: {error.strerror}", hint="name another --key-file") from None
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        Path(path).unlink(missing_ok=True)
+        raise
+
+
+def values(new: NewKey, *, in_file: bool) -> dict[str, object]:
+    """The JSON of a key that was just made (CLI.md, rule 3)."""
+    key = new.key
+    return {
+        "user": key.user,
+        "group": key.group,
+        "key": {
+            "id": key.id,
+            "name": key.name,
+            "prefix": key.prefix,
+            "secret": None if in_file else new.secret,
+            "expires_at": rfc3339(key.expires_at_s),
+        },
+    }
+
+
+def show(run: App, new: NewKey, *, before: str, after: str, path: str | None) -> None:
+    """Prints a new secret: prose to stderr, the secret alone to stdout."""
+    if run.out.format != "table":
+        run.out.one(values(new, in_file=path is not None), "")
+        return
+    if path is not None:
+        run.out.prose(f"{before} Written to {path}.")
+    else:
+        run.out.prose(f"{before} Shown once:\n")
+        run.out.line(new.secret)
+    if after:
+        run.out.prose(f"\n{after}")

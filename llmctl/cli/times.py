@@ -1,0 +1,146 @@
+"""Times as people write them (CLI.md, rule 9) and as they read them. Every command parses them here."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from llmctl.domain.window import BUCKET_S
+
+from .errors import UsageMistake
+
+_SPAN = re.compile(r"(\d{1,6})(m|h|d|w|mo)")
+_UNIT_S = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400, "mo": 30 * 86_400}
+SPAN_S_MAX = 100 * 366 * 86_400  # a century: beyond it somebody mistook the unit
+_FORMS = "15m, 24h, 7d, 4w, 1mo, today, 2026-11-23 or 2026-11-23T14:00:00Z"
+
+
+def since(text: str, zone: ZoneInfo, now_s: int) -> int:
+    """The start of a report, in unix seconds. `7d` is today and six calendar days, `24h` rolls."""
+    span = _SPAN.fullmatch(text)
+    if span is None:
+        return _moment(text, zone, now_s)
+    number, unit = int(span[1]), span[2]
+    if unit in ("m", "h"):
+        return max(0, now_s - _checked(text, number * _UNIT_S[unit]))
+    _checked(text, number * _UNIT_S[unit])
+    today = datetime.fromtimestamp(now_s, zone).date()
+    if unit == "mo":
+        return _midnight(_months_before(today, number) + timedelta(days=1), zone)
+    days = number * (7 if unit == "w" else 1)
+    return _midnight(today - timedelta(days=max(0, days - 1)), zone)
+
+
+def until(text: str, zone: ZoneInfo, now_s: int) -> int:
+    """The end of a report, exclusive."""
+    if _SPAN.fullmatch(text):
+        raise UsageMistake(f"{text!r} is not a moment", hint="write --until as a date, or use --last")
+    return _moment(text, zone, now_s)
+
+
+def ahead(text: str, zone: ZoneInfo, now_s: int) -> int | None:
+    """When something ends: a span from now, a date, a moment; None for `never`."""
+    if text == "never":
+        return None
+    if _SPAN.fullmatch(text):
+        return now_s + duration_s(text)
+    at_s = _moment(text, zone, now_s)
+    if at_s <= now_s:
+        raise UsageMistake(f"{text!r} has passed already", hint="write a later date, a span such as 90d, or never")
+    return at_s
+
+
+def duration_s(text: str) -> int:
+    """`24h` -> 86400. A month is 30 days."""
+    span = _SPAN.fullmatch(text)
+    if span is None:
+        raise UsageMistake(f"{text!r} is not a span of time", hint="write it as 15m, 24h, 7d, 4w or 1mo")
+    return _checked(text, int(span[1]) * _UNIT_S[span[2]])
+
+
+def bucket_floor(at_s: int) -> int:
+    """Reports count in quarters of an hour: the one that this moment lies in counts in full."""
+    return at_s - at_s % BUCKET_S
+
+
+def rfc3339(at_s: int | None) -> str | None:
+    """UTC with Z, for JSON and CSV."""
+    return None if at_s is None else datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_ms(at_ms: int) -> str:
+    whole, ms = divmod(at_ms, 1000)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+
+
+def day_short(at_s: int, zone: ZoneInfo, now_s: int) -> str:
+    """`23 Nov`; with the year where it is another one."""
+    moment, now = datetime.fromtimestamp(at_s, zone), datetime.fromtimestamp(now_s, zone)
+    return f"{moment.day} {moment:%b}" if moment.year == now.year else f"{moment.day} {moment:%b %Y}"
+
+
+def moment_short(at_s: int, zone: ZoneInfo, now_s: int) -> str:
+    """`23 Nov 14:02`."""
+    return f"{day_short(at_s, zone, now_s)} {datetime.fromtimestamp(at_s, zone):%H:%M}"
+
+
+def end_short(at_s: int | None, zone: ZoneInfo, now_s: int) -> str:
+    """A day where it is midnight, else the moment; `never` where there is no end."""
+    if at_s is None:
+        return "never"
+    if datetime.fromtimestamp(at_s, zone).time() == time():
+        return day_short(at_s, zone, now_s)
+    return moment_short(at_s, zone, now_s)
+
+
+def period(since_s: int, until_s: int, zone: ZoneInfo, now_s: int) -> str:
+    """`1-23 Nov 2026 UTC`: the days that a report covers, the last one included."""
+    first = datetime.fromtimestamp(since_s, zone)
+    last = datetime.fromtimestamp(max(since_s, min(until_s, now_s + 1) - 1), zone)
+    if since_s == 0:
+        return f"until {last.day} {last:%b %Y} {zone.key}"
+    if first.time() != time():
+        return f"{first.day} {first:%b %H:%M} - {last.day} {last:%b %Y %H:%M} {zone.key}"
+    if first.date() == last.date():
+        return f"{last.day} {last:%b %Y} {zone.key}"
+    if (first.year, first.month) == (last.year, last.month):
+        return f"{first.day}-{last.day} {last:%b %Y} {zone.key}"
+    if first.year == last.year:
+        return f"{first.day} {first:%b} - {last.day} {last:%b %Y} {zone.key}"
+    return f"{first.day} {first:%b %Y} - {last.day} {last:%b %Y} {zone.key}"
+
+
+def _moment(text: str, zone: ZoneInfo, now_s: int) -> int:
+    if text == "today":
+        return _midnight(datetime.fromtimestamp(now_s, zone).date(), zone)
+    try:
+        if len(text) == 10:
+            return _midnight(date.fromisoformat(text), zone)
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=zone)
+        at_s = int(moment.astimezone(UTC).timestamp())
+    except (ValueError, OverflowError):
+        raise UsageMistake(f"{text!r} is not a time", hint=f"write it as {_FORMS}") from None
+    if at_s < 0:
+        raise UsageMistake(f"{text!r} is before 1970", hint="check the year")
+    return at_s
+
+
+def _midnight(day: date, zone: ZoneInfo) -> int:
+    # Through UTC: a midnight that DST skips gives the first moment of the day.
+    return max(0, int(datetime.combine(day, time(), zone).astimezone(UTC).timestamp()))
+
+
+def _months_before(day: date, months: int) -> date:
+    index = day.year * 12 + day.month - 1 - months
+    year, month = index // 12, index % 12 + 1
+    following = date(year + month // 12, month % 12 + 1, 1)
+    return date(year, month, min(day.day, (following - timedelta(days=1)).day))
+
+
+def _checked(text: str, span_s: int) -> int:
+    if not 0 < span_s <= SPAN_S_MAX:
+        raise UsageMistake(f"{text!r} is not a usable span of time", hint="write it as 15m, 24h, 7d, 4w or 1mo")
+    return span_s

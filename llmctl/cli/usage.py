@@ -1,0 +1,87 @@
+"""`llmctl usage`: who used how much, and how much of the limits is gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import context, filters
+from .command import single
+from .errors import NotYet, UsageMistake
+from .filters import Asked
+
+if TYPE_CHECKING:
+    from llmctl.store.usage import By
+
+
+app, command = single("usage")
+
+LATER = ("end_user", "tag")
+TREND_DAYS = 7
+
+
+@command
+def usage(
+    ctx: typer.Context,
+    group: filters.Group = None,
+    user: filters.User = None,
+    key: filters.Key = None,
+    model: filters.Model = None,
+    provider: filters.Provider = None,
+    since: filters.Since = None,
+    until: filters.Until = None,
+    last: filters.Last = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="COLUMNS", help="group, user, key, model, provider, hour, day, week, month."),
+    ] = None,
+) -> None:
+    """Show who used how much, and how much of the limits is gone. Default: this month.
+
+    The organisation is shown by group, a group by user, a user by model. Rows by group are direct, so that they add up;
+    --group includes the groups below it. Days are the group's days.
+
+      llmctl usage
+      llmctl usage --group sales --last 7d --by user,day -o csv
+    """
+    from llmctl.store import usage as store
+
+    from .usage_table import Report, print_report
+
+    run = context.of(ctx)
+    asked = Asked(group, user, key, model, provider, since, until, last)
+    wanted = _by(by, asked)
+    with run.reading() as tx:
+        found = filters.find(tx, run, asked)
+        which = store.Filters(
+            since_s=found.since_s,
+            until_s=found.until_s,
+            group_id=found.group_id,
+            user_id=found.user_id,
+            key_id=found.key_id,
+            model=found.model,
+            provider=found.provider,
+        )
+        rows = store.report(tx, which, wanted, found.zone)
+        report = Report(run, tx, asked, found, which, wanted, rows)
+        print_report(report)
+
+
+def _by(text: str | None, asked: Asked) -> list[By]:
+    from llmctl.store.usage import BYS
+
+    if text is None:
+        if asked.user is not None or asked.key is not None:
+            return ["model"]
+        return ["user"] if asked.group is not None else ["group"]
+    wanted: list[By] = []
+    for name in (part.strip().replace("-", "_") for part in text.split(",")):
+        if name in LATER:
+            raise NotYet(f"usage by {name.replace('_', ' ')} is not possible yet", hint=f"use {', '.join(BYS)}")
+        matching = [one for one in BYS if one == name]
+        if not matching:
+            raise UsageMistake(f"--by {name!r} is not possible", hint=f"use {', '.join(BYS)}")
+        if matching[0] not in wanted:
+            wanted += matching
+    return wanted

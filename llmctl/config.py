@@ -1,0 +1,407 @@
+"""config.toml -> one frozen Config, checked once. Every error names the file, the line, the key and what to write."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from llmctl.domain.access import check_pattern
+from llmctl.domain.demand import Bounds
+from llmctl.domain.errors import BadInput, ConfigError
+
+from .presets import OUTPUT_FIELDS, PRESETS, SANDBOX, Preset
+
+DIALECTS = ("openai", "anthropic")
+WORKERS_MAX = 64  # owner places in the database
+SYSTEM_CONFIG = Path("/etc/llmctl/config.toml")
+
+_PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSource:
+    """Where a provider's credential is read from; never the credential itself."""
+
+    env: str = ""
+    file: str = ""
+    weight: int = 1
+
+    def read(self) -> str:
+        """The credential. Raises ConfigError if it is not there or cannot be a header value."""
+        if self.env:
+            value = os.environ.get(self.env, "")
+            place = f"the environment variable {self.env}"
+        else:
+            try:
+                value = Path(self.file).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                raise ConfigError(f"cannot read the credential file {self.file}", hint="check its path and mode") from None
+            place = self.file
+        value = value.strip()
+        if not value:
+            raise ConfigError(f"no credential: {place} is empty or not set", hint="set it, then start again")
+        if not value.isascii() or not value.isprintable():
+            raise ConfigError(f"{place} does not hold a credential", hint="it must be printable ASCII on one line")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    name: str
+    dialects: frozenset[str]
+    base_url: str
+    credentials: tuple[CredentialSource, ...]
+    models: tuple[str, ...]
+    catalogue: str
+    output_fields: Mapping[str, str]
+    prompt_overhead_tokens: int
+
+    @property
+    def is_sandbox(self) -> bool:
+        return self.name == SANDBOX
+
+    def output_field(self, endpoint: str) -> str:
+        return self.output_fields.get(endpoint) or OUTPUT_FIELDS.get(endpoint, "max_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. Reasoning models may think for minutes before the first byte."""
+
+    connect_s: float = 10.0
+    read_s: float = 1_800.0  # between two bytes from the provider
+    client_header_s: float = 10.0
+    client_body_stall_s: float = 30.0
+    client_write_stall_s: float = 60.0
+    drain_s_max: float = 120.0  # how long an answer is read on after its client left
+    shutdown_s: float = 60.0  # how long open calls may take at SIGTERM
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    listen: Address = Address("127.0.0.1", 4000)
+    admin_listen: Address = Address("127.0.0.1", 4001)
+    workers: int = 1
+    body_bytes_max: int = 32 << 20  # vision calls carry base64 images
+    body_bytes_inflight_max: int = 512 << 20
+    on_disconnect: str = "drain"  # or "cancel": what happens upstream when the client leaves
+    synchronous: str = "FULL"
+    timeouts: Timeouts = Timeouts()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    path: Path
+    database: Path
+    timezone: str = "UTC"
+    server: Server = Server()
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    bounds: Bounds = Bounds()
+
+
+def find(explicit: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The configuration file that counts (DESIGN section 7). Raises ConfigError."""
+    named = explicit or (Path(environ["LLMCTL_CONFIG"]) if environ.get("LLMCTL_CONFIG") else None)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError(f"no configuration {named}", hint="llmctl init makes one", code="no_config")
+        return named
+    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "/")) / ".config")
+    here = Path("config.toml")
+    if here.is_file():
+        _check_trusted(here)
+        return here
+    for candidate in (Path(home) / "llmctl" / "config.toml", SYSTEM_CONFIG):
+        if candidate.is_file():
+            return candidate
+    raise ConfigError("no config.toml here", hint="name one with --config, or: llmctl init", code="no_config")
+
+
+def load(path: Path, *, database: Path | None = None) -> Config:
+    """Reads and checks one file. `database` overrides its entry. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"cannot read {path}: {reason}", hint="check its mode and owner") from None
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
+    return _config(_Table(document, "", path, text), path, database)
+
+
+def sandbox_provider() -> Provider:
+    return _provider(SANDBOX, _Table({}, f"providers.{SANDBOX}", Path(), ""))
+
+
+def parse_address(text: str) -> Address:
+    """`127.0.0.1:4000`, `[::1]:4000`, `:4000` -> Address. Raises BadInput."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535 or "/" in host:
+        raise BadInput(f"{text!r} is not an address", hint="write it as 127.0.0.1:4000")
+    return Address(host or "127.0.0.1", int(port))
+
+
+def _config(root: _Table, path: Path, database: Path | None) -> Config:
+    zone = root.string("timezone", "UTC")
+    try:
+        ZoneInfo(zone)
+    except (OSError, ValueError, KeyError):
+        raise root.error("timezone", f"unknown time zone {zone!r}", "write an IANA name such as Europe/Berlin") from None
+    named = Path(root.string("database", "llmctl.db")).expanduser()
+    config = Config(
+        path=path,
+        database=database or (path.absolute().parent / named),
+        timezone=zone,
+        server=_server(root.table("server")),
+        providers=_providers(root.table("providers")),
+        aliases=_aliases(root.table("aliases")),
+        bounds=_bounds(root.table("demand")),
+    )
+    root.finish()
+    return config
+
+
+def _server(table: _Table) -> Server:
+    default = Server()
+    timeouts = table.table("timeouts")
+    server = Server(
+        listen=table.address("listen", default.listen),
+        admin_listen=table.address("admin_listen", default.admin_listen),
+        workers=table.integer("workers", default.workers, least=1, most=WORKERS_MAX),
+        body_bytes_max=table.integer("body_bytes_max", default.body_bytes_max, least=1024),
+        body_bytes_inflight_max=table.integer("body_bytes_inflight_max", default.body_bytes_inflight_max, least=1024),
+        on_disconnect=table.choice("on_disconnect", default.on_disconnect, ("drain", "cancel")),
+        synchronous=table.choice("synchronous", default.synchronous, ("FULL", "NORMAL", "EXTRA")),
+        timeouts=Timeouts(
+            **{name: timeouts.seconds(name, getattr(default.timeouts, name)) for name in Timeouts.__slots__}
+        ),
+    )
+    timeouts.finish()
+    table.finish()
+    return server
+
+
+def _providers(tables: _Table) -> dict[str, Provider]:
+    providers = {}
+    for name in tables.names():
+        table = tables.table(name)
+        if not _PROVIDER_NAME.fullmatch(name):
+            raise table.error("", f"{name!r} is not a provider name", "use lower-case letters, digits, - and _")
+        providers[name] = _provider(name, table)
+    return providers
+
+
+def _provider(name: str, table: _Table) -> Provider:
+    preset = PRESETS.get(name)
+    dialects = table.strings("dialect", preset.dialects if preset else ())
+    base_url = table.string("base_url", preset.base_url if preset else "").rstrip("/")
+    if not dialects:
+        raise table.error("dialect", "a provider that is not well-known needs a dialect", f"dialect = {DIALECTS[0]!r}")
+    for dialect in dialects:
+        if dialect not in DIALECTS:
+            raise table.error("dialect", f"unknown dialect {dialect!r}", f"write one of {', '.join(DIALECTS)}")
+    parts = urlsplit(base_url)
+    if name != SANDBOX and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query or "@" in parts.netloc):
+        raise table.error("base_url", f"{base_url!r} is not a base URL", 'write one such as "https://api.example.com/v1"')
+    models = table.strings("models", preset.models if preset else ())
+    for pattern in models:
+        try:
+            check_pattern(pattern)
+        except BadInput as error:
+            raise table.error("models", error.message, error.hint) from None
+    output_fields = dict(preset.output_fields) if preset else {}
+    own_fields = table.table("output_fields")
+    output_fields.update({endpoint: own_fields.string(endpoint, "") for endpoint in own_fields.names()})
+    overhead = preset.prompt_overhead_tokens if preset else Preset("").prompt_overhead_tokens
+    provider = Provider(
+        name=name,
+        dialects=frozenset(dialects),
+        base_url=base_url,
+        credentials=_credentials(table) or _default_credentials(preset, base_url),
+        models=models,
+        catalogue=table.string("catalogue", preset.catalogue if preset else ""),
+        output_fields=output_fields,
+        prompt_overhead_tokens=table.integer("prompt_overhead_tokens", overhead),
+    )
+    own_fields.finish()
+    table.finish()
+    return provider
+
+
+def _credentials(table: _Table) -> tuple[CredentialSource, ...]:
+    env, file = table.string("credential_env", ""), table.string("credential_file", "")
+    sources = [CredentialSource(env=env)] if env else []
+    if file:
+        sources.append(CredentialSource(file=str((table.path.absolute().parent / file).resolve())))
+    for item in table.tables("credentials"):
+        weight = item.integer("weight", 1, least=1, most=1000)
+        env, file = item.string("env", ""), item.string("file", "")
+        if bool(env) == bool(file):
+            raise item.error("", "a credential needs env or file", '{ env = "OPENAI_API_KEY", weight = 1 }')
+        sources.append(
+            CredentialSource(env, str((table.path.absolute().parent / file).resolve()) if file else "", weight)
+        )
+        item.finish()
+    return tuple(sources)
+
+
+def _default_credentials(preset: Preset | None, base_url: str) -> tuple[CredentialSource, ...]:
+    """A preset's own variable, unless the address was changed: no provider's credential goes to another's server."""
+    if preset is None or not preset.credential_env or base_url != preset.base_url:
+        return ()
+    return (CredentialSource(env=preset.credential_env),)
+
+
+def _aliases(table: _Table) -> dict[str, str]:
+    aliases = {name: table.string(name, "") for name in table.names()}
+    for name, target in aliases.items():
+        if not target:
+            raise table.error(name, "an alias needs a model", f'{name} = "openai/gpt-5-mini"')
+        if target in aliases:
+            raise table.error(name, f"{target!r} is itself an alias", "name the model itself")
+    return aliases
+
+
+def _bounds(table: _Table) -> Bounds:
+    default = Bounds()
+    bounds = Bounds(
+        output_tokens_default=table.integer("output_tokens_default", default.output_tokens_default, least=1),
+        output_tokens_min=table.integer("output_tokens_min", default.output_tokens_min, least=1),
+        context_tokens_default=table.integer("context_tokens_default", default.context_tokens_default, least=1),
+        server_tool_turns_max=table.integer("server_tool_turns_max", default.server_tool_turns_max, least=1),
+        cap_share_percent=table.integer("cap_share_percent", default.cap_share_percent, least=1, most=100),
+        unbounded="refuse" if table.choice("unbounded", default.unbounded, ("hold", "refuse")) == "refuse" else "hold",
+    )
+    table.finish()
+    return bounds
+
+
+def _check_trusted(path: Path) -> None:
+    """./config.toml names files and servers: one that somebody else may write is a trap laid in a shared directory."""
+    status = path.stat()
+    if status.st_uid not in (os.getuid(), 0):
+        raise ConfigError(f"{path} belongs to somebody else", hint="name it with --config if you trust it")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(f"{path} can be written by others", hint=f"chmod go-w {path}, or name it with --config")
+
+
+class _Table:
+    """A TOML table that is read key by key, so that what nobody read is a mistake that can be named."""
+
+    def __init__(self, values: Mapping[str, object], name: str, path: Path, text: str) -> None:
+        self._values = values
+        self._name = name
+        self._read: set[str] = set()
+        self.path = path
+        self._text = text
+
+    def names(self) -> list[str]:
+        return list(self._values)
+
+    def string(self, key: str, default: str) -> str:
+        value = self._take(key, default)
+        if not isinstance(value, str):
+            raise self.error(key, "must be text in quotes", f'{key} = "{default}"')
+        return value
+
+    def strings(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        value = self._take(key, default)
+        if isinstance(value, str):
+            return (value,)
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+            raise self.error(key, "must be text or a list of texts", f'{key} = ["...", "..."]')
+        return tuple(value)
+
+    def integer(self, key: str, default: int, *, least: int = 0, most: int = 1 << 40) -> int:
+        value = self._take(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self.error(key, f"must be a whole number from {least} to {most}", f"{key} = {default}")
+        return value
+
+    def seconds(self, key: str, default: float) -> float:
+        value = self._take(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86_400:
+            raise self.error(key, "must be seconds, from more than 0 to 86400", f"{key} = {default:g}")
+        return float(value)
+
+    def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
+        value = self.string(key, default)
+        if value not in choices:
+            raise self.error(key, f"{value!r} is not possible", f"write one of {', '.join(choices)}")
+        return value
+
+    def address(self, key: str, default: Address) -> Address:
+        try:
+            return parse_address(self.string(key, str(default)))
+        except BadInput as error:
+            raise self.error(key, error.message, error.hint) from None
+
+    def table(self, key: str) -> _Table:
+        value = self._take(key, {})
+        if not isinstance(value, dict):
+            raise self.error(key, "must be a table", f"[{self._path_of(key)}]")
+        return _Table(value, self._path_of(key), self.path, self._text)
+
+    def tables(self, key: str) -> list[_Table]:
+        value = self._take(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self.error(key, "must be a list of tables", f"{key} = [{{ ... }}]")
+        return [_Table(item, self._path_of(key), self.path, self._text) for item in value]
+
+    def finish(self) -> None:
+        """Raises ConfigError for a key that nobody read."""
+        for key in self._values:
+            if key not in self._read:
+                close = difflib.get_close_matches(key, self._read, n=1)
+                mend = f'write "{close[0]}"' if close else f"known here: {', '.join(sorted(self._read))}"
+                raise self.error(key, f'unknown key "{key}"', mend)
+
+    def error(self, key: str, message: str, mend: str) -> ConfigError:
+        """`config.toml:14: providers.openai.models: must be ...; write ...`"""
+        place = self._path_of(key) if key else self._name
+        what = message if message.startswith("unknown key") else f"{place}: {message}"
+        return ConfigError(f"{self.path.name}:{self._line(key)}: {what}", hint=mend)
+
+    def _take(self, key: str, default: object) -> object:
+        self._read.add(key)
+        return self._values.get(key, default)
+
+    def _path_of(self, key: str) -> str:
+        return f"{self._name}.{key}" if self._name else key
+
+    def _line(self, key: str) -> int:
+        """The line of this key. tomllib does not tell, so it is looked up in the text: under its table's header."""
+        lines = self._text.splitlines()
+        start = 0
+        header = re.compile(rf"\s*\[+\s*{re.escape(self._name)}\s*\]+")
+        for number, line in enumerate(lines):
+            if self._name and header.match(line):
+                start = number
+                break
+        wanted = re.compile(rf'\s*["\']?{re.escape(key)}["\']?\s*[=.]|\s*\[+\s*{re.escape(self._path_of(key))}\s*\]+')
+        if key:
+            for number, line in enumerate(lines[start:], start):
+                if wanted.match(line):
+                    return number + 1
+        return start + 1

@@ -1,0 +1,75 @@
+"""The Anthropic dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from ..domain.call import Reading
+from ..domain.usage import Usage
+from . import anthropic_usage
+from .anthropic_answer import AnthropicReader, input_text, read_answer
+from .anthropic_request import read_request
+from .base import InputText, StreamReader
+from .request import Request
+
+VERSION = "2023-06-01"  # the only one that serves the present shapes
+
+# https://platform.claude.com/docs/en/api/errors
+_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+class Anthropic:
+    name = "anthropic"
+
+    def read_request(self, endpoint: str, body: bytes) -> Request:
+        return read_request(endpoint, body)
+
+    def read_answer(self, endpoint: str, body: bytes) -> Reading:
+        return read_answer(body)
+
+    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
+        return AnthropicReader()  # usage always comes: there is nothing to ask for, nothing to strip
+
+    def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
+        return anthropic_usage.read_usage(raw_usage)
+
+    def input_text(self, request: Request) -> InputText:
+        return input_text(request)
+
+    def credential_headers(self, credential: str) -> Mapping[str, str]:
+        return {"x-api-key": credential}
+
+    def default_headers(self) -> Mapping[str, str]:
+        return {"anthropic-version": VERSION}
+
+    def models_body(self, names: list[str]) -> bytes:
+        ends = {"first_id": names[0] if names else None, "last_id": names[-1] if names else None}
+        return msgspec.json.encode({"data": [_model(name) for name in names], "has_more": False, **ends})
+
+    def model_body(self, name: str) -> bytes:
+        return msgspec.json.encode(_model(name))
+
+    def error_body(
+        self, status: int, *, code: str, type: str, message: str, param: str | None = None, request_id: str = ""
+    ) -> bytes:
+        kind = type or _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+        error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id or None}
+        return msgspec.json.encode(error)
+
+
+def _model(name: str) -> dict[str, str]:
+    return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
+
+
+ANTHROPIC = Anthropic()

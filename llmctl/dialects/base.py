@@ -1,0 +1,83 @@
+"""What the proxy needs from a dialect. Which one speaks is decided by the path table, never by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..domain.call import Reading
+from ..domain.usage import Usage
+from .request import Request
+
+__all__ = ["Dialect", "InputText", "Request", "StreamReader"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputText:
+    """What an offline token count needs of a request: (role, text) of each message, and the tools as JSON."""
+
+    messages: tuple[tuple[str, str], ...]
+    tools: str = ""
+
+
+class StreamReader(Protocol):
+    """Reads a streamed answer beside its way to the client."""
+
+    first_output: bool  # generated output has been seen: the moment of the first token
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What to forward for `chunk`: itself, unless something is taken out."""
+        ...
+
+    def close(self) -> tuple[bytes, Reading]:
+        """After the last chunk, or after the stream broke: the rest to forward, and what was read."""
+        ...
+
+
+class Dialect(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def read_request(self, endpoint: str, body: bytes) -> Request:
+        """Raises Refused."""
+        ...
+
+    def read_answer(self, endpoint: str, body: bytes) -> Reading:
+        """Reads a whole answer. Never raises: what makes no sense counts as absent."""
+        ...
+
+    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
+        """`strip_usage`: take the usage event out again that we asked for and the client did not."""
+        ...
+
+    def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
+        """The usage of a call again, from its `Reading.raw_usage`. Tool calls that were counted in the answer's output
+        are not in it."""
+        ...
+
+    def input_text(self, request: Request) -> InputText:
+        """For estimates; costs a full parse."""
+        ...
+
+    def credential_headers(self, credential: str) -> Mapping[str, str]:
+        """How the provider wants to be shown a credential."""
+        ...
+
+    def default_headers(self) -> Mapping[str, str]:
+        """What the provider needs where the client sends none."""
+        ...
+
+    def models_body(self, names: list[str]) -> bytes:
+        """The answer to `/v1/models`: these models."""
+        ...
+
+    def model_body(self, name: str) -> bytes:
+        """The answer to `/v1/models/NAME`."""
+        ...
+
+    def error_body(
+        self, status: int, *, code: str, type: str, message: str, param: str | None = None, request_id: str = ""
+    ) -> bytes:
+        """An error of ours, in the shape that the dialect's clients read. `type` "": the one that fits `status`."""
+        ...

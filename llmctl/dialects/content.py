@@ -1,0 +1,89 @@
+"""Do the bytes of a request bound its input tokens? Text does: a token has at least one byte. What is fetched, stored
+elsewhere or not text does not; and what we do not know is taken for unbounded, never for text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from msgspec import Raw
+
+from .fields import read_objects, read_one
+
+UNKNOWN = "content of an unknown shape"
+IMAGES = "images"
+AUDIO = "audio"
+VIDEO = "video"
+FILES = "files"
+URLS = "URLs"
+DEPTH_MAX = 8  # a document in a fetched page in a tool's result in a message: real requests need five
+
+# What a part's `type` (as written, with its quotes) says: "" = text, a reason, or the fields of it to look into.
+Rules = Mapping[bytes, "str | tuple[str, ...]"]
+# The same for the names in a message.
+Names = Mapping[str, str]
+
+_QUOTE, _BRACKET = b'"['
+_SCALARS = frozenset(b"-0123456789tfn")
+_ESCAPED_LETTER = re.compile(rb"(?<!\\)(?:\\\\)*+\\u00[4-7]")
+_HOUR = re.compile(rb'"ttl"\s*+:\s*+"1h"')
+
+
+def list_reason(value: Raw | None, rules: Rules, path: str, names: Names | None = None, depth: int = 0) -> str:
+    """Why the bytes of `value` (a string, a part, or a list of parts or messages) do not bound its tokens; "" if they
+    do. `names`: what parts without a type, which then are messages, may hold."""
+    if value is None or (first := memoryview(value)[0]) == _QUOTE or first in _SCALARS:
+        return ""
+    objects = None
+    if depth < DEPTH_MAX:
+        objects = read_objects(value, path) if first == _BRACKET else read_one(value, path)
+    if objects is None:
+        return UNKNOWN
+    for part in objects:
+        kind = part.get("type")
+        if kind is not None:
+            reason = part_reason(part, bytes(kind), rules, path, depth)
+        else:
+            reason = UNKNOWN if names is None else message_reason(part, names, rules, path, depth)
+        if reason:
+            return reason
+    return ""
+
+
+def part_reason(part: dict[str, Raw], kind: bytes, rules: Rules, path: str, depth: int) -> str:
+    """As above for one part, whose `type` is `kind`."""
+    rule = rules.get(kind)
+    if rule is None:
+        return UNKNOWN
+    # Some servers read names in any case: another "Type" could make an image of this text.
+    if len(part) > 2 and any(name != "type" and name.casefold() == "type" for name in part):
+        return UNKNOWN
+    if isinstance(rule, str):
+        return rule
+    for name in rule:
+        if reason := list_reason(part.get(name), rules, f"{path}.{name}", None, depth + 1):
+            return reason
+    return ""
+
+
+def message_reason(message: dict[str, Raw], names: Names, rules: Rules, path: str, depth: int = 0) -> str:
+    """As above for a message: its `content` is looked into, other names must be known or plain numbers and the like."""
+    for name, value in message.items():
+        if name == "content":
+            reason = list_reason(value, rules, path, None, depth + 1)
+        elif (reason := names.get(name, UNKNOWN)) == UNKNOWN and memoryview(value)[0] in _SCALARS:
+            reason = ""
+        if reason:
+            return reason
+    return ""
+
+
+def cache_write_ttl(body: bytes) -> str:
+    """The dearest cache write that `cache_control` blocks ask for: "", "5m" or "1h"."""
+    if b'"cache_control"' not in body and b"\\u00" not in body:
+        return ""
+    if _ESCAPED_LETTER.search(body):
+        return "1h"  # nobody escapes plain letters for a good reason: any name or value may be spelled so
+    if b'"cache_control"' not in body:
+        return ""
+    return "1h" if _HOUR.search(body) else "5m"

@@ -1,0 +1,62 @@
+"""The OpenAI dialect, which most providers speak."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from ..domain.call import Reading
+from ..domain.usage import Usage
+from . import openai_usage
+from .base import InputText, StreamReader
+from .openai_answer import OpenAiReader, read_answer
+from .openai_request import read_request
+from .openai_text import input_text
+from .request import Request
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+class OpenAi:
+    name = "openai"
+
+    def read_request(self, endpoint: str, body: bytes) -> Request:
+        return read_request(endpoint, body)
+
+    def read_answer(self, endpoint: str, body: bytes) -> Reading:
+        return read_answer(endpoint, body)
+
+    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
+        return OpenAiReader(endpoint, strip=strip_usage)
+
+    def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
+        return openai_usage.read_usage(raw_usage, generates=endpoint != "embeddings")
+
+    def input_text(self, request: Request) -> InputText:
+        return input_text(request)
+
+    def credential_headers(self, credential: str) -> Mapping[str, str]:
+        return {"Authorization": f"Bearer {credential}"}
+
+    def default_headers(self) -> Mapping[str, str]:
+        return {}
+
+    def models_body(self, names: list[str]) -> bytes:
+        return msgspec.json.encode({"object": "list", "data": [_model(name) for name in names]})
+
+    def model_body(self, name: str) -> bytes:
+        return msgspec.json.encode(_model(name))
+
+    def error_body(
+        self, status: int, *, code: str, type: str, message: str, param: str | None = None, request_id: str = ""
+    ) -> bytes:
+        kind = type or _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+        return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def _model(name: str) -> dict[str, str | int]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "llmctl"}
+
+
+OPENAI = OpenAi()

@@ -1,0 +1,186 @@
+"""Requests in the OpenAI dialect: chat completions, completions, responses, embeddings.
+
+Shapes: the types of the `openai` package 3.54 and https://developers.openai.com/api/reference. Servers that speak the
+dialect add names of their own; those that decide money are read too (llama.cpp takes `n_predict` before `max_tokens`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Raw
+
+from ..domain.call import Ask
+from ..domain.errors import Refused
+from .content import UNKNOWN, cache_write_ttl, list_reason
+from .fields import Fields, bad_request, read_object
+from .openai_content import CHAT_NAMES, CHAT_PARTS, REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason
+from .openai_tools import chat_tool_turns, response_tool_turns
+from .request import UNKNOWN_TURNS, Request, end_user_id, read_model, read_outputs, read_tier
+
+CHOICES_MAX = 10_000  # n, best_of: OpenAI takes 128
+PROMPTS_MAX = 10_000  # in one request: OpenAI takes 2,048
+
+OUTPUT_NAMES = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "max_new_tokens"})
+CHOICE_NAMES = frozenset({"n", "best_of", "n_cmpl"})
+# Of these no variant in another case may stand in a body.
+MONEY_NAMES = (
+    OUTPUT_NAMES
+    | CHOICE_NAMES
+    | REFERENCES.keys()
+    | {"model", "models", "messages", "input", "prompt", "instructions", "stream", "stream_options", "tools"}
+    | {"background", "service_tier", "max_tool_calls", "web_search_options", "context_management", "plugins"}
+    | {"search_parameters", "user", "safety_identifier", "suffix", "functions", "extra_body"}
+)
+STREAM_OPTIONS = frozenset({"include_usage"})
+USAGE_PATH = ("stream_options", "include_usage")
+
+_TOKENS = re.compile(rb"\[[\s\d,]*+\]")
+_PROMPT = re.compile(rb'[\[,]\s*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|\[[^\[\]"]*+\]|\d++)\s*+', re.DOTALL)
+_texts = msgspec.json.Decoder(list[str | int | list[int]]).decode
+
+
+def read_request(endpoint: str, body: bytes) -> Request:
+    """The request in `body`. Raises Refused("bad_request") and Refused("not_supported")."""
+    fields = read_object(body, MONEY_NAMES)
+    if fields.raw("models") is not None:
+        raise Refused(
+            "not_supported", "a list of models to fall back on is not metered", hint="name one model", param="models"
+        )
+    return _READ[endpoint](fields)
+
+
+def read_chat(fields: Fields) -> Request:
+    model = read_model(fields)
+    turns = chat_tool_turns(fields, model)
+    reason = _reference(fields) or list_reason(fields.values.get("messages"), CHAT_PARTS, "messages", CHAT_NAMES)
+    return _generating(fields, "chat.completions", model, reason, turns, multiplier=_choices(fields), options=True)
+
+
+def read_completion(fields: Fields) -> Request:
+    multiplier = _choices(fields) * _prompts(fields)
+    return _generating(
+        fields, "completions", read_model(fields), _reference(fields), 0, multiplier=multiplier, options=True
+    )
+
+
+def read_response(fields: Fields) -> Request:
+    if fields.boolean("background"):
+        raise Refused(
+            "not_supported",
+            "background responses are not metered yet",
+            hint='leave out "background": true',
+            param="background",
+        )
+    model = read_model(fields)
+    reason = _reference(fields) or ("a stored prompt" if "prompt" in fields else "")
+    item_reason, turns = items_reason(fields.values.get("input"), RESPONSE_ITEMS, RESPONSE_NAMES)
+    turns = response_tool_turns(fields) or turns
+    if "context_management" in fields:
+        turns = UNKNOWN_TURNS  # a compaction on the server bills the conversation once more
+    return _generating(fields, "responses", model, reason or item_reason, turns, multiplier=1, options=False)
+
+
+def read_embedding(fields: Fields) -> Request:
+    ask = Ask(
+        endpoint="embeddings",
+        model=read_model(fields),
+        stream=_stream(fields),
+        input_bytes=len(fields.body),
+        generates=False,
+        unbounded_input=_reference(fields) or _objects_in(fields.raw("input")),
+        service_tier=read_tier(fields),
+        end_user=_end_user(fields),
+    )
+    return Request(ask, fields.body, fields)
+
+
+_READ: dict[str, Callable[[Fields], Request]] = {
+    "chat.completions": read_chat,
+    "completions": read_completion,
+    "responses": read_response,
+    "embeddings": read_embedding,
+}
+
+
+def _generating(
+    fields: Fields, endpoint: str, model: str, reason: str, turns: int, *, multiplier: int, options: bool
+) -> Request:
+    """The request of an endpoint that generates. `options`: its streams report usage only when asked to."""
+    stream = _stream(fields)
+    wants_usage = True
+    if stream and options:
+        inner = fields.object("stream_options", STREAM_OPTIONS)
+        wants_usage = inner is not None and bool(inner.boolean("include_usage"))
+    outputs = read_outputs(fields, OUTPUT_NAMES)
+    ask = Ask(
+        endpoint=endpoint,
+        model=model,
+        stream=stream,
+        input_bytes=len(fields.body),
+        output_tokens_max=max((value for _, value in outputs), default=None),
+        output_multiplier=multiplier,
+        unbounded_input=reason,
+        server_tool_turns=turns,
+        service_tier=read_tier(fields),
+        cache_write_ttl=cache_write_ttl(fields.body),
+        wants_usage=wants_usage,
+        end_user=_end_user(fields),
+    )
+    return Request(ask, fields.body, fields, outputs, USAGE_PATH if options else ())
+
+
+def _stream(fields: Fields) -> bool:
+    return bool(fields.boolean("stream"))
+
+
+def _end_user(fields: Fields) -> str:
+    return end_user_id(fields.string("safety_identifier") or fields.string("user"))
+
+
+def _choices(fields: Fields) -> int:
+    """How many answers are generated for each prompt: `best_of` are, of which `n` are returned."""
+    if CHOICE_NAMES.isdisjoint(fields.values):
+        return 1
+    values = [fields.integer(name, most=CHOICES_MAX) for name in CHOICE_NAMES]
+    return max((1, *(value for value in values if value is not None)))
+
+
+def _prompts(fields: Fields) -> int:
+    """How many prompts `prompt` holds: a list of numbers is one, as tokens."""
+    value = fields.raw("prompt")
+    if value is None or memoryview(value)[0] != ord("["):
+        return 1
+    text = bytes(value)
+    if _TOKENS.fullmatch(text):
+        return 1
+    count = position = 0
+    while found := _PROMPT.match(text, position):
+        count, position = count + 1, found.end()
+        if count > PROMPTS_MAX:
+            raise bad_request(f"prompt holds more than {PROMPTS_MAX:,} prompts", param="prompt")
+    if text[position:] != b"]":
+        raise bad_request("prompt must be a string, a list of strings, or lists of token numbers", param="prompt")
+    return count
+
+
+def _reference(fields: Fields) -> str:
+    """What the request refers to that is stored at the provider."""
+    for name, reason in REFERENCES.items():
+        if name in fields:
+            return reason
+    extra = fields.raw("extra_body")  # of Gemini's OpenAI surface
+    return "a cached content" if extra is not None and b"cached" in bytes(extra) else ""
+
+
+def _objects_in(value: Raw | None) -> str:
+    """Embeddings take strings and token numbers; an object is an image or something else that we do not know."""
+    if value is None or b"{" not in (text := bytes(value)) or text[:1] == b'"':
+        return ""
+    try:
+        _texts(text)
+    except msgspec.ValidationError:
+        return UNKNOWN
+    return ""

@@ -1,0 +1,80 @@
+"""The text of requests and answers in the OpenAI dialect, for estimates. Off the hot path: parses everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from .base import InputText
+from .lenient import members, plain
+from .request import Request
+from .sse import Splitter
+
+_TEXTS = frozenset({"content", "text", "refusal", "arguments", "reasoning", "reasoning_content", "thinking", "summary"})
+_CONTAINERS = frozenset({"message", "delta", "tool_calls", "function", "function_call", "output"})
+
+
+def input_text(request: Request) -> InputText:
+    body = plain(request.body)
+    messages = [("system", _text(body["instructions"]))] if body.get("instructions") else []
+    for name in ("messages", "input", "prompt"):
+        value = body.get(name)
+        if isinstance(value, str):
+            messages.append(("user", value))
+        elif isinstance(value, list):
+            messages.extend((_role(item), _text(item)) for item in value)
+    values = members(request.body)
+    tools = values.get("tools") or values.get("functions")
+    return InputText(tuple(messages), bytes(tools).decode("utf-8", "replace") if tools is not None else "")
+
+
+def answer_text(values: dict[str, Raw]) -> str:
+    """The generated text of a whole answer."""
+    parts = [_text(plain_list(values[name])) for name in ("choices", "output") if name in values]
+    return "".join(parts)
+
+
+def stream_text(beginning: bytes) -> str:
+    """The generated text in the events that are whole in a stream's first bytes."""
+    splitter = Splitter()
+    parts = []
+    for event in splitter.feed(beginning) + splitter.close():
+        chunk = plain(event.data)
+        delta = chunk.get("delta")
+        if isinstance(delta, str):  # responses: response.output_text.delta and its like
+            parts.append(delta)
+        elif isinstance(chunk.get("choices"), list):
+            parts.append(_text(chunk["choices"]))
+    return "".join(parts)
+
+
+def plain_list(raw: Raw) -> Any:
+    return plain(b'{"content":%b}' % bytes(raw)).get("content")
+
+
+def _role(item: Any) -> str:
+    role = item.get("role") if isinstance(item, dict) else None
+    return role if isinstance(role, str) else "user"
+
+
+def _text(value: Any, depth: int = 0) -> str:
+    """The strings under names that carry text, in the order in which they stand."""
+    if isinstance(value, str):
+        return value
+    if depth > 12:
+        return ""
+    if isinstance(value, list):
+        return "".join(_text(item, depth + 1) for item in value)
+    if not isinstance(value, dict):
+        return ""
+    parts = []
+    for name, inner in value.items():
+        if name == "content" and isinstance(inner, dict):
+            parts.append(_text(inner, depth + 1) or msgspec.json.encode(inner).decode())  # Cloudflare's JSON mode
+        elif name in _TEXTS or (not isinstance(inner, str) and name in _CONTAINERS):
+            parts.append(_text(inner, depth + 1))
+        elif name == "name" and "arguments" in value and isinstance(inner, str):
+            parts.append(inner)
+    return "".join(parts)

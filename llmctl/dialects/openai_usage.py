@@ -1,0 +1,132 @@
+"""`usage` of everything that speaks the OpenAI dialect, normalised into our classes. Each quirk names its provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Raw
+
+from ..domain.usage import Usage
+from .lenient import count, inner, is_count, items, members, plain
+
+HIDDEN_TOKENS_MAX = 10_000_000  # more than any model thinks; beyond it the total is a mistake
+
+
+def read_usage(raw: bytes | Raw, *, generates: bool = True, tool_calls: dict[str, int] | None = None) -> Usage | None:
+    """The usage object `raw` in our classes; None if it states no usable figure.
+
+    `tool_calls`: billed calls that were counted in the answer's output, for usage that does not state them.
+    """
+    usage = plain(raw)
+    input_stated = is_count(usage.get("prompt_tokens")) or is_count(usage.get("input_tokens"))
+    output_stated = is_count(usage.get("completion_tokens")) or is_count(usage.get("output_tokens"))
+    total = count(usage.get("total_tokens"))
+    if not (input_stated or output_stated or total):
+        return None
+    prompt = inner(usage, "prompt_tokens_details", "input_tokens_details", "prompt_token_details")
+    completion = inner(usage, "completion_tokens_details", "output_tokens_details")
+
+    output = max(count(usage.get("completion_tokens")), count(usage.get("output_tokens")))
+    input_ = max(count(usage.get("prompt_tokens")), count(usage.get("input_tokens")))
+    cached = _cache_read(usage, prompt)
+    written = _cache_write(usage, prompt)
+    reasoning = count(completion.get("reasoning_tokens"))
+    input_audio = max(count(prompt.get("audio_tokens")), count(usage.get("audio_prompt_tokens")))
+
+    missing = total - input_ - output  # tokens that only the total shows
+    if 0 < missing <= HIDDEN_TOKENS_MAX:
+        if not generates or not input_stated:
+            input_ += missing
+        elif count(usage.get("prompt_audio_seconds")):  # Mistral: audio is outside prompt_tokens
+            input_ += missing
+            input_audio = max(input_audio, missing)
+        elif missing == cached + written:  # a cache that is outside the prompt, as in Anthropic's own dialect
+            input_ += missing
+        else:  # Gemini and xAI: thinking is outside completion_tokens
+            output += missing
+            reasoning = max(reasoning, missing)
+    if apart := count(usage.get("reasoning_tokens")):
+        reasoning = max(reasoning, apart)
+        if "citation_tokens" in usage:  # Perplexity's deep research: outside completion_tokens and total_tokens
+            output += apart
+    if cached > input_:  # Grok on Azure: the prompt shows less than was read from the cache
+        input_ = max(input_, cached + written)
+
+    output = max(output, reasoning)
+    searches, file_searches, interpreters, images = _tool_calls(usage, tool_calls or {})
+    return Usage(
+        input_tokens=input_,
+        cache_read_tokens=cached,
+        cache_write_tokens=min(written, input_ - cached),  # OpenAI: "unadjusted", may include what was read
+        input_audio_tokens=min(input_audio, input_),
+        input_image_tokens=min(count(prompt.get("image_tokens")), input_),
+        output_tokens=output,
+        reasoning_tokens=reasoning,
+        output_audio_tokens=min(count(completion.get("audio_tokens")), output),
+        output_image_tokens=min(count(completion.get("image_tokens")), output),
+        web_search_calls=searches,
+        file_search_calls=file_searches,
+        code_interpreter_calls=interpreters,
+        image_generation_calls=images,
+    )
+
+
+def count_tool_calls(output: Raw | None) -> dict[str, int]:
+    """The items of a response's `output` that are billed by the call, by type."""
+    counts: dict[str, int] = {}
+    if output is None or b'_call"' not in bytes(output):
+        return counts
+    for item in items(output):
+        values = members(item)
+        kind = bytes(values.get("type", b"")).strip(b'"').decode("ascii", "replace")
+        if kind == "web_search_call":
+            # OpenAI bills searches, not the opening of pages or finding in them.
+            action = plain(values["action"]).get("type") if "action" in values else "search"
+            if action not in ("search", None):
+                continue
+        if kind.endswith("_call"):
+            counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+def _cache_read(usage: dict[str, Any], prompt: dict[str, Any]) -> int:
+    return max(
+        count(prompt.get("cached_tokens")),
+        count(usage.get("prompt_cache_hit_tokens")),  # DeepSeek
+        count(usage.get("num_cached_tokens")),  # Mistral
+        count(usage.get("cached_tokens")),  # Cohere, Moonshot
+        count(usage.get("cache_read_input_tokens")),  # Databricks
+        count(usage.get("cacheReadInputTokens")),  # Bedrock
+    )
+
+
+def _cache_write(usage: dict[str, Any], prompt: dict[str, Any]) -> int:
+    return max(
+        count(prompt.get("cache_write_tokens")),  # OpenAI from GPT-5.6, OpenRouter
+        count(prompt.get("cache_creation_tokens")),
+        count(usage.get("cache_creation_input_tokens")),  # Databricks
+        count(usage.get("cacheWriteInputTokens")),  # Bedrock
+    )
+
+
+def _tool_calls(usage: dict[str, Any], counted: dict[str, int]) -> tuple[int, int, int, int]:
+    """Searches of the web, searches in files, runs of the code interpreter, images."""
+    xai = inner(usage, "server_side_tool_usage_details")
+    if xai:
+        return (
+            count(xai.get("web_search_calls")) + count(xai.get("x_search_calls")),
+            count(xai.get("file_search_calls")) + count(xai.get("document_search_calls")),
+            count(xai.get("code_interpreter_calls")),
+            count(xai.get("image_generation_calls")),
+        )
+    searches = max(
+        counted.get("web_search_call", 0),
+        count(usage.get("num_search_queries")),  # Perplexity's deep research
+        count(inner(usage, "server_tool_use", "server_tool_use_details").get("web_search_requests")),  # OpenRouter
+    )
+    return (
+        searches,
+        counted.get("file_search_call", 0),
+        counted.get("code_interpreter_call", 0),
+        counted.get("image_generation_call", 0),
+    )

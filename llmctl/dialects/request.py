@@ -1,0 +1,92 @@
+"""A request as read: the facts that decisions depend on, and the way to the body that goes upstream."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import msgspec
+
+from ..domain.call import Ask
+from .edits import Edits
+from .fields import Fields, bad_request
+
+MODEL_CHARACTERS_MAX = 200
+TIER_CHARACTERS_MAX = 64
+END_USER_CHARACTERS_MAX = 64  # longer ones are hashed
+UNKNOWN_TURNS = -1  # server tools without a bound of their own: the configured default counts
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `outputs`: the output maxima that the body sets, by path; `usage_path`: the option that makes a
+    stream report usage, where the endpoint has one."""
+
+    ask: Ask
+    body: bytes
+    fields: Fields
+    outputs: tuple[tuple[Path, int], ...] = ()
+    usage_path: Path = ()
+
+    def upstream_body(
+        self,
+        *,
+        model: str | None = None,
+        output_tokens_max: int | None = None,
+        output_field: str = "max_tokens",
+        inject_usage: bool = False,
+    ) -> bytes:
+        """The body to send; `self.body` itself when nothing changes, and then only the named values differ.
+
+        `model`: the upstream's name for it. `output_tokens_max`: every maximum in the body above it is lowered; where
+        there is none, it is set as `output_field` (dots lead into objects: "generationConfig.maxOutputTokens").
+        """
+        if model is None and output_tokens_max is None and not inject_usage:
+            return self.body
+        edits = Edits()
+        if model is not None and model != self.ask.model:
+            edits.put(self.fields, ("model",), msgspec.json.encode(model))
+        if output_tokens_max is not None:
+            for path, value in self.outputs:
+                if value > output_tokens_max:
+                    edits.put(self.fields, path, b"%d" % output_tokens_max)
+            if not self.outputs:
+                edits.put(self.fields, tuple(output_field.split(".")), b"%d" % output_tokens_max)
+        if inject_usage and self.usage_path:
+            edits.put(self.fields, self.usage_path, b"true")
+        return edits.apply(self.body)
+
+
+def read_model(fields: Fields) -> str:
+    model = fields.string("model")
+    if not model:
+        raise bad_request("the request names no model", hint='add "model": "NAME"', param="model")
+    if len(model) > MODEL_CHARACTERS_MAX or not model.isprintable():
+        raise bad_request(f"model must be at most {MODEL_CHARACTERS_MAX} printable characters", param="model")
+    return model
+
+
+def read_tier(fields: Fields) -> str:
+    tier = fields.string("service_tier") or ""
+    if len(tier) > TIER_CHARACTERS_MAX or not tier.isprintable():
+        raise bad_request(
+            f"service_tier must be at most {TIER_CHARACTERS_MAX} printable characters", param="service_tier"
+        )
+    return tier
+
+
+def read_outputs(fields: Fields, names: frozenset[str]) -> tuple[tuple[Path, int], ...]:
+    """The output maxima among `names` that are set."""
+    if names.isdisjoint(fields.values):
+        return ()
+    values = ((name, fields.integer(name)) for name in fields.values if name in names)
+    return tuple(((name,), value) for name, value in values if value is not None)
+
+
+def end_user_id(name: str | None) -> str:
+    """An end user's name as the ledger keeps it: itself, or its SHA-256 when it is long or has odd characters."""
+    if not name or (len(name) <= END_USER_CHARACTERS_MAX and name.isprintable()):
+        return name or ""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,152 @@
+"""The one table of paths: what is metered, free, answered here, or refused, and why. A path that is not in it is unknown:
+nothing of a client's path ever reaches a provider."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ..domain.errors import Refused
+from .anthropic import ANTHROPIC
+from .base import Dialect
+from .openai import OPENAI
+
+PATH_CHARACTERS_MAX = 300
+# Names that may stand in a path. Each step starts with a letter or digit: no "..", no "//"; no "%".
+_MODEL = re.compile(r"[A-Za-z0-9@~][A-Za-z0-9._:@+~-]*(?:/[A-Za-z0-9@~][A-Za-z0-9._:@+~-]*)*")
+_ID = re.compile(r"[A-Za-z0-9_-]+")
+
+Kind = Literal["metered", "free", "local", "refused"]  # free: passed on, costs nothing; local: answered here
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a path means. `upstream` follows the provider's base URL, which ends in its version ("…/v1"). `why`: for
+    refused ones, what to tell the client."""
+
+    dialect: Dialect
+    name: str
+    kind: Kind
+    methods: tuple[str, ...]
+    upstream: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An endpoint that was called; `model`: the one that the path names."""
+
+    endpoint: Endpoint
+    model: str = ""
+
+
+def _refused(dialect: Dialect, name: str, why: str) -> Endpoint:
+    return Endpoint(dialect, name, "refused", (), why=why)
+
+
+_LATER = "is not metered yet, so it is not passed on"
+
+METERED: Mapping[str, Endpoint] = {
+    "/v1/chat/completions": Endpoint(OPENAI, "chat.completions", "metered", ("POST",), "/chat/completions"),
+    "/v1/completions": Endpoint(OPENAI, "completions", "metered", ("POST",), "/completions"),
+    "/v1/responses": Endpoint(OPENAI, "responses", "metered", ("POST",), "/responses"),
+    "/v1/embeddings": Endpoint(OPENAI, "embeddings", "metered", ("POST",), "/embeddings"),
+    "/v1/messages": Endpoint(ANTHROPIC, "messages", "metered", ("POST",), "/messages"),
+}
+FREE: Mapping[str, Endpoint] = {
+    "/v1/messages/count_tokens": Endpoint(
+        ANTHROPIC, "messages.count_tokens", "free", ("POST",), "/messages/count_tokens"
+    ),
+}
+# Both dialects have these; the header `anthropic-version` decides.
+MODELS: Mapping[str, Endpoint] = {
+    "openai": Endpoint(OPENAI, "models", "local", ("GET",)),
+    "anthropic": Endpoint(ANTHROPIC, "models", "local", ("GET",)),
+}
+MODEL: Mapping[str, Endpoint] = {
+    "openai": Endpoint(OPENAI, "model", "local", ("GET",)),
+    "anthropic": Endpoint(ANTHROPIC, "model", "local", ("GET",)),
+}
+# By what follows /v1/; everything below them too.
+REFUSED: Mapping[str, Endpoint] = {
+    "assistants": _refused(OPENAI, "assistants", f"the assistants API {_LATER}"),
+    "audio": _refused(OPENAI, "audio", f"audio {_LATER}"),
+    "batches": _refused(OPENAI, "batches", f"the batch API {_LATER}"),
+    "chat/completions": _refused(OPENAI, "chat.completions", "stored chat completions are not passed on"),
+    "chatkit": _refused(OPENAI, "chatkit", f"ChatKit {_LATER}"),
+    "containers": _refused(OPENAI, "containers", f"the containers API {_LATER}"),
+    "conversations": _refused(OPENAI, "conversations", f"the conversations API {_LATER}"),
+    "evals": _refused(OPENAI, "evals", f"the evals API {_LATER}"),
+    "files": _refused(OPENAI, "files", f"the files API {_LATER}"),
+    "fine_tuning": _refused(OPENAI, "fine_tuning", f"fine-tuning {_LATER}"),
+    "images": _refused(OPENAI, "images", f"image generation {_LATER}"),
+    "moderations": _refused(OPENAI, "moderations", f"moderation {_LATER}"),
+    "organization": _refused(OPENAI, "organization", "the provider's administration is not passed on"),
+    "realtime": _refused(OPENAI, "realtime", f"the realtime API {_LATER}"),
+    "rerank": _refused(OPENAI, "rerank", f"reranking {_LATER}"),
+    "responses": _refused(OPENAI, "responses", f"reading, counting and changing of stored responses {_LATER}"),
+    "skills": _refused(OPENAI, "skills", f"the skills API {_LATER}"),
+    "threads": _refused(OPENAI, "threads", f"the assistants API {_LATER}"),
+    "uploads": _refused(OPENAI, "uploads", f"the uploads API {_LATER}"),
+    "vector_stores": _refused(OPENAI, "vector_stores", f"the vector stores API {_LATER}"),
+    "videos": _refused(OPENAI, "videos", f"video generation {_LATER}"),
+    "complete": _refused(ANTHROPIC, "complete", "the old text completions API is not passed on; use /v1/messages"),
+    "messages/batches": _refused(ANTHROPIC, "messages.batches", f"the message batches API {_LATER}"),
+}
+
+OWN: Mapping[str, Endpoint] = {"/llmctl/me": Endpoint(OPENAI, "me", "local", ("GET",))}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC)}
+
+_STATIC: Mapping[str, Endpoint] = {**METERED, **FREE, **OWN}
+_MODELS_PATH = "/v1/models"
+
+
+def lookup(method: str, path: str, headers: Iterable[str]) -> Match:
+    """The endpoint that `method` and `path` (as sent, without the query) name. `headers`: the names, in lower case or
+    a case-insensitive mapping. Raises Refused("path_not_found" | "method_not_allowed" | "not_supported")."""
+    match = _find(path, headers)
+    if match is None:
+        raise Refused(
+            "path_not_found", f"there is no {path[:PATH_CHARACTERS_MAX]!r} here", hint="see the list in the README"
+        )
+    endpoint = match.endpoint
+    if endpoint.kind == "refused":
+        raise Refused("not_supported", f"{path[:PATH_CHARACTERS_MAX]}: {endpoint.why}")
+    if method not in endpoint.methods:
+        allowed = ", ".join(endpoint.methods)
+        raise Refused("method_not_allowed", f"{path} takes {allowed}, not {method[:20]}", facts={"allow": allowed})
+    return match
+
+
+def error_dialect(path: str, headers: Iterable[str]) -> Dialect:
+    """In whose shape an error for this path is written, also when the path is unknown."""
+    match = _find(path, headers)
+    if match is not None:
+        return match.endpoint.dialect
+    return ANTHROPIC if "anthropic-version" in headers or "x-api-key" in headers else OPENAI
+
+
+def _find(path: str, headers: Iterable[str]) -> Match | None:
+    endpoint = _STATIC.get(path)
+    if endpoint is not None:
+        return Match(endpoint)
+    if len(path) > PATH_CHARACTERS_MAX or not path.startswith("/v1/"):
+        return None
+    if path.startswith(_MODELS_PATH):
+        return _find_models(path, "anthropic" if "anthropic-version" in headers else "openai")
+    steps = path.split("/")[2:]
+    if not all(map(_ID.fullmatch, steps)):
+        return None
+    for depth in (2, 1):
+        if refused := REFUSED.get("/".join(steps[:depth])):
+            return Match(refused)
+    return None
+
+
+def _find_models(path: str, dialect: str) -> Match | None:
+    if path == _MODELS_PATH:
+        return Match(MODELS[dialect])
+    name = path.removeprefix(_MODELS_PATH + "/")
+    return Match(MODEL[dialect], name) if _MODEL.fullmatch(name) else None

@@ -1,0 +1,1 @@
+"""Values and decisions. Pure: the standard library only, no clock, no I/O."""

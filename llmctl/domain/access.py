@@ -1,0 +1,58 @@
+"""Which models a caller may use. Every level must agree; deny beats allow; no rule means all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from .errors import BadInput
+
+PATTERN_CHARS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRule:
+    effect: Literal["allow", "deny"]
+    pattern: str
+    level: str  # for messages: "organisation", "group sales", "user alice", "key alice/laptop"
+
+
+def check_pattern(pattern: str) -> str:
+    """A usable pattern (`gpt-5*`, `openai/*`), or BadInput. `*` and `?` are the only wildcards."""
+    if not pattern or len(pattern) > PATTERN_CHARS_MAX or not pattern.isprintable() or " " in pattern:
+        raise BadInput(f"{pattern!r} is not a model pattern", hint="write a name or a pattern such as gpt-5* or openai/*")
+    return pattern
+
+
+def matches(pattern: str, provider: str, model: str) -> bool:
+    """True if the pattern is for the resolved `provider/model` or the bare model name, in any letter case.
+
+    Resolved, never as asked: an alias evades nothing.
+    """
+    compiled = _compile(pattern)
+    return compiled.fullmatch(model) is not None or compiled.fullmatch(f"{provider}/{model}") is not None
+
+
+def denial(levels: Iterable[tuple[ModelRule, ...]], provider: str, model: str) -> str | None:
+    """Why this model is not allowed (`denied for group sales by gpt-5*`), or None if every level agrees."""
+    for rules in levels:
+        matching = [rule for rule in rules if matches(rule.pattern, provider, model)]
+        for rule in matching:
+            if rule.effect == "deny":
+                return f"denied for {rule.level} by the rule {rule.pattern}"
+        allows = [rule.pattern for rule in rules if rule.effect == "allow"]
+        if allows and not matching:
+            return f"not among the models allowed for {rules[0].level}: {', '.join(allows)}"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _compile(pattern: str) -> re.Pattern[str]:
+    first, *rest = (re.escape(part).replace(r"\?", ".") for part in re.split(r"\*+", pattern))
+    # What lies between two * is taken where it first fits, for good: with plain .* a dozen of them backtrack for years.
+    middle = "".join(f"(?>.*?{part})" for part in rest[:-1])
+    text = f"{first}{middle}.*{rest[-1]}" if rest else first
+    return re.compile(text, re.IGNORECASE | re.DOTALL)

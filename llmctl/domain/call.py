@@ -1,0 +1,43 @@
+"""One call as data: what was asked, and what was read from the answer. Dialects make these, the proxy uses them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The facts of a request that access, limits and the worst case depend on. Read once, strictly, by a dialect."""
+
+    endpoint: str  # "chat.completions", "messages", ...
+    model: str  # the request model, as asked
+    stream: bool
+    input_bytes: int
+    output_tokens_max: int | None = None  # the client's own maximum, in whichever field
+    output_multiplier: int = 1  # n, best_of, candidateCount, prompts in a list
+    output_tokens_floor: int = 0  # below this the call is senseless: a thinking budget that must fit
+    generates: bool = True  # False: there is no output to bound (embeddings)
+    free: bool = False  # the provider bills nothing for it (token counting)
+    unbounded_input: str = ""  # why bytes do not bound the input: "images", "a stored response", ...; "" = they do
+    server_tool_turns: int = 0  # each turn of a server-side tool bills the input again
+    service_tier: str = ""  # as asked; the answer says what was served
+    cache_write_ttl: str = ""  # "", "5m", "1h": cache writes that the request asks for
+    wants_usage: bool = True  # a stream: did the client ask for the usage chunk?
+    end_user: str = ""  # as the body names it; counts only for keys that act for end users
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a dialect read from an answer. `usage is None`: the provider reported none."""
+
+    usage: Usage | None = None
+    raw_usage: bytes = b""  # the provider's own usage object, as it came (JSON)
+    response_model: str = ""
+    service_tier: str = ""  # as served
+    reported_cost_nano_usd: int | None = None  # the provider's own statement of the money
+    error: str = ""  # an error inside a 200: its type or code
+    finished: bool = False  # the dialect's own end mark was seen (or the body was complete)
+    output_text: str = ""  # what was seen of the output, for an estimate; empty when usage was reported
+    output_seen_share: float = 1.0  # output_text covers this share of the stream's events

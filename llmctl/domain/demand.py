@@ -1,0 +1,118 @@
+"""The worst case of a call, before it is sent (DESIGN section 9): what is held until the truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .call import Ask
+from .errors import Refused
+from .money import PRICE_UNITS
+
+TURNS_UNKNOWN = -1  # a server-side tool without a bound of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The admin's choices for what a request leaves open."""
+
+    output_tokens_default: int = 4096  # injected where neither the client nor the model's documentation says one
+    output_tokens_min: int = 256  # below this an answer is of no use: refuse instead of capping
+    context_tokens_default: int = 1_000_000  # for input that bytes do not bound, on a model of unknown context
+    server_tool_turns_max: int = 10
+    cap_share_percent: int = 25
+    unbounded: Literal["hold", "refuse"] = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of the model that a call is routed to. None = unknown."""
+
+    context_tokens: int | None
+    output_tokens_max: int | None
+    prompt_overhead_tokens: int  # hidden prompts that the provider adds to what is in the body
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The dearest rates that a request could trigger: nano-USD per million tokens, and nano-USD per call."""
+
+    input_rate: int
+    output_rate: int
+    request_nano_usd: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """An upper bound. `output_tokens` is per choice; `rates is None`: the model is unpriced."""
+
+    input_tokens: int
+    output_tokens: int
+    output_tokens_min: int
+    output_multiplier: int
+    output_tokens_injected: bool  # the request had no maximum: the held one must be written into it
+    rates: Rates | None
+
+    def cost_nano_usd(self, output_tokens: int) -> int:
+        """The dearest that the call can be with this output maximum; 0 for an unpriced model."""
+        if self.rates is None:
+            return 0
+        micro = self.input_tokens * self.rates.input_rate
+        micro += output_tokens * self.output_multiplier * self.rates.output_rate
+        return -(-micro // PRICE_UNITS) + self.rates.request_nano_usd
+
+    def tokens(self, output_tokens: int) -> int:
+        return self.input_tokens + output_tokens * self.output_multiplier
+
+    def output_tokens_for_cost(self, budget_nano_usd: int) -> int:
+        """The largest output maximum whose cost stays within the budget (may be negative: nothing fits)."""
+        if self.rates is None or self.rates.output_rate == 0:
+            return self.output_tokens
+        micro = (budget_nano_usd - self.rates.request_nano_usd) * PRICE_UNITS - self.input_tokens * self.rates.input_rate
+        return micro // (self.rates.output_rate * self.output_multiplier)
+
+    def output_tokens_for_tokens(self, budget_tokens: int) -> int:
+        return (budget_tokens - self.input_tokens) // self.output_multiplier
+
+
+def input_bound(ask: Ask, facts: ModelFacts, bounds: Bounds) -> int:
+    """Input tokens that the call cannot exceed: no tokeniser makes more than one token of a byte."""
+    context_tokens = facts.context_tokens or bounds.context_tokens_default
+    turns = tool_turns(ask, bounds)
+    if turns:
+        return (1 + turns) * context_tokens
+    if ask.unbounded_input:
+        return context_tokens
+    return ask.input_bytes + facts.prompt_overhead_tokens
+
+
+def tool_turns(ask: Ask, bounds: Bounds) -> int:
+    """How often server-side tools may bill the input again, and their fee."""
+    return bounds.server_tool_turns_max if ask.server_tool_turns == TURNS_UNKNOWN else ask.server_tool_turns
+
+
+def demand_of(ask: Ask, facts: ModelFacts, rates: Rates | None, bounds: Bounds) -> Demand:
+    """The worst case of one call. `rates` must be for at least `input_bound` input tokens."""
+    input_tokens = input_bound(ask, facts, bounds)
+    if not ask.generates:
+        return Demand(input_tokens, 0, 0, 1, False, rates)
+    wanted = ask.output_tokens_max
+    injected = False
+    if wanted is None:
+        wanted = facts.output_tokens_max
+    if wanted is None:
+        wanted, injected = bounds.output_tokens_default, True
+    least = min(wanted, max(bounds.output_tokens_min, ask.output_tokens_floor))
+    return Demand(input_tokens, wanted, least, ask.output_multiplier, injected, rates)
+
+
+def refuse_unbounded(ask: Ask, bounds: Bounds) -> Refused | None:
+    """The admin's choice `unbounded = "refuse"`: calls whose input cannot be bounded do not pass a hard limit."""
+    if bounds.unbounded == "hold" or not (ask.unbounded_input or ask.server_tool_turns):
+        return None
+    why = ask.unbounded_input or "server-side tools"
+    return Refused(
+        "bad_request",
+        f"this call's input cannot be bounded ({why}), and your organisation refuses such calls under a limit",
+        hint="send the content itself, or ask your admin",
+    )

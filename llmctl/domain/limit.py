@@ -1,0 +1,187 @@
+"""Limits and the one decision: does the worst case of a call fit into what is left of every limit?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, get_args
+from zoneinfo import ZoneInfo
+
+from .demand import Demand
+from .errors import Refused
+from .money import usd_fine, usd_plain
+from .window import Window
+
+Measure = Literal["cost", "tokens", "requests", "concurrency"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+Each = Literal["", "user", "end_user"]
+
+RETRY_S_MAX = 60  # SDKs obey longer waits to the letter: a reset further away is "spent", not "retry"
+HELD_RETRY_S = 2  # open calls settle within seconds; the SDKs' own back-off does the rest
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Principal + measure + amount + window. `amount` is nano-USD, tokens, calls, or calls at once."""
+
+    id: int
+    on: str  # for people: "organisation", "group sales, each user"
+    principal: str
+    principal_id: int
+    each: Each
+    measure: Measure
+    window: Window
+    zone: str
+    model_pattern: str  # "" = every model
+    amount: int
+    soft: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A limit in its current window, for one member: what is settled and what open calls hold."""
+
+    limit: Limit
+    member_id: int
+    window_start_s: int
+    window_end_s: int | None
+    settled: int
+    held: int
+
+    @property
+    def left(self) -> int:
+        return self.limit.amount - self.settled - self.held
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The call may go. `output_tokens` is the maximum per choice that was held; `capped`: lower than asked for."""
+
+    output_tokens: int
+    capped: bool
+
+
+def needed(limit: Limit, demand: Demand, output_tokens: int) -> int:
+    """What a call with this output maximum takes from the limit, in the limit's own unit."""
+    if limit.measure == "cost":
+        return demand.cost_nano_usd(output_tokens)
+    if limit.measure == "tokens":
+        return demand.tokens(output_tokens)
+    return 1
+
+
+def decide(standings: Sequence[Standing], demand: Demand, *, share_percent: int, now_s: int) -> Grant | Refused:
+    """Admit, admit with a lower output maximum, or refuse. All limits that apply are checked; there is no precedence.
+
+    `share_percent` is how much of what is left a capped call may take, so that one caller does not take all of it.
+    """
+    output_tokens = demand.output_tokens
+    for standing in standings:
+        if standing.limit.soft:
+            continue
+        if needed(standing.limit, demand, output_tokens) <= standing.left:
+            continue
+        fitting = _largest_fitting(standing, demand, share_percent)
+        if fitting is None:
+            return refusal(standing, demand, now_s)
+        output_tokens = min(output_tokens, fitting)
+    return Grant(output_tokens, capped=output_tokens < demand.output_tokens)
+
+
+def _largest_fitting(standing: Standing, demand: Demand, share_percent: int) -> int | None:
+    """The output maximum that fits, at least the demand's minimum; None if not even that does."""
+    smallest = needed(standing.limit, demand, demand.output_tokens_min)
+    if smallest > standing.left:
+        return None
+    budget = max(standing.left * share_percent // 100, smallest)
+    if standing.limit.measure == "cost":
+        fitting = demand.output_tokens_for_cost(budget)
+    elif standing.limit.measure == "tokens":
+        fitting = demand.output_tokens_for_tokens(budget)
+    else:
+        fitting = demand.output_tokens
+    return max(demand.output_tokens_min, min(fitting, demand.output_tokens))
+
+
+def refusal(standing: Standing, demand: Demand, now_s: int) -> Refused:
+    """The refusal of a call whose smallest useful form does not fit: too large for ever, spent, or only held."""
+    limit = standing.limit
+    least = needed(limit, demand, demand.output_tokens_min)
+    facts: dict[str, object] = {
+        "limit": f"l{limit.id}",
+        "on": limit.on,
+        "measure": limit.measure,
+        "window": limit.window,
+        "amount": _exact(limit, limit.amount),
+        "spent": _exact(limit, standing.settled),
+        "held": _exact(limit, standing.held),
+        "needed": _exact(limit, least),
+        "resets_at_s": standing.window_end_s,
+    }
+    name = f"limit l{limit.id} ({limit.on}{', ' + limit.model_pattern if limit.model_pattern else ''})"
+    if limit.measure == "concurrency":
+        if limit.amount == 0:
+            return Refused("limit_spent", f"{name} allows no calls", hint="ask your admin to raise it", facts=facts)
+        return Refused(
+            "rate_limited",
+            f"{name}: {limit.amount} at once, all in use",
+            hint="retry when an open call has ended",
+            retry_after_s=1,
+            facts=facts,
+        )
+    numbers = (
+        f"{_short(limit, limit.amount)}{_per(limit)}, {_short(limit, standing.settled)} spent, "
+        f"{_short(limit, standing.held)} held by open calls, {_short(limit, max(0, standing.left))} left; "
+        f"this call needs up to {_short(limit, least)}"
+    )
+    if least > limit.amount and limit.amount > 0:
+        return Refused(
+            "request_exceeds_limit",
+            f"this call alone exceeds {name}: {numbers}",
+            hint="send a shorter request, or ask your admin to raise the limit",
+            facts=facts,
+        )
+    reset_s = None if standing.window_end_s is None else standing.window_end_s - now_s
+    if standing.settled + least <= limit.amount:
+        return Refused(
+            "limit_held",
+            f"{name} is held by open calls: {numbers}",
+            hint="retry shortly: what open calls do not use is given back",
+            retry_after_s=HELD_RETRY_S,
+            facts=facts,
+        )
+    if reset_s is not None and reset_s <= RETRY_S_MAX:
+        return Refused(
+            "rate_limited",
+            f"{name} is spent: {numbers}",
+            hint=f"it resets in {max(1, reset_s)} s",
+            retry_after_s=max(1, reset_s),
+            facts=facts,
+        )
+    return Refused(
+        "limit_spent",
+        f"{name} is spent: {numbers}",
+        hint=f"{_resets(standing)}; or ask your admin to raise it",
+        facts=facts,
+    )
+
+
+def _resets(standing: Standing) -> str:
+    if standing.window_end_s is None:
+        return "it never resets"
+    return f"it resets at {datetime.fromtimestamp(standing.window_end_s, ZoneInfo(standing.limit.zone)).isoformat()}"
+
+
+def _per(limit: Limit) -> str:
+    return " in total" if limit.window == "total" else f" per {limit.window}"
+
+
+def _short(limit: Limit, amount: int) -> str:
+    if limit.measure == "cost":
+        return usd_fine(amount)
+    return f"{amount:,} {limit.measure}"
+
+
+def _exact(limit: Limit, amount: int) -> str | int:
+    return usd_plain(amount) if limit.measure == "cost" else amount

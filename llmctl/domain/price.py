@@ -1,0 +1,299 @@
+"""What a call costs, and the most that one could cost. Integers only: nano-USD per million units.
+
+A price has a tariff: one rate per meter. Meters of tokens form a tree: a part without a rate of its own is
+billed at its parent's (the rate of `output` holds for reasoning tokens, and so on), as the providers' price
+lists mean it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from .money import PRICE_UNITS
+from .usage import Usage
+
+# Token meters and the meter whose rate holds where they have none. Rates are per million tokens.
+PARENT: Mapping[str, str] = {
+    "input": "",
+    "cache_read": "input",
+    "cache_write": "input",
+    "cache_write_1h": "cache_write",
+    "input_audio": "input",
+    "input_image": "input",
+    "input_video": "input",
+    "cache_audio_read": "cache_read",
+    "cache_image_read": "cache_read",
+    "output": "",
+    "reasoning": "output",
+    "output_audio": "output",
+    "output_image": "output",
+    "output_video": "output",
+}
+# Rates per million calls; `request` counts each call of ours, the others the tool calls inside it.
+TOOL_METERS = ("web_search", "file_search", "code_interpreter", "image_generation")
+METERS: tuple[str, ...] = (*PARENT, "request", *TOOL_METERS)
+
+_MEDIA_INPUT = ("input_audio", "input_image", "input_video", "cache_audio_read", "cache_image_read")
+_MEDIA_OUTPUT = ("output_audio", "output_image", "output_video")
+
+CacheWrites = Literal["", "5m", "1h", "implicit"]
+
+DAY_S = 86_400
+
+# Tiers that cost no more than standard, or are standard under another name. Any other name may be a premium.
+_STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only", "flex", "batch"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Nano-USD per million units. A step `(above, rate)` prices the whole call, not only what lies above it,
+    once its total input exceeds `above` tokens: so OpenAI, Anthropic, Google and xAI bill long contexts.
+    """
+
+    base: int
+    steps: tuple[tuple[int, int], ...] = ()  # ascending by their first number
+
+    def at(self, input_tokens: int) -> int:
+        rate = self.base
+        for above, step_rate in self.steps:
+            if input_tokens > above:
+                rate = step_rate
+        return rate
+
+    def dearest(self, input_tokens: int) -> int:
+        """The highest rate that a call of at most this many input tokens can meet."""
+        return max(self.base, *(rate for above, rate in self.steps if input_tokens > above), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """Rates by meter (METERS). A token meter without a rate falls back to its parent's."""
+
+    rates: Mapping[str, Rate]
+
+    def find(self, meter: str) -> Rate | None:
+        """The rate that bills this meter; None: neither it nor a parent of it has one."""
+        while meter:
+            rate = self.rates.get(meter)
+            if rate is not None:
+                return rate
+            meter = PARENT.get(meter, "")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """A part of each UTC day with its own tariff (DeepSeek: half price off-peak). It may span midnight."""
+
+    from_s: int  # seconds since 00:00 UTC
+    to_s: int  # exclusive
+    tariff: Tariff
+
+    def contain(self, at_s: int) -> bool:
+        second = at_s % DAY_S
+        if self.from_s < self.to_s:
+            return self.from_s <= second < self.to_s
+        return second >= self.from_s or second < self.to_s
+
+
+class Part(NamedTuple):
+    """One line of a bill, in millionths of a nano-USD. `rate is None`: the price does not know the meter."""
+
+    meter: str
+    units: int
+    rate: int | None
+    nano_e6: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The dearest rates that a request could meet: per million tokens, per request, per tool call."""
+
+    input_rate: int
+    output_rate: int
+    request_nano_usd: int
+    tool_call_nano_usd: int = 0
+
+    def cost_nano_usd(self, input_tokens: int, output_tokens: int, tool_calls: int = 0) -> int:
+        """An upper bound, rounded up."""
+        tokens_e6 = input_tokens * self.input_rate + output_tokens * self.output_rate
+        return _ceil_e6(tokens_e6) + self.request_nano_usd + tool_calls * self.tool_call_nano_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """The terms for one model of one provider from one moment on."""
+
+    id: int
+    provider: str
+    model: str
+    source: str  # "admin", "catalogue", "sandbox"
+    effective_from_s: int
+    tariff: Tariff  # at any time of day that `hours` does not name; where hours differ, the dearest
+    tiers: Mapping[str, Tariff] = field(default_factory=dict)  # service tier -> full tariff
+    context_tokens: int | None = None
+    output_tokens_max: int | None = None
+    hours: tuple[Hours, ...] = ()
+    unmetered: tuple[str, ...] = ()  # what the provider bills too and we cannot count yet: "audio_hours", ...
+
+    def cost_nano_usd(self, usage: Usage, service_tier: str = "", at_s: int | None = None) -> int:
+        """What this usage costs, rounded once, up. `service_tier` is the tier that the answer says was
+        served; one that this price does not list is billed as standard (see `knows_tier`). `at_s` is the
+        call's start: it matters only where prices depend on the hour, and without it the dearest hour counts.
+        A meter without any rate adds nothing: `parts` shows it.
+        """
+        return _ceil_e6(sum(part.nano_e6 for part in self.parts(usage, service_tier, at_s)))
+
+    def parts(self, usage: Usage, service_tier: str = "", at_s: int | None = None) -> list[Part]:
+        """The cost line by line; the lines' `nano_e6` add up to the cost before it is rounded."""
+        tariff = self._tariff(service_tier, at_s)
+        tokens = [*_input_units(usage), *_output_units(usage)]
+        input_tokens = sum(units for meter, units in tokens if _root(meter) == "input")
+        calls = [(meter, getattr(usage, f"{meter}_calls")) for meter in TOOL_METERS]
+        if "request" in tariff.rates:
+            calls.append(("request", 1))
+        lines = []
+        for meter, units in (*tokens, *calls):
+            if units:
+                rate = tariff.find(meter)
+                per_million = None if rate is None else rate.at(input_tokens)
+                lines.append(Part(meter, units, per_million, units * (per_million or 0)))
+        return lines
+
+    def knows_tier(self, service_tier: str) -> bool:
+        """False: a premium tier may have been asked for or served that this price has no rates for."""
+        return service_tier in _STANDARD_TIERS or service_tier in self.tiers
+
+    def ceiling(
+        self,
+        input_tokens: int,
+        service_tier: str = "",
+        cache_writes: CacheWrites = "",
+        *,
+        media: bool = False,
+    ) -> Ceiling:
+        """The dearest rates that a request of at most `input_tokens` could trigger.
+
+        `service_tier`, as asked: a named premium counts, and so does standard, since providers downgrade
+        (OpenAI and Gemini priority processing beyond their ramp limits) and flex may fall back. A premium
+        that this price does not know counts as the dearest that it does know. "auto" and absent count as
+        standard; at OpenAI they mean what the project's settings say: where these say priority, the caller
+        passes "priority" instead (developers.openai.com/api/docs/guides/priority-processing).
+
+        `cache_writes`: "5m" or "1h" as the request asks (Anthropic bills writes only then, at 1.25 and 2
+        times the input: platform.claude.com/docs/en/build-with-claude/prompt-caching), "implicit" where the
+        provider caches unasked and bills what it writes (OpenAI from GPT-5.6 on, 1.25 times), else "".
+
+        `media`: the request carries or asks for audio, images or video.
+        """
+        meters_in = [
+            "input",
+            "cache_read",
+            *_CACHE_WRITE_METERS[cache_writes],
+            *(_MEDIA_INPUT if media else ()),
+        ]
+        meters_out = ["output", "reasoning", *(_MEDIA_OUTPUT if media else ())]
+        tariffs = [self.tariff, *(hours.tariff for hours in self.hours), *self._tiers_possible(service_tier)]
+
+        def dearest(meters: Iterable[str]) -> int:
+            rates = [tariff.find(meter) for tariff in tariffs for meter in meters]
+            return max((rate.dearest(input_tokens) for rate in rates if rate is not None), default=0)
+
+        return Ceiling(
+            input_rate=dearest(meters_in),
+            output_rate=dearest(meters_out),
+            request_nano_usd=_ceil_e6(dearest(["request"])),
+            tool_call_nano_usd=_ceil_e6(dearest(TOOL_METERS)),
+        )
+
+    def _tariff(self, service_tier: str, at_s: int | None) -> Tariff:
+        tier = self.tiers.get(service_tier)
+        if tier is not None:
+            return tier
+        if at_s is not None:
+            for hours in self.hours:
+                if hours.contain(at_s):
+                    return hours.tariff
+        return self.tariff
+
+    def _tiers_possible(self, service_tier: str) -> Iterable[Tariff]:
+        if service_tier in self.tiers:
+            return (self.tiers[service_tier],)
+        return () if service_tier in _STANDARD_TIERS else self.tiers.values()
+
+
+_CACHE_WRITE_METERS: Mapping[CacheWrites, tuple[str, ...]] = {
+    "": (),
+    "5m": ("cache_write",),
+    "1h": ("cache_write", "cache_write_1h"),
+    "implicit": ("cache_write",),
+}
+
+
+def pick(prices: Sequence[Price], at_s: int) -> Price | None:
+    """The price in force at that moment: the newest that had begun. None: none had."""
+    chosen: Price | None = None
+    for price in prices:
+        if price.effective_from_s <= at_s and (chosen is None or price.effective_from_s > chosen.effective_from_s):
+            chosen = price
+    return chosen
+
+
+def _input_units(usage: Usage) -> list[tuple[str, int]]:
+    """The input in disjoint classes that add up to it. Audio and images may have been read from the cache
+    too, and providers seldom say how many: they count as fresh while they fit beside the cached ones. A part
+    larger than the total (cached_tokens above prompt_tokens) counts as the total.
+    """
+    written = max(usage.cache_write_tokens, usage.cache_write_1h_tokens)
+    left = max(
+        usage.input_tokens,
+        written,
+        usage.cache_read_tokens,
+        usage.input_audio_tokens,
+        usage.input_image_tokens,
+    )
+    left -= written
+    read = min(usage.cache_read_tokens, left)
+    left -= read
+    audio = min(usage.input_audio_tokens, left)
+    left -= audio
+    cached_audio = min(usage.input_audio_tokens - audio, read)
+    read -= cached_audio
+    image = min(usage.input_image_tokens, left)
+    left -= image
+    cached_image = min(usage.input_image_tokens - image, read)
+    read -= cached_image
+    return [
+        ("input", left),
+        ("cache_read", read),
+        ("cache_write", written - usage.cache_write_1h_tokens),
+        ("cache_write_1h", usage.cache_write_1h_tokens),
+        ("input_audio", audio),
+        ("cache_audio_read", cached_audio),
+        ("input_image", image),
+        ("cache_image_read", cached_image),
+    ]
+
+
+def _output_units(usage: Usage) -> list[tuple[str, int]]:
+    """The output in disjoint classes that add up to it."""
+    left = max(usage.output_tokens, usage.reasoning_tokens, usage.output_audio_tokens, usage.output_image_tokens)
+    audio = min(usage.output_audio_tokens, left)
+    left -= audio
+    image = min(usage.output_image_tokens, left)
+    left -= image
+    reasoning = min(usage.reasoning_tokens, left)
+    left -= reasoning
+    return [("output", left), ("reasoning", reasoning), ("output_audio", audio), ("output_image", image)]
+
+
+def _root(meter: str) -> str:
+    while PARENT.get(meter):
+        meter = PARENT[meter]
+    return meter
+
+
+def _ceil_e6(nano_e6: int) -> int:
+    return -(-nano_e6 // PRICE_UNITS)

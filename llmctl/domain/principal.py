@@ -1,0 +1,37 @@
+"""Who calls: a key, its user, their group and all groups above it. What limits and usage are booked to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from .access import ModelRule
+from .limit import Limit
+
+PrincipalKind = Literal["org", "group", "user", "key"]
+PRINCIPAL_KINDS: tuple[PrincipalKind, ...] = get_args(PrincipalKind)
+ORG_ID = 0  # there is one organisation; its limits and rules carry this id
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Everything that a call's admission depends on, as of `settings_version`. Frozen: a change makes a new one."""
+
+    settings_version: int
+    key_id: int
+    key_public_id: str
+    key_name: str
+    user_id: int
+    user_name: str
+    group_name: str  # "" = directly in the organisation
+    lineage: tuple[int, ...]  # group ids from the root to the user's group
+    zone: str  # IANA name, of the group or inherited
+    expires_at_s: int | None  # the key's or this secret's end, whichever is first
+    acts_for_end_users: bool
+    limits: tuple[Limit, ...]
+    rules: tuple[tuple[ModelRule, ...], ...]  # one entry a level that has rules: org, groups, user, key
+
+    @property
+    def path(self) -> str:
+        """The lineage as it is stored: `/1/4/`; `/` is the organisation itself."""
+        return "/" + "".join(f"{group_id}/" for group_id in self.lineage)

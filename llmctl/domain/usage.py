@@ -1,0 +1,50 @@
+"""What one call used, by class (DESIGN section 5). Totals include their parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+UsageSource = Literal["reported", "estimated", "none"]
+
+# Beyond any model's context window by orders of magnitude: a larger figure is a provider's mistake, not usage.
+COUNT_MAX = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Integers >= 0. `input_tokens` and `output_tokens` are totals; the others are parts of them, or tool calls."""
+
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0  # part of cache_write_tokens
+    input_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_image_tokens: int = 0
+    web_search_calls: int = 0
+    file_search_calls: int = 0
+    code_interpreter_calls: int = 0
+    image_generation_calls: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+USAGE_CLASSES: tuple[str, ...] = tuple(field.name for field in fields(Usage))
+NO_USAGE = Usage()
+
+
+def count_of(value: object) -> int:
+    """A provider's figure as a usable count: anything but an integer in 0..COUNT_MAX (or a whole float) counts as 0."""
+    if isinstance(value, bool):
+        return 0
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and 0 < value <= COUNT_MAX:
+        return value
+    return 0

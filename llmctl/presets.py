@@ -1,0 +1,77 @@
+"""Well-known providers, as data: a name in `config.toml` brings all of this. A new one is a new row here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What is the same for everybody who uses this provider. Base URLs include the version (`/v1`)."""
+
+    base_url: str
+    dialects: tuple[str, ...] = ("openai",)
+    credential_env: str = ""  # the variable that its own SDK reads
+    catalogue: str = ""  # its id in the price catalogue (genai-prices)
+    models: tuple[str, ...] = ()  # requested models that route here unless the configuration says otherwise
+    output_fields: Mapping[str, str] = field(default_factory=dict)  # endpoint -> field of the output maximum
+    prompt_overhead_tokens: int = 2_048  # hidden prompts of tools and templates; raised by what is seen
+
+
+# Fields of the output maximum where neither a preset nor the configuration names another. Providers other than OpenAI
+# and Azure do not know `max_completion_tokens`; those two refuse `max_tokens` for reasoning models:
+# https://platform.openai.com/docs/api-reference/chat/create
+OUTPUT_FIELDS: Mapping[str, str] = {
+    "chat.completions": "max_tokens",
+    "completions": "max_tokens",
+    "responses": "max_output_tokens",
+    "messages": "max_tokens",
+}
+
+SANDBOX = "sandbox"  # built in: `llmctl serve` runs it itself
+
+PRESETS: Mapping[str, Preset] = {
+    "openai": Preset(
+        "https://api.openai.com/v1",
+        credential_env="OPENAI_API_KEY",
+        catalogue="openai",
+        models=("gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*", "text-embedding-*", "davinci-*", "babbage-*", "ft:*"),
+        output_fields={"chat.completions": "max_completion_tokens"},
+    ),
+    "anthropic": Preset(
+        "https://api.anthropic.com/v1",
+        dialects=("anthropic",),
+        credential_env="ANTHROPIC_API_KEY",
+        catalogue="anthropic",
+        models=("claude-*",),
+    ),
+    "gemini": Preset(
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        credential_env="GEMINI_API_KEY",
+        catalogue="google",
+        models=("gemini-*", "gemma-*"),
+    ),
+    "mistral": Preset(
+        "https://api.mistral.ai/v1",
+        credential_env="MISTRAL_API_KEY",
+        catalogue="mistral",
+        models=("mistral-*", "ministral-*", "magistral-*", "codestral-*", "devstral-*", "pixtral-*"),
+    ),
+    "groq": Preset("https://api.groq.com/openai/v1", credential_env="GROQ_API_KEY", catalogue="groq"),
+    "xai": Preset("https://api.x.ai/v1", credential_env="XAI_API_KEY", catalogue="x-ai", models=("grok-*",)),
+    "deepseek": Preset(
+        "https://api.deepseek.com/v1", credential_env="DEEPSEEK_API_KEY", catalogue="deepseek", models=("deepseek-*",)
+    ),
+    "openrouter": Preset("https://openrouter.ai/api/v1", credential_env="OPENROUTER_API_KEY", catalogue="openrouter"),
+    "together": Preset("https://api.together.xyz/v1", credential_env="TOGETHER_API_KEY", catalogue="together"),
+    "fireworks": Preset(
+        "https://api.fireworks.ai/inference/v1", credential_env="FIREWORKS_API_KEY", catalogue="fireworks"
+    ),
+    "cerebras": Preset("https://api.cerebras.ai/v1", credential_env="CEREBRAS_API_KEY", catalogue="cerebras"),
+    "perplexity": Preset(
+        "https://api.perplexity.ai", credential_env="PERPLEXITY_API_KEY", catalogue="perplexity", models=("sonar*",)
+    ),
+    "ollama": Preset("http://127.0.0.1:11434/v1"),
+    SANDBOX: Preset("", dialects=("openai", "anthropic"), models=("sandbox-*",), prompt_overhead_tokens=256),
+}

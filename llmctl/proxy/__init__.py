@@ -1,0 +1,1 @@
+"""The daemon: one call path (`handler.py`), what it looks things up in, and what it relays through."""

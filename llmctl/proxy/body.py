@@ -1,0 +1,70 @@
+"""Reading a client's body: bounded in size and time, one by one and together."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import ClientConnectionError
+from aiohttp.web import BaseRequest, RequestPayloadError
+
+from llmctl.config import Server
+from llmctl.domain.errors import Refused
+
+
+class BodyReader:
+    """Reads bodies within `body_bytes_max` each and `body_bytes_inflight_max` together."""
+
+    def __init__(self, server: Server) -> None:
+        self._bytes_max = server.body_bytes_max
+        self._inflight_max = server.body_bytes_inflight_max
+        self._stall_s = server.timeouts.client_body_stall_s
+        self._inflight = 0
+
+    async def read(self, request: BaseRequest) -> bytes:
+        """The whole body; `release` its size when the call is over. Raises Refused: too large, slow, compressed, cut."""
+        encoding = request.headers.get("content-encoding", "identity").lower()
+        if encoding != "identity":
+            raise Refused("bad_request", f"a body with content-encoding {encoding!r}", hint="send it uncompressed")
+        announced = request.content_length
+        if announced is not None and announced > self._bytes_max:
+            raise self._too_large()
+        if request.headers.get("expect", "").lower() == "100-continue" and request.transport is not None:
+            # aiohttp's low-level server leaves this to its handler.
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        content = request.content
+        if content.is_eof() and content.total_bytes == 0:
+            return b""
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            while True:
+                async with asyncio.timeout(self._stall_s):
+                    chunk = await content.readany()
+                if not chunk:
+                    break
+                chunks.append(chunk)
+                size += len(chunk)
+                self._inflight += len(chunk)
+                if size > self._bytes_max:
+                    raise self._too_large()
+                if self._inflight > self._inflight_max:
+                    raise Refused("overloaded", "too many large requests at once", hint="retry in a moment")
+        except BaseException as error:
+            self.release(size)
+            if isinstance(error, TimeoutError):
+                raise Refused("body_timeout", "the request body did not arrive in time", hint="send it again") from None
+            if isinstance(error, (RequestPayloadError, ClientConnectionError, OSError)):
+                raise Refused("bad_request", "the request body broke off", hint="send it again") from None
+            raise
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def release(self, size: int) -> None:
+        """A body of this many bytes is no longer in memory."""
+        self._inflight -= size
+
+    def _too_large(self) -> Refused:
+        return Refused(
+            "body_too_large",
+            f"the request body is larger than {self._bytes_max:,} bytes",
+            hint="send less, or ask your admin to raise body_bytes_max",
+        )

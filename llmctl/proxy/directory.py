@@ -1,0 +1,112 @@
+"""The daemon's view of keys, access, limits, routes and prices: read on demand, never older than the file.
+
+Nothing here has a time to live. Each Caller carries the settings version that it was read at; the ledger compares it
+with the file's inside the transaction that admits the call, and on a difference the handler asks here again. So a
+change by a command holds from the next call on, and 100,000 users cost nothing until they call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from llmctl.config import Config, Provider
+from llmctl.domain.limit import Standing
+from llmctl.domain.price import Price, pick
+from llmctl.domain.principal import Caller
+from llmctl.domain.route import Route, Target, resolve
+from llmctl.store import balances, callers, prices
+from llmctl.store.database import Store, storing
+from llmctl.store.secrets import hash_of
+
+CALLERS_MAX = 10_000  # those that call now; the others are one read of 0.1 ms away
+MODELS_MAX = 10_000  # clients name models: what they make up must not fill the memory
+
+
+class Directory:
+    """Belongs to the event loop: its reads are single look-ups by index, shorter than handing them to a thread."""
+
+    def __init__(self, config: Config, *, clock_s: Callable[[], float] = time.time) -> None:
+        self._config = config
+        self._clock_s = clock_s
+        self._store = Store(config.database, synchronous=config.server.synchronous)
+        self._version = callers.settings_version(self._store.connection)
+        self._callers: dict[bytes, Caller] = {}
+        self._routes: dict[tuple[str, str], Route] = {}
+        self._prices: dict[tuple[str, str], tuple[Price, ...]] = {}
+        self._targets: Mapping[str, Target] = {
+            provider.name: Target(provider.name, provider.dialects, provider.models)
+            for provider in config.providers.values()
+        }
+
+    def close(self) -> None:
+        self._store.close()
+
+    def caller(self, secret: str) -> Caller:
+        """The caller behind a client's secret. Raises Refused("invalid_api_key"), StoreUnavailable."""
+        now_s = int(self._clock_s())
+        digest = hash_of(secret)
+        known = self._callers.get(digest)
+        if known is not None:
+            callers.check_expiry(known.key_public_id, known.expires_at_s, now_s)
+            return known
+        with storing():
+            caller = callers.load(self._store.connection, secret, default_zone=self._config.timezone, now_s=now_s)
+        if caller.settings_version != self._version:
+            self._renew(caller.settings_version)
+        if len(self._callers) >= CALLERS_MAX:
+            self._callers.pop(next(iter(self._callers)))
+        self._callers[digest] = caller
+        return caller
+
+    def refresh(self) -> bool:
+        """Drops what is older than the file. True if there was a change: what was decided on it must be decided anew."""
+        with storing():
+            version = callers.settings_version(self._store.connection)
+        if version == self._version:
+            return False
+        self._renew(version)
+        return True
+
+    def route(self, model: str, dialect: str) -> tuple[Provider, str]:
+        """Provider and upstream model for a requested model. Raises Refused("model_not_found")."""
+        route = self._routes.get((model, dialect))
+        if route is None:
+            route = resolve(model, dialect, self._targets, self._config.aliases)
+            if len(self._routes) >= MODELS_MAX:
+                self._routes.clear()
+            self._routes[model, dialect] = route
+        return self._config.providers[route.provider], route.model
+
+    def price(self, provider: Provider, model: str, at_s: int) -> Price | None:
+        """The price in force at that moment; None: the model is unpriced. Raises StoreUnavailable."""
+        found = self._prices.get((provider.name, model))
+        if found is None:
+            with storing():
+                found = prices.find(self._store.connection, provider.name, provider.catalogue, model)
+            if len(self._prices) >= MODELS_MAX:
+                self._prices.clear()
+            self._prices[provider.name, model] = found
+        return pick(found, at_s)
+
+    def priced_models(self, provider: Provider) -> list[str]:
+        """Names of models that the price list knows for a provider."""
+        with storing():
+            entries = prices.list_prices(self._store.connection)
+        names = {provider.name, provider.catalogue} - {""}
+        return sorted({entry.price.model for entry in entries if entry.price.provider in names})
+
+    def standings(self, caller: Caller) -> list[Standing]:
+        """Where each limit of this caller stands now; their own share of those that each member has."""
+        now_s = int(self._clock_s())
+        with storing():
+            return [
+                balances.now(self._store.connection, limit, caller.user_id if limit.each == "user" else 0, now_s)
+                for limit in caller.limits
+                if limit.each != "end_user"
+            ]
+
+    def _renew(self, version: int) -> None:
+        self._version = version
+        self._callers.clear()
+        self._prices.clear()

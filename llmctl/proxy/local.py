@@ -1,0 +1,148 @@
+"""What the gateway answers by itself: which models a key may use, and how much is left for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import aiohttp
+import msgspec
+
+from llmctl.config import Config, Provider
+from llmctl.dialects import table
+from llmctl.dialects.model_list import model_body, models_body
+from llmctl.dialects.table import Match
+from llmctl.domain import access
+from llmctl.domain.errors import Refused
+from llmctl.domain.limit import Standing
+from llmctl.domain.money import usd_plain
+from llmctl.domain.principal import Caller
+
+from .directory import Directory
+from .upstream import Upstream, UpstreamFailure
+
+logger = logging.getLogger(__name__)
+
+LISTING_FRESH_S = 60.0
+LISTING_TIMEOUT_S = 5.0
+LISTING_BYTES_MAX = 8 << 20
+
+
+class Local:
+    """`/v1/models` and `/llmctl/me`."""
+
+    def __init__(self, config: Config, directory: Directory, upstream: Upstream) -> None:
+        self._config = config
+        self._directory = directory
+        self._upstream = upstream
+        self._listed: dict[str, tuple[float, list[str]]] = {}
+
+    async def answer(self, match: Match, caller: Caller) -> bytes:
+        """The JSON body. Raises Refused: a model that this key may not use."""
+        if match.endpoint.name == "me":
+            return msgspec.json.encode(self.me(caller))
+        names = await self.models(caller, match.endpoint.dialect.name)
+        if match.endpoint.name == "models":
+            return models_body(match.endpoint.dialect.name, names)
+        if match.model not in names:
+            raise Refused("model_not_found", f"model {match.model!r} does not exist here, or not for this key")
+        return model_body(match.endpoint.dialect.name, match.model)
+
+    async def models(self, caller: Caller, dialect: str) -> list[str]:
+        """Names that this caller may send as `model` through this dialect, aliases first."""
+        names = list(self._config.aliases)
+        for provider in self._config.providers.values():
+            if dialect in provider.dialects:
+                names.extend(self._reachable(provider, await self._served(provider), dialect))
+        return [name for name in dict.fromkeys(names) if self._allowed(caller, name, dialect)]
+
+    def me(self, caller: Caller) -> dict[str, object]:
+        """The key holder's own limits and what is used of them."""
+        return {
+            "key": {"id": caller.key_public_id, "name": caller.key_name, "expires_at_s": caller.expires_at_s},
+            "user": caller.user_name,
+            "group": caller.group_name or None,
+            "limits": [_standing(one) for one in self._directory.standings(caller)],
+        }
+
+    async def _served(self, provider: Provider) -> list[str]:
+        """What the provider itself lists; where it does not answer, what the price list knows."""
+        known = self._listed.get(provider.name)
+        if known is not None and time.monotonic() - known[0] < LISTING_FRESH_S:
+            return known[1]
+        try:
+            names = await asyncio.wait_for(self._ask(provider), LISTING_TIMEOUT_S)
+        except (UpstreamFailure, aiohttp.ClientError, TimeoutError, ValueError) as error:
+            logger.warning("provider %s does not list its models: %s", provider.name, type(error).__name__)
+            names = self._directory.priced_models(provider)
+        self._listed[provider.name] = (time.monotonic(), names)
+        return names
+
+    async def _ask(self, provider: Provider) -> list[str]:
+        dialect = table.DIALECTS["openai" if "openai" in provider.dialects else min(provider.dialects)]
+        headers = self._upstream.own_headers(provider, dialect)
+        response = await self._upstream.send(provider, "/models", headers, None, method="GET")
+        async with response:
+            body = await response.content.read(LISTING_BYTES_MAX)
+            if response.status != 200:
+                raise ValueError(f"HTTP {response.status}")
+        return _Listing.names(body)
+
+    def _reachable(self, provider: Provider, names: Iterable[str], dialect: str) -> Iterable[str]:
+        """Each name as a client must send it to get there: bare where that routes here, else `provider/name`."""
+        for name in names:
+            try:
+                direct = self._directory.route(name, dialect)
+            except Refused:
+                direct = None
+            yield name if direct == (provider, name) else f"{provider.name}/{name}"
+
+    def _allowed(self, caller: Caller, name: str, dialect: str) -> bool:
+        try:
+            provider, model = self._directory.route(name, dialect)
+        except Refused:
+            return False
+        return access.denial(caller.rules, provider.name, model) is None
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Listing(msgspec.Struct):
+    """`GET /models`, alike at OpenAI and Anthropic: {"data": [{"id": ...}]}"""
+
+    data: list[_Model]
+
+    @classmethod
+    def names(cls, body: bytes) -> list[str]:
+        """Raises ValueError."""
+        try:
+            return [model.id for model in msgspec.json.decode(body, type=cls).data]
+        except msgspec.MsgspecError as error:
+            raise ValueError("not a list of models") from error
+
+
+def _standing(standing: Standing) -> dict[str, object]:
+    limit = standing.limit
+
+    def shown(amount: int) -> str | int:
+        return usd_plain(amount) if limit.measure == "cost" else amount
+
+    resets = standing.window_end_s
+    return {
+        "id": f"l{limit.id}",
+        "on": limit.on,
+        "measure": limit.measure,
+        "unit": "USD" if limit.measure == "cost" else limit.measure,
+        "window": limit.window,
+        "models": limit.model_pattern or None,
+        "amount": shown(limit.amount),
+        "spent": shown(standing.settled),
+        "held": shown(standing.held),
+        "left": shown(max(0, standing.left)),
+        "resets_at": None if resets is None else datetime.fromtimestamp(resets, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }

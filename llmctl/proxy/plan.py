@@ -1,0 +1,100 @@
+"""What a call would be: where it goes, what it may cost at most. Access is judged here; limits by the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmctl.config import Provider
+from llmctl.domain import access
+from llmctl.domain.call import Ask
+from llmctl.domain.demand import (
+    Bounds,
+    Demand,
+    ModelFacts,
+    Rates,
+    demand_of,
+    input_bound,
+    refuse_unbounded,
+    tool_turns,
+)
+from llmctl.domain.errors import Refused
+from llmctl.domain.limit import Limit
+from llmctl.domain.price import CacheWrites, Price
+from llmctl.domain.principal import Caller
+
+from .directory import Directory
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    provider: Provider
+    model: str  # upstream model
+    price: Price | None
+    demand: Demand
+    bounded: bool  # a hard limit on money or tokens applies: what the request leaves open is written into it
+
+
+NOTHING = Demand(0, 0, 0, 1, False, None)  # of a call that the provider does not bill (token counting)
+
+
+def plan_of(
+    caller: Caller, ask: Ask, dialect: str, directory: Directory, bounds: Bounds, now_s: int
+) -> Plan:
+    """Route, access, price and worst case. Raises Refused."""
+    provider, model = directory.route(ask.model, dialect)
+    denied = access.denial(caller.rules, provider.name, model)
+    if denied is not None:
+        raise Refused(
+            "model_not_allowed",
+            f"model {ask.model!r} is not allowed for this key: {denied}",
+            hint="GET /v1/models lists the models that it may use",
+            param="model",
+        )
+    price = directory.price(provider, model, now_s)
+    if ask.free:
+        return Plan(provider, model, price, NOTHING, bounded=False)
+    binding = [limit for limit in caller.limits if _binds(limit, provider.name, model)]
+    if price is None and any(limit.measure == "cost" for limit in binding):
+        raise Refused(
+            "model_unpriced",
+            f"model {ask.model!r} has no price, and your organisation limits spend",
+            hint=f"ask your admin: llmctl price set {provider.name}/{model} --input ... --output ...",
+            param="model",
+        )
+    if binding and (refused := refuse_unbounded(ask, bounds)) is not None:
+        raise refused
+    return Plan(provider, model, price, _demand(ask, dialect, provider, price, bounds), bounded=bool(binding))
+
+
+def _binds(limit: Limit, provider: str, model: str) -> bool:
+    if limit.soft or limit.measure not in ("cost", "tokens"):
+        return False
+    return not limit.model_pattern or access.matches(limit.model_pattern, provider, model)
+
+
+def _demand(ask: Ask, dialect: str, provider: Provider, price: Price | None, bounds: Bounds) -> Demand:
+    facts = ModelFacts(
+        context_tokens=price.context_tokens if price else None,
+        output_tokens_max=price.output_tokens_max if price else None,
+        prompt_overhead_tokens=provider.prompt_overhead_tokens,
+    )
+    rates = None
+    if price is not None:
+        ceiling = price.ceiling(
+            input_bound(ask, facts, bounds),
+            ask.service_tier,
+            _cache_writes(ask, dialect),
+            media=bool(ask.unbounded_input),
+        )
+        fees = ceiling.request_nano_usd + tool_turns(ask, bounds) * ceiling.tool_call_nano_usd
+        rates = Rates(ceiling.input_rate, ceiling.output_rate, fees)
+    return demand_of(ask, facts, rates, bounds)
+
+
+def _cache_writes(ask: Ask, dialect: str) -> CacheWrites:
+    """Anthropic bills cache writes only where asked for; others write their caches unasked."""
+    if ask.cache_write_ttl == "1h":
+        return "1h"
+    if ask.cache_write_ttl:
+        return "5m"
+    return "" if dialect == "anthropic" else "implicit"

@@ -1,0 +1,186 @@
+"""The daemon's processes: sockets, workers, signals. `serve` returns an exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from llmctl.config import Address, Config
+from llmctl.domain.errors import ConfigError, LlmctlError
+
+from .app import Gateway
+
+logger = logging.getLogger(__name__)
+
+EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78  # 78: EX_CONFIG, so that systemd does not loop
+BACKLOG = 4096
+RESTART_S = 1.0  # a worker that dies at once must not spin
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """One listening socket a worker on the same port: the kernel spreads connections, and none is lost with a worker."""
+
+    clients: tuple[socket.socket, ...]
+    admin: socket.socket
+
+
+def serve(config: Config, *, say: Callable[[str], None]) -> int:
+    """Runs until SIGTERM or SIGINT. `say` tells a person what happens. Raises LlmctlError if it cannot start."""
+    _raise_file_limit()
+    sockets = _bind(config)
+    workers = config.server.workers
+    say(f"llmctl listens on http://{_address(sockets.clients[0])}  (admin: http://{_address(sockets.admin)}/metrics)")
+    try:
+        if workers == 1:
+            return _work(config, sockets, 0)
+        return _supervise(config, sockets)
+    finally:
+        for each in (*sockets.clients, sockets.admin):
+            each.close()
+
+
+def _work(config: Config, sockets: Sockets, number: int) -> int:
+    """One worker: a Gateway on its own event loop, until it is told to stop."""
+    return _run(_serve_until_stopped(config, sockets, number))
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    try:
+        import uvloop
+    except ImportError:  # a platform without it
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+async def _serve_until_stopped(config: Config, sockets: Sockets, number: int) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(EXIT_FAILED)  # the second one: now. What is open is recovered by the next start
+        stop.set()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, on_signal)
+    gateway = Gateway(config)
+    await gateway.start(sockets.clients[number], sockets.admin if number == 0 else None)
+    broken = asyncio.ensure_future(gateway.broken())
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((broken, stopped), return_when=asyncio.FIRST_COMPLETED)
+    failed = broken.done()
+    if failed:
+        logger.critical("stopping: %s", broken.result())
+    broken.cancel()
+    stopped.cancel()
+    await gateway.stop()
+    return EXIT_FAILED if failed else EXIT_OK
+
+
+def _supervise(config: Config, sockets: Sockets) -> int:
+    """Forks the workers before anything is opened, restarts those that die, and passes the stop signal on."""
+    running: dict[int, int] = {}  # process id -> worker number
+    stopping = False
+
+    def stop(signum: int, _frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+        for pid in running:
+            os.kill(pid, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    status = EXIT_OK
+    for number in range(config.server.workers):
+        running[_fork(config, sockets, number)] = number
+    while running:
+        pid, wait_status = os.wait()
+        number = running.pop(pid, -1)
+        code = os.waitstatus_to_exitcode(wait_status)
+        if number < 0 or stopping:
+            continue
+        if code == EXIT_CONFIG:
+            stop(signal.SIGTERM, None)
+            status = EXIT_CONFIG
+            continue
+        logger.error("worker %d ended with %d; starting it again", number, code)
+        time.sleep(RESTART_S)
+        if not stopping:
+            running[_fork(config, sockets, number)] = number
+    return status
+
+
+def _fork(config: Config, sockets: Sockets, number: int) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        code = _work(config, sockets, number)
+    except ConfigError as error:
+        sys.stderr.write(f"error: {error}\n")
+        code = EXIT_CONFIG
+    except LlmctlError as error:
+        sys.stderr.write(f"error: {error}\n")
+        code = EXIT_FAILED
+    except BaseException:
+        logger.exception("worker %d failed", number)
+        code = EXIT_FAILED
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _bind(config: Config) -> Sockets:
+    server = config.server
+    admin = _listen(server.admin_listen, shared=False)
+    try:
+        first = _listen(server.listen, shared=server.workers > 1)
+        port = first.getsockname()[1]
+        address = Address(server.listen.host, port)
+        others = [_listen(address, shared=True) for _ in range(server.workers - 1)]
+    except BaseException:
+        admin.close()
+        raise
+    return Sockets((first, *others), admin)
+
+
+def _listen(address: Address, *, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind((address.host, address.port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror or error}",
+            hint="stop what uses it, or choose another with --listen or in [server]",
+        ) from None
+    listening.setblocking(False)
+    return listening
+
+
+def _address(listening: socket.socket) -> Address:
+    return Address(*listening.getsockname()[:2])
+
+
+def _raise_file_limit() -> None:
+    """A call takes two descriptors; the usual soft limit of 1024 is a few hundred calls."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

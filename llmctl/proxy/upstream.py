@@ -1,0 +1,139 @@
+"""The way to the providers: one connection pool, our credentials, and no surprises (no redirects, proxies, cookies)."""
+
+from __future__ import annotations
+
+import random
+import socket
+from dataclasses import dataclass
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from llmctl.config import Config, Provider, Timeouts
+from llmctl.dialects.base import Dialect
+from llmctl.domain.errors import Refused
+
+KEEPALIVE_S = 10.0  # shorter than any provider's: a connection that they close first costs a failed call
+FIELD_BYTES_MAX = 64 << 10
+READ_BUFFER_BYTES = 64 << 10
+
+
+class UpstreamFailure(Exception):
+    """The provider gave no answer. `sent`: the request may have reached it, and may be billed."""
+
+    def __init__(self, refused: Refused, *, sent: bool) -> None:
+        super().__init__(refused.message)
+        self.refused = refused
+        self.sent = sent
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credential:
+    """A provider's secret. No repr: it must not slip into a log or a traceback."""
+
+    secret: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A provider with its credentials, ready to be called."""
+
+    provider: Provider
+    base_url: str
+    credentials: tuple[Credential, ...]
+
+    def credential(self) -> Credential | None:
+        if len(self.credentials) < 2:
+            return self.credentials[0] if self.credentials else None
+        weights = [credential.weight for credential in self.credentials]
+        return random.choices(self.credentials, weights)[0]  # noqa: S311 - spreads load, hides nothing
+
+
+class Upstream:
+    """Sends requests to the configured providers."""
+
+    def __init__(self, config: Config, *, sandbox: tuple[str, str] | None = None) -> None:
+        """`sandbox` is base URL and credential of the built-in provider, if it runs. Raises ConfigError."""
+        self._timeouts = config.server.timeouts
+        self._endpoints = {
+            provider.name: _endpoint(provider, sandbox) for provider in config.providers.values()
+        }
+        self._urls: dict[tuple[str, str], URL] = {}
+
+    async def start(self) -> None:
+        connector = aiohttp.TCPConnector(
+            limit=0,  # calls are limited by limits, not by sockets
+            keepalive_timeout=KEEPALIVE_S,
+            family=socket.AF_UNSPEC,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,  # bytes pass as they come
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=_client_timeout(self._timeouts),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            max_field_size=FIELD_BYTES_MAX,
+            max_line_size=FIELD_BYTES_MAX,
+            read_bufsize=READ_BUFFER_BYTES,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    def credential(self, provider: Provider) -> Credential | None:
+        return self._endpoints[provider.name].credential()
+
+    def own_headers(self, provider: Provider, dialect: Dialect) -> CIMultiDict[str]:
+        """For requests of the gateway itself."""
+        credential = self.credential(provider)
+        headers = CIMultiDict(dialect.default_headers())
+        headers["Accept-Encoding"] = "identity"
+        if credential is not None:
+            headers.update(dialect.credential_headers(credential.secret))
+        return headers
+
+    async def send(
+        self, provider: Provider, path: str, headers: CIMultiDict[str], body: bytes | None, *, method: str = "POST"
+    ) -> aiohttp.ClientResponse:
+        """One request, once. Raises UpstreamFailure."""
+        url = self._url(provider.name, path)
+        try:
+            response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError, TimeoutError) as error:
+            connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
+            what = "did not answer in time" if connected else "could not be reached in time"
+            raise _failure("provider_timeout", provider, what, sent=connected) from None
+        except aiohttp.ClientConnectorError:
+            raise _failure("provider_unreachable", provider, "cannot be reached", sent=False) from None
+        except (aiohttp.ClientError, OSError, ValueError):
+            raise _failure("provider_failed", provider, "broke the connection", sent=True) from None
+        if 300 <= response.status < 400:
+            response.close()
+            raise _failure("provider_failed", provider, "answered with a redirect", sent=True)
+        return response
+
+    def _url(self, name: str, path: str) -> URL:
+        url = self._urls.get((name, path))
+        if url is None:
+            url = self._urls[name, path] = URL(self._endpoints[name].base_url + path, encoded=True)
+        return url
+
+
+def _failure(code: str, provider: Provider, what: str, *, sent: bool) -> UpstreamFailure:
+    return UpstreamFailure(Refused(code, f"provider {provider.name} {what}", hint="ask your admin if it stays so"), sent=sent)
+
+
+def _endpoint(provider: Provider, sandbox: tuple[str, str] | None) -> Endpoint:
+    if provider.is_sandbox and sandbox is not None:
+        return Endpoint(provider, sandbox[0], (Credential(sandbox[1], 1),))
+    credentials = tuple(Credential(source.read(), source.weight) for source in provider.credentials)
+    return Endpoint(provider, provider.base_url, credentials)
+
+
+def _client_timeout(timeouts: Timeouts) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(
+        total=None, connect=None, sock_connect=timeouts.connect_s, sock_read=timeouts.read_s, ceil_threshold=60
+    )

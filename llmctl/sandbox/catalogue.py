@@ -1,0 +1,37 @@
+"""GET /v1/models and /v1/models/NAME: one path, two dialects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmctl.sandbox import models
+from llmctl.sandbox.errors import Dialect
+from llmctl.sandbox.models import SandboxModel
+
+
+def list_reply(dialect: Dialect) -> dict[str, Any]:
+    if dialect == "openai":
+        return {"object": "list", "data": [model_reply(model.name, dialect) for model in models.MODELS]}
+    data = [model_reply(model.name, dialect) for model in models.MODELS]
+    return {"data": data, "has_more": False, "first_id": data[0]["id"], "last_id": data[-1]["id"]}
+
+
+def model_reply(name: str, dialect: Dialect) -> dict[str, Any]:
+    model = models.find(name)
+    return _openai(model) if dialect == "openai" else _anthropic(model)
+
+
+def _openai(model: SandboxModel) -> dict[str, Any]:
+    return {"id": model.name, "object": "model", "created": models.CREATED_AT, "owned_by": "llmctl-sandbox"}
+
+
+def _anthropic(model: SandboxModel) -> dict[str, Any]:
+    return {
+        "type": "model",
+        "id": model.name,
+        "display_name": model.display_name,
+        "created_at": models.CREATED_AT_RFC3339,
+        "lifecycle": "active",
+        "max_input_tokens": model.context_window_tokens,
+        "max_tokens": model.output_tokens_max,
+    }

@@ -1,0 +1,73 @@
+"""Who changed what, when: one row a change, in the change's own transaction. Rows survive their subject."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who makes a change, and when (unix seconds)."""
+
+    name: str
+    at_s: int
+
+
+def record(
+    tx: sqlite3.Connection,
+    author: Author,
+    action: str,
+    subject: str,
+    *,
+    before: dict[str, object] | None = None,
+    after: dict[str, object] | None = None,
+) -> None:
+    """Writes the change down and bumps the version that makes the daemon look before its next call."""
+    tx.execute(
+        "INSERT INTO audit (at, actor, action, subject, before, after) VALUES (?, ?, ?, ?, ?, ?)",
+        (author.at_s, author.name, action, subject, _json(before), _json(after)),
+    )
+    tx.execute("UPDATE settings SET settings_version = settings_version + 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change. `before` and `after` are what was written down, None where there was nothing."""
+
+    id: int
+    at_s: int
+    actor: str
+    action: str
+    subject: str
+    before: dict[str, object] | None
+    after: dict[str, object] | None
+
+
+def listing(tx: sqlite3.Connection, *, text: str = "", since_s: int = 0, entries_max: int) -> list[Entry]:
+    """The newest changes first; with `text`, those whose actor, action or subject contains it, in any letter case."""
+    rows = tx.execute(
+        """
+        SELECT id, at, actor, action, subject, before, after FROM audit
+        WHERE at >= ?2
+          AND (?1 = '' OR instr(lower(actor), ?1) OR instr(lower(action), ?1) OR instr(lower(subject), ?1))
+        ORDER BY id DESC LIMIT ?3
+        """,
+        (text.lower(), since_s, entries_max),
+    )
+    return [
+        Entry(entry_id, at_s, actor, action, subject, _value(before), _value(after))
+        for entry_id, at_s, actor, action, subject, before, after in rows
+    ]
+
+
+def _value(text: str | None) -> dict[str, object] | None:
+    if text is None:
+        return None
+    value = json.loads(text)
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def _json(value: dict[str, object] | None) -> str | None:
+    return None if value is None else json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,188 @@
+"""Balances: settled and held per (limit, member, window start). A cache, derivable from calls and roll-ups."""
+
+from __future__ import annotations
+
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from llmctl.domain.access import matches
+from llmctl.domain.limit import Limit, Measure, Standing
+from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
+
+from .sql import as_json
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One balance: a limit, its member (the user of an --each limit, else 0), and a window."""
+
+    limit: Limit
+    member_id: int
+    window_start_s: int
+    window_end_s: int | None
+
+    @property
+    def row(self) -> tuple[int, int, int]:
+        return (self.limit.id, self.member_id, self.window_start_s)
+
+
+@dataclass(slots=True)
+class Amounts:
+    settled: int
+    held: int
+
+
+Balances = dict[tuple[int, int, int], Amounts]
+
+
+def places(
+    limits: Iterable[Limit], *, user_id: int, end_user_id: int, provider: str, model: str, started_at_s: int
+) -> list[Place]:
+    """Every balance that a call counts in."""
+    found = []
+    for limit in limits:
+        if limit.model_pattern and not matches(limit.model_pattern, provider, model):
+            continue
+        if limit.each == "end_user" and end_user_id == 0:
+            continue
+        member_id = {"": 0, "user": user_id, "end_user": end_user_id}[limit.each]
+        start_s, end_s = _window(limit.window, limit.zone, started_at_s // BUCKET_S)
+        found.append(Place(limit, member_id, start_s, end_s))
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _window(window: Window, zone: str, bucket: int) -> tuple[int, int | None]:
+    # Every window but the minute starts and ends on a quarter of an hour, in every zone.
+    moment_s, info = bucket * BUCKET_S, ZoneInfo(zone)
+    return window_start(window, info, moment_s), window_end(window, info, moment_s)
+
+
+def standing(place: Place, amounts: Amounts) -> Standing:
+    return Standing(
+        place.limit, place.member_id, place.window_start_s, place.window_end_s, amounts.settled, amounts.held
+    )
+
+
+def read(tx: sqlite3.Connection, wanted: Mapping[tuple[int, int, int], Place]) -> Balances:
+    """The balances of these places. Missing ones are built from what is booked."""
+    found: Balances = {}
+    if not wanted:
+        return found
+    rows = tx.execute(
+        """
+        SELECT b.limit_id, b.member_id, b.window_start, b.settled, b.held
+        FROM json_each(?) AS j
+        JOIN balances AS b
+          ON b.limit_id = j.value ->> 0 AND b.member_id = j.value ->> 1 AND b.window_start = j.value ->> 2
+        """,
+        (as_json(list(wanted)),),
+    )
+    for limit_id, member_id, start_s, settled, held in rows:
+        found[limit_id, member_id, start_s] = Amounts(settled, held)
+    for row, place in wanted.items():
+        if row not in found:
+            found[row] = booked(tx, place)
+    return found
+
+
+def write(tx: sqlite3.Connection, balances: Balances) -> None:
+    if not balances:
+        return
+    rows = [(*row, amounts.settled, amounts.held) for row, amounts in balances.items()]
+    tx.execute(
+        """
+        INSERT INTO balances (limit_id, member_id, window_start, settled, held)
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?) WHERE true
+        ON CONFLICT DO UPDATE SET settled = excluded.settled, held = excluded.held
+        """,
+        (as_json(rows),),
+    )
+
+
+def add(tx: sqlite3.Connection, deltas: Mapping[tuple[int, int, int], Amounts]) -> None:
+    """Moves existing balances. A place without a row is built from the facts when a hold next needs it."""
+    if not deltas:
+        return
+    rows = [(*row, amounts.settled, amounts.held) for row, amounts in deltas.items()]
+    tx.execute(
+        """
+        UPDATE balances SET settled = balances.settled + j.settled, held = balances.held + j.held
+        FROM (SELECT value ->> 0 AS limit_id, value ->> 1 AS member_id, value ->> 2 AS window_start,
+                     value ->> 3 AS settled, value ->> 4 AS held
+              FROM json_each(?)) AS j
+        WHERE balances.limit_id = j.limit_id AND balances.member_id = j.member_id
+          AND balances.window_start = j.window_start
+        """,
+        (as_json(rows),),
+    )
+
+
+_SETTLED: dict[Measure, str] = {
+    "cost": "cost_nano",
+    "tokens": "input_tokens + output_tokens",
+    "requests": "calls",
+    "concurrency": "0",
+}
+_HELD: dict[Measure, str] = {
+    "cost": "held_nano",
+    "tokens": "held_input_tokens + held_output_tokens",
+    "requests": "1",
+    "concurrency": "1",
+}
+
+
+def booked(tx: sqlite3.Connection, place: Place) -> Amounts:
+    """A balance from the facts alone: roll-ups for what is settled, open calls for what is held."""
+    limit = place.limit
+    conditions = ["true"]
+    parameters: dict[str, object] = {
+        "start": place.window_start_s,
+        "end": place.window_end_s if place.window_end_s is not None else 1 << 50,
+        "principal": limit.principal_id,
+        "member": place.member_id,
+    }
+    if limit.principal == "group":
+        conditions.append("lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :principal)")
+    elif limit.principal in ("user", "key"):
+        conditions.append(f"{limit.principal}_id = :principal")
+    if limit.each:
+        conditions.append(f"{limit.each}_id = :member")
+    if limit.model_pattern:
+        conditions.append("model_id IN (SELECT value FROM json_each(:models))")
+        parameters["models"] = as_json(_model_ids(tx, limit.model_pattern))
+    where = " AND ".join(conditions)
+    (settled,) = tx.execute(
+        f"""
+        SELECT coalesce(sum({_SETTLED[limit.measure]}), 0) FROM rollups
+        WHERE bucket >= :start / {BUCKET_S} AND bucket < :end / {BUCKET_S} AND {where}
+        """,
+        parameters,
+    ).fetchone()
+    (held,) = tx.execute(
+        f"""
+        SELECT coalesce(sum({_HELD[limit.measure]}), 0) FROM calls
+        WHERE state = 'open' AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000 AND {where}
+        """,
+        parameters,
+    ).fetchone()
+    return Amounts(settled, held)
+
+
+def _model_ids(tx: sqlite3.Connection, pattern: str) -> list[int]:
+    rows = tx.execute("SELECT id, provider, model FROM models")
+    return [model_id for model_id, provider, model in rows if matches(pattern, provider, model)]
+
+
+def now(reader: sqlite3.Connection, limit: Limit, member_id: int, now_s: int) -> Standing:
+    """Where a limit stands in its current window, for one member. Read-only: nothing is created."""
+    start_s, end_s = _window(limit.window, limit.zone, now_s // BUCKET_S)
+    place = Place(limit, member_id, start_s, end_s)
+    row = reader.execute(
+        "SELECT settled, held FROM balances WHERE limit_id = ? AND member_id = ? AND window_start = ?", place.row
+    ).fetchone()
+    return standing(place, Amounts(*row) if row is not None else booked(reader, place))

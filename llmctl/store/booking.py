@@ -1,0 +1,75 @@
+"""What goes into the ledger: a call that wants to start, and a call that ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from llmctl.domain.demand import Demand
+from llmctl.domain.errors import Refused
+from llmctl.domain.principal import Caller
+from llmctl.domain.usage import NO_USAGE, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A call before it is sent. Attribution is frozen here: it belongs to this caller and to `started_at_ms`."""
+
+    call_id: int
+    started_at_ms: int
+    caller: Caller
+    provider: str
+    model: str  # upstream model
+    dialect: str
+    endpoint: str
+    request_model: str
+    stream: bool
+    demand: Demand
+    price_id: int | None  # None: unpriced
+    end_user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The end of a call. `settled`: it reached the provider; `released`: it never did, and costs nothing."""
+
+    call_id: int
+    state: Literal["settled", "released"]
+    status: int | None = None  # HTTP status that the client got; None: it was gone
+    error: str = ""
+    usage: Usage = NO_USAGE
+    usage_source: Literal["reported", "estimated"] | None = None  # None: there was nothing to report
+    cost_nano_usd: int | None = 0  # None: unpriced
+    price_id: int | None = None
+    raw_usage: str = ""
+    response_model: str = ""
+    latency_ms: int | None = None
+    ttft_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A call that was refused before it reached the ledger's decision (model not allowed, unknown model, ...)."""
+
+    call_id: int
+    started_at_ms: int
+    caller: Caller
+    dialect: str
+    endpoint: str
+    request_model: str
+    stream: bool
+    code: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The hold is on disk: the call may go. `output_tokens` is the maximum per choice that was held."""
+
+    output_tokens: int
+    capped: bool
+    held_nano_usd: int
+
+
+# What a hold can end with. None: the settings changed since the caller was read; look again and ask again.
+HoldResult = Granted | Refused | None

@@ -1,0 +1,220 @@
+"""The single calls, as they are booked. Listed by ranges of ids, which rise with time: there is no index on time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from llmctl.domain.usage import USAGE_CLASSES, Usage
+
+from . import ids
+from .interned import raw_usage
+from .sql import as_json
+from .usage import leaf, model_ids
+
+Kind = Literal["failed", "estimated", "unpriced", "refused", "open"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+PROVIDER_STATED = "provider"  # the source of a cost that no price of ours made
+
+
+@dataclass(frozen=True, slots=True)
+class CallFilters:
+    """Which calls. `kinds`: any of them; empty: all."""
+
+    since_s: int = 0
+    until_s: int | None = None
+    group_id: int | None = None
+    user_id: int | None = None
+    key_id: int | None = None
+    model: str = ""
+    provider: str = ""
+    kinds: frozenset[Kind] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call. `cost_nano_usd is None`: open, refused or unpriced."""
+
+    call_id: int
+    started_at_ms: int
+    user: str
+    key: str
+    key_id: str
+    group: str | None
+    end_user: str | None
+    provider: str | None
+    model: str | None
+    dialect: str
+    endpoint: str
+    request_model: str
+    response_model: str | None
+    stream: bool
+    state: Literal["open", "settled", "released", "refused"]
+    status: int | None
+    error: str | None
+    usage_source: str | None
+    usage: Usage
+    cost_nano_usd: int | None
+    price_source: str | None  # admin, catalogue, sandbox; provider: the provider stated the money
+    held_nano_usd: int
+    latency_ms: int | None
+    ttft_ms: int | None
+
+    @property
+    def id(self) -> str:
+        return ids.shown(self.call_id)
+
+
+def newest(tx: sqlite3.Connection, filters: CallFilters, *, calls_max: int) -> list[Call]:
+    """The newest calls first."""
+    return _select(tx, filters, "ORDER BY c.id DESC LIMIT :calls_max", {"calls_max": calls_max})
+
+
+def after(tx: sqlite3.Connection, filters: CallFilters, *, call_id: int, calls_max: int) -> list[Call]:
+    """Calls with higher ids, the oldest first."""
+    return _select(
+        tx,
+        filters,
+        "AND c.id > :after ORDER BY c.id LIMIT :calls_max",
+        {"after": call_id, "calls_max": calls_max},
+    )
+
+
+def by_ids(tx: sqlite3.Connection, call_ids: Sequence[int]) -> list[Call]:
+    """These calls, the oldest first; those that are not there are left out."""
+    sql = "AND c.id IN (SELECT value FROM json_each(:ids)) ORDER BY c.id"
+    return _select(tx, CallFilters(), sql, {"ids": as_json(call_ids)})
+
+
+def newest_id_before(time_s: int) -> int:
+    """An id that no call has which started at this time or later: where following begins when there are no calls yet."""
+    return ids.at_or_after(time_s) - 1
+
+
+def step_back(call_id: int, span_s: int) -> int:
+    """The id that is this much older."""
+    return max(0, call_id - (span_s * 1_000_000 << ids.SLOT_BITS))
+
+
+def raw_usage_of(tx: sqlite3.Connection, call_id: int) -> str:
+    """The provider's own usage object, byte for byte; "" if there was none."""
+    row = tx.execute(
+        """
+        SELECT s.shape, c.usage_values FROM calls c LEFT JOIN usage_shapes s ON s.id = c.usage_shape_id WHERE c.id = ?
+        """,
+        (call_id,),
+    ).fetchone()
+    return "" if row is None else raw_usage(*row)
+
+
+# A call that failed reached a provider and brought no answer; a refused one never left.
+_KINDS: dict[Kind, str] = {
+    "failed": "c.state IN ('settled', 'released') AND (c.error_id IS NOT NULL OR c.status >= 400)",
+    "estimated": "c.usage_source = 'estimated'",
+    "unpriced": "c.state = 'settled' AND c.cost_nano IS NULL",
+    "refused": "c.state = 'refused'",
+    "open": "c.state = 'open'",
+}
+
+
+def _select(tx: sqlite3.Connection, filters: CallFilters, rest: str, more: dict[str, object]) -> list[Call]:
+    where, parameters = _conditions(tx, filters)
+    rows = tx.execute(f"{_SELECT} WHERE {where} {rest}", parameters | more)
+    groups: dict[str, str | None] = {}
+    return [_call(tx, row, groups) for row in rows]
+
+
+def _conditions(tx: sqlite3.Connection, filters: CallFilters) -> tuple[str, dict[str, object]]:
+    conditions = ["c.id >= :first AND c.started_at_ms >= :since_ms"]
+    parameters: dict[str, object] = {
+        "first": ids.at_or_after(filters.since_s),
+        "since_ms": filters.since_s * 1000,
+    }
+    if filters.until_s is not None:
+        # No upper bound on ids: after a clock went back, an id is later than its call.
+        conditions.append("c.started_at_ms < :until_ms")
+        parameters["until_ms"] = filters.until_s * 1000
+    if filters.group_id is not None:
+        conditions.append("c.lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :group_id)")
+        parameters["group_id"] = filters.group_id
+    if filters.user_id is not None:
+        conditions.append("c.user_id = :user_id")
+        parameters["user_id"] = filters.user_id
+    if filters.key_id is not None:
+        conditions.append("c.key_id = :key_id")
+        parameters["key_id"] = filters.key_id
+    if filters.provider:
+        conditions.append("m.provider = :provider")
+        parameters["provider"] = filters.provider
+    if filters.model:
+        # A call that was refused before it was routed has only the model that was asked for.
+        conditions.append(
+            "(c.model_id IN (SELECT value FROM json_each(:models))"
+            " OR (c.model_id = 0 AND asked.name = :model COLLATE NOCASE))"
+        )
+        parameters |= {"models": as_json(model_ids(tx, filters.model)), "model": filters.model}
+    if filters.kinds:
+        conditions.append("(" + " OR ".join(f"({_KINDS[kind]})" for kind in sorted(filters.kinds)) + ")")
+    return " AND ".join(conditions), parameters
+
+
+_SELECT = f"""
+    SELECT c.id, c.started_at_ms, u.name, u.name || '/' || k.name, k.public_id, l.path, end_user.name,
+           m.provider, m.model, e.dialect, e.endpoint, asked.name, served.name, c.stream, c.state, c.status,
+           error.name, c.usage_source, c.cost_nano, c.price_id, p.source, c.held_nano, c.latency_ms, c.ttft_ms,
+           {", ".join(f"c.{name}" for name in USAGE_CLASSES)}
+    FROM calls c
+    JOIN users u ON u.id = c.user_id
+    JOIN keys k ON k.id = c.key_id
+    JOIN lineages l ON l.id = c.lineage_id
+    JOIN endpoints e ON e.id = c.endpoint_id
+    JOIN names asked ON asked.id = c.request_model_id
+    LEFT JOIN models m ON m.id = c.model_id
+    LEFT JOIN names served ON served.id = c.response_model_id
+    LEFT JOIN names end_user ON end_user.id = c.end_user_id
+    LEFT JOIN names error ON error.id = c.error_id
+    LEFT JOIN prices p ON p.id = c.price_id
+"""
+_FACTS = 24  # columns before the usage classes
+
+
+def _call(tx: sqlite3.Connection, row: Sequence[Any], groups: dict[str, str | None]) -> Call:
+    call_id, started_at_ms, user, key, key_id, path, end_user, provider, model = row[:9]
+    dialect, endpoint, asked, served, stream, state, status, error, usage_source = row[9:18]
+    cost, price_id, price_source, held, latency_ms, ttft_ms = row[18:_FACTS]
+    if path not in groups:
+        groups[path] = _group_name(tx, path)
+    return Call(
+        call_id=call_id,
+        started_at_ms=started_at_ms,
+        user=user,
+        key=key,
+        key_id=key_id,
+        group=groups[path],
+        end_user=end_user,
+        provider=provider,
+        model=model,
+        dialect=dialect,
+        endpoint=endpoint,
+        request_model=asked,
+        response_model=served,
+        stream=bool(stream),
+        state=state,
+        status=status,
+        error=error,
+        usage_source=usage_source,
+        usage=Usage(*row[_FACTS:]),
+        cost_nano_usd=cost,
+        price_source=PROVIDER_STATED if price_id is None and cost else price_source,
+        held_nano_usd=held,
+        latency_ms=latency_ms,
+        ttft_ms=ttft_ms,
+    )
+
+
+def _group_name(tx: sqlite3.Connection, path: str) -> str | None:
+    group_id = leaf(path)
+    row = tx.execute("SELECT name FROM groups WHERE id = ?", (group_id,)).fetchone()
+    return None if row is None else str(row[0])

@@ -1,0 +1,286 @@
+"""Opening, migrating and writing the one SQLite file.
+
+All write transactions and checkpoints, of the daemon, its workers and the commands, happen under one `flock` on
+`DATABASE.lock`: fairer and faster than SQLite's busy polling, and it keeps two connections from writing and
+checkpointing at once (SQLite's WAL-reset bug, 3.7.0 to 3.51.2).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from llmctl.domain.errors import (
+    LlmctlError,
+    NotFound,
+    SchemaMismatch,
+    StoreBroken,
+    StoreError,
+    StoreUnavailable,
+)
+
+SQLITE_MIN = (3, 38, 0)  # -> and ->> on JSON, RETURNING, STRICT
+BUSY_TIMEOUT_MS = 5_000
+LOCK_TIMEOUT_S = 10.0
+LOCK_POLL_S = 0.001
+
+_UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_INTERRUPT,
+}
+_BROKEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class Store:
+    """One connection to the file, with write transactions under the lock. Not shared between threads."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        synchronous: str = "FULL",
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+        readonly: bool = False,
+    ) -> None:
+        """Opens an existing database of exactly this program's schema. `readonly`: no rights, no lock are needed.
+
+        Raises NotFound (no file), SchemaMismatch, StoreUnavailable, StoreBroken.
+        """
+        if not path.exists():
+            raise NotFound(f"no database {path}", hint="mount it, or: llmctl init", code="no_database")
+        self.path = path
+        self._readonly = readonly
+        self._lock = WriteLock(path, lock_timeout_s)
+        with storing():
+            self.connection = _connect_readonly(path) if readonly else _connect(path, synchronous)
+            try:
+                check_schema(self.connection)
+            except BaseException:
+                self.connection.close()
+                raise
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: committed at the end, rolled back on any error."""
+        assert not self._readonly
+        with storing(), self._lock.held(), transaction(self.connection):
+            yield self.connection
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A consistent snapshot. Keep it short: it holds back checkpoints."""
+        with storing(), transaction(self.connection, "BEGIN"):
+            yield self.connection
+
+    def checkpoint(self, mode: str = "PASSIVE") -> None:
+        """Moves the write-ahead log into the database file."""
+        with storing(), self._lock.held():
+            self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+
+    def wal_bytes(self) -> int:
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return 0
+
+    def close(self) -> None:
+        if self._readonly:
+            self.connection.close()
+            return
+        # SQLite checkpoints and deletes the log when the last connection closes: that too only under the lock.
+        with storing(), self._lock.held():
+            self.connection.close()
+        self._lock.close()
+
+
+class WriteLock:
+    """The exclusive right to write, over all processes that use this database."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        self._path = f"{path}.lock"
+        self._timeout_s = timeout_s
+        self._fd: int | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        if self._fd is None:
+            try:
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise StoreUnavailable(f"cannot open {self._path}: {error.strerror}", hint="check its owner and mode") from None
+        self._acquire(self._fd)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _acquire(self, fd: int) -> None:
+        deadline_s = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline_s:
+                    raise StoreUnavailable(
+                        f"the database is locked for more than {self._timeout_s:g} s", hint="try again"
+                    ) from None
+                time.sleep(LOCK_POLL_S)
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def file_bytes(path: Path) -> int:
+    """The size of the database with its write-ahead log."""
+    return sum(item.stat().st_size for item in (path, Path(f"{path}-wal")) if item.exists())
+
+
+def create(path: Path, *, now_s: int) -> None:
+    """A new database with the current schema, readable by its owner alone. Raises StoreError if the file exists."""
+    if path.exists():
+        raise StoreError(f"{path} exists already", hint="llmctl init --if-not-exists keeps it")
+    if not path.parent.is_dir():
+        raise StoreError(f"no directory {path.parent}", hint=f"mkdir -p {path.parent}")
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise StoreError(f"cannot create {path}: {error.strerror}", hint="choose another place with --database") from None
+    lock = WriteLock(path, LOCK_TIMEOUT_S)
+    try:
+        with storing(), lock.held():
+            connection = _connect(path, "FULL")
+            try:
+                _migrate(connection)
+            finally:
+                connection.close()
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        lock.close()
+
+
+def migrations() -> list[tuple[int, str]]:
+    """(number, SQL) of every migration, in order."""
+    folder = resources.files("llmctl.store") / "migrations"
+    files = sorted((item for item in folder.iterdir() if item.name.endswith(".sql")), key=lambda item: item.name)
+    return [(int(item.name.split("_")[0]), item.read_text(encoding="utf-8")) for item in files]
+
+
+@cache
+def schema_version() -> int:
+    """The schema that this program speaks: the number of its last migration."""
+    folder = resources.files("llmctl.store") / "migrations"
+    return max(int(item.name.split("_")[0]) for item in folder.iterdir() if item.name.endswith(".sql"))
+
+
+def check_schema(connection: sqlite3.Connection) -> None:
+    """Raises SchemaMismatch unless the file has exactly the schema that this program speaks."""
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    wanted = schema_version()
+    if found > wanted:
+        raise SchemaMismatch(
+            f"the database has schema {found}, this llmctl speaks {wanted}", hint="use a newer llmctl"
+        )
+    if found == 0:
+        raise SchemaMismatch("this file is not an llmctl database", hint="check --database, or: llmctl init")
+    if found < wanted:
+        raise SchemaMismatch(
+            f"the database has schema {found}, this llmctl speaks {wanted}", hint="stop the daemon, then: llmctl migrate"
+        )
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A failed COMMIT (disk full) may have ended the transaction already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def storing() -> Iterator[None]:
+    """SQLite's errors as ours: nobody above `store/` handles `sqlite3.Error`."""
+    try:
+        yield
+    except LlmctlError:
+        raise
+    except sqlite3.Error as error:
+        raise translated(error) from error
+
+
+def translated(error: sqlite3.Error) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+    if code in _UNAVAILABLE:
+        return StoreUnavailable(f"the database is not available: {error}", hint="check disk space and permissions")
+    if code in _BROKEN:
+        return StoreBroken(f"the database is broken: {error}", hint="restore a backup")
+    return StoreError(f"the database refused a statement: {error}", hint="this is a bug in llmctl")
+
+
+def _connect_readonly(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing. In a place that nobody may write (a mounted backup) SQLite cannot make the index
+    that it reads the write-ahead log with: where there is no log either, the file is read as it is."""
+    place = path.absolute()
+    wal = Path(f"{place}-wal")
+    frozen = not wal.exists() and not os.access(place.parent, os.W_OK)
+    uri = f"{place.as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
+    if sqlite3.sqlite_version_info < SQLITE_MIN:
+        needed = ".".join(map(str, SQLITE_MIN))
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old", hint=f"llmctl needs {needed} or newer")
+    assert synchronous in ("FULL", "NORMAL", "EXTRA"), synchronous
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, cached_statements=256)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    for number, sql in migrations():
+        if number > found:
+            # executescript commits what is open before it starts: the transaction is in the script itself.
+            try:
+                connection.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise

@@ -1,0 +1,105 @@
+"""Strings that repeat with every call, kept once in tables of their own and known here by their ids."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+CACHE_ENTRIES_MAX = 20_000
+SHAPES_MAX = 4_096  # beyond it a provider puts changing strings into its usage: such objects are kept whole
+NUMBER_MARK = "\x00"
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+
+
+class Interned:
+    """Ids by value, within the write transactions of one connection. `forget` after a rollback."""
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[str, ...], int] = {}
+
+    def forget(self) -> None:
+        self._ids.clear()
+
+    def name(self, tx: sqlite3.Connection, name: str) -> int:
+        return self._id(
+            tx,
+            ("name", name),
+            "SELECT id FROM names WHERE name = ?",
+            "INSERT INTO names (name) VALUES (?) RETURNING id",
+        )
+
+    def model(self, tx: sqlite3.Connection, provider: str, model: str) -> int:
+        return self._id(
+            tx,
+            ("model", provider, model),
+            "SELECT id FROM models WHERE provider = ? AND model = ?",
+            "INSERT INTO models (provider, model) VALUES (?, ?) RETURNING id",
+        )
+
+    def endpoint(self, tx: sqlite3.Connection, dialect: str, endpoint: str) -> int:
+        return self._id(
+            tx,
+            ("endpoint", dialect, endpoint),
+            "SELECT id FROM endpoints WHERE dialect = ? AND endpoint = ?",
+            "INSERT INTO endpoints (dialect, endpoint) VALUES (?, ?) RETURNING id",
+        )
+
+    def lineage(self, tx: sqlite3.Connection, path: str) -> int:
+        known = self._ids.get(("lineage", path))
+        if known is not None:
+            return known
+        lineage_id = self._id(
+            tx,
+            ("lineage", path),
+            "SELECT id FROM lineages WHERE path = ?",
+            "INSERT INTO lineages (path) VALUES (?) RETURNING id",
+        )
+        tx.executemany(
+            "INSERT OR IGNORE INTO lineage_groups (lineage_id, group_id) VALUES (?, ?)",
+            [(lineage_id, int(group_id)) for group_id in path.split("/") if group_id],
+        )
+        return lineage_id
+
+    def usage(self, tx: sqlite3.Connection, raw: str) -> tuple[int | None, str | None]:
+        """(shape id, values): the raw usage object as a shape that repeats and the numbers that do not."""
+        if not raw:
+            return None, None
+        shape = _NUMBER.sub(NUMBER_MARK, raw)
+        key = ("shape", shape)
+        if NUMBER_MARK in raw or (key not in self._ids and self._too_many_shapes(tx, shape)):
+            return None, raw
+        shape_id = self._id(
+            tx,
+            key,
+            "SELECT id FROM usage_shapes WHERE shape = ?",
+            "INSERT INTO usage_shapes (shape) VALUES (?) RETURNING id",
+        )
+        return shape_id, " ".join(_NUMBER.findall(raw))
+
+    def _too_many_shapes(self, tx: sqlite3.Connection, shape: str) -> bool:
+        if tx.execute("SELECT 1 FROM usage_shapes WHERE shape = ?", (shape,)).fetchone():
+            return False
+        (shapes,) = tx.execute("SELECT count(*) FROM usage_shapes").fetchone()
+        return bool(shapes >= SHAPES_MAX)
+
+    def _id(self, tx: sqlite3.Connection, key: tuple[str, ...], select: str, insert: str) -> int:
+        known = self._ids.get(key)
+        if known is not None:
+            return known
+        row = tx.execute(select, key[1:]).fetchone() or tx.execute(insert, key[1:]).fetchone()
+        found: int = row[0]
+        if len(self._ids) >= CACHE_ENTRIES_MAX:
+            self._ids.clear()
+        self._ids[key] = found
+        return found
+
+
+def raw_usage(shape: str | None, values: str | None) -> str:
+    """The provider's usage object as it came, from what `Interned.usage` stored."""
+    if values is None:
+        return ""
+    if shape is None:
+        return values
+    numbers = iter(values.split(" "))
+    return re.sub(NUMBER_MARK, lambda _: next(numbers), shape)

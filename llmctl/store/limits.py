@@ -1,0 +1,146 @@
+"""Limits: set, listed, removed, and found for a call."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmctl.domain.access import check_pattern
+from llmctl.domain.errors import NotFound
+from llmctl.domain.limit import Each, Limit, Measure
+from llmctl.domain.money import usd_plain
+from llmctl.domain.window import Window
+
+from . import audit
+from .audit import Author
+from .scopes import ALIVE_SQL, APPLYING_SQL, LABEL_SQL, Scope
+
+# The zone of a limit's windows: of its group or the nearest group above it that has one; of a user's or key's group.
+_ZONE_SQL = """
+    (WITH RECURSIVE up (id, depth) AS (
+        SELECT CASE principal
+            WHEN 'group' THEN principal_id
+            WHEN 'user' THEN (SELECT group_id FROM users WHERE id = principal_id)
+            WHEN 'key' THEN (SELECT u.group_id FROM keys k JOIN users u ON u.id = k.user_id WHERE k.id = principal_id)
+        END, 0
+        UNION ALL
+        SELECT g.parent_id, depth + 1 FROM groups g JOIN up ON g.id = up.id WHERE g.timezone IS NULL
+     )
+     SELECT g.timezone FROM up JOIN groups g ON g.id = up.id WHERE g.timezone IS NOT NULL ORDER BY depth LIMIT 1)
+"""
+_COLUMNS = f"""
+    id, {LABEL_SQL} AS label, principal, principal_id, each, measure, window,
+    CASE principal WHEN 'org' THEN NULL ELSE {_ZONE_SQL} END AS zone, model_pattern, amount, soft
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSet:
+    """The result of `put`: `before` is None for a new limit; equal amounts mean that nothing changed."""
+
+    limit: Limit
+    before: Limit | None
+
+
+def put(
+    tx: sqlite3.Connection,
+    author: Author,
+    scope: Scope,
+    *,
+    measure: Measure,
+    window: Window,
+    amount: int,
+    each: Each = "",
+    model_pattern: str = "",
+    soft: bool = False,
+    default_zone: str,
+) -> LimitSet:
+    """Sets a limit: an upsert on (principal, each, measure, window, models). An edit never resets what is spent."""
+    if model_pattern:
+        check_pattern(model_pattern)
+    identity = (scope.principal, scope.id, each, measure, window, model_pattern)
+    row = tx.execute(
+        """
+        SELECT id FROM limits
+        WHERE principal = ? AND principal_id = ? AND each = ? AND measure = ? AND window = ? AND model_pattern = ?
+        """,
+        identity,
+    ).fetchone()
+    before = None if row is None else get(tx, f"l{row[0]}", default_zone=default_zone)
+    if before is not None and (before.amount, before.soft) == (amount, soft):
+        return LimitSet(before, before)
+    (limit_id,) = tx.execute(
+        """
+        INSERT INTO limits (principal, principal_id, each, measure, window, model_pattern, amount, soft, created_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT DO UPDATE SET amount = excluded.amount, soft = excluded.soft
+        RETURNING id
+        """,
+        (*identity, amount, soft, author.at_s),
+    ).fetchone()
+    limit = get(tx, f"l{limit_id}", default_zone=default_zone)
+    audit.record(
+        tx, author, "limit set", f"l{limit_id} {limit.on}", before=_facts(before) if before else None, after=_facts(limit)
+    )
+    return LimitSet(limit, before)
+
+
+def remove(tx: sqlite3.Connection, author: Author, reference: str, *, default_zone: str) -> Limit:
+    """Removes the limit `l3`. Raises NotFound."""
+    limit = get(tx, reference, default_zone=default_zone)
+    tx.execute("DELETE FROM limits WHERE id = ?", (limit.id,))
+    tx.execute("DELETE FROM balances WHERE limit_id = ?", (limit.id,))
+    audit.record(tx, author, "limit remove", f"{reference} {limit.on}", before=_facts(limit))
+    return limit
+
+
+def get(tx: sqlite3.Connection, reference: str, *, default_zone: str) -> Limit:
+    """The limit `l3`. Raises NotFound."""
+    number = reference[1:] if reference[:1] in ("l", "L") else reference
+    row = None
+    if number.isascii() and number.isdigit() and len(number) < 18:
+        row = tx.execute(f"SELECT {_COLUMNS} FROM limits WHERE id = ?", (int(number),)).fetchone()
+    if row is None:
+        raise NotFound(f"no limit {reference}", hint="See: llmctl limit list")
+    return _limit(row, default_zone)
+
+
+def listing(tx: sqlite3.Connection, *, scope: Scope | None = None, default_zone: str) -> list[Limit]:
+    sql = f"SELECT {_COLUMNS} FROM limits WHERE {ALIVE_SQL}"
+    order = " ORDER BY CASE principal WHEN 'org' THEN 0 WHEN 'group' THEN 1 WHEN 'user' THEN 2 ELSE 3 END, id"
+    if scope is None:
+        return [_limit(row, default_zone) for row in tx.execute(sql + order)]
+    mine = " AND principal = ? AND principal_id = ?"
+    return [_limit(row, default_zone) for row in tx.execute(sql + mine + order, (scope.principal, scope.id))]
+
+
+def applying(
+    tx: sqlite3.Connection, *, lineage: Sequence[int], user_id: int, key_id: int, default_zone: str
+) -> tuple[Limit, ...]:
+    """Every limit on the organisation, the groups of the lineage, the user and the key."""
+    rows = tx.execute(
+        f"SELECT {_COLUMNS} FROM limits WHERE {APPLYING_SQL} ORDER BY id", (json.dumps(lineage), user_id, key_id)
+    )
+    return tuple(_limit(row, default_zone) for row in rows)
+
+
+def _limit(row: tuple[int, str, str, int, Each, Measure, Window, str | None, str, int, int], default_zone: str) -> Limit:
+    limit_id, label, principal, principal_id, each, measure, window, zone, pattern, amount, soft = row
+    on = f"{label}, each {each.replace('_', '-')}" if each else label
+    return Limit(
+        limit_id, on, principal, principal_id, each, measure, window, zone or default_zone, pattern, amount, bool(soft)
+    )
+
+
+def _facts(limit: Limit) -> dict[str, object]:
+    amount = usd_plain(limit.amount) if limit.measure == "cost" else limit.amount
+    return {
+        "measure": limit.measure,
+        "amount": amount,
+        "window": limit.window,
+        "each": limit.each,
+        "models": limit.model_pattern,
+        "soft": limit.soft,
+    }

@@ -1,0 +1,81 @@
+"""Which models the organisation, a group, a user or a key may use."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from llmctl.domain.access import ModelRule, check_pattern
+
+from . import audit
+from .audit import Author
+from .scopes import ALIVE_SQL, APPLYING_SQL, LABEL_SQL, Scope
+
+Effect = Literal["allow", "deny"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    on: str
+    effect: Effect
+    pattern: str
+    created_at_s: int
+
+
+def put(tx: sqlite3.Connection, author: Author, scope: Scope, effect: Effect, pattern: str) -> bool:
+    """Allows or denies a pattern; the other effect on the same pattern is replaced. False: it was so already."""
+    check_pattern(pattern)
+    row = tx.execute(
+        "SELECT effect FROM model_rules WHERE principal = ? AND principal_id = ? AND pattern = ?",
+        (scope.principal, scope.id, pattern),
+    ).fetchone()
+    if row is not None and row[0] == effect:
+        return False
+    tx.execute(
+        """
+        INSERT INTO model_rules (principal, principal_id, effect, pattern, created_at) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT DO UPDATE SET effect = excluded.effect, created_at = excluded.created_at
+        """,
+        (scope.principal, scope.id, effect, pattern, author.at_s),
+    )
+    before = None if row is None else {"effect": row[0]}
+    audit.record(tx, author, f"model {effect}", f"{pattern} for {scope.label}", before=before, after={"effect": effect})
+    return True
+
+
+def reset(tx: sqlite3.Connection, author: Author, scope: Scope, pattern: str) -> bool:
+    """Takes a rule away again. False: there was none."""
+    row = tx.execute(
+        "DELETE FROM model_rules WHERE principal = ? AND principal_id = ? AND pattern = ? RETURNING effect",
+        (scope.principal, scope.id, pattern),
+    ).fetchone()
+    if row is None:
+        return False
+    audit.record(tx, author, "model reset", f"{pattern} for {scope.label}", before={"effect": row[0]})
+    return True
+
+
+def listing(tx: sqlite3.Connection, *, scope: Scope | None = None) -> list[Rule]:
+    sql = f"SELECT {LABEL_SQL}, effect, pattern, created_at FROM model_rules WHERE {ALIVE_SQL}"
+    order = " ORDER BY CASE principal WHEN 'org' THEN 0 WHEN 'group' THEN 1 WHEN 'user' THEN 2 ELSE 3 END, 1, pattern"
+    if scope is None:
+        return [Rule(*row) for row in tx.execute(sql + order)]
+    mine = " AND principal = ? AND principal_id = ?"
+    return [Rule(*row) for row in tx.execute(sql + mine + order, (scope.principal, scope.id))]
+
+
+def applying(
+    tx: sqlite3.Connection, *, lineage: Sequence[int], user_id: int, key_id: int
+) -> tuple[tuple[ModelRule, ...], ...]:
+    """The rules of a call, one entry a level that has any."""
+    rows = tx.execute(
+        f"SELECT principal, principal_id, effect, pattern, {LABEL_SQL} FROM model_rules WHERE {APPLYING_SQL} ORDER BY id",
+        (json.dumps(lineage), user_id, key_id),
+    )
+    levels: dict[tuple[str, int], list[ModelRule]] = {}
+    for principal, principal_id, effect, pattern, label in rows:
+        levels.setdefault((principal, principal_id), []).append(ModelRule(effect, pattern, label))
+    return tuple(tuple(rules) for rules in levels.values())

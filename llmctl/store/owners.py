@@ -1,0 +1,57 @@
+"""Which process has a call open. Each holds a `flock` on a file of its own: the lock dies with the process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmctl.domain.errors import StoreUnavailable
+
+from .ids import SLOT_BITS
+
+
+class Owner:
+    """This process's place among those that serve one database."""
+
+    def __init__(self, database: Path, slot: int, fd: int) -> None:
+        self._database = database
+        self.slot = slot
+        self._fd = fd
+
+    @classmethod
+    def claim(cls, database: Path) -> Owner:
+        """The first free place. Raises StoreUnavailable when all are taken."""
+        for slot in range(1 << SLOT_BITS):
+            fd = _try_lock(database, slot)
+            if fd is not None:
+                return cls(database, slot, fd)
+        raise StoreUnavailable(f"{1 << SLOT_BITS} processes serve {database} already", hint="stop one of them")
+
+    @contextmanager
+    def adopting(self, slot: int) -> Iterator[bool]:
+        """True if no living process has that place; none can take it until the block ends."""
+        if slot == self.slot:
+            yield True
+            return
+        fd = _try_lock(self._database, slot)
+        try:
+            yield fd is not None
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+def _try_lock(database: Path, slot: int) -> int | None:
+    fd = os.open(f"{database}.owner-{slot}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd

@@ -1,0 +1,61 @@
+"""Which of the stored prices hold for a model: an admin's before the catalogue's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+from . import price_match
+from .price_rows import StoredRow
+
+ANY_PROVIDER = "*"
+
+
+def layers(rows: Sequence[StoredRow], provider: str, catalogue: str, model: str) -> Iterable[list[StoredRow]]:
+    """The rows for this model in order of precedence; a layer is one model or pattern with all its dates."""
+    admin = [row for row in rows if row.source == "admin"]
+    for owner in (provider, ANY_PROVIDER):
+        fitting = [row for row in admin if row.provider == owner and _fits(row, model)]
+        yield [row for row in fitting if row.match.startswith('{"equals"')]
+        patterns = {row.model for row in fitting if row.match.startswith('{"glob"')}
+        for pattern in sorted(patterns, key=lambda text: (-len(text), text)):
+            yield [row for row in fitting if row.model == pattern]
+    if catalogue:
+        yield _first_fitting([row for row in rows if row.source == "catalogue" and row.provider == catalogue], model)
+    sandbox = [row for row in rows if row.source == "sandbox" and row.provider in (provider, catalogue)]
+    yield _first_fitting(sandbox, model)
+
+
+def _first_fitting(rows: Sequence[StoredRow], model: str) -> list[StoredRow]:
+    """The dates of the first model that matches, as genai-prices chooses; else, with its date spelled out."""
+    for name in dict.fromkeys((model, _with_dashed_date(model))):
+        for row in rows:
+            if _fits(row, name):
+                return [other for other in rows if (other.model, other.match) == (row.model, row.match)]
+    return []
+
+
+def _with_dashed_date(model: str) -> str:
+    """`gpt-5.2-20251211` -> `gpt-5.2-2025-12-11`: some gateways write dates without dashes."""
+
+    def dashed(found: re.Match[str]) -> str:
+        year, month, day = (int(number) for number in found.groups())
+        try:
+            return f"-{date(year, month, day).isoformat()}"
+        except ValueError:
+            return found[0]
+
+    return re.sub(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)", dashed, model)
+
+
+def _fits(row: StoredRow, model: str) -> bool:
+    return price_match.matches(_clause(row.match), model)
+
+
+def _clause(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

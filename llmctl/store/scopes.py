@@ -1,0 +1,67 @@
+"""What a limit or a model rule is set on: the organisation, a group, a user or a key."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from llmctl.domain.principal import ORG_ID, PrincipalKind
+
+from . import groups, keys, users
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    principal: PrincipalKind
+    id: int
+    name: str  # "", "sales", "alice", "alice/laptop"
+
+    @property
+    def label(self) -> str:
+        """For people: `organisation`, `group sales`, `user alice`, `key alice/laptop`."""
+        return "organisation" if self.principal == "org" else f"{self.principal} {self.name}"
+
+
+ORGANISATION = Scope("org", ORG_ID, "")
+
+
+def of_group(tx: sqlite3.Connection, name: str) -> Scope:
+    group = groups.get(tx, name)
+    return Scope("group", group.id, group.name)
+
+
+def of_user(tx: sqlite3.Connection, name: str) -> Scope:
+    user = users.get(tx, name)
+    return Scope("user", user.id, user.name)
+
+
+def of_key(tx: sqlite3.Connection, reference: str) -> Scope:
+    key = keys.get(tx, reference)
+    return Scope("key", key.row_id, key.label)
+
+
+# The name of a principal for people, as an SQL expression over (principal, principal_id).
+LABEL_SQL = """
+    CASE principal
+        WHEN 'org' THEN 'organisation'
+        WHEN 'group' THEN 'group ' || (SELECT name FROM groups WHERE id = principal_id)
+        WHEN 'user' THEN 'user ' || (SELECT name FROM users WHERE id = principal_id)
+        ELSE 'key ' || (SELECT u.name || '/' || k.name FROM keys k JOIN users u ON u.id = k.user_id WHERE k.id = principal_id)
+    END
+"""
+# Limits and rules of removed groups and users, and of revoked keys, bind nobody and are not shown.
+ALIVE_SQL = """
+    CASE principal
+        WHEN 'org' THEN 1
+        WHEN 'group' THEN (SELECT removed_at IS NULL FROM groups WHERE id = principal_id)
+        WHEN 'user' THEN (SELECT removed_at IS NULL FROM users WHERE id = principal_id)
+        ELSE (SELECT revoked_at IS NULL FROM keys WHERE id = principal_id)
+    END
+"""
+# The principals that a call is booked to: ?1 = JSON array of group ids, ?2 = user id, ?3 = key id.
+APPLYING_SQL = """
+    (principal = 'org'
+     OR (principal = 'group' AND principal_id IN (SELECT value FROM json_each(?1)))
+     OR (principal = 'user' AND principal_id = ?2)
+     OR (principal = 'key' AND principal_id = ?3))
+"""

@@ -1,0 +1,92 @@
+"""How limits stand now, for people: what is spent, held and left. From what is booked, not from the ledger's cached
+balances: reading needs no right to write.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from llmctl.domain.limit import Limit, Standing
+from llmctl.domain.window import BUCKET_S, window_end, window_start
+
+from . import balances
+from .balances import Place
+from .sql import as_json
+
+NO_MEMBER = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """A limit in its current window. One on each user: as it stands for the member who has the least left."""
+
+    standing: Standing
+    member: str  # "" unless the limit is on each user and somebody has called
+    members: int  # how many have called in this window
+
+
+def now(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Nearest:
+    if limit.each != "user":
+        return Nearest(of_member(tx, limit, NO_MEMBER, now_s), "", 0)
+    place = _place(limit, NO_MEMBER, now_s)
+    by_user = _by_user(tx, place)
+    if not by_user:
+        return Nearest(Standing(limit, NO_MEMBER, place.window_start_s, place.window_end_s, 0, 0), "", 0)
+    user_id, (settled, held) = max(by_user.items(), key=lambda item: sum(item[1]))
+    (name,) = tx.execute("SELECT name FROM users WHERE id = ?", (user_id,)).fetchone()
+    standing = Standing(limit, user_id, place.window_start_s, place.window_end_s, settled, held)
+    return Nearest(standing, name, len(by_user))
+
+
+def of_member(tx: sqlite3.Connection, limit: Limit, user_id: int, now_s: int) -> Standing:
+    """A limit as it stands now; one on each user: for this one."""
+    place = _place(limit, user_id if limit.each == "user" else NO_MEMBER, now_s)
+    return balances.standing(place, balances.booked(tx, place))
+
+
+def by_member(tx: sqlite3.Connection, limit: Limit, now_s: int) -> dict[int, Standing]:
+    """A limit on each user, for everybody who has called in its current window, by user id."""
+    place = _place(limit, NO_MEMBER, now_s)
+    return {
+        user_id: Standing(limit, user_id, place.window_start_s, place.window_end_s, settled, held)
+        for user_id, (settled, held) in _by_user(tx, place).items()
+    }
+
+
+def empty(limit: Limit) -> Standing:
+    """A limit of which nothing is known to be spent: for what is the same whatever was."""
+    return Standing(limit, NO_MEMBER, 0, None, 0, 0)
+
+
+def _place(limit: Limit, member_id: int, now_s: int) -> Place:
+    zone = ZoneInfo(limit.zone)
+    return Place(limit, member_id, window_start(limit.window, zone, now_s), window_end(limit.window, zone, now_s))
+
+
+def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]:
+    """(settled, held) by user: one pass, where there may be ten thousand members."""
+    limit = place.limit
+    where = "true"
+    if limit.principal == "group":
+        where += " AND lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :principal)"
+    if limit.model_pattern:
+        where += " AND model_id IN (SELECT value FROM json_each(:models))"
+    rows = tx.execute(
+        f"""
+        SELECT user_id, sum(settled), sum(held) FROM (
+            SELECT user_id, {balances._SETTLED[limit.measure]} AS settled, 0 AS held FROM rollups
+            WHERE bucket >= :start / {BUCKET_S} AND {where}
+            UNION ALL
+            SELECT user_id, 0, {balances._HELD[limit.measure]} FROM calls
+            WHERE state = 'open' AND started_at_ms >= :start * 1000 AND {where}
+        ) GROUP BY user_id
+        """,
+        {
+            "start": place.window_start_s,
+            "principal": limit.principal_id,
+            "models": as_json(balances._model_ids(tx, limit.model_pattern)) if limit.model_pattern else "[]",
+        },
+    )
+    return {user_id: (settled, held) for user_id, settled, held in rows}

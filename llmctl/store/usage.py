@@ -1,0 +1,273 @@
+"""Reports over the roll-ups. They never scan the calls, so they take the same time after ten million of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Literal, get_args
+from zoneinfo import ZoneInfo
+
+from llmctl.domain.access import matches
+from llmctl.domain.errors import BadInput
+from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
+
+from .sql import as_json
+
+By = Literal["group", "user", "key", "model", "provider", "hour", "day", "week", "month"]
+BYS: tuple[By, ...] = get_args(By)
+PERIODS: dict[By, Window] = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
+PERIODS_MAX = 20_000  # hours of more than two years: beyond it the report is no use to anybody
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What is reported. Times are unix seconds; reports count in quarters of an hour, the first and last in full."""
+
+    since_s: int
+    until_s: int  # exclusive
+    group_id: int | None = None  # with all groups below it, as the tree was when the calls started
+    user_id: int | None = None
+    key_id: int | None = None
+    model: str = ""  # a pattern on `provider/model` or the bare model
+    provider: str = ""
+
+
+@dataclass(slots=True)
+class Sums:
+    """What was used. `cost_nano_usd` holds the priced calls only; `unpriced_calls` counts the others."""
+
+    calls: int = 0
+    errors: int = 0
+    estimated_calls: int = 0
+    unpriced_calls: int = 0
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nano_usd: int = 0
+
+    def add(self, amounts: Sequence[int]) -> None:
+        for name, amount in zip(_SUM_NAMES, amounts, strict=True):
+            setattr(self, name, getattr(self, name) + amount)
+
+    @property
+    def known_cost_nano_usd(self) -> int | None:
+        """None: not one call has a price, so that nothing is known of the cost."""
+        return None if self.calls and self.unpriced_calls == self.calls else self.cost_nano_usd
+
+
+_SUM_NAMES = tuple(one.name for one in fields(Sums))
+_SUM_COLUMNS = [name.removesuffix("_usd") for name in _SUM_NAMES]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One value that rows are grouped by. `id`: the group's, user's or key's row; None where there is none."""
+
+    text: str | None  # None: no group at all
+    id: int | None = None
+    start_s: int | None = None  # of a period
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    cells: tuple[Cell, ...]
+    sums: Sums = field(default_factory=Sums)
+
+
+def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo) -> list[Row]:
+    """One row a combination that occurs. Periods are calendar ones of `zone`, in order; all else by cost."""
+    where, parameters = _conditions(tx, filters)
+    period = next((one for one in by if one in PERIODS), None)
+    if sum(one in PERIODS for one in by) > 1:
+        raise BadInput("one period at a time can be reported by", hint="choose one of hour, day, week, month")
+    spans = _spans(tx, filters, period, zone)
+    parameters["spans"] = as_json([[span.number, span.first, span.end] for span in spans])
+    dimensions = [_DIMENSIONS[one] for one in by if one not in PERIODS]
+    columns = ["s.value ->> 0", *dimensions]
+    sums = ", ".join(f"sum({name})" for name in _SUM_COLUMNS)
+    found = tx.execute(
+        f"""
+        SELECT {", ".join(columns)}, {sums}
+        FROM json_each(:spans) AS s
+        JOIN rollups AS r ON r.bucket >= s.value ->> 1 AND r.bucket < s.value ->> 2
+        JOIN models AS m ON m.id = r.model_id
+        WHERE {where}
+        GROUP BY {", ".join(str(i + 1) for i in range(len(columns)))}
+        """,
+        parameters,
+    )
+    names = _Names(tx)
+    rows: dict[tuple[Cell, ...], Row] = {}
+    for values in found:
+        span = spans[values[0]]
+        rest = iter(values[1 : len(columns)])
+        cells = tuple(span.cell if one in PERIODS else names.cell(one, next(rest)) for one in by)
+        # Lineages that end in the same group are one row.
+        rows.setdefault(cells, Row(cells)).sums.add(values[len(columns) :])
+    return sorted(rows.values(), key=_order(by))
+
+
+def total(rows: Sequence[Row]) -> Sums:
+    sums = Sums()
+    for row in rows:
+        sums.add([getattr(row.sums, name) for name in _SUM_NAMES])
+    return sums
+
+
+def trends(
+    tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo, *, days: int
+) -> dict[tuple[Cell, ...], list[int]]:
+    """Cost on each of the last `days` calendar days before `filters.until_s`, by row; a day without calls is 0."""
+    starts = [window_start("day", zone, filters.until_s - 1)]
+    while len(starts) < days:
+        starts.append(window_start("day", zone, starts[-1] - 1))
+    recent = replace(filters, since_s=starts[-1])
+    by_day: dict[tuple[Cell, ...], dict[int, int]] = {}
+    for row in report(tx, recent, [*by, "day"], zone):
+        start_s = row.cells[-1].start_s
+        assert start_s is not None
+        by_day.setdefault(row.cells[:-1], {})[start_s] = row.sums.cost_nano_usd
+    return {cells: [costs.get(start_s, 0) for start_s in reversed(starts)] for cells, costs in by_day.items()}
+
+
+def open_calls(tx: sqlite3.Connection, filters: Filters) -> tuple[int, int]:
+    """(calls that are open now, nano-USD that they hold)."""
+    where, parameters = _conditions(tx, filters)
+    count, held = tx.execute(
+        f"""
+        SELECT count(*), coalesce(sum(held_nano), 0) FROM calls AS r JOIN models AS m ON m.id = r.model_id
+        WHERE r.state = 'open' AND {where}
+        """,
+        parameters,
+    ).fetchone()
+    return count, held
+
+
+_DIMENSIONS: dict[By, str] = {
+    "group": "r.lineage_id",
+    "user": "r.user_id",
+    "key": "r.key_id",
+    "model": "m.model",
+    "provider": "m.provider",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A run of roll-up buckets that is one row."""
+
+    number: int
+    first: int
+    end: int
+    cell: Cell
+
+
+def _spans(tx: sqlite3.Connection, filters: Filters, period: By | None, zone: ZoneInfo) -> list[_Span]:
+    first, end = filters.since_s // BUCKET_S, -(-filters.until_s // BUCKET_S)
+    if period is None:
+        return [_Span(0, first, end, Cell(None))]
+    if filters.since_s == 0:
+        # "All time" begins with the first call, not in 1970.
+        (oldest,) = tx.execute("SELECT min(bucket) FROM rollups").fetchone()
+        first = end if oldest is None else max(first, oldest)
+    spans: list[_Span] = []
+    while first < end:
+        if len(spans) >= PERIODS_MAX:
+            raise BadInput(f"that is more than {PERIODS_MAX} {period}s", hint="report fewer, or by longer periods")
+        start_s = window_start(PERIODS[period], zone, first * BUCKET_S)
+        end_s = window_end(PERIODS[period], zone, first * BUCKET_S)
+        assert end_s is not None
+        next_first = min(end, end_s // BUCKET_S)
+        spans.append(_Span(len(spans), first, next_first, Cell(_period_text(period, start_s, zone), start_s=start_s)))
+        first = next_first
+    return spans
+
+
+def _period_text(period: By, start_s: int, zone: ZoneInfo) -> str:
+    local = datetime.fromtimestamp(start_s, zone)
+    if period == "month":
+        return f"{local:%Y-%m}"
+    # The offset tells the two hours apart that the end of summer time has.
+    return local.isoformat(timespec="minutes") if period == "hour" else f"{local:%Y-%m-%d}"
+
+
+def _conditions(tx: sqlite3.Connection, filters: Filters) -> tuple[str, dict[str, object]]:
+    conditions = ["true"]
+    parameters: dict[str, object] = {}
+    if filters.group_id is not None:
+        conditions.append("r.lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :group_id)")
+        parameters["group_id"] = filters.group_id
+    if filters.user_id is not None:
+        conditions.append("r.user_id = :user_id")
+        parameters["user_id"] = filters.user_id
+    if filters.key_id is not None:
+        conditions.append("r.key_id = :key_id")
+        parameters["key_id"] = filters.key_id
+    if filters.provider:
+        conditions.append("m.provider = :provider")
+        parameters["provider"] = filters.provider
+    if filters.model:
+        conditions.append("r.model_id IN (SELECT value FROM json_each(:models))")
+        parameters["models"] = as_json(model_ids(tx, filters.model))
+    return " AND ".join(conditions), parameters
+
+
+def model_ids(tx: sqlite3.Connection, pattern: str) -> list[int]:
+    rows = tx.execute("SELECT id, provider, model FROM models")
+    return [model_id for model_id, provider, model in rows if matches(pattern, provider, model)]
+
+
+class _Names:
+    """Ids of roll-ups as names, also of what was removed or revoked since."""
+
+    def __init__(self, tx: sqlite3.Connection) -> None:
+        self._tx = tx
+        self._known: dict[tuple[By, object], Cell] = {}
+
+    def cell(self, by: By, value: int | str) -> Cell:
+        known = self._known.get((by, value))
+        if known is None:
+            known = self._look_up(by, value)
+            self._known[by, value] = known
+        return known
+
+    def _look_up(self, by: By, value: int | str) -> Cell:
+        if isinstance(value, str):
+            return Cell(value)
+        if by == "group":
+            (path,) = self._tx.execute("SELECT path FROM lineages WHERE id = ?", (value,)).fetchone()
+            group_id = leaf(path)
+            return Cell(None) if group_id is None else self._named("SELECT name FROM groups WHERE id = ?", group_id)
+        if by == "user":
+            return self._named("SELECT name FROM users WHERE id = ?", value)
+        return self._named(
+            "SELECT u.name || '/' || k.name FROM keys k JOIN users u ON u.id = k.user_id WHERE k.id = ?", value
+        )
+
+    def _named(self, sql: str, row_id: int) -> Cell:
+        row = self._tx.execute(sql, (row_id,)).fetchone()
+        return Cell(row[0] if row else f"#{row_id}", row_id)
+
+
+def leaf(path: str) -> int | None:
+    """The group that a lineage ends in: `/1/4/` -> 4; None for the organisation itself."""
+    ids = [part for part in path.split("/") if part]
+    return int(ids[-1]) if ids else None
+
+
+def _order(by: Sequence[By]) -> Callable[[Row], tuple[object, ...]]:
+    if not any(one in PERIODS for one in by):
+        return lambda row: (
+            -row.sums.cost_nano_usd,
+            -row.sums.calls,
+            *(cell.text or "" for cell in row.cells),
+        )
+
+    def in_order(row: Row) -> tuple[object, ...]:
+        return tuple(cell.start_s if cell.start_s is not None else cell.text or "" for cell in row.cells)
+
+    return in_order

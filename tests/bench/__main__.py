@@ -1,0 +1,111 @@
+"""The gateway, with keys, limits, prices, metrics and the durable ledger on, beside a bare aiohttp pass-through.
+
+    make bench                      about five minutes; best on a machine that does nothing else
+    make bench ARGS=--quick         one minute, noisier
+    make bench ARGS=--profile       where the gateway's time goes, instead of how much it is
+
+Gateway and pass-through have one core, in turns; load and a static upstream have another. Every answer must be a 200,
+and afterwards the ledger must hold exactly the calls that were made, and agree with itself to the nano-dollar. A goal
+that is missed is shown, and is no failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from . import profiling, report, startup
+from .figures import Figure, Goal, figures
+from .gateway import Gateway, GatewayFailed, read_books
+from .load import LoadFailed, wrk_version
+from .machine import Cores, Process, cores
+from .measure import WORKLOADS, Driver, Target
+
+PACKAGE = "tests.bench"
+
+
+def main() -> int:
+    options = _options()
+    try:
+        with tempfile.TemporaryDirectory(prefix="llmctl-bench-") as directory:
+            return run(options, Path(directory).resolve())
+    except (GatewayFailed, LoadFailed) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def run(options: argparse.Namespace, directory: Path) -> int:
+    where = cores()
+    driver = Driver(where, with_wrk=options.client == "wrk", scratch=directory)
+    with Process([sys.executable, "-m", f"{PACKAGE}.upstream"], where.others) as upstream:
+        gateway = Gateway(directory, upstream.first_line, where.measured)
+        if options.profile:
+            print(profiling.profile(gateway, driver, options.seconds, directory))
+            return 0
+        rows = _compare(options, where, driver, gateway, upstream.first_line)
+    rows.append(startup.figure(where.measured))
+    about = report.machine(where, _load(options))
+    (report.print_json if options.json else report.print_table)(about, rows)
+    return _check_books(gateway, driver)
+
+
+def _compare(
+    options: argparse.Namespace, where: Cores, driver: Driver, gateway: Gateway, upstream_url: str
+) -> list[Figure]:
+    bare_command = [sys.executable, "-m", f"{PACKAGE}.passthrough", upstream_url]
+    turns = {}
+    with Process(bare_command, where.measured) as passthrough, gateway.start() as daemon:
+        bare = Target("bare", passthrough.first_line, gateway.key, passthrough)
+        llmctl = Target("llmctl", gateway.url, gateway.key, daemon)
+        memory_at_start = (passthrough.memory_mb(), daemon.memory_mb())
+        for number, workload in enumerate(WORKLOADS, start=1):
+            print(f"\r{number}/{len(WORKLOADS)}", end="", file=sys.stderr, flush=True)
+            turns[workload] = driver.alternate(bare, llmctl, workload, options.turns, options.seconds)
+        print("\r", end="", file=sys.stderr)
+        memory = (passthrough.memory_mb(), daemon.memory_mb())
+    return [
+        *figures(turns),
+        Figure("memory after start", "MB", [memory_at_start], "value", Goal(70)),
+        Figure(f"memory after {driver.answered['llmctl']:,} calls", "MB", [memory], "value", Goal(120)),
+    ]
+
+
+def _check_books(gateway: Gateway, driver: Driver) -> int:
+    """The daemon has stopped: what it booked must be what the load saw."""
+    answered, cut_max = driver.answered["llmctl"], driver.cut_max["llmctl"]
+    mistakes = read_books(gateway.database).mistakes(answered, cut_max)
+    for mistake in mistakes:
+        print(f"error: the books are wrong: {mistake}", file=sys.stderr)
+    if mistakes:
+        return 1
+    print(f"The books agree: {answered:,} answers, all settled, none open; roll-ups, balances equal.", file=sys.stderr)
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        prog="make bench ARGS=...", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="3 turns of 1.5 s instead of 5 of 4 s")
+    parser.add_argument("--turns", type=int)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--client", choices=("wrk", "own"), help="default: wrk where there is one")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--profile", action="store_true")
+    options = parser.parse_args()
+    options.turns = options.turns or (3 if options.quick else 5)
+    options.seconds = options.seconds or (1.5 if options.quick else 4.0)
+    options.client = options.client or ("wrk" if wrk_version() else "own")
+    return options
+
+
+def _load(options: argparse.Namespace) -> str:
+    client = f"wrk {wrk_version()}" if options.client == "wrk" else "our own client"
+    return f"{options.turns} turns of {options.seconds:g} s each, in alternation, by {client}; medians"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

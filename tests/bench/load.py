@@ -1,0 +1,107 @@
+"""One turn of load: the same call again and again, on some connections, for some seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .machine import PROJECT, pinned
+
+FINISH_TIMEOUT_S = 10.0  # how long a call may take that was begun before the end
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    url: str
+    headers: Mapping[str, str]
+    body: str
+    connections: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    calls: int  # answered with 200
+    refused: int  # answered with anything else
+    broken: int  # connections that failed, answers that did not come
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def calls_per_s(self) -> float:
+        return self.calls / self.seconds
+
+
+class LoadFailed(Exception):
+    """A server that refuses fast must not look fast."""
+
+
+def wrk_version() -> str:
+    """Empty where there is no wrk."""
+    if shutil.which("wrk") is None:
+        return ""
+    words = subprocess.run(["wrk", "-v"], capture_output=True, text=True).stdout.split()
+    return words[1].removeprefix("debian/")
+
+
+def run(load: Load, *, core: int | None, with_wrk: bool, scratch: Path) -> Result:
+    """Raises LoadFailed unless every answer was a 200."""
+    result = (_wrk if with_wrk else _client)(load, core, scratch)
+    if result.refused or result.broken or not result.calls:
+        seen = f"{result.calls} answers with 200, {result.refused} others, {result.broken} broken"
+        raise LoadFailed(f"{load.url}: {seen}")
+    return result
+
+
+def _wrk(load: Load, core: int | None, scratch: Path) -> Result:
+    """wrk aborts the calls that are open at the end; they are in none of its counts."""
+    script = scratch / "load.lua"
+    headers = "\n".join(f"wrk.headers[{_lua(name)}] = {_lua(value)}" for name, value in load.headers.items())
+    script.write_text(f'wrk.method = "POST"\nwrk.body = {_lua(load.body)}\n{headers}\n{_WRK_DONE}')
+    command = ["wrk", "-t1", f"-c{load.connections}", f"-d{load.seconds:g}s", "--timeout", f"{FINISH_TIMEOUT_S:g}s"]
+    output = _output([*command, "-s", str(script), load.url], core)
+    found = json.loads(output.splitlines()[-1])
+    # wrk counts 4xx and 5xx as errors. Neither a static upstream nor a proxy in front of it has 2xx or 3xx but 200.
+    return Result(
+        calls=found["requests"] - found["status"],
+        refused=found["status"],
+        broken=found["broken"],
+        seconds=found["us"] / 1e6,
+        p50_ms=found["p50_us"] / 1000,
+        p99_ms=found["p99_us"] / 1000,
+    )
+
+
+def _client(load: Load, core: int | None, scratch: Path) -> Result:
+    file = scratch / "load.json"
+    file.write_text(json.dumps(dataclasses.asdict(load)))
+    return Result(**json.loads(_output([sys.executable, "-m", "tests.bench.client", str(file)], core)))
+
+
+def _output(command: list[str], core: int | None) -> str:
+    return subprocess.run(pinned(command, core), check=True, stdout=subprocess.PIPE, text=True, cwd=PROJECT).stdout
+
+
+def _lua(text: str) -> str:
+    """A Lua string; for ASCII without control characters its escapes are JSON's."""
+    assert text.isascii() and text.isprintable()
+    return json.dumps(text)
+
+
+_WRK_DONE = """
+done = function(summary, latency, requests)
+    local errors = summary.errors
+    print(string.format(
+        '{"requests": %d, "us": %d, "status": %d, "broken": %d, "p50_us": %d, "p99_us": %d}',
+        summary.requests, summary.duration, errors.status,
+        errors.connect + errors.read + errors.write + errors.timeout,
+        latency:percentile(50), latency:percentile(99)))
+end
+"""

@@ -1,0 +1,95 @@
+"""What is called, and turn by turn how fast it goes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import load
+from .load import Load, Result
+from .machine import Cores, Process
+from .upstream import MODEL, PACED_MODEL
+
+WARM_UP_S = 1.0
+BREAK_S = 0.3  # after a turn: what the load left open is ended and booked
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The same call on so many connections."""
+
+    connections: int
+    body: str
+
+
+def body(model: str, *, stream: bool = False) -> str:
+    messages = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": "Say hello to all of us."}]
+    request: dict[str, object] = {"model": model, "messages": messages, "max_tokens": 100}
+    return json.dumps({**request, "stream": True} if stream else request)
+
+
+ONE = Workload(1, body(MODEL))
+SOME = Workload(32, body(MODEL))
+MANY = Workload(256, body(MODEL))
+STREAMED = Workload(32, body(MODEL, stream=True))
+PACED = Workload(32, body(PACED_MODEL, stream=True))
+WORKLOADS = (SOME, MANY, STREAMED, PACED, ONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server to put load on."""
+
+    name: str
+    url: str
+    key: str
+    process: Process
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    result: Result
+    cpu_s: float  # that the server used
+
+    @property
+    def cpu_us_per_call(self) -> float:
+        return 1e6 * self.cpu_s / self.result.calls
+
+
+class Driver:
+    """Runs turns, and keeps count of what it saw for the comparison with the books."""
+
+    def __init__(self, cores: Cores, *, with_wrk: bool, scratch: Path) -> None:
+        self._core = cores.others
+        self._with_wrk = with_wrk
+        self._scratch = scratch
+        self.answered: Counter[str] = Counter()  # by target: answers with 200
+        self.cut_max: Counter[str] = Counter()  # calls that may have been left in the middle
+
+    def turn(self, target: Target, workload: Workload, seconds: float) -> Turn:
+        """Raises LoadFailed unless every answer was a 200."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {target.key}"}
+        url = f"{target.url}/v1/chat/completions"
+        before_s = target.process.cpu_s()
+        result = load.run(
+            Load(url, headers, workload.body, workload.connections, seconds),
+            core=self._core,
+            with_wrk=self._with_wrk,
+            scratch=self._scratch,
+        )
+        cpu_s = target.process.cpu_s() - before_s
+        self.answered[target.name] += result.calls
+        self.cut_max[target.name] += workload.connections if self._with_wrk else 0
+        time.sleep(BREAK_S)
+        return Turn(result, cpu_s)
+
+    def alternate(
+        self, bare: Target, llmctl: Target, workload: Workload, turns: int, seconds: float
+    ) -> list[tuple[Turn, Turn]]:
+        """Turns of both after one another, so that whatever else the machine does hits both."""
+        for target in (bare, llmctl):
+            self.turn(target, workload, min(seconds, WARM_UP_S))
+        return [(self.turn(bare, workload, seconds), self.turn(llmctl, workload, seconds)) for _ in range(turns)]

@@ -1,0 +1,63 @@
+"""Where the gateway's time goes, function by function, while 32 calls are under way.
+
+cProfile, which is always there, sees the event loop's thread alone and makes small functions look dear. py-spy, where
+it is installed, looks at all threads from outside and costs little; time in C counts for the Python that called it.
+"""
+
+from __future__ import annotations
+
+import io
+import pstats
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+from .gateway import Gateway
+from .measure import SOME, Driver, Target
+
+FUNCTIONS = 40
+SAMPLES_PER_S = 500
+
+
+def profile(gateway: Gateway, driver: Driver, seconds: float, scratch: Path) -> str:
+    how = _py_spy if shutil.which("py-spy") else _cprofile
+    return how(gateway, driver, seconds, scratch)
+
+
+def _cprofile(gateway: Gateway, driver: Driver, seconds: float, scratch: Path) -> str:
+    file = scratch / "profile.pstats"
+    with gateway.start(profile=file) as daemon:
+        turn = driver.turn(Target("llmctl", gateway.url, gateway.key, daemon), SOME, seconds)
+    text = io.StringIO()
+    stats = pstats.Stats(str(file), stream=text).strip_dirs()
+    for order in ("tottime", "cumulative"):
+        stats.sort_stats(order).print_stats(FUNCTIONS)
+    return f"cProfile, event loop only: {turn.result.calls:,} calls\n{text.getvalue()}"
+
+
+def _py_spy(gateway: Gateway, driver: Driver, seconds: float, scratch: Path) -> str:
+    file = scratch / "profile.raw"
+    with gateway.start() as daemon:
+        target = Target("llmctl", gateway.url, gateway.key, daemon)
+        driver.turn(target, SOME, 1)
+        record = ["py-spy", "record", "--format", "raw", "--function", "--threads", "--rate", str(SAMPLES_PER_S)]
+        watching = subprocess.Popen(
+            [*record, "--pid", str(daemon.pid), "--duration", f"{seconds:.0f}", "--output", str(file)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        turn = driver.turn(target, SOME, seconds)
+        watching.wait()
+    own: Counter[str] = Counter()
+    cumulative: Counter[str] = Counter()
+    for line in file.read_text().splitlines():
+        stack, _, samples = line.rpartition(" ")
+        frames = stack.split(";")
+        own[frames[-1]] += int(samples)
+        cumulative.update(dict.fromkeys(frames, int(samples)))
+    lines = [f"py-spy, all threads: {turn.result.calls:,} calls, {own.total():,} samples"]
+    for title, counts in (("own time", own), ("own time and callees", cumulative)):
+        lines += ["", f"   %  {title}"]
+        lines += [f"{100 * count / own.total():4.1f}  {frame}" for frame, count in counts.most_common(FUNCTIONS)]
+    return "\n".join(lines)

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmctl.domain.price import METERS, CacheWrites, Hours, Part, Price, Rate, Tariff, pick
+from llmctl.domain.usage import USAGE_CLASSES, Usage
+
+USD = 1_000_000_000  # a rate of a dollar per million tokens
+
+
+def price(**changes: object) -> Price:
+    """A price like GPT-5's, with a context step: $1.25 in, $0.125 cached, $10 out, $10 per 1,000 searches."""
+    tariff = Tariff(
+        {
+            "input": Rate(1_250_000_000, ((272_000, 2_500_000_000),)),
+            "cache_read": Rate(125_000_000, ((272_000, 250_000_000),)),
+            "output": Rate(10 * USD, ((272_000, 15 * USD),)),
+            "web_search": Rate(10_000 * USD),
+        }
+    )
+    return replace(Price(1, "openai", "gpt-5", "catalogue", 0, tariff), **changes)  # type: ignore[arg-type]
+
+
+def rates(**by_meter: int) -> Tariff:
+    return Tariff({meter: Rate(rate) for meter, rate in by_meter.items()})
+
+
+def test_cached_and_reasoning_tokens_are_parts_of_their_totals_and_counted_once() -> None:
+    usage = Usage(input_tokens=1000, cache_read_tokens=400, output_tokens=200, reasoning_tokens=150)
+    # 600 x $1.25 + 400 x $0.125 + 200 x $10, per million
+    assert price().cost_nano_usd(usage) == 750_000 + 50_000 + 2_000_000
+
+
+def test_a_cost_explains_itself_line_by_line() -> None:
+    usage = Usage(input_tokens=10, cache_read_tokens=4, output_tokens=3, web_search_calls=2, file_search_calls=1)
+    assert price().parts(usage) == [
+        Part("input", 6, 1_250_000_000, 7_500_000_000),
+        Part("cache_read", 4, 125_000_000, 500_000_000),
+        Part("output", 3, 10 * USD, 30_000_000_000),
+        Part("web_search", 2, 10_000 * USD, 20_000 * USD),
+        Part("file_search", 1, None, 0),  # this price does not know what a file search costs
+    ]
+
+
+def test_a_context_step_prices_the_whole_call() -> None:
+    assert price().cost_nano_usd(Usage(input_tokens=272_000, output_tokens=1)) == 340_000_000 + 10_000
+    assert price().cost_nano_usd(Usage(input_tokens=272_001, output_tokens=1)) == 680_002_500 + 15_000
+
+
+def test_the_step_is_chosen_by_all_input_also_the_cached() -> None:
+    usage = Usage(input_tokens=300_000, cache_read_tokens=300_000)
+    assert price().cost_nano_usd(usage) == 300_000 * 250_000_000 // 10**6
+
+
+@pytest.mark.parametrize(
+    ("tariff", "expected"),
+    [
+        (rates(input=100), 100 * 100),
+        (rates(input=100, cache_write=125), 40 * 100 + 60 * 125),
+        (rates(input=100, cache_write=125, cache_write_1h=200), 40 * 100 + 50 * 125 + 10 * 200),
+    ],
+)
+def test_a_part_without_a_rate_is_billed_at_its_parents(tariff: Tariff, expected: int) -> None:
+    usage = Usage(input_tokens=100, cache_write_tokens=60, cache_write_1h_tokens=10)
+    assert sum(part.nano_e6 for part in price(tariff=tariff).parts(usage)) == expected
+
+
+def test_more_cached_tokens_than_input_cost_what_is_cached_and_never_less_than_nothing() -> None:
+    # Grok on Azure reports 161 cached of 7 prompt tokens.
+    assert price().cost_nano_usd(Usage(input_tokens=7, cache_read_tokens=161)) == 161 * 125
+
+
+def test_audio_that_was_cached_too_is_billed_as_cached_audio() -> None:
+    tariff = rates(input=4, cache_read=1, input_audio=32, cache_audio_read=2, output=16, output_audio=64)
+    usage = Usage(input_tokens=100, input_audio_tokens=90, cache_read_tokens=80, output_tokens=10)
+    # At least 70 are both; 10 more are cached text, 20 fresh audio.
+    assert sum(part.nano_e6 for part in price(tariff=tariff).parts(usage)) == 70 * 2 + 10 + 20 * 32 + 160
+
+
+def test_audio_and_images_of_the_output_have_their_own_rates() -> None:
+    tariff = rates(input=1, output=10, output_audio=20, output_image=40)
+    usage = Usage(output_tokens=100, output_audio_tokens=50, output_image_tokens=30, reasoning_tokens=90)
+    # 20 are left for the text of which they say 90: never more than the total.
+    assert sum(part.nano_e6 for part in price(tariff=tariff).parts(usage)) == 50 * 20 + 30 * 40 + 20 * 10
+
+
+def test_a_cost_is_rounded_once_and_up() -> None:
+    tariff = rates(input=1, output=1)  # a millionth of a nano-USD per token
+    assert price(tariff=tariff).cost_nano_usd(Usage(input_tokens=1, output_tokens=1)) == 1
+    assert price(tariff=tariff).cost_nano_usd(Usage(input_tokens=999_999, output_tokens=1)) == 1
+    assert price(tariff=tariff).cost_nano_usd(Usage(input_tokens=1_000_000, output_tokens=1)) == 2
+    assert price(tariff=tariff).cost_nano_usd(Usage()) == 0
+
+
+def test_a_fee_per_request_counts_once_a_call() -> None:
+    assert price(tariff=rates(input=USD, request=12_000 * USD)).cost_nano_usd(Usage(input_tokens=1)) == 12_001_000
+
+
+def test_the_served_tier_prices_the_call_and_an_unknown_one_is_standard() -> None:
+    flex = rates(input=600_000_000, output=5 * USD)
+    usage = Usage(input_tokens=10, output_tokens=10)
+    both = price(tiers={"flex": flex})
+    assert both.cost_nano_usd(usage, "flex") == 6_000 + 50_000
+    assert both.cost_nano_usd(usage, "default") == both.cost_nano_usd(usage) == 12_500 + 100_000
+    assert both.knows_tier("flex") and both.knows_tier("auto") and not both.knows_tier("priority")
+
+
+def test_a_price_by_the_hour_holds_in_its_hours_and_is_the_dearest_where_the_time_is_not_known() -> None:
+    # DeepSeek: half price from 16:30 to 00:30 UTC.
+    hourly = price(tariff=rates(input=200), hours=(Hours(59_400, 1_800, rates(input=100)),))
+    million = Usage(input_tokens=1_000_000)
+    assert [hourly.cost_nano_usd(million, at_s=at_s) for at_s in (0, 1_799, 1_800, 59_399, 59_400, 86_399)] == [
+        100,
+        100,
+        200,
+        200,
+        100,
+        100,
+    ]
+    assert hourly.cost_nano_usd(million) == 200
+
+
+def test_pick_takes_the_newest_price_that_had_begun() -> None:
+    prices = [price(id=1), price(id=2, effective_from_s=100), price(id=3, effective_from_s=200)]
+    assert [found and found.id for found in (pick(prices, at_s) for at_s in (0, 99, 100, 199, 200, 10**10))] == [
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+    ]
+    assert pick(prices[1:], 99) is None
+    assert pick([], 0) is None
+
+
+def test_the_ceiling_takes_a_context_step_only_if_the_input_can_reach_it() -> None:
+    assert price().ceiling(272_000).input_rate == 1_250_000_000
+    assert price().ceiling(272_001).input_rate == 2_500_000_000
+    assert price().ceiling(272_001).output_rate == 15 * USD
+
+
+def test_the_ceiling_of_a_named_premium_tier_is_never_below_standard() -> None:
+    tiers = {"flex": rates(input=1, output=1), "priority": rates(input=3 * USD, output=20 * USD)}
+    tiered = price(tiers=tiers)
+    assert tiered.ceiling(10).output_rate == 10 * USD
+    assert tiered.ceiling(10, "auto").output_rate == 10 * USD
+    assert tiered.ceiling(10, "flex").output_rate == 10 * USD
+    assert tiered.ceiling(10, "priority").output_rate == 20 * USD
+    assert tiered.ceiling(10, "a tier of tomorrow").output_rate == 20 * USD
+
+
+@pytest.mark.parametrize(("cache_writes", "input_rate"), [("", 100), ("5m", 125), ("1h", 200), ("implicit", 125)])
+def test_cache_writes_count_only_where_they_can_happen(cache_writes: CacheWrites, input_rate: int) -> None:
+    tariff = rates(input=100, cache_read=10, cache_write=125, cache_write_1h=200)
+    assert price(tariff=tariff).ceiling(10, cache_writes=cache_writes).input_rate == input_rate
+
+
+def test_media_rates_count_only_for_requests_with_media() -> None:
+    tariff = rates(input=4, output=16, input_audio=32, output_audio=64)
+    text, media = price(tariff=tariff).ceiling(10), price(tariff=tariff).ceiling(10, media=True)
+    assert (text.input_rate, text.output_rate) == (4, 16)
+    assert (media.input_rate, media.output_rate) == (32, 64)
+
+
+def test_the_ceiling_has_the_fees_of_requests_and_tools() -> None:
+    tariff = rates(input=1, request=5_000 * USD, web_search=10_000 * USD, file_search=2_500 * USD)
+    ceiling = price(tariff=tariff).ceiling(10)
+    assert (ceiling.request_nano_usd, ceiling.tool_call_nano_usd) == (5_000_000, 10_000_000)
+    assert ceiling.cost_nano_usd(1_000_000, 0, tool_calls=2) == 1 + 5_000_000 + 20_000_000
+
+
+counts = st.integers(0, 3_000_000)
+usages = st.builds(Usage, **dict.fromkeys(USAGE_CLASSES, counts))
+some_rates = st.builds(
+    Rate, st.integers(0, 10**12), st.sampled_from([(), ((200_000, 10**9),), ((32_000, 5), (128_000, 7))])
+)
+tariffs = st.builds(Tariff, st.dictionaries(st.sampled_from(METERS), some_rates, min_size=1))
+prices = st.builds(
+    Price,
+    id=st.just(1),
+    provider=st.just("p"),
+    model=st.just("m"),
+    source=st.just("admin"),
+    effective_from_s=st.just(0),
+    tariff=tariffs,
+    tiers=st.dictionaries(st.sampled_from(["flex", "priority", "batch"]), tariffs),
+    hours=st.lists(st.builds(Hours, counts, counts, tariffs), max_size=2).map(tuple),
+)
+tiers_served = st.sampled_from(["", "default", "flex", "priority", "batch"])
+
+
+@given(prices, usages, tiers_served, st.none() | counts)
+def test_the_parts_add_up_to_the_cost_and_to_the_tokens(
+    any_price: Price, usage: Usage, tier: str, at_s: int | None
+) -> None:
+    parts = any_price.parts(usage, tier, at_s)
+    cost = any_price.cost_nano_usd(usage, tier, at_s)
+    assert 0 <= cost * 10**6 - sum(part.nano_e6 for part in parts) < 10**6
+    assert all(part.units > 0 and part.nano_e6 == part.units * (part.rate or 0) for part in parts)
+    inputs = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens")
+    media = ("input_audio_tokens", "input_image_tokens")
+    largest = max(getattr(usage, name) for name in (*inputs, *media))
+    assert sum(part.units for part in parts if part.meter.startswith(("input", "cache"))) == largest
+
+
+@given(prices, usages, st.sampled_from(["", "flex", "priority"]))
+def test_no_call_costs_more_than_its_ceiling(any_price: Price, usage: Usage, asked: str) -> None:
+    names = [field.name for field in fields(Usage) if field.name.endswith("_tokens")]
+    input_tokens = max(getattr(usage, name) for name in names if name.startswith(("input", "cache")))
+    output_tokens = max(getattr(usage, name) for name in names if name.startswith(("output", "reasoning")))
+    calls = sum(getattr(usage, name) for name in USAGE_CLASSES if name.endswith("_calls"))
+    ceiling = any_price.ceiling(input_tokens + 1000, asked, "1h", media=True)
+    for served in {"", "default", asked}:
+        for at_s in (None, 0, 50_000):
+            cost = any_price.cost_nano_usd(usage, served, at_s)
+            assert cost <= ceiling.cost_nano_usd(input_tokens, output_tokens, calls)
+
+
+@given(tariffs, usages, counts, counts)
+def test_more_tokens_never_cost_less(tariff: Tariff, usage: Usage, more_in: int, more_out: int) -> None:
+    # Without steps (a cheaper one may follow) and rates of cached media (they may exceed what caching saves).
+    cached_media = ("cache_audio_read", "cache_image_read")
+    flat = {meter: Rate(rate.base) for meter, rate in tariff.rates.items() if meter not in cached_media}
+    larger = replace(usage, input_tokens=usage.input_tokens + more_in, output_tokens=usage.output_tokens + more_out)
+    both = [price(tariff=Tariff(flat)).cost_nano_usd(some) for some in (usage, larger)]
+    assert both == sorted(both)

@@ -1,0 +1,404 @@
+"""The ledger on real files: never above a limit, nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from llmctl.domain.errors import NotFound, Refused, SchemaMismatch, StoreUnavailable
+from llmctl.store import ids, limits, users
+from llmctl.store.booking import Closing, Granted, Refusal
+from llmctl.store.database import transaction
+from llmctl.store.ledger import Ledger
+from tests.support.ledgers import DOLLAR, Books, closing, demand, differences, opening
+
+CALL_NANO = 11_000_000  # the worst case of `demand()`: 1,000 tokens in at USD 1, 1,000 out at USD 10 per million
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Books:
+    return Books(tmp_path / "llmctl.db")
+
+
+@pytest.fixture
+async def ledger(books: Books) -> AsyncIterator[Ledger]:
+    ledger = books.ledger()
+    await ledger.start()
+    yield ledger
+    await ledger.close()
+
+
+async def settled(ledger: Ledger) -> None:
+    """Waits until everything that was asked of the ledger is on disk."""
+    while ledger.open_calls or not ledger.idle:
+        await asyncio.sleep(0.005)
+
+
+async def test_a_call_is_on_disk_as_open_before_it_may_go_and_settled_after(books: Books, ledger: Ledger) -> None:
+    caller = books.caller(books.add_user("alice", "sales"))
+    wanted = opening(ledger, caller)
+    result = await ledger.hold(wanted)
+    assert result == Granted(1_000, False, CALL_NANO)
+    assert books.rows("SELECT state, held_nano, cost_nano FROM calls") == [("open", CALL_NANO, None)]
+    ledger.settle(closing(wanted.call_id))
+    await settled(ledger)
+    assert books.rows("SELECT state, cost_nano, input_tokens, output_tokens, owner FROM calls") == [
+        ("settled", 1_500_000, 500, 100, None)
+    ]
+    assert differences(books) == []
+
+
+async def test_a_hard_limit_never_admits_more_than_it_has_however_many_ask_at_once(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("alice", "sales")
+    books.limit("org", 10 * CALL_NANO)
+    caller = books.caller(secret)
+    results = await asyncio.gather(*(ledger.hold(opening(ledger, caller)) for _ in range(100)))
+    granted = [result for result in results if isinstance(result, Granted)]
+    refused = [result for result in results if isinstance(result, Refused)]
+    assert len(granted) == 10
+    assert {result.code for result in refused} == {"limit_held"}
+    assert sum(result.held_nano_usd for result in granted) <= 10 * CALL_NANO
+
+
+async def test_what_open_calls_do_not_use_is_given_back(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("alice")
+    books.limit("user alice", 2 * CALL_NANO)
+    caller = books.caller(secret)
+    done = 0
+    for _ in range(8):  # each settles at 1.5 of 11 million: eight fit where two worst cases do
+        wanted = opening(ledger, caller)
+        assert isinstance(await ledger.hold(wanted), Granted)
+        ledger.settle(closing(wanted.call_id))
+        await settled(ledger)
+        done += 1
+    assert books.rows("SELECT settled, held FROM balances") == [(done * 1_500_000, 0)]
+
+
+async def test_near_the_end_of_a_limit_the_output_is_capped_and_then_refused_as_spent(
+    books: Books, ledger: Ledger
+) -> None:
+    secret = books.add_user("alice")
+    books.limit("org", 3_000_000)
+    caller = books.caller(secret)
+    wanted = opening(ledger, caller, demand(input_tokens=100, output_tokens=100_000, least=50))
+    result = await ledger.hold(wanted)
+    assert isinstance(result, Granted)
+    assert result.capped
+    assert result.output_tokens == (3_000_000 // 4 - 100_000) // 10_000  # a quarter of what is left
+    ledger.settle(closing(wanted.call_id, input_tokens=0, output_tokens=285))
+    await settled(ledger)
+    refused = await ledger.hold(opening(ledger, caller, demand(input_tokens=100, output_tokens=100_000, least=50)))
+    assert isinstance(refused, Refused)
+    assert refused.code == "limit_spent"
+
+
+async def test_all_limits_bind_at_once_the_tightest_decides(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("alice", "sales")
+    books.limit("org", 100 * CALL_NANO)
+    books.limit("group sales", 5 * CALL_NANO, window="day")
+    books.limit("key alice/default", 50 * CALL_NANO, window="total")
+    caller = books.caller(secret)
+    results = await asyncio.gather(*(ledger.hold(opening(ledger, caller)) for _ in range(20)))
+    assert sum(isinstance(result, Granted) for result in results) == 5
+    assert differences(books) == []
+
+
+async def test_each_user_of_a_group_has_an_amount_of_their_own(books: Books, ledger: Ledger) -> None:
+    alice, bob = books.add_user("alice", "sales"), books.add_user("bob", "sales")
+    books.limit("group sales", 2 * CALL_NANO, each="user")
+    for secret in (alice, bob):
+        caller = books.caller(secret)
+        results = await asyncio.gather(*(ledger.hold(opening(ledger, caller)) for _ in range(5)))
+        assert sum(isinstance(result, Granted) for result in results) == 2
+
+
+async def test_concurrency_and_requests_are_limits_like_any_other(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("alice")
+    books.limit("user alice", 3, measure="concurrency", window="total")
+    books.limit("user alice", 5, measure="requests", window="day")
+    caller = books.caller(secret)
+    wanted = [opening(ledger, caller) for _ in range(4)]
+    results = await asyncio.gather(*(ledger.hold(one) for one in wanted))
+    assert [getattr(result, "code", "granted") for result in results] == [*["granted"] * 3, "rate_limited"]
+    for one in wanted[:3]:
+        ledger.settle(closing(one.call_id))
+    await settled(ledger)
+    results = [await ledger.hold(opening(ledger, caller)) for _ in range(3)]
+    assert [getattr(result, "code", "granted") for result in results] == ["granted", "granted", "limit_held"]
+    assert differences(books) == []
+
+
+async def test_a_limit_set_today_counts_what_was_spent_and_is_open_already(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("alice", "sales")
+    caller = books.caller(secret)
+    first, second = opening(ledger, caller), opening(ledger, caller)
+    await ledger.hold(first)
+    await ledger.hold(second)
+    ledger.settle(closing(first.call_id))
+    while ledger.open_calls > 1:
+        await asyncio.sleep(0.005)
+    books.limit("group sales", 1_500_000 + 2 * CALL_NANO)  # what is settled, what is held, and one more
+    caller = books.caller(secret)
+    assert isinstance(await ledger.hold(opening(ledger, caller)), Granted)
+    assert isinstance(await ledger.hold(opening(ledger, caller)), Refused)
+    ledger.settle(closing(second.call_id))  # it was open before the limit was: it moves the new balance all the same
+    while ledger.open_calls > 1:
+        await asyncio.sleep(0.005)
+    assert differences(books) == []
+
+
+async def test_editing_or_setting_a_limit_again_never_resets_what_is_spent(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("alice")
+    limit_id = books.limit("org", 20 * CALL_NANO)
+    wanted = opening(ledger, books.caller(secret))
+    await ledger.hold(wanted)
+    ledger.settle(closing(wanted.call_id))
+    await settled(ledger)
+    books.limit("org", 1_500_000 + CALL_NANO)
+    assert isinstance(await ledger.hold(opening(ledger, books.caller(secret))), Granted)
+    with books.store.write() as tx:
+        limits.remove(tx, books.author, f"l{limit_id}", default_zone="UTC")
+    books.limit("org", 1_500_000 + CALL_NANO)
+    refused = await ledger.hold(opening(ledger, books.caller(secret)))
+    assert isinstance(refused, Refused)
+
+
+async def test_a_change_of_settings_makes_the_waiting_call_be_judged_anew(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("alice")
+    stale = books.caller(secret)
+    with books.store.write() as tx:
+        users.set_disabled(tx, books.author, "alice", disabled=True)
+    assert await ledger.hold(opening(ledger, stale)) is None
+    assert books.rows("SELECT count(*) FROM calls") == [(0,)]
+
+
+async def test_a_settle_that_comes_twice_counts_once(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("alice")
+    books.limit("org", 100 * CALL_NANO)
+    wanted = opening(ledger, books.caller(secret))
+    await ledger.hold(wanted)
+    for _ in range(3):
+        ledger.settle(closing(wanted.call_id))
+    await settled(ledger)
+    ledger.settle(closing(wanted.call_id, input_tokens=9_999))
+    await settled(ledger)
+    assert books.rows("SELECT sum(calls), sum(cost_nano) FROM rollups") == [(1, 1_500_000)]
+    assert differences(books) == []
+
+
+async def test_a_released_call_costs_nothing_and_holds_nothing(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("alice")
+    books.limit("org", CALL_NANO)
+    caller = books.caller(secret)
+    for _ in range(3):
+        wanted = opening(ledger, caller)
+        assert isinstance(await ledger.hold(wanted), Granted)
+        ledger.settle(Closing(wanted.call_id, "released", 502, "provider_unreachable"))
+        await settled(ledger)
+    assert books.rows("SELECT calls, errors, cost_nano FROM rollups") == [(0, 3, 0)]
+    assert books.rows("SELECT settled, held FROM balances") == [(0, 0)]
+
+
+async def test_a_call_above_its_hold_is_recorded_in_full_and_counted(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("alice")
+    books.limit("org", 2 * CALL_NANO)
+    wanted = opening(ledger, books.caller(secret))
+    await ledger.hold(wanted)
+    ledger.settle(closing(wanted.call_id, input_tokens=0, output_tokens=5_000))
+    await settled(ledger)
+    assert books.rows("SELECT settled, held FROM balances") == [(50_000_000, 0)]
+    assert ledger.stats.settled_above_hold == 1
+
+
+async def test_a_waiter_that_vanished_holds_nothing(books: Books, ledger: Ledger) -> None:
+    caller = books.caller(books.add_user("alice"))
+    task = asyncio.create_task(ledger.hold(opening(ledger, caller)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.05)
+    await settled(ledger)
+    assert books.rows("SELECT state FROM calls") in ([("released",)], [])
+
+
+async def test_the_providers_usage_object_is_kept_byte_for_byte(books: Books, ledger: Ledger) -> None:
+    from llmctl.store.interned import raw_usage
+
+    caller = books.caller(books.add_user("alice"))
+    raws = ['{"a": 1,  "b":-2.5e-3, "c": {"d": null, "e5": "12x"}}', '{"a": 7,  "b":0, "c": {"d": null, "e5": "9x"}}', "[]"]
+    for raw in raws:
+        wanted = opening(ledger, caller)
+        await ledger.hold(wanted)
+        ledger.settle(closing(wanted.call_id, raw_usage=raw))
+    await settled(ledger)
+    rows = books.rows(
+        "SELECT s.shape, c.usage_values FROM calls c LEFT JOIN usage_shapes s ON s.id = c.usage_shape_id ORDER BY c.id"
+    )
+    assert [raw_usage(*row) for row in rows] == raws
+    assert books.rows("SELECT count(*) FROM usage_shapes") == [(2,)]
+
+
+async def test_a_flood_of_refusals_makes_twenty_rows_a_minute_and_a_count(books: Books, ledger: Ledger) -> None:
+    caller = books.caller(books.add_user("alice"))
+    now_ms = int(time.time() * 1000) // 60_000 * 60_000
+    for _ in range(50):
+        ledger.refuse(
+            Refusal(ledger.new_call_id(), now_ms, caller, "openai", "chat.completions", "x", False, "limit_spent", 429)
+        )
+    await ledger.close()
+    assert books.rows("SELECT count(*) FROM calls WHERE state = 'refused'") == [(20,)]
+    assert books.rows("SELECT calls FROM refusal_counts") == [(30,)]
+
+
+async def test_a_locked_database_refuses_holds_and_keeps_settles_until_it_is_back(books: Books) -> None:
+    ledger = books.ledger(lock_timeout_s=0.1)
+    await ledger.start()
+    caller = books.caller(books.add_user("alice"))
+    wanted = opening(ledger, caller)
+    await ledger.hold(wanted)
+    with books.store.write():
+        ledger.settle(closing(wanted.call_id))
+        with pytest.raises(StoreUnavailable):
+            await ledger.hold(opening(ledger, caller))
+        assert ledger.unavailable is not None
+    await settled(ledger)
+    assert books.rows("SELECT state FROM calls") == [("settled",)]
+    assert ledger.unavailable is None
+    await ledger.close()
+
+
+async def test_one_poisoned_call_fails_alone(books: Books, ledger: Ledger) -> None:
+    caller = books.caller(books.add_user("alice"))
+    good, bad = opening(ledger, caller), opening(ledger, caller)
+    await asyncio.gather(ledger.hold(good), ledger.hold(bad))
+    ledger.settle(closing(bad.call_id, response_model="\ud800"))  # no UTF-8: SQLite cannot take it
+    ledger.settle(closing(good.call_id))
+    await asyncio.sleep(0.2)
+    assert books.rows("SELECT state FROM calls WHERE id = ?", good.call_id) == [("settled",)]
+    assert books.rows("SELECT state FROM calls WHERE id = ?", bad.call_id) == [("open",)]
+    assert isinstance(await ledger.hold(opening(ledger, caller)), Granted)
+
+
+async def test_a_newer_schema_stops_the_daemon_for_good(books: Books, ledger: Ledger) -> None:
+    caller = books.caller(books.add_user("alice"))
+    books.store.connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(SchemaMismatch):
+        await ledger.hold(opening(ledger, caller))
+    assert isinstance(ledger.failed, SchemaMismatch)
+    books.store.connection.execute("PRAGMA user_version = 1")
+
+
+async def test_the_ledger_does_not_start_without_a_database(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "none.db", default_zone="UTC", share_percent=25)
+    with pytest.raises(NotFound):
+        await ledger.start()
+    assert not (tmp_path / "none.db").exists()
+
+
+CRASHING = """
+import asyncio, os, sys, time
+from pathlib import Path
+from llmctl.store import callers
+from llmctl.store.database import Store
+from llmctl.store.ledger import Ledger
+from tests.support.ledgers import closing, opening
+
+async def main(path, secret):
+    ledger = Ledger(path, default_zone="UTC", share_percent=25)
+    await ledger.start()
+    caller = callers.load(Store(path).connection, secret, default_zone="UTC", now_s=int(time.time()))
+    async def calls():
+        while True:
+            wanted = opening(ledger, caller)
+            await ledger.hold(wanted)
+            print(wanted.call_id, flush=True)  # what a provider would see
+            await asyncio.sleep(0.002)
+            ledger.settle(closing(wanted.call_id))
+    await asyncio.gather(*(calls() for _ in range(20)))
+
+asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("moment_s", [0.05, 0.3, 0.31])
+async def test_after_kill_9_every_call_that_was_let_through_is_booked_and_none_is_open(
+    books: Books, moment_s: float
+) -> None:
+    secret = books.add_user("alice", "sales")
+    books.limit("group sales", 1_000_000 * DOLLAR)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CRASHING, str(books.path), secret], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    time.sleep(moment_s)
+    process.send_signal(signal.SIGKILL)
+    seen = {int(line) for line in [first, *process.stdout.read().split("\n")[:-1]]}
+    process.wait()
+    process.stdout.close()
+    ledger = books.ledger()
+    await ledger.start()
+    booked = dict(books.rows("SELECT id, state FROM calls"))
+    assert seen <= set(booked)
+    assert set(booked.values()) == {"settled"}
+    assert books.rows("SELECT count(*) FROM calls WHERE usage_source = 'estimated' AND cost_nano < held_nano") == [(0,)]
+    assert ledger.stats.recovered > 0
+    assert differences(books) == []
+    await ledger.close()
+
+
+async def test_a_living_process_keeps_its_calls_when_another_starts(books: Books, ledger: Ledger) -> None:
+    caller = books.caller(books.add_user("alice"))
+    await ledger.hold(opening(ledger, caller))
+    other = books.ledger()
+    await other.start()
+    assert books.rows("SELECT state FROM calls") == [("open",)]
+    await other.close()
+
+
+async def test_two_ledgers_on_one_file_are_exact_together(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("alice")
+    books.limit("org", 20 * CALL_NANO)
+    other = books.ledger()
+    await other.start()
+    caller = books.caller(secret)
+    results = await asyncio.gather(*(one.hold(opening(one, caller)) for one in (ledger, other) for _ in range(50)))
+    assert sum(isinstance(result, Granted) for result in results) == 20
+    assert len({row[0] for row in books.rows("SELECT id FROM calls")}) == 20
+    await other.close()
+    assert differences(books) == []
+
+
+async def test_the_log_does_not_grow_without_end(books: Books, ledger: Ledger) -> None:
+    caller = books.caller(books.add_user("alice"))
+    for _ in range(20):
+        wanted = [opening(ledger, caller) for _ in range(500)]
+        await asyncio.gather(*(ledger.hold(one) for one in wanted))
+        for one in wanted:
+            ledger.settle(closing(one.call_id))
+        await settled(ledger)
+    assert books.store.wal_bytes() < 16 << 20
+
+
+def test_call_ids_rise_and_read_back() -> None:
+    made = ids.CallIds(slot=3, last_id=0)
+    numbers = [made.next(1_800_000_000_000_000) for _ in range(3)] + [made.next(1_700_000_000_000_000)]
+    assert numbers == sorted(set(numbers))
+    assert [ids.parsed(ids.shown(number)) for number in numbers] == numbers
+    assert ids.shown(numbers[0]).startswith("c_")
+
+
+def test_a_failed_commit_leaves_no_transaction_open(books: Books) -> None:
+    with pytest.raises(sqlite3.IntegrityError), transaction(books.store.connection):
+        books.store.connection.execute("INSERT INTO settings VALUES (2, 1, 1, 'UTC')")
+    assert not books.store.connection.in_transaction

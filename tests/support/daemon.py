@@ -1,0 +1,137 @@
+"""The installed `llmctl serve` as a process of its own, on free ports, and commands beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+LLMCTL = Path(sys.executable).with_name("llmctl")
+START_S = 20.0
+
+
+class Daemon:
+    """`with Daemon(directory, providers) as daemon:`; `providers` is TOML text."""
+
+    def __init__(self, directory: Path, providers: str, *, server: str = "", extra: str = "", args: list[str] | None = None) -> None:
+        self.directory = directory
+        self.config = directory / "config.toml"
+        self.database = directory / "llmctl.db"
+        self.args = args or []
+        self.environ = {**os.environ, "NO_COLOR": "1", "LLMCTL_CONFIG": str(self.config)}
+        self.config.write_text(
+            f'database = "llmctl.db"\n[server]\nlisten = "127.0.0.1:0"\nadmin_listen = "127.0.0.1:0"\n{server}\n'
+            f"{extra}\n{providers}\n"
+        )
+        self.config.chmod(0o600)
+        if not self.database.exists():
+            from llmctl.store.database import create
+
+            create(self.database, now_s=int(time.time()))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [str(LLMCTL), "serve", *self.args],
+            env=self.environ,
+            cwd=self.directory,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        self.log: list[str] = []
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+        deadline_s = time.monotonic() + START_S
+        while time.monotonic() < deadline_s:
+            found = re.search(r"listens on (http://\S+).*admin: (http://[^/\s]+)", "".join(self.log))
+            if found:
+                self.url, self.admin_url = found.groups()
+                self.base_url = f"{self.url}/v1"
+                if self.get("/readyz", admin=True)[0] == 200:
+                    return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        self.kill()
+        raise AssertionError(f"the daemon did not start: {''.join(self.log)}")
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=90)
+        finally:
+            self._close()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        self._reader.join()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+    def llmctl(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [str(LLMCTL), *args], env=self.environ, cwd=self.directory, capture_output=True, text=True, timeout=60
+        )
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done
+
+    def json(self, *args: str) -> list[dict]:
+        return json.loads(self.llmctl(*args, "-o", "json").stdout)
+
+    def add_user(self, name: str, group: str | None = None) -> str:
+        """Returns the key's secret."""
+        if group is not None:
+            self.llmctl("group", "add", group, "--if-not-exists", "-q")
+        more = ["--group", group] if group else []
+        return self.llmctl("user", "add", name, *more, "-q").stdout.strip()
+
+    def calls(self, *args: str, count: int | None = None) -> list[dict]:
+        """The calls, newest first; with `count`, as soon as so many are there and none is open."""
+        deadline_s = time.monotonic() + 10
+        while True:
+            rows = self.json("calls", *args)
+            if count is None or (len(rows) >= count and not any(row["state"] == "open" for row in rows)):
+                return rows
+            assert time.monotonic() < deadline_s, rows
+            time.sleep(0.05)
+
+    def get(self, path: str, *, admin: bool = False, key: str = "") -> tuple[int, str]:
+        request = urllib.request.Request((self.admin_url if admin else self.url) + path)  # noqa: S310
+        if key:
+            request.add_header("Authorization", f"Bearer {key}")
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
