@@ -24,6 +24,11 @@ WORKERS_MAX = 64  # owner places in the database
 SYSTEM_CONFIG = Path("/etc/llmctl/config.toml")
 
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")  # in capitals: a credential that was pasted here by mistake is not repeated
+_HOST = re.compile(r"[\w.:%-]*", re.ASCII)
+_PORT = re.compile(r"[0-9]{1,5}")
+_KEY = re.compile(r""""[^"]*"|'[^']*'|[\w-]+""")
+_PLACE = re.compile(rf"\s*(\[*)\s*((?:{_KEY.pattern})(?:\s*\.\s*(?:{_KEY.pattern}))*)\s*[\]=]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,8 @@ class CredentialSource:
             try:
                 value = Path(self.file).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError):
-                raise ConfigError(f"cannot read the credential file {self.file}", hint="check its path and mode") from None
+                hint = "check its path and mode"
+                raise ConfigError(f"cannot read the credential file {self.file}", hint=hint) from None
             place = self.file
         value = value.strip()
         if not value:
@@ -114,7 +120,7 @@ class Config:
     server: Server = Server()
     providers: Mapping[str, Provider] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
-    bounds: Bounds = Bounds()
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 def find(explicit: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -144,7 +150,7 @@ def load(path: Path, *, database: Path | None = None) -> Config:
         raise ConfigError(f"cannot read {path}: {reason}", hint="check its mode and owner") from None
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, brackets nested as deeply
         raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
     return _config(_Table(document, "", path, text), path, database)
 
@@ -157,7 +163,7 @@ def parse_address(text: str) -> Address:
     """`127.0.0.1:4000`, `[::1]:4000`, `:4000` -> Address. Raises BadInput."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535 or "/" in host:
+    if not colon or not _PORT.fullmatch(port) or int(port) > 65_535 or not _HOST.fullmatch(host):
         raise BadInput(f"{text!r} is not an address", hint="write it as 127.0.0.1:4000")
     return Address(host or "127.0.0.1", int(port))
 
@@ -167,11 +173,12 @@ def _config(root: _Table, path: Path, database: Path | None) -> Config:
     try:
         ZoneInfo(zone)
     except (OSError, ValueError, KeyError):
-        raise root.error("timezone", f"unknown time zone {zone!r}", "write an IANA name such as Europe/Berlin") from None
-    named = Path(root.string("database", "llmctl.db")).expanduser()
+        hint = "write an IANA name such as Europe/Berlin"
+        raise root.error("timezone", f"unknown time zone {zone!r}", hint) from None
+    named = root.file("database", "llmctl.db")
     config = Config(
         path=path,
-        database=database or (path.absolute().parent / named),
+        database=database or Path(named),
         timezone=zone,
         server=_server(root.table("server")),
         providers=_providers(root.table("providers")),
@@ -221,9 +228,10 @@ def _provider(name: str, table: _Table) -> Provider:
     for dialect in dialects:
         if dialect not in DIALECTS:
             raise table.error("dialect", f"unknown dialect {dialect!r}", f"write one of {', '.join(DIALECTS)}")
-    parts = urlsplit(base_url)
-    if name != SANDBOX and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query or "@" in parts.netloc):
-        raise table.error("base_url", f"{base_url!r} is not a base URL", 'write one such as "https://api.example.com/v1"')
+    if name != SANDBOX and not _is_base_url(base_url):
+        # Not repeated in the message: it may hold a credential.
+        what = "is no base URL, or has a user, a query or a fragment"
+        raise table.error("base_url", what, 'write one such as "https://api.example.com/v1"')
     models = table.strings("models", preset.models if preset else ())
     for pattern in models:
         try:
@@ -232,7 +240,9 @@ def _provider(name: str, table: _Table) -> Provider:
             raise table.error("models", error.message, error.hint) from None
     output_fields = dict(preset.output_fields) if preset else {}
     own_fields = table.table("output_fields")
-    output_fields.update({endpoint: own_fields.string(endpoint, "") for endpoint in own_fields.names()})
+    for endpoint in OUTPUT_FIELDS:
+        if field_name := own_fields.string(endpoint, ""):
+            output_fields[endpoint] = field_name
     overhead = preset.prompt_overhead_tokens if preset else Preset("").prompt_overhead_tokens
     provider = Provider(
         name=name,
@@ -249,19 +259,26 @@ def _provider(name: str, table: _Table) -> Provider:
     return provider
 
 
+def _is_base_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return usable and text.isascii() and text.isprintable() and not re.search(r"[\s?#@\\]", text)
+
+
 def _credentials(table: _Table) -> tuple[CredentialSource, ...]:
-    env, file = table.string("credential_env", ""), table.string("credential_file", "")
+    env, file = table.env_name("credential_env"), table.file("credential_file", "")
     sources = [CredentialSource(env=env)] if env else []
     if file:
-        sources.append(CredentialSource(file=str((table.path.absolute().parent / file).resolve())))
+        sources.append(CredentialSource(file=file))
     for item in table.tables("credentials"):
         weight = item.integer("weight", 1, least=1, most=1000)
-        env, file = item.string("env", ""), item.string("file", "")
+        env, file = item.env_name("env"), item.file("file", "")
         if bool(env) == bool(file):
             raise item.error("", "a credential needs env or file", '{ env = "OPENAI_API_KEY", weight = 1 }')
-        sources.append(
-            CredentialSource(env, str((table.path.absolute().parent / file).resolve()) if file else "", weight)
-        )
+        sources.append(CredentialSource(env, file, weight))
         item.finish()
     return tuple(sources)
 
@@ -300,7 +317,7 @@ def _bounds(table: _Table) -> Bounds:
 def _check_trusted(path: Path) -> None:
     """./config.toml names files and servers: one that somebody else may write is a trap laid in a shared directory."""
     status = path.stat()
-    if status.st_uid not in (os.getuid(), 0):
+    if not {status.st_uid, path.lstat().st_uid} <= {os.getuid(), 0}:
         raise ConfigError(f"{path} belongs to somebody else", hint="name it with --config if you trust it")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(f"{path} can be written by others", hint=f"chmod go-w {path}, or name it with --config")
@@ -321,9 +338,28 @@ class _Table:
 
     def string(self, key: str, default: str) -> str:
         value = self._take(key, default)
+        if isinstance(value, dict) and value:
+            name = f"{key}.{next(iter(value))}"  # gpt-4.1 = "..." is a table to TOML
+            raise self.error(key, "a name with a dot in it needs quotes", f'"{name}" = "..."')
         if not isinstance(value, str):
             raise self.error(key, "must be text in quotes", f'{key} = "{default}"')
         return value
+
+    def env_name(self, key: str) -> str:
+        name = self.string(key, "")
+        if name and not _ENV_NAME.fullmatch(name):
+            raise self.error(key, "must be the name of a variable, in capitals", f'{key} = "OPENAI_API_KEY"')
+        return name
+
+    def file(self, key: str, default: str) -> str:
+        """A path, absolute; relative ones start beside the configuration file. "" stays ""."""
+        name = self.string(key, default)
+        try:
+            if "\0" in name or (default and not name):
+                raise ValueError
+            return str(self.path.absolute().parent / Path(name).expanduser()) if name else ""
+        except (ValueError, RuntimeError):  # ~nobody/
+            raise self.error(key, f"{name!r} is not a path", f'{key} = "{default or "/etc/llmctl/NAME"}"') from None
 
     def strings(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
         value = self._take(key, default)
@@ -391,17 +427,20 @@ class _Table:
         return f"{self._name}.{key}" if self._name else key
 
     def _line(self, key: str) -> int:
-        """The line of this key. tomllib does not tell, so it is looked up in the text: under its table's header."""
-        lines = self._text.splitlines()
-        start = 0
-        header = re.compile(rf"\s*\[+\s*{re.escape(self._name)}\s*\]+")
-        for number, line in enumerate(lines):
-            if self._name and header.match(line):
-                start = number
-                break
-        wanted = re.compile(rf'\s*["\']?{re.escape(key)}["\']?\s*[=.]|\s*\[+\s*{re.escape(self._path_of(key))}\s*\]+')
-        if key:
-            for number, line in enumerate(lines[start:], start):
-                if wanted.match(line):
-                    return number + 1
-        return start + 1
+        """The line of this key, or of the closest thing around it. tomllib does not tell: the text is searched."""
+        wanted = f"{self._path_of(key) if key else self._name}."
+        header, closest, line_of_it = "", "", 1
+        for number, line in enumerate(self._text.split("\n"), 1):
+            found = _PLACE.match(line)
+            if found is None:
+                continue
+            place = ".".join(part.strip("\"'") for part in _KEY.findall(found[2])) + "."
+            if found[1]:
+                header = place
+            else:
+                place = header + place
+            if place.startswith(wanted):
+                return number
+            if wanted.startswith(place) and len(place) > len(closest):
+                closest, line_of_it = place, number
+        return line_of_it

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -119,5 +120,5 @@ def _usage_mistake(mistake: typer.TyperException) -> errors.UsageMistake:
 def _wants_json(args: Sequence[str]) -> bool:
     """Whether errors are to be JSON. From the arguments themselves: parsing them may be what failed."""
     joined = {"-ojson", "--format=json"}
-    pairs = zip(args, args[1:], strict=False)
-    return any(arg in joined for arg in args) or any(a in ("-o", "--format") and b == "json" for a, b in pairs)
+    apart = [("-o", "json"), ("--format", "json")]
+    return any(arg in joined for arg in args) or any(pair in apart for pair in pairwise(args))

@@ -51,7 +51,7 @@ def _columns(run: App) -> tuple[Column[Entry], ...]:
         Column("actor", lambda e: e.actor, "WHO"),
         Column("action", lambda e: e.action, "ACTION", fixed=True),
         Column("subject", lambda e: e.subject, "SUBJECT"),
-        Column("change", None, "CHANGE", lambda e: _change(e), drop=1),
+        Column("change", None, "CHANGE", _change),
         Column("before", lambda e: e.before),
         Column("after", lambda e: e.after),
     )

@@ -12,6 +12,7 @@ from llmctl.domain.money import usd_exact, usd_short
 from llmctl.domain.usage import USAGE_CLASSES
 from llmctl.store import calls as store
 from llmctl.store.calls import Call, CallFilters
+from llmctl.store.keys import DEFAULT_NAME
 
 from . import humanize, times
 from .render import Column
@@ -33,15 +34,15 @@ def columns(run: App) -> tuple[Column[Call], ...]:
         Column("time", None, "TIME", lambda c: _time(c, zone, run.now_s), fixed=True),
         Column("user", lambda c: c.user),
         Column("group", lambda c: c.group),
-        Column("key", lambda c: c.key, "KEY"),
+        Column("key", lambda c: c.key, "KEY", _key),
         Column("key_id", lambda c: c.key_id),
         Column("end_user", lambda c: c.end_user),
         Column("tags", lambda c: []),
-        Column("provider", lambda c: c.provider),
+        Column("provider", lambda c: c.provider, "PROVIDER", drop=3),
         Column("model", lambda c: c.model),
         Column("routed", None, "MODEL", _model),
         Column("dialect", lambda c: c.dialect),
-        Column("endpoint", lambda c: c.endpoint, "ENDPOINT", drop=4),
+        Column("endpoint", lambda c: c.endpoint, "ENDPOINT", drop=5),
         Column("request_model", lambda c: c.request_model),
         Column("response_model", lambda c: c.response_model),
         Column("stream", lambda c: c.stream),
@@ -61,7 +62,7 @@ def columns(run: App) -> tuple[Column[Call], ...]:
             "LATENCY",
             lambda c: humanize.milliseconds(c.latency_ms),
             right=True,
-            drop=3,
+            drop=4,
         ),
         Column("ttft_ms", lambda c: c.ttft_ms),
         Column("result", None, "RESULT", result),
@@ -133,15 +134,20 @@ def _time(call: Call, zone: ZoneInfo, now_s: int) -> str:
     moment = datetime.fromtimestamp(call.started_at_ms / 1000, zone)
     if moment.date() == datetime.fromtimestamp(now_s, zone).date():
         return f"{moment:%H:%M:%S}"
-    return f"{times.day_short(call.started_at_ms // 1000, zone, now_s)} {moment:%H:%M:%S}"
+    return times.moment_short(call.started_at_ms // 1000, zone, now_s)
+
+
+def _key(call: Call) -> str:
+    """Most users have one key of the default name: then their own says all."""
+    return call.user if call.key == f"{call.user}/{DEFAULT_NAME}" else call.key
 
 
 def _model(call: Call) -> str:
     """Where it went; what was asked for where that says more (an alias)."""
     if call.model is None:
         return call.request_model
-    routed = f"{call.provider}/{call.model}"
-    return routed if call.request_model in (call.model, routed) else f"{call.request_model} = {routed}"
+    asked_so = call.request_model in (call.model, f"{call.provider}/{call.model}")
+    return call.model if asked_so else f"{call.request_model} = {call.model}"
 
 
 def _count(call: Call, number: int) -> str:

@@ -5,7 +5,8 @@ boxes, and mistakes as one line.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +33,10 @@ class Command(TyperCommand):
         _take_text_as_it_is(self.params)
         self.params = [*self.params, *common_flags()]
 
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        with _mistakes_of(ctx):
+            return super().parse_args(ctx, args)
+
     def get_help_option(self, ctx: Context) -> TyperOption | None:
         return _light(super().get_help_option(ctx))
 
@@ -53,6 +58,10 @@ class Noun(TyperGroup):
             return None
         return super().invoke(ctx)
 
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        with _mistakes_of(ctx):
+            return super().parse_args(ctx, args)
+
     def get_help_option(self, ctx: Context) -> TyperOption | None:
         return _light(super().get_help_option(ctx))
 
@@ -67,6 +76,17 @@ class Noun(TyperGroup):
                 f'no command "{ctx.command_path} {args[0]}"', hint=f"{suggestion}See: {ctx.command_path} --help"
             )
         return super().resolve_command(ctx, args)
+
+
+@contextmanager
+def _mistakes_of(ctx: Context) -> Iterator[None]:
+    """Typer's parser does not say in which command a mistake is; the hint wants to know."""
+    try:
+        yield
+    except typer.TyperException as mistake:
+        if getattr(mistake, "ctx", None) is None:
+            mistake.ctx = ctx  # type: ignore[attr-defined]
+        raise
 
 
 def noun(help_text: str) -> typer.Typer:
@@ -101,28 +121,16 @@ def _keep(ctx: typer.Context, param: typer.CallbackParam, value: object) -> obje
     return value
 
 
+def _flag(*names: str, **more: Any) -> Any:
+    return typer.Option(*names, expose_value=False, callback=_keep, **more)
+
+
 def _common(
-    config: Annotated[
-        str | None,
-        typer.Option("--config", metavar="FILE", help="Configuration file.", expose_value=False, callback=_keep),
-    ] = None,
-    database: Annotated[
-        str | None,
-        typer.Option("--database", metavar="FILE", help="Database file.", expose_value=False, callback=_keep),
-    ] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "-o", "--format", metavar="FORMAT", help="table, json or csv.", expose_value=False, callback=_keep
-        ),
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="No prose, only results.", expose_value=False, callback=_keep)
-    ] = False,
-    color: Annotated[
-        str | None,
-        typer.Option("--color", metavar="WHEN", help="auto, always or never.", expose_value=False, callback=_keep),
-    ] = None,
+    config: Annotated[str | None, _flag("--config", metavar="FILE", help="Configuration file.")] = None,
+    database: Annotated[str | None, _flag("--database", metavar="FILE", help="Database file.")] = None,
+    format_: Annotated[str | None, _flag("-o", "--format", metavar="FORMAT", help="table, json or csv.")] = None,
+    quiet: Annotated[bool, _flag("-q", "--quiet", help="No prose, only results.")] = False,
+    color: Annotated[str | None, _flag("--color", metavar="WHEN", help="auto, always or never.")] = None,
 ) -> None:
     """Only its parameters count."""
 
@@ -137,8 +145,8 @@ def common_flags() -> list[Parameter]:
 
 
 class _AsItIs:
-    """Typer hands every value, even plain text, to Pydantic, whose import alone takes longer than all else that a command
-    does (measured: 0.12 of 0.19 s). Our parameters are texts and flags: what needs more is parsed by the command itself.
+    """Typer hands every value, even plain text, to Pydantic, whose import takes longer than all else that a command
+    does (measured: 0.12 of 0.19 s). Our parameters are texts and flags: what is more, the command parses itself.
     """
 
     def coerce(self, value: Any, *, param: Any, ctx: Any) -> Any:

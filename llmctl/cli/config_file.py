@@ -13,8 +13,8 @@ HEAD = """\
 # Users, keys, limits and prices are not here: they are in the database, and commands change them.
 """
 PROVIDERS = """
-# Providers. A well-known name brings address, dialect and prices. Credentials stay where they are: here is only the name
-# of the variable (credential_env) or file (credential_file) that holds one.
+# Providers. A well-known name brings address, dialect and prices. Credentials stay where they are: here is only
+# the name of the variable (credential_env) or of the file (credential_file) that holds one.
 """
 NO_PROVIDER = """
 # No provider's credential was in the environment. The sandbox answers without one, offline, at play prices.

@@ -19,11 +19,9 @@ from llmctl.domain.errors import ConfigError
 from .render import Output
 
 if TYPE_CHECKING:
-    from sqlite3 import Connection
-
     from llmctl.config import Config
     from llmctl.store.audit import Author
-    from llmctl.store.database import Store
+    from llmctl.store.database import Store, Tx
 
 PERSON_CHARS_MAX = 64
 
@@ -93,7 +91,7 @@ class App:
         return ZoneInfo(self.config.timezone)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Tx]:
         """A snapshot of the database. Needs no right to write it, and never waits for a writer."""
         if self._store is None:
             from llmctl.store.database import Store
@@ -103,7 +101,7 @@ class App:
             yield tx
 
     @contextmanager
-    def writing(self) -> Iterator[tuple[Connection, Author]]:
+    def writing(self) -> Iterator[tuple[Tx, Author]]:
         """A change, all of it or nothing, in the name of whoever runs this command."""
         from llmctl.store.database import Store
 

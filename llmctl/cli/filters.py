@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
@@ -15,7 +16,7 @@ from . import times
 from .errors import UsageMistake
 
 if TYPE_CHECKING:
-    from sqlite3 import Connection
+    from llmctl.store.database import Tx
 
     from .context import App
 
@@ -45,7 +46,7 @@ class Asked:
     def as_flags(self) -> str:
         """The same filters for another command line: ` --group sales --last 7d`."""
         named = [(name, getattr(self, name)) for name in self.__slots__]
-        return "".join(f" --{name} {value}" for name, value in named if value is not None)
+        return "".join(f" --{name} {shlex.quote(value)}" for name, value in named if value is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Found:
         return self.key or self.user or self.group or "organisation"
 
 
-def find(tx: Connection, run: App, asked: Asked, *, all_time: bool = False) -> Found:
+def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
     """Raises NotFound, UsageMistake. Times are in the zone of the group that is reported, or of the user's."""
     from llmctl.store import groups, keys, users
 
@@ -118,7 +119,7 @@ def _window(run: App, asked: Asked, zone: ZoneInfo, *, all_time: bool) -> tuple[
     return since_s, until_s
 
 
-def _check_provider(tx: Connection, run: App, name: str) -> None:
+def _check_provider(tx: Tx, run: App, name: str) -> None:
     from llmctl.store.names import column
 
     known = {*run.config.providers, *column(tx, "SELECT DISTINCT provider FROM models")}

@@ -86,8 +86,8 @@ def show(ctx: typer.Context, name: Name) -> None:
             ("Time zone", zone if group.timezone else f"{zone} (inherited)"),
             ("Subgroups", ", ".join(below)),
             ("Users", _some(members)),
-            ("Models", "; ".join(rule.text for rule in rules) or "all"),
-            ("Limits", "; ".join(limit.text for limit in limits) or "none of its own"),
+            ("Models", [rule.text for rule in rules] or "all"),
+            ("Limits", [limit.text for limit in limits] or "none of its own"),
         ],
     )
 

@@ -42,15 +42,17 @@ def of_noun(group: TyperGroup, ctx: Context) -> str:
 
 def of_program(ctx: Context, about: str, sections: Iterable[tuple[str, Rows]]) -> str:
     parts = [_usage_line([ctx.command_path, "COMMAND"]), text(about)]
-    for title, rows in sections:
-        parts += section(title, rows)
+    listed = list(sections)
+    names_width = max(len(name) for _, rows in listed for name, _ in rows)
+    for title, rows in listed:
+        parts += section(title, rows, least=names_width)
     return "\n\n".join([*parts, *_common(ctx.command, ctx), f"{ctx.command_path} COMMAND --help tells more."])
 
 
-def section(title: str, rows: Rows) -> list[str]:
+def section(title: str, rows: Rows, *, least: int = 0) -> list[str]:
     if not rows:
         return []
-    names_width = min(NAMES_WIDTH_MAX, max(len(name) for name, _ in rows))
+    names_width = min(NAMES_WIDTH_MAX, max(least, *(len(name) for name, _ in rows)))
     lines = [f"{title}:"]
     for name, meaning in rows:
         wrapped = textwrap.wrap(meaning, max(20, _width() - names_width - 4)) or [""]

@@ -50,8 +50,8 @@ def init(
 ) -> None:
     """Make a configuration and a database, here or where --config and --database say.
 
-    Every well-known provider whose credential is in the environment is entered; without any, the built-in sandbox is. No
-    credential is written down: the configuration names the variable that holds it.
+    Every well-known provider whose credential is in the environment is entered; without any, the built-in sandbox is.
+    No credential is written down: the configuration names the variable that holds it.
     """
     run = context.of(ctx)
     path = run.named_config or Path(os.environ.get("LLMCTL_CONFIG") or CONFIG_NAME)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -21,6 +21,8 @@ from .render import Column
 from .times import end_short
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmctl.domain.limit import Limit
     from llmctl.store.standings import Nearest
 
@@ -33,6 +35,9 @@ Limits on cost, tokens, requests and calls at once. All limits that apply to a c
   llmctl limit set --group sales --each user --cost 20 --per day --model 'gpt-5*'
   llmctl limit set --user alice --concurrency 4
 """)
+
+
+LimitId = Annotated[str, typer.Argument(metavar="LIMIT", help="Its id: l3.")]
 
 
 @verb(app, "set")
@@ -94,10 +99,33 @@ def list_(ctx: typer.Context, org: Org = False, group: OnGroup = None, user: OnU
             standings.now(tx, limit, run.now_s)
             for limit in limits.listing(tx, scope=where, default_zone=run.config.timezone)
         ]
-    notes = [f"* of {_members(row)}: who has least left" for row in found if row.members > 1][:1]
+    notes = [f"* nearest of {row.members}: llmctl limit show l{row.standing.limit.id}" for row in found if row.member]
     run.out.rows(
         _columns(run), found, notes=notes, empty="No limits: any key can spend without end. Next: llmctl limit set -h"
     )
+
+
+@verb(app, "show")
+def show(ctx: typer.Context, limit_id: LimitId) -> None:
+    """Show one limit and how it stands; one on each user: for every user who has called."""
+    from llmctl.store import limits, standings
+
+    run = context.of(ctx)
+    with run.reading() as tx:
+        limit = limits.get(tx, limit_id, default_zone=run.config.timezone)
+        nearest = standings.now(tx, limit, run.now_s)
+        members = standings.members(tx, limit, run.now_s)
+    values = limit_values(nearest.standing, nearest.member)
+    values["members"] = [limit_values(one.standing, one.member) for one in members]
+    fields = [("Limit", f"l{limit.id} on {_on(limit)}"), ("Amount", limit_text(limit))]
+    if not limit.each:
+        fields += [("Spent", _spent(nearest)), ("Held", _amount(nearest, nearest.standing.held))]
+        fields += [("Left", _amount(nearest, nearest.standing.left))]
+    fields.append(("Resets", end_short(nearest.standing.window_end_s, ZoneInfo(limit.zone), run.now_s)))
+    run.out.result(values, fields)
+    if members and run.out.format == "table":
+        run.out.line("")
+        run.out.rows(_member_columns(), members)
 
 
 @verb(app, "remove")
@@ -111,34 +139,24 @@ def remove(ctx: typer.Context, limit_id: Annotated[str, typer.Argument(metavar="
     run.out.one({"id": f"l{gone.id}", "removed": True}, f"Removed l{gone.id}: {limit_text(gone)} on {_on(gone)}.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    measure: Measure
-    flag: str
-    text: str | None
-
-
 def _measure(
     cost: str | None, tokens: str | None, requests: str | None, concurrency: str | None
 ) -> tuple[Measure, int]:
-    given = [
-        one
-        for one in (
-            _Given("cost", "--cost", cost),
-            _Given("tokens", "--tokens", tokens),
-            _Given("requests", "--requests", requests),
-            _Given("concurrency", "--concurrency", concurrency),
-        )
-        if one.text is not None
-    ]
-    if len(given) != 1 or given[0].text is None:
-        what = "more than one of" if given else "none of"
+    given: dict[Measure, str | None] = {
+        "cost": cost,
+        "tokens": tokens,
+        "requests": requests,
+        "concurrency": concurrency,
+    }
+    named = [(measure, text) for measure, text in given.items() if text is not None]
+    if len(named) != 1:
+        what = "more than one of" if named else "none of"
         raise UsageMistake(f"{what} --cost, --tokens, --requests, --concurrency is given", hint="name exactly one")
-    one, text = given[0], given[0].text
-    if one.measure != "cost":
-        return one.measure, whole_number(text, one.flag)
+    measure, text = named[0]
+    if measure != "cost":
+        return measure, whole_number(text, f"--{measure}")
     try:
-        return "cost", parse_usd(text)
+        return measure, parse_usd(text)
     except BadInput as error:
         raise UsageMistake(f"--cost {error.message}", hint=error.hint) from None
 
@@ -173,29 +191,26 @@ def _each(text: str | None, *, on_many: bool) -> Each:
 def _print_set(run: App, limit: Limit, before: Limit | None) -> None:
     from llmctl.store import standings
 
-    if run.out.format != "table":
-        with run.reading() as tx:
-            nearest = standings.now(tx, limit, run.now_s)
-        values = limit_values(nearest.standing, nearest.member)
-        unchanged = before is not None and (before.amount, before.soft) == (limit.amount, limit.soft)
-        was = None if before is None else limit_values(standings.empty(before))["amount"]
-        run.out.one(values | {"before": was, "changed": not unchanged}, "")
-        return
-    name, text = f"l{limit.id} on {_on(limit)}", limit_text(limit)
-    if before is None:
-        run.out.one({}, f"Set {name}: {text}.")
-    elif limit_text(before) == text:
-        run.out.one({}, f"Limit {name} is {text} already: unchanged.")
+    with run.reading() as tx:
+        nearest = standings.now(tx, limit, run.now_s)
+    name, text, was = f"l{limit.id} on {_on(limit)}", limit_text(limit), before and limit_text(before)
+    values = limit_values(nearest.standing, nearest.member)
+    values["before"] = None if before is None else limit_values(standings.empty(before))["amount"]
+    values["changed"] = text != was
+    if was is None:
+        run.out.one(values, f"Set {name}: {text}.")
+    elif was == text:
+        run.out.one(values, f"Limit {name} is {text} already: unchanged.")
     else:
-        run.out.one({}, f"Changed {name}: {limit_text(before)} -> {text}.")
+        run.out.one(values, f"Changed {name}: {was} -> {text}.")
 
 
 def _columns(run: App) -> tuple[Column[Nearest], ...]:
     def value(name: str, title: str = "") -> Column[Nearest]:
         return Column(name, lambda row: limit_values(row.standing, row.member)[name], title)
 
-    def amount(row: Nearest, number: int) -> str:
-        return humanize.amount(row.standing.limit.measure, number)
+    def exact(name: str, title: str, shown: Callable[[Nearest], str], *, drop: int = 0) -> Column[Nearest]:
+        return Column(name, lambda row: limit_values(row.standing)[name], title, shown, right=True, drop=drop)
 
     return (
         Column("id", lambda row: f"l{row.standing.limit.id}", "ID", fixed=True),
@@ -211,31 +226,20 @@ def _columns(run: App) -> tuple[Column[Nearest], ...]:
         Column("limit", None, "LIMIT", lambda row: limit_text(row.standing.limit), fixed=True),
         value("timezone"),
         value("member"),
-        Column("spent", lambda row: limit_values(row.standing)["spent"], "SPENT", lambda row: _spent(row), right=True),
-        Column(
-            "held",
-            lambda row: limit_values(row.standing)["held"],
-            "HELD",
-            lambda row: amount(row, row.standing.held),
-            right=True,
-            drop=2,
-        ),
-        Column(
-            "left",
-            lambda row: limit_values(row.standing)["left"],
-            "LEFT",
-            lambda row: amount(row, row.standing.left),
-            right=True,
-        ),
+        exact("spent", "SPENT", _spent),
+        exact("held", "HELD", lambda row: _amount(row, row.standing.held), drop=2),
+        exact("left", "LEFT", lambda row: _amount(row, row.standing.left)),
         value("resets_at"),
         Column("resets", None, "RESETS", lambda row: _resets(run, row), drop=1),
-        Column(
-            "who",
-            None,
-            "OF",
-            lambda row: f"{row.member}{'*' if row.members > 1 else ''}" if row.member else "-",
-            drop=3,
-        ),
+    )
+
+
+def _member_columns() -> tuple[Column[Nearest], ...]:
+    return (
+        Column("member", None, "USER", lambda row: row.member),
+        Column("spent", None, "SPENT", _spent, right=True),
+        Column("held", None, "HELD", lambda row: _amount(row, row.standing.held), right=True),
+        Column("left", None, "LEFT", lambda row: _amount(row, row.standing.left), right=True),
     )
 
 
@@ -248,13 +252,14 @@ def _spent(row: Nearest) -> str:
     return "-" if limit.measure == "concurrency" else humanize.amount(limit.measure, row.standing.settled)
 
 
+def _amount(row: Nearest, number: int) -> str:
+    return humanize.amount(row.standing.limit.measure, number)
+
+
 def _resets(run: App, row: Nearest) -> str:
+    """When; of a limit on each user: whose standing is shown, the note below says where the others are."""
+    if row.member:
+        return f"{row.member}*"
     if row.standing.window_end_s is None:
         return "-"
-    from zoneinfo import ZoneInfo
-
     return end_short(row.standing.window_end_s, ZoneInfo(row.standing.limit.zone), run.now_s)
-
-
-def _members(row: Nearest) -> str:
-    return humanize.plural(row.members, "user")

@@ -14,6 +14,7 @@ from .times import rfc3339
 
 if TYPE_CHECKING:
     from llmctl.store.model_rules import Effect, Rule
+    from llmctl.store.scopes import Scope
 
 app = noun("""
 Who may use which models. Every level must agree: organisation, groups, user, key. Deny beats allow; no rule means all.
@@ -79,15 +80,10 @@ def reset(
     with run.writing() as (tx, author):
         where = scope(tx, org=org, group=group, user=user, key=key) or scopes.ORGANISATION
         changed = model_rules.reset(tx, author, where, pattern)
-    text = (
-        f"No rule for {pattern} on {where.label} any more."
-        if changed
-        else f"No rule for {pattern} on {where.label}: unchanged."
-    )
-    run.out.one(
-        {"on": where.principal, "name": where.name or None, "effect": None, "pattern": pattern, "changed": changed},
-        text,
-    )
+    text = f"Removed the rule for {pattern} on {where.label}."
+    if not changed:
+        text = f"There is no rule for {pattern} on {where.label}: unchanged."
+    run.out.one(_values(where, None, pattern, changed=changed), text)
 
 
 def _put(
@@ -104,10 +100,12 @@ def _put(
     text = f"{pattern} is {word} for {where.label}."
     if not changed:
         text = f"{pattern} is {word} for {where.label} already: unchanged."
-    run.out.one(
-        {"on": where.principal, "name": where.name or None, "effect": effect, "pattern": pattern, "changed": changed},
-        text,
-    )
+    run.out.one(_values(where, effect, pattern, changed=changed), text)
+
+
+def _values(where: Scope, effect: Effect | None, pattern: str, *, changed: bool) -> dict[str, object]:
+    name = where.name or None
+    return {"on": where.principal, "name": name, "effect": effect, "pattern": pattern, "changed": changed}
 
 
 def _columns() -> tuple[Column[Rule], ...]:

@@ -10,8 +10,7 @@ import typer
 from .errors import UsageMistake
 
 if TYPE_CHECKING:
-    from sqlite3 import Connection
-
+    from llmctl.store.database import Tx
     from llmctl.store.scopes import Scope
 
 IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Change nothing if it exists already.")]
@@ -23,7 +22,7 @@ OnKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="On a ke
 Newest = Annotated[str, typer.Option("-n", "--limit", metavar="N", help="How many. Default: 50.")]
 
 
-def scope(tx: Connection, *, org: bool, group: str | None, user: str | None, key: str | None) -> Scope | None:
+def scope(tx: Tx, *, org: bool, group: str | None, user: str | None, key: str | None) -> Scope | None:
     """The one principal that was named; None if there was none. Raises UsageMistake for two, NotFound."""
     from llmctl.store import scopes
 

@@ -13,8 +13,7 @@ from . import humanize
 from .times import rfc3339
 
 if TYPE_CHECKING:
-    from sqlite3 import Connection
-
+    from llmctl.store.database import Tx
     from llmctl.store.scopes import Scope
 
     from .context import App
@@ -26,7 +25,7 @@ class Line:
     values: dict[str, object]
 
 
-def limit_lines(tx: Connection, run: App, scope: Scope) -> list[Line]:
+def limit_lines(tx: Tx, run: App, scope: Scope) -> list[Line]:
     """The limits set on exactly this principal."""
     from llmctl.store import limits, standings
 
@@ -38,7 +37,7 @@ def limit_lines(tx: Connection, run: App, scope: Scope) -> list[Line]:
     return lines
 
 
-def limits_of_user(tx: Connection, run: App, user: str) -> list[Line]:
+def limits_of_user(tx: Tx, run: App, user: str) -> list[Line]:
     """Every limit that binds a user, wherever it is set."""
     from llmctl.store import groups, limits, standings, users
 
@@ -53,11 +52,11 @@ def limits_of_user(tx: Connection, run: App, user: str) -> list[Line]:
         standing = standings.of_member(tx, limit, who.id, run.now_s)
         own = limit.principal == "user" or limit.each == "user"
         on = "own" if own else limit.on.removeprefix("group ")
-        lines.append(Line(f"{limit_text(limit)} {on}{_left(standing)}", limit_values(standing)))
+        lines.append(Line(f"{limit_text(limit)}, {on}{_left(standing)}", limit_values(standing)))
     return lines
 
 
-def rule_lines(tx: Connection, scope: Scope) -> list[Line]:
+def rule_lines(tx: Tx, scope: Scope) -> list[Line]:
     """The model rules set on exactly this principal."""
     from llmctl.store import model_rules
 
@@ -67,7 +66,7 @@ def rule_lines(tx: Connection, scope: Scope) -> list[Line]:
     ]
 
 
-def rules_of_user(tx: Connection, user: str) -> list[Line]:
+def rules_of_user(tx: Tx, user: str) -> list[Line]:
     """Every model rule that binds a user, wherever it is set."""
     from llmctl.store import groups, model_rules, users
 
@@ -85,7 +84,7 @@ def rules_of_user(tx: Connection, user: str) -> list[Line]:
 
 
 def limit_text(limit: Limit) -> str:
-    soft = " soft" if limit.soft else ""
+    soft = ", soft" if limit.soft else ""
     models = f" on {limit.model_pattern}" if limit.model_pattern else ""
     return f"{humanize.limit_text(limit.measure, limit.amount, limit.window)}{models}{soft}"
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmctl.domain.errors import BadInput, NotFound
+from llmctl.domain.errors import BadInput, LlmctlError, NotFound
 from llmctl.domain.money import parse_usd
 
 from . import context, humanize, price_table, times
@@ -17,6 +17,7 @@ from .options import whole_number
 
 if TYPE_CHECKING:
     from llmctl.domain.price import Price
+    from llmctl.store.catalogue import Catalogue
 
     from .context import App
 
@@ -25,6 +26,11 @@ What models cost, in USD per million tokens. A price that you set goes before th
 
   llmctl price set openai/gpt-5 --input 1.25 --output 10 --cache-read 0.125
 """)
+
+
+def _rate(flag: str, text: str) -> Any:
+    return typer.Option(flag, metavar="USD", help=text)
+
 
 ProviderName = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Of this provider.")]
 
@@ -69,21 +75,13 @@ def set_(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model or pattern, also as provider/model.")],
     provider: ProviderName = None,
-    input_: Annotated[str | None, typer.Option("--input", metavar="USD", help="Per million input tokens.")] = None,
-    output: Annotated[str | None, typer.Option("--output", metavar="USD", help="Per million output tokens.")] = None,
-    cache_read: Annotated[
-        str | None, typer.Option("--cache-read", metavar="USD", help="Per million read from a cache.")
-    ] = None,
-    cache_write: Annotated[
-        str | None, typer.Option("--cache-write", metavar="USD", help="Per million written to one.")
-    ] = None,
-    cache_write_1h: Annotated[
-        str | None, typer.Option("--cache-write-1h", metavar="USD", help="The same, kept for an hour.")
-    ] = None,
-    reasoning: Annotated[
-        str | None, typer.Option("--reasoning", metavar="USD", help="Per million reasoning tokens.")
-    ] = None,
-    request: Annotated[str | None, typer.Option("--request", metavar="USD", help="Per million calls.")] = None,
+    input_: Annotated[str | None, _rate("--input", "Per million input tokens.")] = None,
+    output: Annotated[str | None, _rate("--output", "Per million output tokens.")] = None,
+    cache_read: Annotated[str | None, _rate("--cache-read", "Per million tokens read from a cache.")] = None,
+    cache_write: Annotated[str | None, _rate("--cache-write", "Per million tokens written to one.")] = None,
+    cache_write_1h: Annotated[str | None, _rate("--cache-write-1h", "The same, kept for an hour.")] = None,
+    reasoning: Annotated[str | None, _rate("--reasoning", "Per million reasoning tokens.")] = None,
+    request: Annotated[str | None, _rate("--request", "Per million calls.")] = None,
     context_tokens: Annotated[
         str | None, typer.Option("--context", metavar="N", help="The context window: 400k.")
     ] = None,
@@ -151,11 +149,7 @@ def sync(
     run = context.of(ctx)
     found = catalogue.from_file(Path(file)) if file else catalogue.from_genai_prices()
     if export:
-        Path(export).write_text(catalogue.to_json(found), encoding="utf-8")
-        run.out.one(
-            {"file": export, "origin": found.origin, "prices": len(found.rows)},
-            f"Wrote {len(found.rows):,} prices of {found.origin} to {export}.",
-        )
+        _export(run, found, Path(export))
         return
     with run.writing() as (tx, author):
         done = prices.replace_source(tx, "catalogue", found.rows, now_s=author.at_s)
@@ -167,6 +161,17 @@ def sync(
         f"{number:,} {word}" for word, number in (*counts.items(), ("unchanged", done.unchanged)) if number
     )
     run.out.one(values, f"{humanize.plural(len(found.rows), 'price')} of {found.origin}: {text}.")
+
+
+def _export(run: App, found: Catalogue, path: Path) -> None:
+    from llmctl.store import catalogue
+
+    try:
+        path.write_text(catalogue.to_json(found), encoding="utf-8")
+    except OSError as error:
+        raise LlmctlError(f"cannot write {path}: {error.strerror}", hint="name another file") from None
+    values = {"file": str(path), "origin": found.origin, "prices": len(found.rows)}
+    run.out.one(values, f"Wrote {humanize.plural(len(found.rows), 'price')} of {found.origin} to {path}.")
 
 
 def _split(run: App, model: str, provider: str | None) -> tuple[str, str]:

@@ -1,10 +1,9 @@
-"""Results as a table, JSON or CSV, from the same typed columns. Tables: aligned, no box lines, nothing that a cell holds is
-ever read as markup.
+"""Results as a table, JSON or CSV, from the same typed columns. Tables are aligned, without box lines, and nothing that
+a cell holds is ever read as markup.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -103,14 +102,16 @@ class Output:
         elif not self.quiet:
             self._write(f"{lines}\n")
 
-    def result(self, values: Mapping[str, object], fields: Sequence[tuple[str, str]]) -> None:
+    def result(self, values: Mapping[str, object], fields: Sequence[tuple[str, str | Sequence[str]]]) -> None:
         """One thing that was asked for: an object, or a list of its properties (also with -q)."""
         if self.format != "table":
             self.one(values, "")
             return
         width = max(len(name) for name, _ in fields)
         for name, value in fields:
-            self._write(f"{name:<{width}}  {safe(value) or '-'}\n")
+            lines = [value] if isinstance(value, str) else value
+            for number, line in enumerate(lines or ["-"]):
+                self._write(f"{'' if number else name:<{width}}  {safe(line) or '-'}\n")
 
     def stream(self, columns: Sequence[Column[T]]) -> Callable[[Sequence[T]], None]:
         """For lists without an end: what it returns prints some rows at once. JSON: one object a line."""
@@ -210,6 +211,8 @@ def json_list(records: Sequence[Mapping[str, object]]) -> str:
 
 
 def write_csv(stream: TextIO, columns: Sequence[Column[T]], rows: Iterable[T], *, header: bool = True) -> None:
+    import csv
+
     typed = [column for column in columns if column.value is not None]
     writer = csv.writer(stream, lineterminator="\n")
     if header:
@@ -224,8 +227,8 @@ def _csv_cell(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, dict)):
-        return json.dumps(value, ensure_ascii=False)
-    text = str(value)
+        return json.dumps(value) if value else ""
+    text = safe(str(value))
     # A name that a stranger chose must not become a formula in the accountant's spreadsheet.
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal
 from llmctl.domain.money import parse_usd
 
 if TYPE_CHECKING:
-    from sqlite3 import Connection
+    from llmctl.store.database import Tx
 
 SOURCE: Literal["sandbox"] = "sandbox"
 
 
-def enter(tx: Connection, now_s: int) -> None:
+def enter(tx: Tx, now_s: int) -> None:
     """Writes them; those that are there unchanged stay as they are."""
     from llmctl.presets import SANDBOX
     from llmctl.sandbox.models import MODELS

@@ -27,9 +27,9 @@ def since(text: str, zone: ZoneInfo, now_s: int) -> int:
     _checked(text, number * _UNIT_S[unit])
     today = datetime.fromtimestamp(now_s, zone).date()
     if unit == "mo":
-        return _midnight(_months_before(today, number) + timedelta(days=1), zone)
+        return max(0, _midnight(_months_before(today, number) + timedelta(days=1), zone))
     days = number * (7 if unit == "w" else 1)
-    return _midnight(today - timedelta(days=max(0, days - 1)), zone)
+    return max(0, _midnight(today - timedelta(days=days - 1), zone))
 
 
 def until(text: str, zone: ZoneInfo, now_s: int) -> int:
@@ -115,12 +115,11 @@ def _moment(text: str, zone: ZoneInfo, now_s: int) -> int:
     if text == "today":
         return _midnight(datetime.fromtimestamp(now_s, zone).date(), zone)
     try:
-        if len(text) == 10:
-            return _midnight(date.fromisoformat(text), zone)
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=zone)
-        at_s = int(moment.astimezone(UTC).timestamp())
+        if len(text) == len("2026-11-23"):
+            at_s = _midnight(date.fromisoformat(text), zone)
+        else:
+            moment = datetime.fromisoformat(text)
+            at_s = int((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp())
     except (ValueError, OverflowError):
         raise UsageMistake(f"{text!r} is not a time", hint=f"write it as {_FORMS}") from None
     if at_s < 0:
@@ -130,7 +129,7 @@ def _moment(text: str, zone: ZoneInfo, now_s: int) -> int:
 
 def _midnight(day: date, zone: ZoneInfo) -> int:
     # Through UTC: a midnight that DST skips gives the first moment of the day.
-    return max(0, int(datetime.combine(day, time(), zone).astimezone(UTC).timestamp()))
+    return int(datetime.combine(day, time(), zone).astimezone(UTC).timestamp())
 
 
 def _months_before(day: date, months: int) -> date:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from llmctl.domain.limit import Limit, Standing
@@ -17,7 +17,7 @@ from .filters import Asked, Found
 from .render import Column
 
 if TYPE_CHECKING:
-    from sqlite3 import Connection
+    from llmctl.store.database import Tx
 
     from .context import App
 
@@ -28,7 +28,7 @@ NO_GROUP = "(no group)"
 @dataclass(frozen=True, slots=True)
 class Report:
     run: App
-    tx: Connection
+    tx: Tx
     asked: Asked
     found: Found
     filters: Filters
@@ -43,7 +43,9 @@ def print_report(report: Report) -> None:
         return
     sums = store.total(report.rows)
     total = Row(tuple(Cell("TOTAL" if i == 0 else "") for i in range(len(report.by))), sums)
-    columns = [*_by_columns(report.by), *_sum_columns(), *_limit_column(report, total), *_trend_column(report, total)]
+    overall = _standing_overall(report)
+    columns = [*_by_columns(report.by), *_sum_columns()]
+    columns += [*_limit_column(report, total, overall), *_trend_column(report, total, overall)]
     out.rows(
         columns,
         report.rows,
@@ -68,17 +70,7 @@ def _sum_values() -> list[Column[Row]]:
     def count(name: str) -> Column[Row]:
         return Column(name, lambda row: getattr(row.sums, name))
 
-    names = [
-        "calls",
-        "errors",
-        "estimated_calls",
-        "unpriced_calls",
-        "input_tokens",
-        "cache_read_tokens",
-        "cache_write_tokens",
-        "output_tokens",
-        "reasoning_tokens",
-    ]
+    names = [one.name for one in fields(Sums) if one.name != "cost_nano_usd"]
     return [*map(count, names), Column("cost_usd", lambda row: _exact(row.sums))]
 
 
@@ -115,7 +107,7 @@ def _sum_columns() -> list[Column[Row]]:
     ]
 
 
-def _limit_column(report: Report, total: Row) -> list[Column[Row]]:
+def _limit_column(report: Report, total: Row, overall: Standing | None) -> list[Column[Row]]:
     """How much of a cost limit is gone: for rows of groups, users and keys that have one. It is about now: a report
     that ended earlier has no such column."""
     by = report.by[0]
@@ -124,7 +116,6 @@ def _limit_column(report: Report, total: Row) -> list[Column[Row]]:
     standing_of: dict[Cell | None, Standing] = {}
     if by in ("group", "user", "key"):
         standing_of |= _standings_of_rows(report, by)
-    overall = _standing_overall(report)
     if overall is not None:
         standing_of[total.cells[0]] = overall
     if not standing_of:
@@ -135,8 +126,7 @@ def _limit_column(report: Report, total: Row) -> list[Column[Row]]:
         standing = standing_of.get(row.cells[0])
         if standing is None:
             return ""
-        drawn = text.bar(standing.settled, standing.limit.amount, ascii_only=ascii_only)
-        return f"{drawn}  of {usd_short(standing.limit.amount)}" if row is total else drawn
+        return text.bar(standing.settled, standing.limit.amount, ascii_only=ascii_only)
 
     return [Column("of_limit", None, "OF LIMIT", shown, drop=3, fixed=True)]
 
@@ -165,7 +155,7 @@ def _standings_of_rows(report: Report, by: By) -> dict[Cell | None, Standing]:
 def _standing_overall(report: Report) -> Standing | None:
     """The tightest cost limit on what the whole report is about; none if it shows only some of its calls."""
     found = report.found
-    if found.model or found.provider:
+    if found.model or found.provider or not found.ends_now:
         return None
     principal, principal_id = "org", 0
     for kind, row_id in (("key", found.key_id), ("user", found.user_id), ("group", found.group_id)):
@@ -189,7 +179,7 @@ def _gone(standing: Standing) -> float:
     return standing.settled / standing.limit.amount if standing.limit.amount else float("inf")
 
 
-def _trend_column(report: Report, total: Row) -> list[Column[Row]]:
+def _trend_column(report: Report, total: Row, overall: Standing | None) -> list[Column[Row]]:
     if any(one in store.PERIODS for one in report.by) or not report.rows:
         return []
     ascii_only = report.run.out.ascii_only
@@ -197,7 +187,10 @@ def _trend_column(report: Report, total: Row) -> list[Column[Row]]:
     none = [0] * TREND_DAYS
 
     def shown(row: Row) -> str:
-        return "" if row is total else text.trend(days.get(row.cells, none), ascii_only=ascii_only)
+        if row is total:
+            # Under the trends, beside its bar: what the bar is a share of.
+            return f"of {usd_short(overall.limit.amount)}" if overall else ""
+        return text.trend(days.get(row.cells, none), ascii_only=ascii_only)
 
     return [Column("trend", None, f"{TREND_DAYS} DAYS", shown, drop=6, fixed=True)]
 

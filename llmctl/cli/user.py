@@ -98,8 +98,8 @@ def show(ctx: typer.Context, name: Name) -> None:
             ("Group", user.group or ""),
             ("Email", user.email or ""),
             ("Keys", ", ".join(f"{key.label} ({key.id})" for key in owned)),
-            ("Models", "; ".join(rule.text for rule in rules) or "all"),
-            ("Limits", "; ".join(limit.text for limit in limits) or "none"),
+            ("Models", [rule.text for rule in rules] or "all"),
+            ("Limits", [limit.text for limit in limits] or "none"),
         ],
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ..domain.call import Reading
+from ..domain.errors import Refused
 from ..domain.usage import Usage
 from . import anthropic_usage
 from .anthropic_answer import AnthropicReader, input_text, read_answer
@@ -33,7 +34,10 @@ class Anthropic:
     name = "anthropic"
 
     def read_request(self, endpoint: str, body: bytes) -> Request:
-        return read_request(endpoint, body)
+        try:
+            return read_request(endpoint, body)
+        except RecursionError:  # nested to just what the first look at it still took
+            raise Refused("bad_request", "the request body is nested too deeply") from None
 
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         return read_answer(body)
@@ -53,23 +57,12 @@ class Anthropic:
     def default_headers(self) -> Mapping[str, str]:
         return {"anthropic-version": VERSION}
 
-    def models_body(self, names: list[str]) -> bytes:
-        ends = {"first_id": names[0] if names else None, "last_id": names[-1] if names else None}
-        return msgspec.json.encode({"data": [_model(name) for name in names], "has_more": False, **ends})
-
-    def model_body(self, name: str) -> bytes:
-        return msgspec.json.encode(_model(name))
-
     def error_body(
         self, status: int, *, code: str, type: str, message: str, param: str | None = None, request_id: str = ""
     ) -> bytes:
         kind = type or _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
         error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id or None}
         return msgspec.json.encode(error)
-
-
-def _model(name: str) -> dict[str, str]:
-    return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
 
 
 ANTHROPIC = Anthropic()

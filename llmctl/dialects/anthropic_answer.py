@@ -11,7 +11,7 @@ from msgspec import Raw
 from ..domain.call import Reading
 from .anthropic_usage import merge_usage, read_usage, served_tier
 from .base import InputText
-from .lenient import is_present, members, name_of, plain
+from .lenient import USAGE_BYTES_MAX, is_present, members, name_of, plain
 from .openai_answer import NOT_JSON, OVERSIZED
 from .reported_cost import reported_cost_nano_usd
 from .request import Request
@@ -31,7 +31,9 @@ def read_answer(body: bytes) -> Reading:
             return reader.close()[1]
         return Reading(error=NOT_JSON if body.strip() else "")
     usage = values.get("usage")
-    text = "" if is_present(usage) else _text(plain(b'{"content":%b}' % bytes(values.get("content", b"null"))))
+    if not is_present(usage) or len(usage) > USAGE_BYTES_MAX:
+        usage = None
+    text = "" if usage is not None else _text(plain(b'{"content":%b}' % bytes(values.get("content", b"null"))))
     return _reading(bytes(usage or b""), name_of(values.get("model")), _error_in(values), True, text, 1.0)
 
 
@@ -56,7 +58,7 @@ class AnthropicReader(SseReader):
         holder = members(values["message"]) if "message" in values else values
         self._model = name_of(holder.get("model")) or self._model
         usage = holder.get("usage")
-        if is_present(usage) and usage is not None and members(usage):
+        if is_present(usage) and len(usage) <= USAGE_BYTES_MAX and members(usage):
             self._usage = Raw(merge_usage(self._usage, usage))
             self._usage_final = "message" not in values
         self._error = _error_in(values) or ("error" if event.name == b"error" or event.error else "") or self._error
@@ -97,7 +99,7 @@ def _reading(raw: bytes, model: str, error: str, finished: bool, text: str, shar
 
 def _error_in(values: dict[str, Raw]) -> str:
     error = values.get("error")
-    if error is None or not is_present(error):
+    if not is_present(error):
         return ""
     return name_of(members(error).get("type")) or "error"
 

@@ -81,6 +81,7 @@ def read_request(endpoint: str, body: bytes) -> Request:
         output_tokens_max=output_tokens_max,
         output_tokens_floor=_thinking_floor(fields, output_tokens_max),
         generates=endpoint != COUNT_TOKENS,
+        free=endpoint == COUNT_TOKENS,
         unbounded_input=_unbounded(fields),
         server_tool_turns=_tool_turns(fields),
         service_tier="fast" if fields.string("speed") == "fast" else read_tier(fields),

@@ -15,10 +15,12 @@ __all__ = ["Dialect", "InputText", "Request", "StreamReader"]
 
 @dataclass(frozen=True, slots=True)
 class InputText:
-    """What an offline token count needs of a request: (role, text) of each message, and the tools as JSON."""
+    """What an offline token count needs of a request."""
 
-    messages: tuple[tuple[str, str], ...]
-    tools: str = ""
+    messages: tuple[tuple[str, str], ...]  # role and text
+    tools: str = ""  # tools and the schema of the answer, as JSON
+    framed: bool = True  # False: plain texts, without the tokens that a chat puts around each message
+    tokens: int = 0  # given as token numbers instead of text
 
 
 class StreamReader(Protocol):
@@ -66,14 +68,6 @@ class Dialect(Protocol):
 
     def default_headers(self) -> Mapping[str, str]:
         """What the provider needs where the client sends none."""
-        ...
-
-    def models_body(self, names: list[str]) -> bytes:
-        """The answer to `/v1/models`: these models."""
-        ...
-
-    def model_body(self, name: str) -> bytes:
-        """The answer to `/v1/models/NAME`."""
         ...
 
     def error_body(

@@ -21,6 +21,7 @@ from ..domain.usage import COUNT_MAX
 STRINGS_MAX = 250_000
 OBJECTS_MAX = 100_000
 BYTES_UNCOUNTED = 500_000  # a shorter text cannot hold more of them than that
+NAME_CHARACTERS_SHOWN = 100
 NOTHING: frozenset[str] = frozenset()
 _NULL = b"null"
 _TRUE = b"true"
@@ -41,7 +42,7 @@ bad_request = partial(Refused, "bad_request")
 
 
 def read_object(body: bytes, known: frozenset[str] = NOTHING) -> Fields:
-    """The members of the JSON object `body`. `known`: the names that decide money, of which case variants are refused."""
+    """The members of the JSON object `body`. `known`: names that decide money; their variants in case are refused."""
     # Each string opens with a quote that no backslash escapes.
     if len(body) > BYTES_UNCOUNTED and body.count(b'"') - body.count(b'\\"') > 2 * STRINGS_MAX:
         raise bad_request(f"the request body has more than {STRINGS_MAX:,} strings")
@@ -176,7 +177,7 @@ class Fields:
         return starts
 
     def _wrong(self, name: str, what: str) -> NoReturn:
-        name = self.path + name[:100]
+        name = self.path + (name if name.isprintable() else ascii(name))[:NAME_CHARACTERS_SHOWN]
         raise bad_request(f"{name} {what}", param=name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import ROUND_CEILING, Decimal
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 from msgspec import Raw
@@ -13,7 +13,7 @@ from ..domain.money import AMOUNT_NANO_MAX, NANO_PER_USD
 from ..domain.usage import COUNT_MAX, count_of
 
 NAME_CHARACTERS_MAX = 200
-ABSENT = Raw(b"null")
+USAGE_BYTES_MAX = 64 << 10  # a usage object is kept with its call; a larger one is none
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _items = msgspec.json.Decoder(list[Raw]).decode
@@ -61,7 +61,8 @@ def _plain_value(raw: Raw) -> Any:
         return None
 
 
-def is_present(raw: Raw | None) -> bool:
+def is_present(raw: Raw | None) -> TypeGuard[Raw]:
+    """There, and not null."""
     return raw is not None and bytes(memoryview(raw)[:5]) != b"null"
 
 
@@ -96,6 +97,8 @@ def inner(values: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def count(value: object) -> int:
     """As count_of, also for a Decimal without a fraction."""
+    if value is None:
+        return 0
     if isinstance(value, Decimal) and 0 < value <= COUNT_MAX and value == value.to_integral_value():
         return int(value)
     return count_of(value)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ..domain.call import Reading
+from ..domain.errors import Refused
 from ..domain.usage import Usage
 from . import openai_usage
 from .base import InputText, StreamReader
@@ -22,7 +23,10 @@ class OpenAi:
     name = "openai"
 
     def read_request(self, endpoint: str, body: bytes) -> Request:
-        return read_request(endpoint, body)
+        try:
+            return read_request(endpoint, body)
+        except RecursionError:  # nested to just what the first look at it still took
+            raise Refused("bad_request", "the request body is nested too deeply") from None
 
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         return read_answer(endpoint, body)
@@ -42,21 +46,11 @@ class OpenAi:
     def default_headers(self) -> Mapping[str, str]:
         return {}
 
-    def models_body(self, names: list[str]) -> bytes:
-        return msgspec.json.encode({"object": "list", "data": [_model(name) for name in names]})
-
-    def model_body(self, name: str) -> bytes:
-        return msgspec.json.encode(_model(name))
-
     def error_body(
         self, status: int, *, code: str, type: str, message: str, param: str | None = None, request_id: str = ""
     ) -> bytes:
         kind = type or _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
         return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
-
-
-def _model(name: str) -> dict[str, str | int]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "llmctl"}
 
 
 OPENAI = OpenAi()

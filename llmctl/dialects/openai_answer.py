@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from ..domain.call import Reading
 from ..domain.usage import Usage
-from .lenient import is_present, items, members, name_of
+from .lenient import USAGE_BYTES_MAX, is_present, items, members, name_of
 from .openai_text import answer_text, stream_text
 from .openai_usage import count_tool_calls, read_usage
 from .reported_cost import reported_cost_nano_usd
@@ -41,13 +41,14 @@ def read_answer(endpoint: str, body: bytes) -> Reading:
 class OpenAiReader(SseReader):
     """A stream of chunks (chat, completions) or of events with a type (responses)."""
 
-    end_words = (_DONE, *_FINAL_TYPES)
     output_mark = re.compile(
-        rb'"(?:content|text|reasoning|reasoning_content|arguments|refusal|delta|transcript)"\s*+:\s*+"[^"]|"tool_calls"\s*+:\s*+\[\{'
+        rb'"(?:content|text|reasoning|reasoning_content|arguments|refusal|delta|transcript)"\s*+:\s*+"[^"]'
+        rb'|"tool_calls"\s*+:\s*+\[\{'
     )
 
     def __init__(self, endpoint: str, *, strip: bool = False) -> None:
         super().__init__(strip=strip)
+        self.end_words = _FINAL_TYPES if endpoint == "responses" else (_DONE,)
         self._endpoint = endpoint
         self._facts = Facts(endpoint)
 
@@ -70,7 +71,7 @@ class OpenAiReader(SseReader):
         if event.name == b"error" or event.error:
             self._facts.error = self._facts.error or "error"
         # The event that include_usage adds. Azure's without choices is a filter's result and stays.
-        return self._strip and last and usage
+        return self._strip and last and usage and not whole_answer
 
     def result(self, beginning: bytes, share: float) -> Reading:
         facts = self._facts
@@ -130,7 +131,7 @@ class Facts:
 
     def _read_usage(self, holder: dict[str, Raw]) -> None:
         raw = _usage_in(holder)
-        if raw is None:
+        if raw is None or len(raw) > USAGE_BYTES_MAX:
             return
         calls = count_tool_calls(holder.get("output"))
         usage = read_usage(raw, generates=self._generates, tool_calls=calls)
@@ -140,9 +141,9 @@ class Facts:
     def _read_error(self, values: dict[str, Raw], kind: bytes) -> None:
         error = values.get("error")
         if kind == b'"error"':  # of a response: the fields stand in the event itself, or in `error`
-            inner = members(error) if is_present(error) and error is not None else values
+            inner = members(error) if is_present(error) else values
             self.error = name_of(inner.get("code")) or "error"
-        elif is_present(error) and error is not None:
+        elif is_present(error):
             inner = members(error)
             self.error = name_of(inner.get("code")) or name_of(inner.get("type")) or "error"
 

@@ -19,6 +19,8 @@ REFERENCES: dict[str, str] = {
     "previous_response_id": "a stored response",
     "conversation": "a stored conversation",
     "cached_content": "a cached content",
+    "extra_body": "a cached content",  # if it names one
+    "chat_template": "a template of the request's own",  # vLLM: a loop in it makes much of little
 }
 
 CHAT_PARTS: Rules = {
@@ -108,7 +110,7 @@ RESPONSE_NAMES: Names = {"role": TEXT, "id": TEXT, "status": TEXT, "type": TEXT,
 def items_reason(value: Raw | None, rules: Rules, names: Names) -> tuple[str, int]:
     """Why the bytes of a response's `input` do not bound its tokens ("" if they do), and the turns of server tools
     that items in it bring along."""
-    if value is None or memoryview(value)[0] != ord("["):
+    if value is None or memoryview(value)[0] == ord('"'):
         return "", 0
     items = read_objects(value, "input")
     if items is None:
@@ -132,6 +134,6 @@ def items_reason(value: Raw | None, rules: Rules, names: Names) -> tuple[str, in
 
 
 def _message(item: dict[str, Raw], names: Names, rules: Rules) -> str:
-    if "role" not in item:
+    if "role" not in item or "content" not in item:
         return STORED_ITEM if "id" in item else UNKNOWN
     return message_reason(item, names, rules, "input")

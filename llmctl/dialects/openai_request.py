@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from ..domain.call import Ask
 from ..domain.errors import Refused
-from .content import UNKNOWN, cache_write_ttl, list_reason
+from .content import AUDIO, IMAGES, UNKNOWN, cache_write_ttl, list_reason
 from .fields import Fields, bad_request, read_object
 from .openai_content import CHAT_NAMES, CHAT_PARTS, REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason
 from .openai_tools import chat_tool_turns, response_tool_turns
@@ -23,6 +23,13 @@ from .request import UNKNOWN_TURNS, Request, end_user_id, read_model, read_outpu
 CHOICES_MAX = 10_000  # n, best_of: OpenAI takes 128
 PROMPTS_MAX = 10_000  # in one request: OpenAI takes 2,048
 
+# What would be billed without our seeing it, or lead to another model than the one that was judged.
+NOT_METERED: dict[str, str] = {
+    "background": "background responses are not metered yet",
+    "deferred": "deferred completions are not metered yet",  # xAI
+    "models": "a list of models to fall back on is not metered; name one model",  # OpenRouter
+    "preset": "a stored preset can change the model, and is not metered",  # OpenRouter
+}
 OUTPUT_NAMES = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "max_new_tokens"})
 CHOICE_NAMES = frozenset({"n", "best_of", "n_cmpl"})
 # Of these no variant in another case may stand in a body.
@@ -30,9 +37,10 @@ MONEY_NAMES = (
     OUTPUT_NAMES
     | CHOICE_NAMES
     | REFERENCES.keys()
-    | {"model", "models", "messages", "input", "prompt", "instructions", "stream", "stream_options", "tools"}
-    | {"background", "service_tier", "max_tool_calls", "web_search_options", "context_management", "plugins"}
-    | {"search_parameters", "user", "safety_identifier", "suffix", "functions", "extra_body"}
+    | NOT_METERED.keys()
+    | {"model", "modalities", "messages", "input", "prompt", "instructions", "stream", "stream_options", "tools"}
+    | {"service_tier", "max_tool_calls", "web_search_options", "context_management", "plugins"}
+    | {"search_parameters", "user", "safety_identifier", "suffix", "functions"}
 )
 STREAM_OPTIONS = frozenset({"include_usage"})
 USAGE_PATH = ("stream_options", "include_usage")
@@ -45,17 +53,16 @@ _texts = msgspec.json.Decoder(list[str | int | list[int]]).decode
 def read_request(endpoint: str, body: bytes) -> Request:
     """The request in `body`. Raises Refused("bad_request") and Refused("not_supported")."""
     fields = read_object(body, MONEY_NAMES)
-    if fields.raw("models") is not None:
-        raise Refused(
-            "not_supported", "a list of models to fall back on is not metered", hint="name one model", param="models"
-        )
+    if not NOT_METERED.keys().isdisjoint(fields.values):
+        _refuse_unmetered(fields)
     return _READ[endpoint](fields)
 
 
 def read_chat(fields: Fields) -> Request:
     model = read_model(fields)
     turns = chat_tool_turns(fields, model)
-    reason = _reference(fields) or list_reason(fields.values.get("messages"), CHAT_PARTS, "messages", CHAT_NAMES)
+    reason = list_reason(fields.values.get("messages"), CHAT_PARTS, "messages", CHAT_NAMES)
+    reason = _reference(fields) or reason or _media_output(fields)
     return _generating(fields, "chat.completions", model, reason, turns, multiplier=_choices(fields), options=True)
 
 
@@ -67,16 +74,10 @@ def read_completion(fields: Fields) -> Request:
 
 
 def read_response(fields: Fields) -> Request:
-    if fields.boolean("background"):
-        raise Refused(
-            "not_supported",
-            "background responses are not metered yet",
-            hint='leave out "background": true',
-            param="background",
-        )
     model = read_model(fields)
     reason = _reference(fields) or ("a stored prompt" if "prompt" in fields else "")
-    item_reason, turns = items_reason(fields.values.get("input"), RESPONSE_ITEMS, RESPONSE_NAMES)
+    fields.string("instructions")
+    item_reason, turns = items_reason(fields.raw("input"), RESPONSE_ITEMS, RESPONSE_NAMES)
     turns = response_tool_turns(fields) or turns
     if "context_management" in fields:
         turns = UNKNOWN_TURNS  # a compaction on the server bills the conversation once more
@@ -132,6 +133,12 @@ def _generating(
     return Request(ask, fields.body, fields, outputs, USAGE_PATH if options else ())
 
 
+def _refuse_unmetered(fields: Fields) -> None:
+    for name, why in NOT_METERED.items():
+        if name in fields and bytes(fields.values[name]) != b"false":
+            raise Refused("not_supported", why, hint=f"leave out {name}", param=name)
+
+
 def _stream(fields: Fields) -> bool:
     return bool(fields.boolean("stream"))
 
@@ -151,10 +158,10 @@ def _choices(fields: Fields) -> int:
 def _prompts(fields: Fields) -> int:
     """How many prompts `prompt` holds: a list of numbers is one, as tokens."""
     value = fields.raw("prompt")
-    if value is None or memoryview(value)[0] != ord("["):
+    if value is None:
         return 1
     text = bytes(value)
-    if _TOKENS.fullmatch(text):
+    if text.startswith(b'"') or _TOKENS.fullmatch(text):
         return 1
     count = position = 0
     while found := _PROMPT.match(text, position):
@@ -168,11 +175,22 @@ def _prompts(fields: Fields) -> int:
 
 def _reference(fields: Fields) -> str:
     """What the request refers to that is stored at the provider."""
-    for name, reason in REFERENCES.items():
-        if name in fields:
-            return reason
-    extra = fields.raw("extra_body")  # of Gemini's OpenAI surface
-    return "a cached content" if extra is not None and b"cached" in bytes(extra) else ""
+    if REFERENCES.keys().isdisjoint(fields.values):
+        return ""
+    return next((reason for name, reason in REFERENCES.items() if _refers(fields, name)), "")
+
+
+def _refers(fields: Fields, name: str) -> bool:
+    # Gemini's OpenAI surface takes what is its own as extra_body.google.cached_content.
+    return name in fields and (name != "extra_body" or b"cached" in bytes(fields.values[name]))
+
+
+def _media_output(fields: Fields) -> str:
+    """Answers that are not text: then the call is priced as one with media, and its input is not bounded by bytes."""
+    if "modalities" not in fields:
+        return ""
+    modalities = bytes(fields.values["modalities"])
+    return AUDIO if b'"audio"' in modalities else IMAGES if b'"image"' in modalities else ""
 
 
 def _objects_in(value: Raw | None) -> str:
@@ -181,6 +199,6 @@ def _objects_in(value: Raw | None) -> str:
         return ""
     try:
         _texts(text)
-    except msgspec.ValidationError:
+    except ValueError:
         return UNKNOWN
     return ""

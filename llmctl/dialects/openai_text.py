@@ -12,22 +12,28 @@ from .lenient import members, plain
 from .request import Request
 from .sse import Splitter
 
-_TEXTS = frozenset({"content", "text", "refusal", "arguments", "reasoning", "reasoning_content", "thinking", "summary"})
-_CONTAINERS = frozenset({"message", "delta", "tool_calls", "function", "function_call", "output"})
+_TEXTS = frozenset(
+    {"content", "text", "refusal", "arguments", "output", "reasoning", "reasoning_content", "thinking", "summary"}
+)
+_CONTAINERS = frozenset({"message", "delta", "tool_calls", "function", "function_call"})
 
 
 def input_text(request: Request) -> InputText:
     body = plain(request.body)
     messages = [("system", _text(body["instructions"]))] if body.get("instructions") else []
+    tokens = 0
     for name in ("messages", "input", "prompt"):
         value = body.get(name)
         if isinstance(value, str):
             messages.append(("user", value))
         elif isinstance(value, list):
-            messages.extend((_role(item), _text(item)) for item in value)
+            # Reasoning comes back encrypted: nothing of it can be counted.
+            messages.extend((_role(item), _text(item)) for item in value if _is_message(item))
+            tokens += _numbers(value)
     values = members(request.body)
-    tools = values.get("tools") or values.get("functions")
-    return InputText(tuple(messages), bytes(tools).decode("utf-8", "replace") if tools is not None else "")
+    schemas = [bytes(values[name]) for name in ("tools", "functions", "response_format", "text") if name in values]
+    framed = request.ask.endpoint in ("chat.completions", "responses")
+    return InputText(tuple(messages), b"\n".join(schemas).decode("utf-8", "replace"), framed, tokens)
 
 
 def answer_text(values: dict[str, Raw]) -> str:
@@ -52,6 +58,14 @@ def stream_text(beginning: bytes) -> str:
 
 def plain_list(raw: Raw) -> Any:
     return plain(b'{"content":%b}' % bytes(raw)).get("content")
+
+
+def _is_message(item: Any) -> bool:
+    return isinstance(item, str) or (isinstance(item, dict) and item.get("type") != "reasoning")
+
+
+def _numbers(value: list[Any]) -> int:
+    return sum(_numbers(item) if isinstance(item, list) else isinstance(item, int) for item in value)
 
 
 def _role(item: Any) -> str:

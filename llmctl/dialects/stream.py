@@ -14,14 +14,14 @@ from .sse import Event, Splitter
 RETAINED_BYTES = 16 << 10  # of the beginning, for an estimate when no usage comes
 
 _ENDS = (b"\n\n", b"\r\n\r\n")
-_STATED = re.compile(rb'"(?:usage|error)"\s*+:\s*+(?!null)|(?:^|[\r\n])error:')
+_STATED = (b'"usage"', b'"error"')  # worth reading, unless null: some servers write these into every event
+_NULLS = (b":null", b": null")
 
 
 class SseReader:
     """Base of the readers. A dialect says which words make an event worth reading, and reads it in `take`."""
 
-    words: tuple[bytes, ...] = (b'"usage"', b'"error"', b"error:")  # then _STATED decides
-    end_words: tuple[bytes, ...] = ()  # these make it worth reading by themselves
+    end_words: tuple[bytes, ...]  # of the last events, beside `usage` and `error`
     output_mark: re.Pattern[bytes]  # generated output
 
     def __init__(self, *, strip: bool = False) -> None:
@@ -83,10 +83,13 @@ class SseReader:
         for word in self.end_words:
             if word in raw:
                 return True
-        for word in self.words:
-            if word in raw:
-                return _STATED.search(raw) is not None
-        return False
+        for word in _STATED:
+            found = raw.find(word)
+            while found >= 0:
+                if not raw.startswith(_NULLS, found + len(word)):
+                    return True
+                found = raw.find(word, found + 1)
+        return b"\nerror:" in raw or raw.startswith(b"error:")
 
     def _retain(self, chunk: bytes) -> None:
         piece = chunk[: RETAINED_BYTES - self._beginning_bytes]

@@ -1,5 +1,5 @@
-"""The one table of paths: what is metered, free, answered here, or refused, and why. A path that is not in it is unknown:
-nothing of a client's path ever reaches a provider."""
+"""The one table of paths: what is metered, free, answered here, or refused and why. Any other path is unknown; nothing
+of a client's path ever reaches a provider."""
 
 from __future__ import annotations
 

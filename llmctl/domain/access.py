@@ -23,7 +23,8 @@ class ModelRule:
 def check_pattern(pattern: str) -> str:
     """A usable pattern (`gpt-5*`, `openai/*`), or BadInput. `*` and `?` are the only wildcards."""
     if not pattern or len(pattern) > PATTERN_CHARS_MAX or not pattern.isprintable() or " " in pattern:
-        raise BadInput(f"{pattern!r} is not a model pattern", hint="write a name or a pattern such as gpt-5* or openai/*")
+        hint = "write a name or a pattern such as gpt-5* or openai/*"
+        raise BadInput(f"{pattern!r} is not a model pattern", hint=hint)
     return pattern
 
 

@@ -68,7 +68,8 @@ class Demand:
         """The largest output maximum whose cost stays within the budget (may be negative: nothing fits)."""
         if self.rates is None or self.rates.output_rate == 0:
             return self.output_tokens
-        micro = (budget_nano_usd - self.rates.request_nano_usd) * PRICE_UNITS - self.input_tokens * self.rates.input_rate
+        micro = (budget_nano_usd - self.rates.request_nano_usd) * PRICE_UNITS
+        micro -= self.input_tokens * self.rates.input_rate
         return micro // (self.rates.output_rate * self.output_multiplier)
 
     def output_tokens_for_tokens(self, budget_tokens: int) -> int:
@@ -101,7 +102,7 @@ def demand_of(ask: Ask, facts: ModelFacts, rates: Rates | None, bounds: Bounds) 
     if wanted is None:
         wanted = facts.output_tokens_max
     if wanted is None:
-        wanted, injected = bounds.output_tokens_default, True
+        wanted, injected = max(bounds.output_tokens_default, ask.output_tokens_floor), True
     least = min(wanted, max(bounds.output_tokens_min, ask.output_tokens_floor))
     return Demand(input_tokens, wanted, least, ask.output_multiplier, injected, rates)
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from .demand import Demand
 from .errors import Refused
-from .money import usd_fine, usd_plain
+from .money import AMOUNT_NANO_MAX, usd_fine, usd_plain
 from .window import Window
 
 Measure = Literal["cost", "tokens", "requests", "concurrency"]
@@ -19,6 +19,7 @@ Each = Literal["", "user", "end_user"]
 
 RETRY_S_MAX = 60  # SDKs obey longer waits to the letter: a reset further away is "spent", not "retry"
 HELD_RETRY_S = 2  # open calls settle within seconds; the SDKs' own back-off does the rest
+HOLD_MAX = AMOUNT_NANO_MAX // 1_000  # a million dollars a call: thousands at once add up inside SQLite's 63 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,12 @@ class Limit:
     soft: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Standing:
-    """A limit in its current window, for one member: what is settled and what open calls hold."""
+    """A limit in its current window, for one member: what is settled and what open calls hold.
+
+    Not frozen: calls that are decided in one batch move it one after another.
+    """
 
     limit: Limit
     member_id: int
@@ -80,12 +84,14 @@ def decide(standings: Sequence[Standing], demand: Demand, *, share_percent: int,
     for standing in standings:
         if standing.limit.soft:
             continue
-        if needed(standing.limit, demand, output_tokens) <= standing.left:
+        if needed(standing.limit, demand, output_tokens) <= max(0, standing.left):  # what costs nothing always fits
             continue
         fitting = _largest_fitting(standing, demand, share_percent)
         if fitting is None:
             return refusal(standing, demand, now_s)
         output_tokens = min(output_tokens, fitting)
+    if max(demand.cost_nano_usd(output_tokens), demand.tokens(output_tokens)) > HOLD_MAX:
+        return Refused("bad_request", "this call could cost more than a million dollars", hint="ask for less output")
     return Grant(output_tokens, capped=output_tokens < demand.output_tokens)
 
 
@@ -151,7 +157,7 @@ def refusal(standing: Standing, demand: Demand, now_s: int) -> Refused:
             retry_after_s=HELD_RETRY_S,
             facts=facts,
         )
-    if reset_s is not None and reset_s <= RETRY_S_MAX:
+    if reset_s is not None and reset_s <= RETRY_S_MAX and limit.amount > 0:
         return Refused(
             "rate_limited",
             f"{name} is spent: {numbers}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from .money import PRICE_UNITS
@@ -188,25 +189,16 @@ class Price:
 
         `media`: the request carries or asks for audio, images or video.
         """
-        meters_in = [
-            "input",
-            "cache_read",
-            *_CACHE_WRITE_METERS[cache_writes],
-            *(_MEDIA_INPUT if media else ()),
-        ]
-        meters_out = ["output", "reasoning", *(_MEDIA_OUTPUT if media else ())]
-        tariffs = [self.tariff, *(hours.tariff for hours in self.hours), *self._tiers_possible(service_tier)]
+        return _ceiling(self, self._step_below(input_tokens), service_tier, cache_writes, media)
 
-        def dearest(meters: Iterable[str]) -> int:
-            rates = [tariff.find(meter) for tariff in tariffs for meter in meters]
-            return max((rate.dearest(input_tokens) for rate in rates if rate is not None), default=0)
+    def __hash__(self) -> int:
+        return hash((self.id, self.effective_from_s))  # enough to tell rows apart; rates are not hashable
 
-        return Ceiling(
-            input_rate=dearest(meters_in),
-            output_rate=dearest(meters_out),
-            request_nano_usd=_ceil_e6(dearest(["request"])),
-            tool_call_nano_usd=_ceil_e6(dearest(TOOL_METERS)),
-        )
+    def _step_below(self, input_tokens: int) -> int:
+        """The smallest input that meets the same rates: between two steps, all inputs cost alike per token."""
+        tariffs = (self.tariff, *self.tiers.values(), *(hours.tariff for hours in self.hours))
+        steps = [above for tariff in tariffs for rate in tariff.rates.values() for above, _ in rate.steps]
+        return max((above + 1 for above in steps if above < input_tokens), default=0)
 
     def _tariff(self, service_tier: str, at_s: int | None) -> Tariff:
         tier = self.tiers.get(service_tier)
@@ -218,10 +210,29 @@ class Price:
                     return hours.tariff
         return self.tariff
 
-    def _tiers_possible(self, service_tier: str) -> Iterable[Tariff]:
+    def tiers_possible(self, service_tier: str) -> Iterable[Tariff]:
+        """What a request for this tier may be served in, besides the base tariff."""
         if service_tier in self.tiers:
             return (self.tiers[service_tier],)
         return () if service_tier in _STANDARD_TIERS else self.tiers.values()
+
+
+@lru_cache(maxsize=4096)  # few prices are in use at a time, and each request asks for one of a few ceilings
+def _ceiling(price: Price, input_tokens: int, service_tier: str, cache_writes: CacheWrites, media: bool) -> Ceiling:
+    meters_in = ["input", "cache_read", *_CACHE_WRITE_METERS[cache_writes], *(_MEDIA_INPUT if media else ())]
+    meters_out = ["output", "reasoning", *(_MEDIA_OUTPUT if media else ())]
+    tariffs = [price.tariff, *(hours.tariff for hours in price.hours), *price.tiers_possible(service_tier)]
+
+    def dearest(meters: Iterable[str]) -> int:
+        rates = [tariff.find(meter) for tariff in tariffs for meter in meters]
+        return max((rate.dearest(input_tokens) for rate in rates if rate is not None), default=0)
+
+    return Ceiling(
+        input_rate=dearest(meters_in),
+        output_rate=dearest(meters_out),
+        request_nano_usd=_ceil_e6(dearest(["request"])),
+        tool_call_nano_usd=_ceil_e6(dearest(TOOL_METERS)),
+    )
 
 
 _CACHE_WRITE_METERS: Mapping[CacheWrites, tuple[str, ...]] = {

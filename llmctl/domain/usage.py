@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, NamedTuple
 
 UsageSource = Literal["reported", "estimated", "none"]
 
@@ -11,8 +10,7 @@ UsageSource = Literal["reported", "estimated", "none"]
 COUNT_MAX = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):  # one is made for every call: a tuple, because a frozen dataclass takes five times as long
     """Integers >= 0. `input_tokens` and `output_tokens` are totals; the others are parts of them, or tool calls."""
 
     input_tokens: int = 0
@@ -35,7 +33,7 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
-USAGE_CLASSES: tuple[str, ...] = tuple(field.name for field in fields(Usage))
+USAGE_CLASSES: tuple[str, ...] = Usage._fields
 NO_USAGE = Usage()
 
 

@@ -20,7 +20,8 @@ def window_start(window: Window, zone: ZoneInfo, now_s: int) -> int:
         return now_s - now_s % 60
     if window == "hour":
         start = now_s - now_s % BUCKET_S
-        while _hour(zone, start - BUCKET_S) == _hour(zone, now_s):
+        hour = _hour(zone, start)
+        while _hour(zone, start - BUCKET_S) == hour:
             start -= BUCKET_S
         return start
     return _timestamp(_local_start(window, zone, now_s))
@@ -33,8 +34,9 @@ def window_end(window: Window, zone: ZoneInfo, now_s: int) -> int | None:
     if window == "minute":
         return window_start(window, zone, now_s) + 60
     if window == "hour":
-        end = now_s - now_s % BUCKET_S + BUCKET_S
-        while _hour(zone, end) == _hour(zone, now_s):
+        end = now_s - now_s % BUCKET_S
+        hour = _hour(zone, end)
+        while _hour(zone, end) == hour:
             end += BUCKET_S
         return end
     start = _local_start(window, zone, now_s)
@@ -67,5 +69,5 @@ def _local_start(window: Window, zone: ZoneInfo, now_s: int) -> datetime:
 
 
 def _timestamp(wall: datetime) -> int:
-    # A midnight that DST skips (some zones change at 00:00) does not exist: going through UTC gives the first moment of the day.
+    # A midnight that DST skips (some zones change at 00:00) does not exist: through UTC it is the day's first moment.
     return int(wall.astimezone(UTC).timestamp())

@@ -20,6 +20,7 @@ from llmctl.store.ledger import Ledger
 from .admin import Admin
 from .body import BodyReader
 from .directory import Directory
+from .exchange import Exchange
 from .handler import Handler
 from .local import Local
 from .metrics import Metrics
@@ -68,11 +69,10 @@ class Gateway:
             config=config,
             directory=self._directory,
             ledger=self._ledger,
-            upstream=self._upstream,
             bodies=BodyReader(config.server),
-            watch=self._watch,
-            metrics=self._metrics,
+            exchange=Exchange(self._upstream, self._watch),
             local=Local(config, self._directory, self._upstream),
+            metrics=self._metrics,
         )
         self._tasks.append(asyncio.create_task(self._watch.run()))
         await self._listen(clients, admin)

@@ -38,8 +38,11 @@ class BodyReader:
         size = 0
         try:
             while True:
-                async with asyncio.timeout(self._stall_s):
-                    chunk = await content.readany()
+                if content.is_eof():  # all of it is here: most bodies come with their headers
+                    chunk = content.read_nowait()
+                else:
+                    async with asyncio.timeout(self._stall_s):
+                        chunk = await content.readany()
                 if not chunk:
                     break
                 chunks.append(chunk)

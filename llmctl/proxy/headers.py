@@ -44,6 +44,8 @@ _NOT_DOWNSTREAM = HOP_BY_HOP | {
 }
 _DECODABLE = ("gzip", "deflate")  # what metering can read without another library
 OURS = "x-llmctl-"
+# Where the client sends none: aiohttp would add its own.
+_DEFAULTS = {"User-Agent": "llmctl", "Accept": "*/*", "Content-Type": "application/json"}
 
 
 def client_secret(headers: CIMultiDictProxy[str], query: str) -> str:
@@ -88,7 +90,7 @@ def upstream_headers(
         passed.add(name, value)
     passed["Accept-Encoding"] = "identity" if identity else _acceptable(encodings)
     passed.update(credential)
-    for name, value in defaults.items():
+    for name, value in (*_DEFAULTS.items(), *defaults.items()):
         passed.setdefault(name, value)
     return passed
 

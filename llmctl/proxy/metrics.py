@@ -52,7 +52,6 @@ class Metrics(Collector):
         self._models: dict[tuple[str, str], list[int]] = {}  # tokens in the order of _TOKENS, then nano-USD
         self.request_s = Histogram()
         self.first_byte_s = Histogram()
-        self.overhead_s = Histogram()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -96,7 +95,6 @@ class Metrics(Collector):
         yield _labelled("llmctl_cost_usd", "Money booked", ("provider", "model"), money)
         yield self.request_s.family("llmctl_request_duration_seconds", "From a call's first byte to its booking")
         yield self.first_byte_s.family("llmctl_first_byte_duration_seconds", "From a call's first byte to the answer's")
-        yield self.overhead_s.family("llmctl_overhead_duration_seconds", "From a call's first byte to the provider's door")
         yield from self._ledger_metrics()
         build = GaugeMetricFamily("llmctl_build_info", "This program", labels=("version",))
         build.add_metric((llmctl.__version__,), 1)

@@ -168,3 +168,13 @@ def _decoder(encoding: str) -> zlib._Decompress | None:
     if encoding == "deflate":
         return zlib.decompressobj()
     return None
+
+
+def masked(body: bytes, headers: CIMultiDict[str], secret: str) -> bytes:
+    """An error body without our credential. One that is compressed is unpacked for it, if it can be."""
+    encoding = headers.get("content-encoding", "").strip().lower()
+    plain = decoded(body, encoding) if body else body
+    if encoding not in ("", "identity") and plain:
+        del headers["content-encoding"]
+        body = plain
+    return body.replace(secret.encode(), b"***")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -75,6 +76,7 @@ async def _serve_until_stopped(config: Config, sockets: Sockets, number: int) ->
         loop.add_signal_handler(signum, on_signal)
     gateway = Gateway(config)
     await gateway.start(sockets.clients[number], sockets.admin if number == 0 else None)
+    _settle_garbage_collection()
     broken = asyncio.ensure_future(gateway.broken())
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait((broken, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -176,6 +178,14 @@ def _listen(address: Address, *, shared: bool) -> socket.socket:
 
 def _address(listening: socket.socket) -> Address:
     return Address(*listening.getsockname()[:2])
+
+
+def _settle_garbage_collection() -> None:
+    """What the start made lives until the end: the collector need not look at it again and again (measured: 12 % of the
+    event loop's time). Calls make little that refers in circles, so it may also look less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _raise_file_limit() -> None:

@@ -74,7 +74,6 @@ class Upstream:
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=_client_timeout(self._timeouts),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             max_field_size=FIELD_BYTES_MAX,
             max_line_size=FIELD_BYTES_MAX,
             read_bufsize=READ_BUFFER_BYTES,

@@ -16,32 +16,29 @@ from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 from .sql import as_json
 
 
+Row = tuple[int, int, int]  # limit id, member id, window start
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One balance: a limit, its member (the user of an --each limit, else 0), and a window."""
 
     limit: Limit
-    member_id: int
-    window_start_s: int
+    row: Row
     window_end_s: int | None
 
     @property
-    def row(self) -> tuple[int, int, int]:
-        return (self.limit.id, self.member_id, self.window_start_s)
+    def member_id(self) -> int:
+        return self.row[1]
 
-
-@dataclass(slots=True)
-class Amounts:
-    settled: int
-    held: int
-
-
-Balances = dict[tuple[int, int, int], Amounts]
+    @property
+    def window_start_s(self) -> int:
+        return self.row[2]
 
 
 def places(
     limits: Iterable[Limit], *, user_id: int, end_user_id: int, provider: str, model: str, started_at_s: int
-) -> list[Place]:
+) -> tuple[Place, ...]:
     """Every balance that a call counts in."""
     found = []
     for limit in limits:
@@ -50,9 +47,13 @@ def places(
         if limit.each == "end_user" and end_user_id == 0:
             continue
         member_id = {"": 0, "user": user_id, "end_user": end_user_id}[limit.each]
-        start_s, end_s = _window(limit.window, limit.zone, started_at_s // BUCKET_S)
-        found.append(Place(limit, member_id, start_s, end_s))
-    return found
+        found.append(place_of(limit, member_id, started_at_s))
+    return tuple(found)
+
+
+def place_of(limit: Limit, member_id: int, at_s: int) -> Place:
+    start_s, end_s = _window(limit.window, limit.zone, at_s // BUCKET_S)
+    return Place(limit, (limit.id, member_id, start_s), end_s)
 
 
 @lru_cache(maxsize=1024)
@@ -62,15 +63,13 @@ def _window(window: Window, zone: str, bucket: int) -> tuple[int, int | None]:
     return window_start(window, info, moment_s), window_end(window, info, moment_s)
 
 
-def standing(place: Place, amounts: Amounts) -> Standing:
-    return Standing(
-        place.limit, place.member_id, place.window_start_s, place.window_end_s, amounts.settled, amounts.held
-    )
+def standing(place: Place, settled: int, held: int) -> Standing:
+    return Standing(place.limit, place.member_id, place.window_start_s, place.window_end_s, settled, held)
 
 
-def read(tx: sqlite3.Connection, wanted: Mapping[tuple[int, int, int], Place]) -> Balances:
+def read(tx: sqlite3.Connection, wanted: Mapping[Row, Place]) -> dict[Row, Standing]:
     """The balances of these places. Missing ones are built from what is booked."""
-    found: Balances = {}
+    found: dict[Row, Standing] = {}
     if not wanted:
         return found
     rows = tx.execute(
@@ -83,32 +82,31 @@ def read(tx: sqlite3.Connection, wanted: Mapping[tuple[int, int, int], Place]) -
         (as_json(list(wanted)),),
     )
     for limit_id, member_id, start_s, settled, held in rows:
-        found[limit_id, member_id, start_s] = Amounts(settled, held)
+        row = (limit_id, member_id, start_s)
+        found[row] = standing(wanted[row], settled, held)
     for row, place in wanted.items():
         if row not in found:
             found[row] = booked(tx, place)
     return found
 
 
-def write(tx: sqlite3.Connection, balances: Balances) -> None:
-    if not balances:
+def write(tx: sqlite3.Connection, standings: Mapping[Row, Standing]) -> None:
+    if not standings:
         return
-    rows = [(*row, amounts.settled, amounts.held) for row, amounts in balances.items()]
     tx.execute(
         """
         INSERT INTO balances (limit_id, member_id, window_start, settled, held)
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?) WHERE true
         ON CONFLICT DO UPDATE SET settled = excluded.settled, held = excluded.held
         """,
-        (as_json(rows),),
+        (as_json([(*row, one.settled, one.held) for row, one in standings.items()]),),
     )
 
 
-def add(tx: sqlite3.Connection, deltas: Mapping[tuple[int, int, int], Amounts]) -> None:
-    """Moves existing balances. A place without a row is built from the facts when a hold next needs it."""
+def add(tx: sqlite3.Connection, deltas: Mapping[Row, tuple[int, int]]) -> None:
+    """Moves existing balances by (settled, held). A place without a row is built when a hold next needs it."""
     if not deltas:
         return
-    rows = [(*row, amounts.settled, amounts.held) for row, amounts in deltas.items()]
     tx.execute(
         """
         UPDATE balances SET settled = balances.settled + j.settled, held = balances.held + j.held
@@ -118,17 +116,17 @@ def add(tx: sqlite3.Connection, deltas: Mapping[tuple[int, int, int], Amounts]) 
         WHERE balances.limit_id = j.limit_id AND balances.member_id = j.member_id
           AND balances.window_start = j.window_start
         """,
-        (as_json(rows),),
+        (as_json([(*row, *delta) for row, delta in deltas.items()]),),
     )
 
 
-_SETTLED: dict[Measure, str] = {
+SETTLED: dict[Measure, str] = {
     "cost": "cost_nano",
     "tokens": "input_tokens + output_tokens",
     "requests": "calls",
     "concurrency": "0",
 }
-_HELD: dict[Measure, str] = {
+HELD: dict[Measure, str] = {
     "cost": "held_nano",
     "tokens": "held_input_tokens + held_output_tokens",
     "requests": "1",
@@ -136,7 +134,7 @@ _HELD: dict[Measure, str] = {
 }
 
 
-def booked(tx: sqlite3.Connection, place: Place) -> Amounts:
+def booked(tx: sqlite3.Connection, place: Place) -> Standing:
     """A balance from the facts alone: roll-ups for what is settled, open calls for what is held."""
     limit = place.limit
     conditions = ["true"]
@@ -154,35 +152,34 @@ def booked(tx: sqlite3.Connection, place: Place) -> Amounts:
         conditions.append(f"{limit.each}_id = :member")
     if limit.model_pattern:
         conditions.append("model_id IN (SELECT value FROM json_each(:models))")
-        parameters["models"] = as_json(_model_ids(tx, limit.model_pattern))
+        parameters["models"] = as_json(model_ids(tx, limit.model_pattern))
     where = " AND ".join(conditions)
     (settled,) = tx.execute(
         f"""
-        SELECT coalesce(sum({_SETTLED[limit.measure]}), 0) FROM rollups
+        SELECT coalesce(sum({SETTLED[limit.measure]}), 0) FROM rollups
         WHERE bucket >= :start / {BUCKET_S} AND bucket < :end / {BUCKET_S} AND {where}
         """,
         parameters,
     ).fetchone()
     (held,) = tx.execute(
         f"""
-        SELECT coalesce(sum({_HELD[limit.measure]}), 0) FROM calls
+        SELECT coalesce(sum({HELD[limit.measure]}), 0) FROM calls
         WHERE state = 'open' AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000 AND {where}
         """,
         parameters,
     ).fetchone()
-    return Amounts(settled, held)
+    return standing(place, settled, held)
 
 
-def _model_ids(tx: sqlite3.Connection, pattern: str) -> list[int]:
+def model_ids(tx: sqlite3.Connection, pattern: str) -> list[int]:
     rows = tx.execute("SELECT id, provider, model FROM models")
     return [model_id for model_id, provider, model in rows if matches(pattern, provider, model)]
 
 
 def now(reader: sqlite3.Connection, limit: Limit, member_id: int, now_s: int) -> Standing:
     """Where a limit stands in its current window, for one member. Read-only: nothing is created."""
-    start_s, end_s = _window(limit.window, limit.zone, now_s // BUCKET_S)
-    place = Place(limit, member_id, start_s, end_s)
+    place = place_of(limit, member_id, now_s)
     row = reader.execute(
         "SELECT settled, held FROM balances WHERE limit_id = ? AND member_id = ? AND window_start = ?", place.row
     ).fetchone()
-    return standing(place, Amounts(*row) if row is not None else booked(reader, place))
+    return standing(place, *row) if row is not None else booked(reader, place)

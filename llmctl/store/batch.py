@@ -10,13 +10,14 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmctl.domain.errors import Refused
+import msgspec
+
 from llmctl.domain.limit import Grant, Limit, decide
 from llmctl.domain.usage import USAGE_CLASSES
 from llmctl.domain.window import BUCKET_S
 
 from . import balances, limits
-from .balances import Amounts, Balances, Place
+from .balances import Place, Row
 from .booking import Closing, Granted, HoldResult, Opening, Refusal
 from .interned import Interned
 from .sql import as_json, picked
@@ -24,8 +25,7 @@ from .sql import as_json, picked
 REFUSED_ROWS_PER_MINUTE = 20  # per key and code; further ones are counted: a flood must not fill the disk
 
 
-@dataclass(frozen=True, slots=True)
-class OpenCall:
+class OpenCall(msgspec.Struct, frozen=True, gc=False):
     """What settling needs of a call that is open: to whom it is booked, and what it holds."""
 
     call_id: int
@@ -87,6 +87,7 @@ class Batch:
         self._now_s = now_s
         (self.version,) = tx.execute("SELECT settings_version FROM settings").fetchone()
         self._limits: dict[tuple[tuple[int, ...], int, int], tuple[Limit, ...]] = {}
+        self._placed: dict[tuple[int, int, int, str, str, int], tuple[Place, ...]] = {}
 
     def apply(self, closings: Sequence[tuple[OpenCall, Closing]], openings: Sequence[Opening]) -> Outcome:
         outcome = Outcome([], [], [])
@@ -99,10 +100,9 @@ class Batch:
     def _settle(self, closings: Sequence[tuple[OpenCall, Closing]], outcome: Outcome) -> None:
         first = {closing.call_id: (call, closing) for call, closing in reversed(closings)}
         changed = self._close_rows([closing for _, closing in first.values()])
-        moved = [first[call_id] for call_id in changed]
         rollups: dict[tuple[int, ...], list[int]] = {}
-        deltas: dict[tuple[int, int, int], Amounts] = {}
-        for call, closing in moved:
+        deltas: dict[Row, tuple[int, int]] = {}
+        for call, closing in (first[call_id] for call_id in changed):
             outcome.closed.append(closing)
             if (closing.cost_nano_usd or 0) > call.held_nano:
                 outcome.above_hold += 1
@@ -111,14 +111,15 @@ class Batch:
             end_user_id = call.end_user_id if any(limit.each == "end_user" for limit in applying) else 0
             bucket = call.started_at_s // BUCKET_S
             row = (bucket, call.lineage_id, call.user_id, call.key_id, call.model_id, end_user_id)
-            sums = rollups.setdefault(row, [0] * len(_ROLLUP_SUMS))
-            for column, amount in enumerate(_rollup_amounts(closing)):
-                sums[column] += amount
-            for place in self._places(call, applying):
-                delta = deltas.setdefault(place.row, Amounts(0, 0))
-                delta.settled += _settled(place.limit, closing)
-                delta.held -= call.held(place.limit)
-        self._tx.execute(_ADD_ROLLUPS, (as_json([[*row, *sums] for row, sums in rollups.items()]),))
+            amounts = _rollup_amounts(closing)
+            sums = rollups.get(row)
+            rollups[row] = list(amounts) if sums is None else [one + more for one, more in zip(sums, amounts, strict=True)]
+            for place in self._places(
+                applying, call.user_id, call.end_user_id, call.provider, call.model, call.started_at_s
+            ):
+                settled, held = deltas.get(place.row, (0, 0))
+                deltas[place.row] = (settled + _settled(place.limit, closing), held - call.held(place.limit))
+        self._tx.execute(_ADD_ROLLUPS, (as_json([(*row, *sums) for row, sums in rollups.items()]),))
         balances.add(self._tx, deltas)
 
     def _close_rows(self, closings: Sequence[Closing]) -> set[int]:
@@ -134,7 +135,7 @@ class Batch:
                     self._interned.name(self._tx, closing.error) if closing.error else None,
                     self._interned.name(self._tx, response_model) if response_model else None,
                     closing.usage_source,
-                    *(getattr(closing.usage, name) for name in USAGE_CLASSES),
+                    *closing.usage,
                     closing.cost_nano_usd,
                     closing.price_id,
                     shape_id,
@@ -146,45 +147,47 @@ class Batch:
         return {row[0] for row in self._tx.execute(_CLOSE_CALLS, (as_json(rows),))}
 
     def _hold(self, openings: Sequence[Opening], outcome: Outcome) -> None:
-        current = [opening for opening in openings if opening.caller.settings_version == self.version]
-        end_user_ids = {name: self._interned.name(self._tx, name) for name in {o.end_user for o in current if o.end_user}}
-        wanted: dict[tuple[int, int, int], Place] = {}
-        placed: dict[int, list[Place]] = {}
-        for opening in current:
-            mine = balances.places(
-                opening.caller.limits,
-                user_id=opening.caller.user_id,
-                end_user_id=end_user_ids.get(opening.end_user, 0),
-                provider=opening.provider,
-                model=opening.model,
-                started_at_s=opening.started_at_ms // 1000,
-            )
-            placed[opening.call_id] = mine
-            wanted.update((place.row, place) for place in mine)
-        standing = balances.read(self._tx, wanted)
+        placed: list[tuple[Place, ...] | None] = []
+        wanted: dict[Row, Place] = {}
         for opening in openings:
-            places = placed.get(opening.call_id)
+            if opening.caller.settings_version != self.version:
+                placed.append(None)
+                continue
+            mine = self._places(
+                opening.caller.limits,
+                opening.caller.user_id,
+                self._end_user_id(opening),
+                opening.provider,
+                opening.model,
+                opening.started_at_ms // 1000,
+            )
+            placed.append(mine)
+            wanted.update((place.row, place) for place in mine)
+        standings = balances.read(self._tx, wanted)
+        granted: list[tuple[Opening, OpenCall]] = []
+        for opening, places in zip(openings, placed, strict=True):
             if places is None:
                 outcome.holds.append(None)
                 continue
-            decision = self._decide(opening, places, standing)
-            if isinstance(decision, Grant):
-                call = self._opened(opening, decision, end_user_ids.get(opening.end_user, 0))
-                for place in places:
-                    standing[place.row].held += call.held(place.limit)
-                outcome.opened.append(call)
-                outcome.holds.append(Granted(decision.output_tokens, decision.capped, call.held_nano))
-            else:
+            mine_now = [standings[place.row] for place in places]
+            decision = decide(mine_now, opening.demand, share_percent=self._share_percent, now_s=self._now_s)
+            if not isinstance(decision, Grant):
                 outcome.holds.append(decision)
-        if outcome.opened:
-            self._insert_calls(openings, outcome.opened)
-        balances.write(self._tx, standing)
+                continue
+            call = self._opened(opening, decision)
+            for standing in mine_now:
+                standing.held += call.held(standing.limit)
+            granted.append((opening, call))
+            outcome.holds.append(Granted(decision.output_tokens, decision.capped, call.held_nano))
+        outcome.opened.extend(call for _, call in granted)
+        if granted:
+            self._insert_calls(granted)
+        balances.write(self._tx, standings)
 
-    def _decide(self, opening: Opening, places: Sequence[Place], standing: Balances) -> Grant | Refused:
-        standings = [balances.standing(place, standing[place.row]) for place in places]
-        return decide(standings, opening.demand, share_percent=self._share_percent, now_s=self._now_s)
+    def _end_user_id(self, opening: Opening) -> int:
+        return self._interned.name(self._tx, opening.end_user) if opening.end_user else 0
 
-    def _opened(self, opening: Opening, grant: Grant, end_user_id: int) -> OpenCall:
+    def _opened(self, opening: Opening, grant: Grant) -> OpenCall:
         caller, demand = opening.caller, opening.demand
         return OpenCall(
             call_id=opening.call_id,
@@ -195,7 +198,7 @@ class Batch:
             lineage_id=self._interned.lineage(self._tx, caller.path),
             user_id=caller.user_id,
             key_id=caller.key_id,
-            end_user_id=end_user_id,
+            end_user_id=self._end_user_id(opening),
             model_id=self._interned.model(self._tx, opening.provider, opening.model),
             provider=opening.provider,
             model=opening.model,
@@ -204,11 +207,9 @@ class Batch:
             held_output_tokens=grant.output_tokens * demand.output_multiplier,
         )
 
-    def _insert_calls(self, openings: Sequence[Opening], opened: Sequence[OpenCall]) -> None:
-        by_id = {opening.call_id: opening for opening in openings}
+    def _insert_calls(self, granted: Sequence[tuple[Opening, OpenCall]]) -> None:
         rows = []
-        for call in opened:
-            opening = by_id[call.call_id]
+        for opening, call in granted:
             rows.append(
                 (
                     call.call_id,
@@ -248,15 +249,22 @@ class Batch:
             self._limits[principals] = found
         return found
 
-    def _places(self, call: OpenCall, applying: Sequence[Limit]) -> list[Place]:
-        return balances.places(
-            applying,
-            user_id=call.user_id,
-            end_user_id=call.end_user_id,
-            provider=call.provider,
-            model=call.model,
-            started_at_s=call.started_at_s,
-        )
+    def _places(
+        self, applying: tuple[Limit, ...], user_id: int, end_user_id: int, provider: str, model: str, started_at_s: int
+    ) -> tuple[Place, ...]:
+        """The balances that a call counts in; the same for all calls of a batch that are alike."""
+        alike = (id(applying), user_id, end_user_id, provider, model, started_at_s // BUCKET_S)
+        found = self._placed.get(alike)
+        if found is None:
+            found = self._placed[alike] = balances.places(
+                applying,
+                user_id=user_id,
+                end_user_id=end_user_id,
+                provider=provider,
+                model=model,
+                started_at_s=started_at_s,
+            )
+        return found
 
 
 class RefusalLog:

@@ -1,9 +1,13 @@
-"""What goes into the ledger: a call that wants to start, and a call that ended."""
+"""What goes into the ledger: a call that wants to start, and a call that ended.
+
+Several are made for every call: msgspec's structs take a tenth of a frozen dataclass's time.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from llmctl.domain.demand import Demand
 from llmctl.domain.errors import Refused
@@ -11,8 +15,7 @@ from llmctl.domain.principal import Caller
 from llmctl.domain.usage import NO_USAGE, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(msgspec.Struct, frozen=True, gc=False):
     """A call before it is sent. Attribution is frozen here: it belongs to this caller and to `started_at_ms`."""
 
     call_id: int
@@ -29,8 +32,7 @@ class Opening:
     end_user: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(msgspec.Struct, frozen=True, gc=False):
     """The end of a call. `settled`: it reached the provider; `released`: it never did, and costs nothing."""
 
     call_id: int
@@ -47,8 +49,7 @@ class Closing:
     ttft_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True, gc=False):
     """A call that was refused before it reached the ledger's decision (model not allowed, unknown model, ...)."""
 
     call_id: int
@@ -62,8 +63,7 @@ class Refusal:
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(msgspec.Struct, frozen=True, gc=False):
     """The hold is on disk: the call may go. `output_tokens` is the maximum per choice that was held."""
 
     output_tokens: int

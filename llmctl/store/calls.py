@@ -89,7 +89,7 @@ def by_ids(tx: sqlite3.Connection, call_ids: Sequence[int]) -> list[Call]:
 
 
 def newest_id_before(time_s: int) -> int:
-    """An id that no call has which started at this time or later: where following begins when there are no calls yet."""
+    """An id below those of all calls that start at this time or later."""
     return ids.at_or_after(time_s) - 1
 
 

@@ -26,6 +26,8 @@ from llmctl.domain.errors import (
     StoreUnavailable,
 )
 
+Tx = sqlite3.Connection  # an open transaction, for those above `store/`: they only hand it on
+
 SQLITE_MIN = (3, 38, 0)  # -> and ->> on JSON, RETURNING, STRICT
 BUSY_TIMEOUT_MS = 5_000
 LOCK_TIMEOUT_S = 10.0

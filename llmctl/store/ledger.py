@@ -33,7 +33,7 @@ BATCH_MAX = 512
 UNSETTLED_MAX = 100_000  # settles that wait for a database that is not available; beyond it, no new calls
 RETRY_S = 0.2
 RECOVER_EVERY_S = 5.0
-CHECKPOINT_BYTES = 4 << 20
+CHECKPOINT_BYTES = 16 << 20  # each costs a sync of the database file: seldom, and not so large that calls wait
 TRUNCATE_BYTES = 64 << 20
 LOCK_TIMEOUT_S = 5.0
 

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 from llmctl.domain.limit import Limit, Standing
-from llmctl.domain.window import BUCKET_S, window_end, window_start
+from llmctl.domain.window import BUCKET_S
 
 from . import balances
 from .balances import Place
@@ -30,7 +29,7 @@ class Nearest:
 def now(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Nearest:
     if limit.each != "user":
         return Nearest(of_member(tx, limit, NO_MEMBER, now_s), "", 0)
-    place = _place(limit, NO_MEMBER, now_s)
+    place = balances.place_of(limit, NO_MEMBER, now_s)
     by_user = _by_user(tx, place)
     if not by_user:
         return Nearest(Standing(limit, NO_MEMBER, place.window_start_s, place.window_end_s, 0, 0), "", 0)
@@ -42,13 +41,21 @@ def now(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Nearest:
 
 def of_member(tx: sqlite3.Connection, limit: Limit, user_id: int, now_s: int) -> Standing:
     """A limit as it stands now; one on each user: for this one."""
-    place = _place(limit, user_id if limit.each == "user" else NO_MEMBER, now_s)
-    return balances.standing(place, balances.booked(tx, place))
+    return balances.now(tx, limit, user_id if limit.each == "user" else NO_MEMBER, now_s)
+
+
+def members(tx: sqlite3.Connection, limit: Limit, now_s: int) -> list[Nearest]:
+    """A limit on each user, for everybody who has called in its current window: who has least left first."""
+    if limit.each != "user":
+        return []
+    found = sorted(by_member(tx, limit, now_s).items(), key=lambda item: item[1].left)
+    names = dict(tx.execute("SELECT id, name FROM users"))
+    return [Nearest(standing, names[user_id], len(found)) for user_id, standing in found]
 
 
 def by_member(tx: sqlite3.Connection, limit: Limit, now_s: int) -> dict[int, Standing]:
     """A limit on each user, for everybody who has called in its current window, by user id."""
-    place = _place(limit, NO_MEMBER, now_s)
+    place = balances.place_of(limit, NO_MEMBER, now_s)
     return {
         user_id: Standing(limit, user_id, place.window_start_s, place.window_end_s, settled, held)
         for user_id, (settled, held) in _by_user(tx, place).items()
@@ -58,11 +65,6 @@ def by_member(tx: sqlite3.Connection, limit: Limit, now_s: int) -> dict[int, Sta
 def empty(limit: Limit) -> Standing:
     """A limit of which nothing is known to be spent: for what is the same whatever was."""
     return Standing(limit, NO_MEMBER, 0, None, 0, 0)
-
-
-def _place(limit: Limit, member_id: int, now_s: int) -> Place:
-    zone = ZoneInfo(limit.zone)
-    return Place(limit, member_id, window_start(limit.window, zone, now_s), window_end(limit.window, zone, now_s))
 
 
 def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]:
@@ -76,17 +78,17 @@ def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]
     rows = tx.execute(
         f"""
         SELECT user_id, sum(settled), sum(held) FROM (
-            SELECT user_id, {balances._SETTLED[limit.measure]} AS settled, 0 AS held FROM rollups
+            SELECT user_id, {balances.SETTLED[limit.measure]} AS settled, 0 AS held FROM rollups
             WHERE bucket >= :start / {BUCKET_S} AND {where}
             UNION ALL
-            SELECT user_id, 0, {balances._HELD[limit.measure]} FROM calls
+            SELECT user_id, 0, {balances.HELD[limit.measure]} FROM calls
             WHERE state = 'open' AND started_at_ms >= :start * 1000 AND {where}
         ) GROUP BY user_id
         """,
         {
             "start": place.window_start_s,
             "principal": limit.principal_id,
-            "models": as_json(balances._model_ids(tx, limit.model_pattern)) if limit.model_pattern else "[]",
+            "models": as_json(balances.model_ids(tx, limit.model_pattern)) if limit.model_pattern else "[]",
         },
     )
     return {user_id: (settled, held) for user_id, settled, held in rows}

@@ -40,11 +40,12 @@ def run(options: argparse.Namespace, directory: Path) -> int:
     where = cores()
     driver = Driver(where, with_wrk=options.client == "wrk", scratch=directory)
     with Process([sys.executable, "-m", f"{PACKAGE}.upstream"], where.others) as upstream:
-        gateway = Gateway(directory, upstream.first_line, where.measured)
+        upstream_url = upstream.first_line()
+        gateway = Gateway(directory, upstream_url, where.measured)
         if options.profile:
             print(profiling.profile(gateway, driver, options.seconds, directory))
             return 0
-        rows = _compare(options, where, driver, gateway, upstream.first_line)
+        rows = _compare(options, where, driver, gateway, upstream_url)
     rows.append(startup.figure(where.measured))
     about = report.machine(where, _load(options))
     (report.print_json if options.json else report.print_table)(about, rows)
@@ -57,13 +58,12 @@ def _compare(
     bare_command = [sys.executable, "-m", f"{PACKAGE}.passthrough", upstream_url]
     turns = {}
     with Process(bare_command, where.measured) as passthrough, gateway.start() as daemon:
-        bare = Target("bare", passthrough.first_line, gateway.key, passthrough)
+        bare = Target("bare", passthrough.first_line(), gateway.key, passthrough)
         llmctl = Target("llmctl", gateway.url, gateway.key, daemon)
         memory_at_start = (passthrough.memory_mb(), daemon.memory_mb())
         for number, workload in enumerate(WORKLOADS, start=1):
-            print(f"\r{number}/{len(WORKLOADS)}", end="", file=sys.stderr, flush=True)
+            print(f"{number} of {len(WORKLOADS)}: {workload.name}", file=sys.stderr)
             turns[workload] = driver.alternate(bare, llmctl, workload, options.turns, options.seconds)
-        print("\r", end="", file=sys.stderr)
         memory = (passthrough.memory_mb(), daemon.memory_mb())
     return [
         *figures(turns),
@@ -89,22 +89,22 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make bench ARGS=...", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="3 turns of 1.5 s instead of 5 of 4 s")
+    parser.add_argument("--quick", action="store_true", help="3 turns of 2 s instead of 5 of 4 s")
     parser.add_argument("--turns", type=int)
-    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--seconds", type=int)
     parser.add_argument("--client", choices=("wrk", "own"), help="default: wrk where there is one")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     options.turns = options.turns or (3 if options.quick else 5)
-    options.seconds = options.seconds or (1.5 if options.quick else 4.0)
+    options.seconds = options.seconds or (2 if options.quick else 4)
     options.client = options.client or ("wrk" if wrk_version() else "own")
     return options
 
 
 def _load(options: argparse.Namespace) -> str:
     client = f"wrk {wrk_version()}" if options.client == "wrk" else "our own client"
-    return f"{options.turns} turns of {options.seconds:g} s each, in alternation, by {client}; medians"
+    return f"{options.turns} turns of {options.seconds} s each, in alternation, by {client}; medians"
 
 
 if __name__ == "__main__":

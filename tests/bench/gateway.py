@@ -40,6 +40,7 @@ class Gateway:
 
     def __init__(self, directory: Path, upstream_url: str, core: int | None) -> None:
         self.database = directory / "llmctl.db"
+        self._log = directory / "serve.log"
         self._core = core
         port, admin_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{port}"
@@ -58,11 +59,12 @@ class Gateway:
         """The daemon, ready. `profile`: where cProfile writes what it saw when the daemon has stopped."""
         began_s = time.monotonic()
         profiled = [sys.executable, "-m", "cProfile", "-o", str(profile), "-m", "llmctl"]
-        daemon = Process([*(profiled if profile else [LLMCTL]), "serve"], self._core, self._environ)
+        command = [*(profiled if profile else [LLMCTL]), "serve"]
+        daemon = Process(command, self._core, environ=self._environ, log=self._log)
         while not self._ready():
             if not daemon.running or time.monotonic() - began_s > READY_TIMEOUT_S:
                 daemon.stop()
-                raise GatewayFailed("the daemon did not become ready; what it said is above")
+                raise GatewayFailed(f"the daemon did not become ready:\n{self._log.read_text()}")
             time.sleep(0.02)
         return daemon
 

@@ -22,7 +22,7 @@ class Load:
     headers: Mapping[str, str]
     body: str
     connections: int
-    seconds: float
+    seconds: int  # wrk takes no others
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def _wrk(load: Load, core: int | None, scratch: Path) -> Result:
     script = scratch / "load.lua"
     headers = "\n".join(f"wrk.headers[{_lua(name)}] = {_lua(value)}" for name, value in load.headers.items())
     script.write_text(f'wrk.method = "POST"\nwrk.body = {_lua(load.body)}\n{headers}\n{_WRK_DONE}')
-    command = ["wrk", "-t1", f"-c{load.connections}", f"-d{load.seconds:g}s", "--timeout", f"{FINISH_TIMEOUT_S:g}s"]
+    command = ["wrk", "-t1", f"-c{load.connections}", f"-d{load.seconds}s", "--timeout", f"{FINISH_TIMEOUT_S:g}s"]
     output = _output([*command, "-s", str(script), load.url], core)
     found = json.loads(output.splitlines()[-1])
     # wrk counts 4xx and 5xx as errors. Neither a static upstream nor a proxy in front of it has 2xx or 3xx but 200.

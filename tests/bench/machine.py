@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -42,14 +43,25 @@ def pinned(command: Sequence[str], core: int | None) -> list[str]:
 
 
 class Process:
-    """A server of the benchmark. `first_line` is what it printed first."""
+    """A server of the benchmark. Without `log`, what it says on stderr is shown."""
 
-    def __init__(self, command: Sequence[str], core: int | None, environ: Mapping[str, str] | None = None) -> None:
-        self._process = subprocess.Popen(
-            pinned(command, core), stdout=subprocess.PIPE, text=True, cwd=PROJECT, env=environ
-        )
+    def __init__(
+        self,
+        command: Sequence[str],
+        core: int | None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        log: Path | None = None,
+    ) -> None:
+        with log.open("w") if log is not None else nullcontext() as errors:
+            self._process = subprocess.Popen(
+                pinned(command, core), stdout=subprocess.PIPE, stderr=errors, text=True, cwd=PROJECT, env=environ
+            )
+
+    def first_line(self) -> str:
+        """What it prints first; waits for it."""
         assert self._process.stdout is not None
-        self.first_line = self._process.stdout.readline().strip()
+        return self._process.stdout.readline().strip()
 
     def __enter__(self) -> Self:
         return self

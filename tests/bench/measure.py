@@ -13,7 +13,7 @@ from .load import Load, Result
 from .machine import Cores, Process
 from .upstream import MODEL, PACED_MODEL
 
-WARM_UP_S = 1.0
+WARM_UP_S = 1
 BREAK_S = 0.3  # after a turn: what the load left open is ended and booked
 
 
@@ -21,6 +21,7 @@ BREAK_S = 0.3  # after a turn: what the load left open is ended and booked
 class Workload:
     """The same call on so many connections."""
 
+    name: str
     connections: int
     body: str
 
@@ -31,11 +32,11 @@ def body(model: str, *, stream: bool = False) -> str:
     return json.dumps({**request, "stream": True} if stream else request)
 
 
-ONE = Workload(1, body(MODEL))
-SOME = Workload(32, body(MODEL))
-MANY = Workload(256, body(MODEL))
-STREAMED = Workload(32, body(MODEL, stream=True))
-PACED = Workload(32, body(PACED_MODEL, stream=True))
+ONE = Workload("one call at once", 1, body(MODEL))
+SOME = Workload("32 calls at once", 32, body(MODEL))
+MANY = Workload("256 calls at once", 256, body(MODEL))
+STREAMED = Workload("32 streams at once", 32, body(MODEL, stream=True))
+PACED = Workload("32 paced streams at once", 32, body(PACED_MODEL, stream=True))
 WORKLOADS = (SOME, MANY, STREAMED, PACED, ONE)
 
 
@@ -69,7 +70,7 @@ class Driver:
         self.answered: Counter[str] = Counter()  # by target: answers with 200
         self.cut_max: Counter[str] = Counter()  # calls that may have been left in the middle
 
-    def turn(self, target: Target, workload: Workload, seconds: float) -> Turn:
+    def turn(self, target: Target, workload: Workload, seconds: int) -> Turn:
         """Raises LoadFailed unless every answer was a 200."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {target.key}"}
         url = f"{target.url}/v1/chat/completions"
@@ -87,7 +88,7 @@ class Driver:
         return Turn(result, cpu_s)
 
     def alternate(
-        self, bare: Target, llmctl: Target, workload: Workload, turns: int, seconds: float
+        self, bare: Target, llmctl: Target, workload: Workload, turns: int, seconds: int
     ) -> list[tuple[Turn, Turn]]:
         """Turns of both after one another, so that whatever else the machine does hits both."""
         for target in (bare, llmctl):

@@ -20,12 +20,12 @@ FUNCTIONS = 40
 SAMPLES_PER_S = 500
 
 
-def profile(gateway: Gateway, driver: Driver, seconds: float, scratch: Path) -> str:
+def profile(gateway: Gateway, driver: Driver, seconds: int, scratch: Path) -> str:
     how = _py_spy if shutil.which("py-spy") else _cprofile
     return how(gateway, driver, seconds, scratch)
 
 
-def _cprofile(gateway: Gateway, driver: Driver, seconds: float, scratch: Path) -> str:
+def _cprofile(gateway: Gateway, driver: Driver, seconds: int, scratch: Path) -> str:
     file = scratch / "profile.pstats"
     with gateway.start(profile=file) as daemon:
         turn = driver.turn(Target("llmctl", gateway.url, gateway.key, daemon), SOME, seconds)
@@ -36,14 +36,14 @@ def _cprofile(gateway: Gateway, driver: Driver, seconds: float, scratch: Path) -
     return f"cProfile, event loop only: {turn.result.calls:,} calls\n{text.getvalue()}"
 
 
-def _py_spy(gateway: Gateway, driver: Driver, seconds: float, scratch: Path) -> str:
+def _py_spy(gateway: Gateway, driver: Driver, seconds: int, scratch: Path) -> str:
     file = scratch / "profile.raw"
     with gateway.start() as daemon:
         target = Target("llmctl", gateway.url, gateway.key, daemon)
         driver.turn(target, SOME, 1)
         record = ["py-spy", "record", "--format", "raw", "--function", "--threads", "--rate", str(SAMPLES_PER_S)]
         watching = subprocess.Popen(
-            [*record, "--pid", str(daemon.pid), "--duration", f"{seconds:.0f}", "--output", str(file)],
+            [*record, "--pid", str(daemon.pid), "--duration", str(seconds), "--output", str(file)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

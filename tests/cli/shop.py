@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from llmctl.domain.demand import Demand, Rates
 from llmctl.domain.principal import Caller
@@ -87,18 +87,16 @@ class Shop:
         held = await self._ledger.hold(opening)
         assert isinstance(held, Granted), held
         if settle:
-            closed = Closing(
-                call_id,
-                "settled",
-                status=200,
-                usage=usage or Usage(input_tokens=1_000, cache_read_tokens=400, output_tokens=200),
-                usage_source="reported",
-                cost_nano_usd=cost,
-                raw_usage='{"prompt_tokens":1000,"completion_tokens":200}',
-                latency_ms=840,
-                ttft_ms=210,
-            )
-            self._ledger.settle(replace(closed, **closing))  # type: ignore[arg-type]
+            facts: dict[str, Any] = {
+                "status": 200,
+                "usage": usage or Usage(input_tokens=1_000, cache_read_tokens=400, output_tokens=200),
+                "usage_source": "reported",
+                "cost_nano_usd": cost,
+                "raw_usage": '{"prompt_tokens":1000,"completion_tokens":200}',
+                "latency_ms": 840,
+                "ttft_ms": 210,
+            }
+            self._ledger.settle(Closing(call_id=call_id, state="settled", **(facts | closing)))
         return call_id
 
     def refused(self, user: str, *, model: str = "gpt-5", code: str = "model_not_allowed") -> None:

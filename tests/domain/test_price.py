@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -210,7 +210,7 @@ def test_the_parts_add_up_to_the_cost_and_to_the_tokens(
 
 @given(prices, usages, st.sampled_from(["", "flex", "priority"]))
 def test_no_call_costs_more_than_its_ceiling(any_price: Price, usage: Usage, asked: str) -> None:
-    names = [field.name for field in fields(Usage) if field.name.endswith("_tokens")]
+    names = [name for name in Usage._fields if name.endswith("_tokens")]
     input_tokens = max(getattr(usage, name) for name in names if name.startswith(("input", "cache")))
     output_tokens = max(getattr(usage, name) for name in names if name.startswith(("output", "reasoning")))
     calls = sum(getattr(usage, name) for name in USAGE_CLASSES if name.endswith("_calls"))
@@ -226,6 +226,6 @@ def test_more_tokens_never_cost_less(tariff: Tariff, usage: Usage, more_in: int,
     # Without steps (a cheaper one may follow) and rates of cached media (they may exceed what caching saves).
     cached_media = ("cache_audio_read", "cache_image_read")
     flat = {meter: Rate(rate.base) for meter, rate in tariff.rates.items() if meter not in cached_media}
-    larger = replace(usage, input_tokens=usage.input_tokens + more_in, output_tokens=usage.output_tokens + more_out)
+    larger = usage._replace(input_tokens=usage.input_tokens + more_in, output_tokens=usage.output_tokens + more_out)
     both = [price(tariff=Tariff(flat)).cost_nano_usd(some) for some in (usage, larger)]
     assert both == sorted(both)

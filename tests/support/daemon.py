@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -12,11 +13,30 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 LLMCTL = Path(sys.executable).with_name("llmctl")
 START_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came over the wire, undecoded."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def call_id(self) -> str:
+        return self.headers["x-llmctl-call-id"]
 
 
 class Daemon:
@@ -122,6 +142,44 @@ class Daemon:
                 return rows
             assert time.monotonic() < deadline_s, rows
             time.sleep(0.05)
+
+    def call(self, call_id: str) -> dict[str, Any]:
+        """One of the latest 1,000 calls, as soon as it has ended."""
+        deadline_s = time.monotonic() + 10
+        while True:
+            row = next((row for row in self.json("calls", "--limit", "1000") if row["id"] == call_id), None)
+            if row is not None and row["state"] != "open":
+                return row
+            assert time.monotonic() < deadline_s, f"call {call_id}: {row}"
+            time.sleep(0.02)
+
+    def send(
+        self,
+        path: str,
+        body: bytes | dict[str, Any] | None = None,
+        *,
+        key: str = "",
+        headers: dict[str, str] | None = None,
+        method: str = "POST",
+    ) -> Answer:
+        """One request on a connection of its own, without a header more than is said here."""
+        if isinstance(body, dict):
+            body = json.dumps(body).encode()
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        if key:
+            sent["Authorization"] = f"Bearer {key}"
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=30)
+        try:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in sent.items():
+                connection.putheader(name, value)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
 
     def get(self, path: str, *, admin: bool = False, key: str = "") -> tuple[int, str]:
         request = urllib.request.Request((self.admin_url if admin else self.url) + path)  # noqa: S310

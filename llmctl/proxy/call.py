@@ -1,0 +1,76 @@
+"""One call on its way, as data: first a request that arrived, then an admitted call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp.web import BaseRequest
+
+from llmctl.dialects.request import Request
+from llmctl.dialects.table import Endpoint
+from llmctl.domain.principal import Caller
+from llmctl.store.booking import Granted
+
+from .plan import Plan
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A request, as far as it is known yet: what a refusal is shaped by and booked to."""
+
+    http: BaseRequest
+    id: int
+    started_at_ms: int
+    began_s: float  # monotonic
+    endpoint: Endpoint | None = None
+    caller: Caller | None = None
+    asked: Request | None = None
+    admitted: bool = False  # it has a row as a call: a failure from here on is booked there
+
+    @property
+    def path(self) -> str:
+        return self.http.raw_path.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        return self.http.raw_path.partition("?")[2]
+
+
+@dataclass(slots=True)
+class Call:
+    """An admitted call: its worst case is held. It ends in exactly one booking."""
+
+    http: BaseRequest
+    id: int
+    started_at_ms: int
+    began_s: float
+    endpoint: Endpoint
+    asked: Request
+    plan: Plan
+    granted: Granted
+    first_byte_s: float | None = None
+
+    @property
+    def injects_usage(self) -> bool:
+        """A stream tells its usage only if asked: we ask where the client did not, and take the extra event out."""
+        return self.asked.ask.stream and not self.asked.ask.wants_usage
+
+    @property
+    def output_tokens_to_set(self) -> int | None:
+        """The output maximum to write into the request; None: the client's own, or none, stands."""
+        demand = self.plan.demand
+        if self.granted.capped or (demand.output_tokens_injected and self.plan.bounded):
+            return self.granted.output_tokens
+        return None
+
+    @property
+    def held_output_tokens(self) -> int:
+        """Over all choices."""
+        return self.granted.output_tokens * self.plan.demand.output_multiplier
+
+    def latency_ms(self, now_s: float) -> int:
+        return round((now_s - self.began_s) * 1000)
+
+    @property
+    def ttft_ms(self) -> int | None:
+        return None if self.first_byte_s is None else round((self.first_byte_s - self.began_s) * 1000)

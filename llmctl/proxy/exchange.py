@@ -1,0 +1,177 @@
+"""An admitted call: sent once, its answer relayed, and what it used read beside it."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+from llmctl.domain.call import Reading
+from llmctl.domain.errors import Refused
+from llmctl.store import ids
+from llmctl.store.booking import Closing
+
+from . import settlement
+from .call import Call
+from .estimate import estimate
+from .headers import downstream_headers, upstream_headers
+from .refusals import CALL_ID, response_of
+from .relay import AnswerReader, Client, DecodingReader, WholeReader, masked
+from .upstream import Credential, Upstream, UpstreamFailure
+from .watch import Flight, Watch
+
+logger = logging.getLogger(__name__)
+
+OUTPUT_CAPPED = "x-llmctl-output-capped"
+EVENT_STREAM = "text/event-stream"
+CREDENTIAL_REFUSED = (401, 403)
+ERROR_BODY_BYTES_MAX = 1 << 20
+
+
+class Exchange:
+    """What happens between a provider and a client. Every way out of `run` has a booking."""
+
+    def __init__(self, upstream: Upstream, watch: Watch) -> None:
+        self._upstream = upstream
+        self._watch = watch
+
+    async def run(self, call: Call) -> tuple[web.StreamResponse, Closing]:
+        """The client's answer, and how the call is booked."""
+        credential = self._upstream.credential(call.plan.provider)
+        try:
+            response = await self._send(call, credential)
+        except UpstreamFailure as failure:
+            return self._no_answer(call, failure)
+        try:
+            if response.status in CREDENTIAL_REFUSED:
+                return self._credential_refused(call, response.status)
+            if response.status >= 400:
+                return await self._provider_error(call, response, credential)
+            return await self._relay(call, response)
+        finally:
+            # A response that was read to its end has given its connection back already; any other is cut.
+            response.close()
+
+    async def _send(self, call: Call, credential: Credential | None) -> aiohttp.ClientResponse:
+        dialect, provider = call.endpoint.dialect, call.plan.provider
+        body = call.asked.upstream_body(
+            model=call.plan.model,
+            output_tokens_max=call.output_tokens_to_set,
+            output_field=provider.output_field(call.endpoint.name),
+            inject_usage=call.injects_usage,
+        )
+        headers = upstream_headers(
+            call.http.headers,
+            dialect.credential_headers(credential.secret) if credential else {},
+            dialect.default_headers(),
+            identity=call.injects_usage,
+        )
+        return await self._upstream.send(provider, call.endpoint.upstream, headers, body)
+
+    async def _relay(self, call: Call, response: aiohttp.ClientResponse) -> tuple[web.StreamResponse, Closing]:
+        """Bytes through, a reader beside them. The client leaving changes nothing but where the bytes go."""
+        streamed = response.headers.get("content-type", "").startswith(EVENT_STREAM)
+        client = Client(call.http, response.status, _headers(call, response))
+        reader = _reader(call, response, streamed=streamed)
+        flight = Flight(client, response)
+        self._watch.add(flight)
+        broken = ""
+        try:
+            if streamed:
+                await client.start()
+            async for chunk in response.content.iter_any():
+                if call.first_byte_s is None:
+                    call.first_byte_s = time.perf_counter()
+                passed = reader.feed(chunk)
+                if passed:
+                    await client.write(passed)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            broken = "client_gone" if flight.cut else _broken_by(error)
+        finally:
+            self._watch.remove(flight)
+        rest, reading = reader.close()
+        if not broken:
+            answer = await client.finish(rest)
+        elif client.started or client.gone:
+            client.abort()  # a truncated answer must not look like a whole one
+            answer = client.answer
+        else:
+            answer = _refused(call, Refused(broken, f"provider {call.plan.provider.name} broke off its answer"))
+        status = None if client.gone else answer.status
+        return answer, await self._closing(call, reading, status, broken, streamed=streamed)
+
+    async def _closing(
+        self, call: Call, reading: Reading, status: int | None, broken: str, *, streamed: bool
+    ) -> Closing:
+        """How an answer is booked: by its own usage, else by what was seen of it, else by what was held."""
+        free = call.asked.ask.free
+        if broken and reading.usage is None and not (streamed and call.first_byte_s) and not free:
+            return settlement.unanswered(call, status=status, error=broken, now_s=time.perf_counter())
+        # Anthropic's streams open with a usage that says 1 output token: of one that broke off, the text counts.
+        partial = bool(broken and reading.output_text and not reading.finished)
+        guess = await estimate(call, reading) if (reading.usage is None or partial) and not free else None
+        return settlement.answered(
+            call, reading, status=status, error=broken, estimate=guess, now_s=time.perf_counter()
+        )
+
+    async def _provider_error(
+        self, call: Call, response: aiohttp.ClientResponse, credential: Credential | None
+    ) -> tuple[web.StreamResponse, Closing]:
+        """The provider's own refusal passes as it came, but for our credential, should it be in there."""
+        try:
+            body = await response.content.read(ERROR_BODY_BYTES_MAX)
+            while not response.content.at_eof() and len(body) < ERROR_BODY_BYTES_MAX:
+                body += await response.content.read(ERROR_BODY_BYTES_MAX - len(body))
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            body = b""
+        headers = _headers(call, response)
+        if credential is not None:
+            body = masked(body, headers, credential.secret)
+        answer = web.Response(status=response.status, headers=headers, body=body)
+        error = f"provider_{response.status}"
+        return answer, settlement.failed(call, status=response.status, error=error, now_s=time.perf_counter())
+
+    def _credential_refused(self, call: Call, status: int) -> tuple[web.StreamResponse, Closing]:
+        """401 and 403 are about OUR credential, and their bodies echo it: the client gets our own 502."""
+        name = call.plan.provider.name
+        logger.error("provider %s refuses our credential (HTTP %d): check [providers.%s]", name, status, name)
+        refused = Refused(
+            "provider_credential", f"provider {name} refuses the gateway's credential", hint="tell your admin"
+        )
+        answer = _refused(call, refused)
+        error = f"provider_{status}"
+        return answer, settlement.failed(call, status=answer.status, error=error, now_s=time.perf_counter())
+
+    def _no_answer(self, call: Call, failure: UpstreamFailure) -> tuple[web.StreamResponse, Closing]:
+        answer = _refused(call, failure.refused)
+        book = settlement.unanswered if failure.sent else settlement.released
+        return answer, book(call, status=answer.status, error=failure.refused.code, now_s=time.perf_counter())
+
+
+def _reader(call: Call, response: aiohttp.ClientResponse, *, streamed: bool) -> AnswerReader:
+    dialect, endpoint = call.endpoint.dialect, call.endpoint.name
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if not streamed:
+        return WholeReader(lambda body: dialect.read_answer(endpoint, body), encoding)
+    if encoding in ("", "identity"):
+        return dialect.reader(endpoint, call.asked, strip_usage=call.injects_usage)
+    return DecodingReader(dialect.reader(endpoint, call.asked), encoding)
+
+
+def _headers(call: Call, response: aiohttp.ClientResponse) -> CIMultiDict[str]:
+    headers = downstream_headers(response.headers)
+    headers[CALL_ID] = ids.shown(call.id)
+    if call.granted.capped:
+        headers[OUTPUT_CAPPED] = str(call.granted.output_tokens)
+    return headers
+
+
+def _refused(call: Call, refused: Refused) -> web.Response:
+    return response_of(refused, call.endpoint.dialect, call.id, call.started_at_ms / 1000)
+
+
+def _broken_by(error: Exception) -> str:
+    return "provider_timeout" if isinstance(error, TimeoutError) else "provider_failed"

@@ -1,0 +1,147 @@
+"""What goes wrong, and that each error is one line that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmctl.cli.app import MODULES
+
+from .conftest import Cli
+
+Fill = Callable[..., None]
+
+
+def test_an_unknown_name_gets_a_suggestion(cli: Cli) -> None:
+    cli("group", "add", "sales")
+    failed = cli("user", "add", "alice", "--group", "slaes", code=1)
+    assert failed.err == 'error: no group "slaes"; did you mean "sales"?  See: llmctl group list\n'
+    assert failed.out == ""
+
+
+def test_no_database_names_the_file_and_the_mend(cli: Cli, empty: Path) -> None:
+    (empty / "llmctl.db").unlink()
+    for args in (["usage"], ["user", "add", "alice"], ["calls"]):
+        assert cli(*args, code=1).err == "error: no database llmctl.db; mount it, or: llmctl init\n"
+
+
+def test_no_configuration_names_the_mend(bare_cli: Cli) -> None:
+    assert bare_cli("usage", code=1).err == ("error: no config.toml here; name one with --config, or: llmctl init\n")
+    assert bare_cli("usage", "--config", "x.toml", code=1).err.startswith("error: no configuration x.toml")
+
+
+def test_a_database_can_be_named_without_a_configuration(
+    cli: Cli, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (empty / "llmctl.db").rename(empty / "other.db")
+    (empty / "config.toml").unlink()
+    assert cli("user", "list", "--database", "other.db", "-o", "json").json == []
+    monkeypatch.setenv("LLMCTL_DATABASE", str(empty / "other.db"))
+    assert cli.json("user", "list") == []
+
+
+def test_a_wrong_configuration_names_file_line_and_what_to_write(cli: Cli, empty: Path) -> None:
+    (empty / "config.toml").write_text('\n[providers.openai]\ncredental_env = "X"\n')
+    failed = cli("usage", code=1)
+    assert failed.err == 'error: config.toml:3: unknown key "credental_env"; write "credential_env"\n'
+    assert cli("config", "check", code=1).err == failed.err
+
+
+def test_errors_as_json_are_one_object_on_stderr(cli: Cli) -> None:
+    failed = cli("user", "show", "bob", "-o", "json", code=1)
+    assert failed.out == ""
+    assert failed.error == {"code": "not_found", "message": 'no user "bob"', "hint": "See: llmctl user list"}
+    assert cli("-o", "json", "user", "add", code=2).error["code"] == "usage"
+    assert cli("--format=json", "user", "add", code=2).error["code"] == "usage"
+
+
+@pytest.mark.parametrize(
+    ("args", "wrong"),
+    [
+        (["uesr"], 'error: no command "llmctl uesr"; did you mean "user"?  See: llmctl --help'),
+        (["user", "lst"], 'error: no command "llmctl user lst"; did you mean "list"?  See: llmctl user --help'),
+        (["user", "xyz"], 'error: no command "llmctl user xyz"; See: llmctl user --help'),
+        (["user", "add"], "error: missing argument 'NAME'; See: llmctl user add --help"),
+        (["user", "add", "a", "b"], "error: got unexpected extra argument(s) (b); See: llmctl user add --help"),
+        (["user", "list", "--gruop", "x"], "error: no such option: --gruop (Possible options: --group); See:"),
+        (["user", "list", "--group"], "error: option '--group' requires an argument; See: llmctl user list --help"),
+        (["user", "list", "-o", "xml"], "error: -o xml is not possible; write one of table, json, csv"),
+        (["--color", "blue", "user", "list"], "error: --color blue is not possible; write one of auto, always, never"),
+        (["user", "add", "al ice"], "error: 'al ice' is not a user name; use up to 64 letters"),
+        (["user", "add", "a", "--expires", "soon"], "error: 'soon' is not a time; write it as 15m"),
+        (["user", "add", "a", "--expires", "2020-01-01"], "error: '2020-01-01' has passed already"),
+        (["key", "rotate", "a", "--grace", "1y"], "error: '1y' is not a span of time"),
+        (["usage", "--last", "7x"], "error: '7x' is not a span of time"),
+        (["usage", "--by", "colour"], "error: --by 'colour' is not possible"),
+        (["usage", "--since", "2026-11-20", "--until", "2026-11-01"], "error: the time asked for ends before"),
+        (["usage", "--last", "7d", "--until", "today"], "error: --last goes without --since and --until"),
+        (["calls", "-n", "0"], "error: -n '0' is not a number"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_2(cli: Cli, args: list[str], wrong: str) -> None:
+    failed = cli(*args, code=2)
+    assert failed.err.startswith(wrong)
+    assert failed.err.count("\n") == 1
+    assert failed.out == ""
+
+
+def test_a_wrong_output_format_changes_nothing(cli: Cli) -> None:
+    cli("user", "add", "alice", "-o", "xml", code=2)
+    assert cli.json("user", "list") == []
+
+
+def test_control_characters_in_arguments_are_not_echoed(cli: Cli) -> None:
+    failed = cli("user", "show", "\x1b[2Jevil\nname", code=1)
+    assert "\x1b" not in failed.err
+    assert failed.err.count("\n") == 1
+
+
+def test_an_unexpected_failure_is_one_line_and_a_traceback_only_on_request(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("llmctl.store.groups.listing", broken)
+    failed = cli("group", "list", code=1)
+    assert failed.err == "error: RuntimeError: boom; this is a bug; LLMCTL_DEBUG=1 shows where\n"
+    monkeypatch.setenv("LLMCTL_DEBUG", "1")
+    assert "Traceback" in cli("group", "list", code=1).err
+
+
+def test_ctrl_c_is_exit_130(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llmctl.store.groups.listing", interrupted)
+    assert cli("group", "list", code=130).err == ""
+
+
+def test_common_flags_work_before_and_after_the_command(cli: Cli) -> None:
+    cli("group", "add", "sales")
+    after = cli("group", "list", "-o", "json", "--config", "config.toml").out
+    assert cli("-o", "json", "--config", "config.toml", "group", "list").out == after
+    assert cli("group", "-o", "json", "list").out == after
+
+
+@pytest.mark.parametrize("args", [[], ["-h"], ["--help"], ["user"], ["user", "-h"], ["user", "add", "--help"]])
+def test_help_is_plain_text_on_stdout(cli: Cli, args: list[str]) -> None:
+    shown = cli(*args)
+    assert shown.out.startswith("Usage: llmctl")
+    assert shown.err == ""
+    assert not set("╭│─╰") & set(shown.out)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"serve"}))
+def test_every_command_has_help_for_itself_and_every_flag(cli: Cli, name: str) -> None:
+    page = cli(name, "--help").out
+    verbs = []
+    if "Commands:" in page:
+        listing = page.split("Commands:\n")[1].split("\n\n")[0]
+        verbs = [line.split()[0] for line in listing.splitlines() if line.startswith("  ") and line[2] != " "]
+    for args in [[name], *([name, verb] for verb in verbs)]:
+        for line in cli(*args, "-h").out.splitlines():
+            if line.startswith("  -"):
+                assert len(line.strip().split("  ", 1)) == 2, line

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import shlex
+import stat
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from llmctl.store import callers
+from llmctl.store.database import Store
+
+from .conftest import Cli
+from .shop import NOW_S
+
+
+@pytest.fixture(autouse=True)
+def few_prices(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Importing the whole catalogue takes half a second: one test here does."""
+    if "whole_catalogue" not in request.keywords and request.node.name != "test_init_makes_both_files_with_all_prices":
+        from llmctl.store import catalogue
+
+        monkeypatch.setattr(catalogue, "from_genai_prices", lambda: catalogue.Catalogue((), "none", {}))
+
+
+def test_init_makes_both_files_with_all_prices(bare_cli: Cli, home: Path) -> None:
+    made = bare_cli("init")
+    assert "Created config.toml  providers: sandbox, a built-in stand-in" in made.out
+    assert "prices of genai-prices" in made.out
+    assert (
+        made.out.splitlines()[-3:]
+        == [
+            "  llmctl limit set --org --cost 200 --per month",
+            "  llmctl user add alice",
+            "  llmctl serve",
+        ]
+        or "limit set --org" in made.out
+    )
+    assert stat.S_IMODE((home / "llmctl.db").stat().st_mode) == 0o600
+    assert "providers" in tomllib.loads((home / "config.toml").read_text())
+    assert len(bare_cli.json("price", "list", "--all")) > 1_000
+    assert {row["model"] for row in bare_cli.json("price", "list")} >= {"sandbox-small", "sandbox-large"}
+    assert bare_cli.json("price", "show", "sandbox-small")["usd_per_million"]["input"] == "0.250000000"
+
+
+def test_providers_whose_credential_is_in_the_environment_are_entered_without_it(
+    bare_cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-provider-secret")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-secret")
+    made = bare_cli.json("init")
+    assert made["providers"] == ["openai", "anthropic"]
+    text = (home / "config.toml").read_text()
+    assert "secret" not in text
+    assert tomllib.loads(text)["providers"]["openai"] == {"credential_env": "OPENAI_API_KEY"}
+    assert bare_cli.json("config", "check")["missing_credentials"] == []
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert bare_cli.json("config", "check")["missing_credentials"] == ["openai"]
+
+
+def test_a_written_configuration_is_right_and_trusted_whatever_the_umask(
+    bare_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    before = os.umask(0)
+    try:
+        bare_cli("init")
+    finally:
+        os.umask(before)
+    assert "is right" in bare_cli("config", "check").out
+    assert bare_cli("config", "path").out == "config.toml\n"
+
+
+def test_init_again_fails_and_keeps_all_or_is_told_to_keep(bare_cli: Cli, home: Path) -> None:
+    bare_cli("init")
+    before = (home / "config.toml").read_text()
+    assert bare_cli("init", code=1).err == (
+        "error: config.toml exists already; keep it with: llmctl init --if-not-exists\n"
+    )
+    kept = bare_cli("init", "--if-not-exists", "--demo")
+    assert kept.out.startswith("Kept    config.toml")
+    assert "sk-llmctl" not in kept.out
+    assert (home / "config.toml").read_text() == before
+
+
+def test_init_makes_what_is_missing(bare_cli: Cli, home: Path) -> None:
+    bare_cli("init")
+    (home / "llmctl.db").unlink()
+    made = bare_cli.json("init", "--if-not-exists")
+    assert (made["config_created"], made["database_created"]) == (False, True)
+
+
+def test_a_failed_init_leaves_no_database(bare_cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("no catalogue")
+
+    monkeypatch.setattr("llmctl.store.catalogue.from_genai_prices", broken)
+    bare_cli("init", code=1)
+    assert not list(home.glob("llmctl.db*"))
+
+
+def test_the_demo_key_works_and_its_lines_are_valid_shell_and_python(bare_cli: Cli, home: Path) -> None:
+    made = bare_cli.json("init", "--demo")
+    secret = made["demo"]["key"]["secret"]
+    store = Store(home / "llmctl.db", readonly=True)
+    assert callers.load(store.connection, secret, default_zone="UTC", now_s=NOW_S).user_name == "demo"
+    store.close()
+    for file in ("llmctl.db", "config.toml"):
+        (home / file).unlink()
+    lines = bare_cli("init", "--demo").out
+    paste = lines[lines.index("curl ") :].split("\n\n")
+    curl = shlex.split(paste[0].replace("\\\n", " "))
+    assert curl[:2] == ["curl", "http://127.0.0.1:4000/v1/chat/completions"]
+    assert json.loads(curl[-1])["model"] == "sandbox-small"
+    python = shlex.split(paste[2])
+    assert python[1] == "-c"
+    compile(python[2], "pasted", "exec")
+    assert paste[-1].strip().endswith("usage --group demo")
+    assert subprocess.run(["sh", "-n", "-c", paste[2]], check=False).returncode == 0
+
+
+def test_the_demo_speaks_the_dialect_of_the_only_provider(bare_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
+    shown = bare_cli("init", "--demo").out
+    assert "/v1/messages" in shown
+    assert "import anthropic" in shown
+
+
+def test_no_directory_names_the_mend(bare_cli: Cli) -> None:
+    assert bare_cli("init", "--config", "nowhere/config.toml", code=1).err == (
+        "error: no directory nowhere; mkdir -p nowhere\n"
+    )

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from .conftest import Cli
+
+Fill = Callable[..., None]
+
+
+def test_a_limit_is_set_changed_and_left_unchanged(cli: Cli) -> None:
+    assert cli("limit", "set", "--org", "--cost", "200", "--per", "month").out == "Set l1 on org: $200.00/month.\n"
+    changed = cli("limit", "set", "--org", "--cost", "300.50", "--per", "month")
+    assert changed.out == "Changed l1 on org: $200.00/month -> $300.50/month.\n"
+    again = cli.json("limit", "set", "--org", "--cost", "300.5", "--per", "month")
+    assert (again["before"], again["amount"], again["changed"]) == ("300.500000000", "300.500000000", False)
+    assert "unchanged" in cli("limit", "set", "--org", "--cost", "300.5", "--per", "month").out
+
+
+def test_limits_of_every_measure_and_scope_are_listed_with_their_standing(cli: Cli, filled: Fill) -> None:
+    filled("sales/alice")
+    cli("limit", "set", "--org", "--tokens", "2M", "--per", "day", "--model", "gpt-5*", "--soft")
+    cli("limit", "set", "--group", "sales", "--each", "user", "--requests", "500k", "--per", "week")
+    cli("limit", "set", "--user", "alice", "--concurrency", "4")
+    cli("limit", "set", "--key", "alice/default", "--cost", "5", "--per", "total")
+    rows = cli.json("limit", "list")
+    assert [(r["on"], r["name"], r["each"], r["measure"], r["amount"], r["window"]) for r in rows] == [
+        ("org", None, None, "tokens", 2_000_000, "day"),
+        ("group", "sales", "user", "requests", 500_000, "week"),
+        ("user", "alice", None, "concurrency", 4, None),
+        ("key", "alice/default", None, "cost", "5.000000000", "total"),
+    ]
+    assert rows[0]["resets_at"] == "2026-11-24T00:00:00Z"
+    assert rows[1]["resets_at"] == "2026-11-30T00:00:00Z"
+    assert (rows[0]["models"], rows[0]["soft"]) == ("gpt-5*", True)
+    table = cli("limit", "list").out
+    assert "2,000,000 tokens/day on gpt-5*, soft" in table
+    assert "4 at once" in table
+    assert [row["id"] for row in cli.json("limit", "list", "--user", "alice")] == ["l3"]
+
+
+def test_a_limit_is_removed_by_its_id(cli: Cli) -> None:
+    cli("limit", "set", "--org", "--cost", "200", "--per", "month")
+    assert cli("limit", "remove", "l1").out == "Removed l1: $200.00/month on org.\n"
+    assert cli("limit", "remove", "l1", code=1).err == "error: no limit l1; See: llmctl limit list\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "wrong"),
+    [
+        (["--cost", "200", "--per", "month"], "none of --org, --group, --user, --key"),
+        (["--org", "--user", "alice", "--cost", "2", "--per", "month"], "more than one of --org"),
+        (["--org", "--per", "month"], "none of --cost"),
+        (["--org", "--cost", "2", "--tokens", "5", "--per", "month"], "more than one of --cost"),
+        (["--org", "--cost", "200"], "--per is missing"),
+        (["--org", "--cost", "$200", "--per", "month"], "--cost '$200' is not an amount"),
+        (["--org", "--cost", "1e3", "--per", "month"], "--cost '1e3' is not an amount"),
+        (["--org", "--cost", "-5", "--per", "month"], "--cost '-5' is not an amount"),
+        (["--org", "--tokens", "2MB", "--per", "day"], "--tokens '2MB' is not a number"),
+        (["--org", "--cost", "2", "--per", "fortnight"], "--per 'fortnight' is not a window"),
+        (["--org", "--concurrency", "2", "--per", "day"], "--concurrency takes no --per"),
+        (["--user", "alice", "--each", "user", "--cost", "2", "--per", "day"], "--each user needs --org or --group"),
+    ],
+)
+def test_a_limit_that_cannot_be_understood_is_wrong_usage(cli: Cli, args: list[str], wrong: str) -> None:
+    failed = cli("limit", "set", *args, code=2)
+    assert wrong in failed.err
+    assert failed.err.startswith("error: ")
+    assert failed.err.count("\n") == 1
+    assert cli.json("limit", "list") == []
+
+
+@pytest.mark.parametrize("later", [["--per", "minute"], ["--per", "day", "--each", "end-user"]])
+def test_what_is_not_there_yet_is_refused_with_what_to_use(cli: Cli, later: list[str]) -> None:
+    failed = cli("limit", "set", "--org", "--requests", "5", *later, "-o", "json", code=1)
+    assert failed.error["code"] == "not_supported"
+    assert "use --" in failed.error["hint"]
+
+
+def test_model_rules_are_put_listed_and_taken_back(cli: Cli, filled: Fill) -> None:
+    filled("sales/alice")
+    assert cli("model", "allow", "gpt-5*").out == "gpt-5* is allowed for organisation.\n"
+    assert cli("model", "allow", "gpt-5*").out == "gpt-5* is allowed for organisation already: unchanged.\n"
+    cli("model", "deny", "openai/gpt-5-pro", "--group", "sales")
+    rows = cli.json("model", "list")
+    assert [(r["on"], r["name"], r["effect"], r["pattern"]) for r in rows] == [
+        ("org", None, "allow", "gpt-5*"),
+        ("group", "sales", "deny", "openai/gpt-5-pro"),
+    ]
+    assert len(cli.json("model", "list", "--group", "sales")) == 1
+    assert cli.json("model", "reset", "gpt-5*")["changed"] is True
+    assert cli("model", "reset", "gpt-5*").out == "There is no rule for gpt-5* on organisation: unchanged.\n"
+    assert "is not a model pattern" in cli("model", "deny", "a b", code=2).err
+    assert cli("model", "deny", "x", "--group", "sales", "--user", "alice", code=2).err.startswith("error: more than")
+
+
+def test_a_limit_is_shown_with_its_members(cli: Cli, filled: Fill) -> None:
+    filled("sales/alice")
+    cli("limit", "set", "--group", "sales", "--each", "user", "--cost", "50", "--per", "month")
+    shown = cli.json("limit", "show", "l1")
+    assert (shown["id"], shown["amount"], shown["members"]) == ("l1", "50.000000000", [])
+    assert cli("limit", "show", "l1").out.startswith("Limit   l1 on sales, each user\nAmount  $50.00/month\n")

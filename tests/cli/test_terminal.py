@@ -1,0 +1,221 @@
+"""The installed command as a process of its own: in pipes, and in a terminal of some width."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from llmctl.cli.text import cells
+
+from .shop import DOLLAR, Shop
+
+LLMCTL = Path(sys.executable).with_name("llmctl")
+ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+WIDE = "模型-大きい-🙂-" + "x" * 80
+
+
+@pytest.fixture
+async def shop(empty: Path) -> Path:
+    now_s = int(time.time())
+    async with Shop(empty / "llmctl.db", now_s=now_s) as shop:
+        shop.group("engineering-and-research")
+        shop.user("alice", "engineering-and-research")
+        await shop.call("alice", cost=3 * DOLLAR)
+        await shop.call("alice", model=WIDE, provider="local", cost=DOLLAR)
+        await shop.call("alice", model="x[/bold]", cost=None)
+    return empty
+
+
+def piped(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(LLMCTL), *args], capture_output=True, text=True, timeout=30, env={**os.environ, **environ}
+    )
+
+
+def in_terminal(width: int, *args: str, **environ: str) -> str:
+    """What a terminal of this width gets."""
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    process = subprocess.Popen(
+        [str(LLMCTL), *args],
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        env={**os.environ, "TERM": "xterm-256color", **environ},
+    )
+    os.close(side)
+    printed = b""
+    while True:
+        try:
+            part = os.read(main, 65_536)
+        except OSError:  # Linux: the other side is closed
+            break
+        if not part:
+            break
+        printed += part
+    process.wait(timeout=30)
+    os.close(main)
+    return printed.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_tables_fit_the_terminal(shop: Path, width: int) -> None:
+    subprocess.run([LLMCTL, "limit", "set", "--user", "alice", "--cost", "9", "--per", "month"], check=True)
+    for args in (
+        ["usage"],
+        ["usage", "--group", "engineering-and-research"],
+        ["usage", "--user", "alice"],
+        ["calls"],
+        ["key", "list"],
+        ["limit", "list"],
+        ["audit"],
+    ):
+        lines = ESCAPE.sub("", in_terminal(width, *args)).splitlines()
+        table = [line for line in lines if not line.startswith("!")]
+        assert max(cells(line) for line in table) <= width, (args, table)
+        assert args[0] != "usage" or "COST" in "".join(lines)
+
+
+def test_a_narrow_terminal_drops_the_trend_first_then_cached_never_the_cost(shop: Path) -> None:
+    def headings(width: int) -> str:
+        return in_terminal(width, "usage", "--user", "alice", NO_COLOR="1").splitlines()[2]
+
+    assert "7 DAYS" in headings(200)
+    assert "CACHED" in headings(200)
+    # The model's name is cut only after the columns went.
+    assert "7 DAYS" not in headings(60)
+    assert headings(40).split() == ["MODEL", "CALLS", "COST"]
+
+
+def test_a_pipe_gets_everything_without_colours_whatever_the_width(shop: Path) -> None:
+    done = piped("usage", "--user", "alice", COLUMNS="40", TERM="xterm-256color")
+    assert WIDE in done.stdout
+    assert "7 DAYS" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "x[/bold]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environ", "colours"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False)],
+)
+def test_colours_in_a_terminal(shop: Path, environ: dict[str, str], colours: bool) -> None:
+    assert ("\x1b[" in in_terminal(100, "usage", **environ)) is colours
+
+
+def test_colours_on_request(shop: Path) -> None:
+    assert "\x1b[" in piped("usage", "--color", "always").stdout
+    assert "\x1b[" in piped("usage", FORCE_COLOR="1").stdout
+    assert "\x1b[" not in in_terminal(100, "usage", "--color", "never")
+
+
+def test_columns_overrides_the_width_of_the_terminal(shop: Path) -> None:
+    lines = in_terminal(200, "calls", COLUMNS="70", NO_COLOR="1").splitlines()
+    assert max(cells(line) for line in lines) <= 70
+
+
+def test_a_secret_in_a_terminal_stands_on_a_line_of_its_own(shop: Path) -> None:
+    lines = in_terminal(80, "user", "add", "bob").splitlines()
+    (secret,) = (line for line in lines if line.startswith("sk-llmctl-"))
+    place = lines.index(secret)
+    assert lines[place - 1] == lines[place + 1] == ""
+
+
+def test_the_readme_way_of_keeping_a_key_works(shop: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'K=$({LLMCTL} user add carol) && printf %s "$K"'], capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"sk-llmctl-\w{49}", done.stdout)
+
+
+def test_a_reader_that_leaves_early_is_no_failure(shop: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {LLMCTL} calls -o json | head -c 1"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_errors_and_exit_codes_of_the_installed_command(home: Path) -> None:
+    assert piped().returncode == 0
+    assert piped("usage").returncode == 1
+    assert piped("usage", "--nonsense").returncode == 2
+    done = piped("usage", "-o", "json")
+    assert (done.stdout, json.loads(done.stderr)["error"]["code"]) == ("", "no_config")
+
+
+def test_a_user_who_may_only_read_the_database_can_report(shop: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root to become somebody else")
+    for parent in shop.parents:
+        if parent.name.startswith("pytest-"):
+            parent.chmod(0o755)
+    for path in (*shop.iterdir(), shop):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    # All is imported before: the interpreter itself may lie where only root reads.
+    code = (
+        "import os, sys; from llmctl.cli.app import run; run(['usage']); run(['user', 'add', 'x']); print('NOBODY');"
+        "sys.stdout.flush(); os.setgid(65534); os.setuid(65534);"
+        "print([run(['usage', '--config', 'config.toml']), run(['user', 'add', 'eve', '--config', 'config.toml'])])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=shop)
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.split("NOBODY\n")[1]
+    assert "$4.00" in shown
+    assert shown.endswith("[0, 1]\n")
+    assert done.stderr.splitlines()[-1].startswith("error: cannot open")
+
+
+async def test_following_prints_each_call_once_when_it_ends(empty: Path) -> None:
+    import asyncio
+
+    now_s = int(time.time())
+    async with Shop(empty / "llmctl.db", now_s=now_s) as shop:
+        shop.user("alice")
+        await shop.call("alice", at_s=now_s, asked="first")
+        await shop.call("alice", at_s=now_s, asked="still-open", settle=False)
+        process = subprocess.Popen(
+            [str(LLMCTL), "calls", "--follow", "-o", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert process.stdout is not None
+            first = json.loads(await asyncio.to_thread(process.stdout.readline))
+            await shop.call("alice", at_s=now_s + 1, asked="second")
+            shop.refused("alice", model="third")
+            rows = [json.loads(await asyncio.to_thread(process.stdout.readline)) for _ in range(2)]
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest, errors = process.communicate(timeout=10)
+    assert [row["request_model"] for row in (first, *rows)] == ["first", "second", "third"]
+    assert (process.returncode, rest, errors) == (130, "", "")
+
+
+def test_help_imports_neither_the_store_nor_pydantic_nor_rich_tables() -> None:
+    code = (
+        "import sys; from llmctl.cli.app import run; run(['--help']);"
+        "heavy = ('llmctl.store', 'llmctl.proxy', 'sqlite3', 'pydantic', 'rich.');"
+        "print([m for m in sys.modules if m.startswith(heavy)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("args", [["usage"], ["calls"], ["user", "list"], ["limit", "list"]])
+def test_commands_import_only_what_they_need(shop: Path, args: list[str]) -> None:
+    code = (
+        f"import sys; from llmctl.cli.app import run; run({args!r});"
+        "print([m for m in sys.modules if m in ('pydantic', 'aiohttp', 'aiosqlite', 'asyncio', 'rich.console', 'csv')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,236 @@
+"""Reports and single calls, over what the real ledger booked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from llmctl.domain.usage import USAGE_CLASSES, Usage
+
+from .conftest import Cli
+from .shop import DAY_S, DOLLAR, NOW_S, Shop
+
+HOSTILE = "x[/bold]"
+WIDE = "模型-大きい"
+
+
+@pytest.fixture
+async def shop(empty: Path) -> None:
+    """sales (alice, bob) with a subgroup emea (dora, in Berlin); solo in no group."""
+    async with Shop(empty / "llmctl.db") as shop:
+        shop.group("sales")
+        shop.group("emea", parent="sales", timezone="Europe/Berlin")
+        shop.user("alice", "sales")
+        shop.user("bob", "sales")
+        shop.user("dora", "emea")
+        shop.user("solo")
+        for days in range(3):
+            await shop.call("alice", at_s=NOW_S - days * DAY_S, cost=10 * DOLLAR)
+        await shop.call("bob", model="gpt-5-mini", cost=2 * DOLLAR)
+        await shop.call("bob", model=HOSTILE, cost=None)
+        await shop.call("bob", model=WIDE, provider="local", cost=1)
+        await shop.call("bob", model="=cmd()", provider="local", usage_source="estimated", status=None)
+        await shop.call("bob", cost=0, status=500, error="server_error", usage=Usage(), usage_source=None)
+        # 23:30 UTC is the next day in Berlin.
+        await shop.call("dora", at_s=NOW_S - NOW_S % DAY_S - 1_800, cost=5 * DOLLAR)
+        await shop.call("solo", cost=DOLLAR, asked="fast")
+        await shop.call("solo", at_s=NOW_S - 40 * DAY_S, cost=70 * DOLLAR)
+        await shop.call("alice", settle=False)
+        shop.refused("alice")
+
+
+FIELDS = [
+    "calls",
+    "errors",
+    "estimated_calls",
+    "unpriced_calls",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+]
+
+
+@pytest.mark.usefixtures("shop")
+class TestUsage:
+    def test_the_organisation_is_shown_by_group_this_month_and_rows_are_direct(self, cli: Cli) -> None:
+        rows = cli.json("usage")
+        assert list(rows[0]) == ["group", *FIELDS]
+        assert [(row["group"], row["calls"], row["cost_usd"]) for row in rows] == [
+            ("sales", 8, "32.010000001"),
+            ("emea", 1, "5.000000000"),
+            (None, 1, "1.000000000"),
+        ]
+        assert (rows[0]["errors"], rows[0]["estimated_calls"], rows[0]["unpriced_calls"]) == (1, 1, 1)
+
+    def test_a_group_includes_the_groups_below_it_and_is_shown_by_user(self, cli: Cli) -> None:
+        rows = cli.json("usage", "--group", "sales")
+        assert [(row["user"], row["calls"]) for row in rows] == [("alice", 3), ("dora", 1), ("bob", 5)]
+
+    def test_a_user_is_shown_by_model_and_what_has_no_price_is_null(self, cli: Cli) -> None:
+        rows = {row["model"]: row for row in cli.json("usage", "--user", "bob")}
+        assert set(rows) == {"gpt-5", "gpt-5-mini", HOSTILE, WIDE, "=cmd()"}
+        assert (rows[HOSTILE]["cost_usd"], rows[HOSTILE]["unpriced_calls"]) == (None, 1)
+        assert rows[WIDE]["cost_usd"] == "0.000000001"
+
+    def test_days_are_those_of_the_group(self, cli: Cli) -> None:
+        (row,) = cli.json("usage", "--group", "emea", "--by", "day")
+        assert row["day"] == "2026-11-23"
+        days = [row["day"] for row in cli.json("usage", "--by", "day", "--user", "dora")]
+        assert days == ["2026-11-23"]
+        assert "2026-11-22" in [row["day"] for row in cli.json("usage", "--by", "day")]
+
+    def test_several_columns_and_periods_in_order(self, cli: Cli) -> None:
+        rows = cli.json("usage", "--by", "user,day", "--last", "7d", "--group", "sales")
+        assert [(row["user"], row["day"]) for row in rows if row["user"] == "alice"] == [
+            ("alice", "2026-11-21"),
+            ("alice", "2026-11-22"),
+            ("alice", "2026-11-23"),
+        ]
+        hours = cli.json("usage", "--by", "hour", "--since", "today", "--user", "alice")
+        assert [row["hour"] for row in hours] == ["2026-11-23T14:00:00Z"]
+        assert [row["month"] for row in cli.json("usage", "--by", "month", "--since", "2026-01-01")] == [
+            "2026-10",
+            "2026-11",
+        ]
+        assert cli.json("usage", "--by", "week")[0]["week"] == "2026-11-16"
+
+    def test_filters_narrow_by_model_alias_provider_and_time(self, cli: Cli) -> None:
+        assert sum(row["calls"] for row in cli.json("usage", "--model", "gpt-5*")) == 7
+        assert sum(row["calls"] for row in cli.json("usage", "--model", "fast")) == 6
+        assert sum(row["calls"] for row in cli.json("usage", "--provider", "local")) == 2
+        assert sum(row["calls"] for row in cli.json("usage", "--until", "2026-11-22")) == 1
+        assert cli.json("usage", "--key", "dora/default")[0]["calls"] == 1
+        assert 'no provider "locla"' in cli("usage", "--provider", "locla", code=1).err
+
+    def test_the_table_has_totals_limits_trends_and_notes(self, cli: Cli) -> None:
+        cli("limit", "set", "--group", "sales", "--cost", "100", "--per", "month")
+        cli("limit", "set", "--group", "sales", "--each", "user", "--cost", "40", "--per", "month")
+        lines = cli("usage", "--group", "sales").out.splitlines()
+        assert lines[0] == "sales  1-23 Nov 2026 UTC   1 open call holds $0.01"
+        assert lines[2].split() == ["USER", "CALLS", "INPUT", "CACHED", "OUTPUT", "COST", "OF", "LIMIT", "7", "DAYS"]
+        assert lines[3].startswith("alice      3   3.0k     40%     600  $30.00  ███████░░░  75%")
+        assert lines[3].endswith("▁▁▁▁███")
+        assert lines[6].startswith("TOTAL      9")
+        assert lines[6].endswith("███░░░░░░░  37%  of $100.00")
+        assert "! 1 call without a price, not in COST: llmctl calls --group sales --unpriced" in lines
+        assert "! 1 call estimated: llmctl calls --group sales --estimated" in lines
+        assert "! 1 call failed: llmctl calls --group sales --failed" in lines
+
+    def test_reports_of_the_past_say_nothing_of_limits_today(self, cli: Cli) -> None:
+        cli("limit", "set", "--org", "--cost", "100", "--per", "month")
+        assert "OF LIMIT" in cli("usage").out
+        assert "OF LIMIT" not in cli("usage", "--until", "2026-11-22").out
+
+    def test_ascii_where_the_locale_is_not_utf8(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+        cli("limit", "set", "--group", "sales", "--cost", "100", "--per", "month")
+        monkeypatch.setenv("LC_ALL", "C")
+        assert cli("usage").out.isascii()
+
+    def test_csv_has_no_totals_and_no_formulas(self, cli: Cli) -> None:
+        rows = list(csv.DictReader(io.StringIO(cli("usage", "--user", "bob", "-o", "csv").out)))
+        assert list(rows[0]) == ["model", *FIELDS]
+        assert "'=cmd()" in [row["model"] for row in rows]
+        assert "TOTAL" not in [row["model"] for row in rows]
+        assert [row["cost_usd"] for row in rows if row["model"] == HOSTILE] == [""]
+
+    def test_what_is_disabled_or_revoked_still_shows_by_name(self, cli: Cli) -> None:
+        cli("user", "disable", "alice")
+        cli("key", "revoke", "alice/default")
+        assert "alice" in [row["user"] for row in cli.json("usage", "--group", "sales")]
+        assert cli.json("usage", "--key", "alice/default")[0]["calls"] == 3
+
+    def test_nothing_used_is_an_empty_report(self, cli: Cli) -> None:
+        assert cli.json("usage", "--until", "2020-01-02", "--since", "2020-01-01") == []
+        assert "No calls." in cli("usage", "--until", "2020-01-02", "--since", "2020-01-01").out
+
+
+CALL_FIELDS = [
+    *[
+        "id",
+        "started_at",
+        "user",
+        "group",
+        "key",
+        "end_user",
+        "tags",
+        "provider",
+        "dialect",
+        "endpoint",
+        "request_model",
+        "response_model",
+    ],
+    *["stream", "state", "status", "error", "usage_source"],
+    *USAGE_CLASSES,
+    *["cost_usd", "price_source", "latency_ms", "ttft_ms"],
+]
+
+
+@pytest.mark.usefixtures("shop")
+class TestCalls:
+    def test_every_documented_field_is_there(self, cli: Cli) -> None:
+        rows = cli.json("calls")
+        assert len(rows) == 13
+        for row in rows:
+            assert set(CALL_FIELDS) <= set(row)
+        row = cli.json("calls", "--user", "dora")[0]
+        assert row["started_at"] == "2026-11-22T23:30:00.000Z"
+        assert (row["user"], row["group"], row["key"], row["state"]) == ("dora", "emea", "dora/default", "settled")
+        assert (row["input_tokens"], row["cost_usd"], row["latency_ms"]) == (1_000, "5.000000000", 840)
+
+    def test_the_newest_come_first_and_n_bounds_them(self, cli: Cli) -> None:
+        ids = [row["id"] for row in cli.json("calls")]
+        assert ids == sorted(ids, reverse=True)
+        assert [row["id"] for row in cli.json("calls", "-n", "2")] == ids[:2]
+
+    @pytest.mark.parametrize(
+        ("flags", "count"),
+        [
+            (["--failed"], 1),
+            (["--estimated"], 1),
+            (["--unpriced"], 1),
+            (["--refused"], 1),
+            (["--failed", "--refused"], 2),
+            (["--group", "sales"], 11),
+            (["--user", "solo"], 2),
+            (["--user", "solo", "--last", "7d"], 1),
+            (["--model", "gpt-5", "--user", "alice"], 5),
+            (["--since", "2026-11-22", "--until", "2026-11-23"], 2),
+            (["--provider", "local"], 2),
+        ],
+    )
+    def test_filters(self, cli: Cli, flags: list[str], count: int) -> None:
+        assert len(cli.json("calls", *flags)) == count
+
+    def test_the_table_tells_what_became_of_each(self, cli: Cli) -> None:
+        lines = cli("calls").out.splitlines()
+        assert " ".join(lines[0].split()) == "ID TIME KEY PROVIDER MODEL ENDPOINT INPUT OUTPUT COST LATENCY RESULT"
+        shown = "\n".join(lines)
+        for text in (
+            "refused 403 model_not_allowed",
+            "($0.01)        -  open",
+            "500 server_error",
+            "client gone estimated",
+            "unpriced",
+            "<$0.01",
+            f"openai    {HOSTILE}",
+            f"local     {WIDE}",
+            "fast = gpt-5",
+        ):
+            assert text in shown, text
+
+    def test_json_and_csv_agree(self, cli: Cli) -> None:
+        rows = list(csv.DictReader(io.StringIO(cli("calls", "-o", "csv").out)))
+        assert [row["id"] for row in rows] == [row["id"] for row in cli.json("calls")]
+        assert {row["stream"] for row in rows} == {"false"}
+
+    def test_json_escapes_what_a_terminal_would_obey(self, cli: Cli) -> None:
+        out = cli("calls", "-o", "json").out
+        assert all(char.isprintable() or char == "\n" for char in out)
+        assert json.loads(out)

@@ -1,0 +1,163 @@
+"""Recorded traffic of real providers, where there is a recording: LLMCTL_CORPUS names a file of exchanges (gzipped JSON
+lines). Each is read as it was recorded; what is expected is derived from the recording's own note of the usage, by
+means of their own."""
+
+import gzip
+import json
+import os
+import random
+import re
+from collections.abc import Iterator
+from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl.dialects.base import Dialect
+from llmctl.dialects.table import DIALECTS
+from llmctl.domain.call import Reading
+from llmctl.domain.errors import Refused
+
+CORPUS = os.environ.get("LLMCTL_CORPUS", "")
+pytestmark = pytest.mark.skipif(not CORPUS, reason="LLMCTL_CORPUS names no recording")
+
+ENDPOINTS = {
+    "chat.completions": ("openai", "chat.completions"),
+    "completions": ("openai", "completions"),
+    "responses": ("openai", "responses"),
+    "embeddings": ("openai", "embeddings"),
+    "anthropic.messages": ("anthropic", "messages"),
+    "anthropic.count_tokens": ("anthropic", "messages.count_tokens"),
+}
+OVERHEAD_TOKENS = 2048  # hidden prompts, as presets allow for them
+EVENT = re.compile(rb"(?s).+?(?:(?>\r\n|\n|\r)(?>\r\n|\n|\r)|$)")
+
+
+@pytest.fixture(scope="module")
+def exchanges() -> list[dict[str, Any]]:
+    with gzip.open(Path(CORPUS)) as lines:
+        return [one for one in map(json.loads, lines) if one["endpoint"] in ENDPOINTS and one["status"] == 200]
+
+
+def dialect_of(exchange: dict[str, Any]) -> tuple[Dialect, str]:
+    dialect, endpoint = ENDPOINTS[exchange["endpoint"]]
+    return DIALECTS[dialect], endpoint
+
+
+def chunked(body: bytes, seed: str) -> Iterator[bytes]:
+    chance, position = random.Random(seed), 0
+    while position < len(body):
+        size = chance.choice([1, 2, 5, 17, 100, 1400, 5000])
+        yield body[position : position + size]
+        position += size
+
+
+def readings(exchange: dict[str, Any]) -> Iterator[Reading]:
+    dialect, endpoint = dialect_of(exchange)
+    body = exchange["response_body"].encode()
+    if not exchange["stream"]:
+        yield dialect.read_answer(endpoint, body)
+        return
+    placeholder = dialect.read_request(endpoint, b'{"model":"m"}')
+    for chunks in ([body], [body[i : i + 1] for i in range(len(body))], list(chunked(body, exchange["id"]))):
+        reader = dialect.reader(endpoint, placeholder)
+        assert all(reader.feed(chunk) is chunk for chunk in chunks)
+        rest, reading = reader.close()
+        assert rest == b""
+        yield reading
+
+
+def test_every_answer_is_read_with_the_providers_own_usage(exchanges: list[dict[str, Any]]) -> None:
+    for exchange in exchanges:
+        truth = exchange.get("truth")
+        for reading in readings(exchange):
+            if not truth:
+                assert reading.usage is None, exchange["id"]
+                continue
+            assert reading.usage is not None, exchange["id"]
+            assert json.loads(reading.raw_usage) == truth["usage_raw"], exchange["id"]
+            assert (reading.response_model or None) == truth["model"], exchange["id"]
+            stated = expected(exchange)
+            assert {name: getattr(reading.usage, name) for name in stated} == stated, exchange["id"]
+
+
+def test_the_injected_event_alone_is_taken_out(exchanges: list[dict[str, Any]]) -> None:
+    for exchange in exchanges:
+        dialect, endpoint = dialect_of(exchange)
+        if not exchange["stream"] or endpoint not in ("chat.completions", "completions"):
+            continue
+        body = exchange["response_body"].encode()
+        reader = dialect.reader(endpoint, dialect.read_request(endpoint, b'{"model":"m"}'), strip_usage=True)
+        forwarded = b"".join(map(reader.feed, chunked(body, exchange["id"]))) + reader.close()[0]
+        assert forwarded == b"".join(event for event in EVENT.findall(body) if not is_usage_alone(event)), exchange[
+            "id"
+        ]
+
+
+def test_the_providers_own_money_is_read_to_the_nano_dollar(exchanges: list[dict[str, Any]]) -> None:
+    for exchange in exchanges:
+        truth = exchange.get("truth") or {}
+        if "provider_cost_usd" not in truth or truth["usage_raw"].get("is_byok"):
+            continue  # with a key of one's own, OpenRouter's `cost` is its fee only
+        cost = Decimal(str(truth["provider_cost_usd"])) * 10**9
+        for reading in readings(exchange):
+            assert reading.reported_cost_nano_usd == cost.to_integral_value(ROUND_CEILING), exchange["id"]
+
+
+def test_every_request_that_a_provider_took_is_taken_and_bounded(exchanges: list[dict[str, Any]]) -> None:
+    for exchange in exchanges:
+        dialect, endpoint = dialect_of(exchange)
+        if exchange["request_body_kind"] != "text":
+            continue
+        body = exchange["request_body"].encode()
+        if not json.loads(body).get("model"):
+            continue  # a stored prompt or Azure's path names the model
+        try:
+            ask = dialect.read_request(endpoint, body).ask
+        except Refused as error:
+            pytest.fail(f"{exchange['id']}: {error}")
+        if exchange.get("truth") and not (ask.unbounded_input or ask.server_tool_turns):
+            assert expected(exchange)["input_tokens"] <= len(body) + OVERHEAD_TOKENS, exchange["id"]
+
+
+def is_usage_alone(event: bytes) -> bool:
+    data = b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
+    if not data.startswith(b"{"):
+        return False
+    value = json.loads(data)
+    return value.get("choices") == [] and value.get("usage") is not None
+
+
+def expected(exchange: dict[str, Any]) -> dict[str, int]:
+    usage = exchange["truth"]["usage_raw"]
+    return of_anthropic(usage) if exchange["endpoint"] == "anthropic.messages" else of_openai(usage)
+
+
+def of_anthropic(usage: dict[str, Any]) -> dict[str, int]:
+    read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
+    return {
+        "input_tokens": usage["input_tokens"] + read + written,
+        "cache_read_tokens": read,
+        "cache_write_tokens": written,
+        "cache_write_1h_tokens": (usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens", 0),
+        "output_tokens": usage["output_tokens"],
+        "web_search_calls": (usage.get("server_tool_use") or {}).get("web_search_requests", 0),
+    }
+
+
+def of_openai(usage: dict[str, Any]) -> dict[str, int]:
+    given = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    made = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
+    cached = max(given.get("cached_tokens") or 0, usage.get("prompt_cache_hit_tokens") or 0)
+    return {
+        "input_tokens": max(int(usage.get("prompt_tokens") or usage.get("input_tokens") or 0), cached),
+        "cache_read_tokens": cached,
+        "cache_write_tokens": given.get("cache_write_tokens") or 0,
+        "input_audio_tokens": given.get("audio_tokens") or 0,
+        "input_image_tokens": given.get("image_tokens") or 0,
+        "output_tokens": usage.get("completion_tokens", usage.get("output_tokens", 0)),
+        "reasoning_tokens": made.get("reasoning_tokens") or 0,
+        "output_audio_tokens": made.get("audio_tokens") or 0,
+        "output_image_tokens": made.get("image_tokens") or 0,
+    }

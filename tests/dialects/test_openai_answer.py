@@ -1,0 +1,275 @@
+"""Answers in the OpenAI dialect, whole and streamed. The bodies are made up."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmctl.dialects import sse
+from llmctl.dialects.openai import OPENAI
+from llmctl.dialects.stream import RETAINED_BYTES
+from llmctl.domain.call import Reading
+from llmctl.domain.usage import Usage
+
+CHAT = "chat.completions"
+USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
+READ = Usage(input_tokens=12, output_tokens=3)
+REQUEST = OPENAI.read_request(CHAT, b'{"model":"m","messages":[],"stream":true}')
+
+
+def event(value: Any, newline: str = "\n", name: str = "") -> bytes:
+    data = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    lines = [f"event: {name}"] if name else []
+    return newline.join([*lines, f"data: {data}", "", ""]).encode()
+
+
+def chunk(content: str | None = None, **more: Any) -> dict[str, Any]:
+    choices = [] if content is None else [{"index": 0, "delta": {"content": content}, "finish_reason": None}]
+    return {"id": "c1", "model": "m-2025", "choices": choices, **more}
+
+
+USAGE_EVENT = event(chunk(usage=USAGE))
+DONE = event("[DONE]")
+
+
+def feed(
+    body: bytes, *, sizes: list[int] | None = None, strip: bool = False, endpoint: str = CHAT
+) -> tuple[bytes, Reading]:
+    reader = OPENAI.reader(endpoint, REQUEST, strip_usage=strip)
+    forwarded, position = b"", 0
+    for size in [*(sizes or []), len(body)]:
+        piece = body[position : position + size]
+        passed = reader.feed(piece)
+        assert strip or passed is piece
+        forwarded += passed
+        position += size
+    rest, reading = reader.close()
+    return forwarded + rest, reading
+
+
+def test_a_whole_answer_states_usage_model_and_tier() -> None:
+    usage = b'{ "prompt_tokens": 12,  "completion_tokens": 3 }'
+    body = b'{"model":"m-2025","service_tier":"flex","choices":[{"message":{"content":"x"}}],"usage":%b}' % usage
+    assert OPENAI.read_answer(CHAT, body) == Reading(
+        usage=READ, raw_usage=usage, response_model="m-2025", service_tier="flex", finished=True
+    )
+
+
+def test_an_answer_without_usage_gives_its_text_for_an_estimate() -> None:
+    message = {"content": "Hello", "tool_calls": [{"function": {"name": "f", "arguments": '{"a":1}'}}]}
+    reading = OPENAI.read_answer(CHAT, json.dumps({"choices": [{"message": message}]}).encode())
+    assert (reading.usage, reading.output_text, reading.finished) == (None, 'Hellof{"a":1}', True)
+    object_content = OPENAI.read_answer(CHAT, b'{"choices":[{"message":{"content":{"title":"x"}}}]}')
+    assert object_content.output_text == '{"title":"x"}'
+    response = {"output": [{"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}]}
+    assert OPENAI.read_answer("responses", json.dumps(response).encode()).output_text == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "finished"),
+    [
+        (b"", "", False),
+        (b"<html>502</html>", "not_json", False),
+        (b'{"model":"m"', "not_json", False),
+        (b"[1]", "not_json", False),
+        (b'{"error":{"message":"no","type":"server_error","code":null}}', "server_error", True),
+        (b'{"error":{"code":"overloaded"}}', "overloaded", True),
+        (b'{"error":"no"}', "error", True),
+        (b'{"error":null,"model":7,"usage":"none","service_tier":{}}', "", True),
+    ],
+)
+def test_an_answer_that_makes_no_sense_has_no_usage(body: bytes, error: str, finished: bool) -> None:
+    reading = OPENAI.read_answer(CHAT, body)
+    assert (reading.usage, reading.error, reading.finished) == (None, error, finished)
+
+
+@pytest.mark.parametrize("rubbish", [b'"\\ud83d"', b"NaN", b"-Infinity", b'"\xff"'])
+def test_json_beyond_the_standard_does_not_hide_the_usage(rubbish: bytes) -> None:
+    body = b'{"choices":[{"text":%b}],"usage":{"prompt_tokens":12,"completion_tokens":3}}' % rubbish
+    assert OPENAI.read_answer("completions", body).usage == READ
+
+
+def test_a_stream_in_place_of_a_whole_answer_is_read_all_the_same() -> None:
+    assert OPENAI.read_answer(CHAT, event(chunk("x")) + USAGE_EVENT + DONE).usage == READ
+    body = b'{"model":"m","choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3}}'
+    forwarded, reading = feed(body, sizes=[5, 7], strip=True)
+    assert (forwarded, reading.usage, reading.finished) == (body, READ, True)
+
+
+STREAM = b": hello\n\n" + event(chunk("é😀")) + event(chunk("b", usage=None)) + event(chunk()) + USAGE_EVENT + DONE
+STRIPPED = STREAM.replace(USAGE_EVENT, b"")
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["\n", "\r\n", "\r"]), st.lists(st.integers(1, 40), max_size=120), st.booleans())
+def test_a_stream_is_read_and_stripped_wherever_chunks_end(newline: str, sizes: list[int], strip: bool) -> None:
+    body, stripped = (text.replace(b"\n", newline.encode()) for text in (STREAM, STRIPPED))
+    forwarded, reading = feed(body, sizes=sizes, strip=strip)
+    assert forwarded == (stripped if strip else body)
+    assert reading == Reading(usage=READ, raw_usage=json.dumps(USAGE).encode(), response_model="m-2025", finished=True)
+
+
+def test_only_the_injected_event_is_taken_out() -> None:
+    kept = [
+        event(chunk("x", usage=USAGE)),  # choices
+        event(chunk(usage=None)),  # no usage
+        event({"id": "1", "prompt_filter_results": [], "choices": []}),  # Azure's filter
+        event({"usage": USAGE}),  # no choices at all
+        event(chunk('a "usage" of words')),
+        b': comment with "usage": 1\n\n',
+        DONE,
+    ]
+    for piece in kept:
+        assert feed(piece, strip=True)[0] == piece
+    assert feed(USAGE_EVENT, strip=True)[0] == b""
+    assert feed(USAGE_EVENT.rstrip(b"\n"), strip=True)[0] == b""  # the last blank line is missing
+    assert feed(event({"choices": [], "usage": USAGE}, "\r\n"), strip=True)[0] == b""
+
+
+def test_stripping_holds_back_no_more_than_an_event_under_way() -> None:
+    reader = OPENAI.reader(CHAT, REQUEST, strip_usage=True)
+    first = event(chunk("a"))
+    assert reader.feed(first) is first
+    assert reader.feed(first + first[:10]) == first
+    assert reader.feed(first[10:]) == first
+
+
+def test_the_moment_of_the_first_token_is_seen() -> None:
+    reader = OPENAI.reader(CHAT, REQUEST, strip_usage=False)
+    reader.feed(event({"choices": [{"delta": {"role": "assistant", "content": ""}}]}))
+    assert not reader.first_output
+    reader.feed(event({"choices": [{"delta": {"reasoning_content": "h"}}]}))
+    assert reader.first_output
+
+
+def test_of_several_usage_objects_the_last_sensible_one_counts() -> None:
+    body = b"".join(event(chunk("x", usage={"prompt_tokens": 12, "completion_tokens": n})) for n in (1, 2, 3))
+    assert feed(body)[1].usage == READ
+    rubbish: object
+    for rubbish in ("none", [], {}, {"prompt_tokens": None}, 5):
+        assert feed(body + event(chunk(usage=rubbish)))[1].usage == READ
+
+
+@pytest.mark.parametrize(
+    "last", [{"x_groq": {"id": "1", "usage": USAGE}, "choices": []}, {"choices": [{"delta": {}, "usage": USAGE}]}]
+)
+def test_usage_is_found_where_some_providers_put_it(last: dict[str, Any]) -> None:
+    assert feed(event(chunk("x")) + event(last) + DONE)[1].usage == READ
+
+
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [
+        (event({"error": {"message": "no", "type": "server_error"}}), "server_error"),
+        (event({"message": "no"}, name="error"), ""),  # no word of ours in it, and nothing that SDKs would raise on
+        (event({"error": "no"}, name="error"), "error"),
+        (b'error: {"code":500,"message":"no"}\n\n', "error"),
+        (b'error: {"code":500,"message":"no"}', "error"),
+    ],
+)
+def test_an_error_inside_a_stream_is_seen(last: bytes, error: str) -> None:
+    reading = feed(event(chunk("x")) + last)[1]
+    assert (reading.error, reading.finished) == (error, False)
+
+
+def test_without_done_the_end_is_the_usage_after_the_finish_reason() -> None:
+    last = {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": USAGE}
+    assert feed(event(chunk("x")) + event(last))[1].finished
+    assert not feed(event(chunk("x", usage=USAGE)))[1].finished
+
+
+def test_a_stream_that_breaks_off_gives_the_text_so_far() -> None:
+    body = event(chunk("one ")) + event(chunk("two ")) + event(chunk("three"))[:40]
+    reading = feed(body, sizes=[30, 3])[1]
+    assert (reading.usage, reading.output_text, reading.finished) == (None, "one two ", False)
+    assert (reading.response_model, reading.output_seen_share) == ("m-2025", 1.0)
+    tool = {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}}]}
+    assert feed(event(tool))[1].output_text == "{}"
+
+
+def test_of_a_long_stream_without_usage_only_the_beginning_is_kept() -> None:
+    piece = event(chunk("abcd"))
+    body = piece * (4 * RETAINED_BYTES // len(piece))
+    reading = feed(body, sizes=[1000] * 60)[1]
+    assert reading.output_seen_share == pytest.approx(RETAINED_BYTES / len(body))
+    assert reading.output_text == "abcd" * (RETAINED_BYTES // len(piece))
+
+
+def test_an_event_too_large_to_read_passes_and_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "EVENT_BYTES_MAX", 1000)
+    body = event(chunk("x" * 3000, usage=USAGE)) + DONE
+    for strip in (False, True):
+        forwarded, reading = feed(body, sizes=[100] * 20, strip=strip)
+        assert forwarded == body
+        assert (reading.usage, reading.error, reading.finished) == (None, "event_too_large", True)
+
+
+RESPONSE: dict[str, Any] = {"id": "r1", "model": "m-2025", "service_tier": "priority", "error": None, "output": []}
+RESPONSE_USAGE = {"input_tokens": 12, "output_tokens": 3, "total_tokens": 15}
+
+
+def typed(kind: str, **more: Any) -> bytes:
+    return event({"type": kind, **more}, name=kind)
+
+
+@pytest.mark.parametrize("kind", ["response.completed", "response.incomplete", "response.failed"])
+def test_a_streamed_response_ends_with_its_usage(kind: str) -> None:
+    calls = [{"type": "web_search_call", "action": {"type": "search"}}]
+    error = {"code": "server_error", "message": "no"} if kind == "response.failed" else None
+    body = (
+        typed("response.created", response={**RESPONSE, "usage": None})
+        + typed("response.output_text.delta", delta="Hel")
+        + typed("response.output_text.delta", delta="lo")
+        + typed(kind, response={**RESPONSE, "output": calls, "usage": RESPONSE_USAGE, "error": error})
+    )
+    reading = feed(body, endpoint="responses", sizes=[7] * 30)[1]
+    assert reading.usage == Usage(input_tokens=12, output_tokens=3, web_search_calls=1)
+    assert (reading.response_model, reading.service_tier, reading.finished) == ("m-2025", "priority", True)
+    assert reading.error == ("server_error" if error else "")
+    cut = feed(body[: body.index(b"event: " + kind.encode())], endpoint="responses")[1]
+    assert (cut.usage, cut.output_text, cut.response_model, cut.finished) == (None, "Hello", "m-2025", False)
+
+
+def test_an_error_event_of_a_response_names_its_code() -> None:
+    for more in ({"code": "rate_limit", "message": "no"}, {"error": {"code": "rate_limit"}}):
+        body = typed("response.created", response=RESPONSE) + typed("error", **more)
+        assert feed(body, endpoint="responses")[1].error == "rate_limit"
+
+
+def test_the_providers_own_money_is_read_from_the_usage() -> None:
+    body = event(chunk(usage={**USAGE, "cost": 0.00012})) + DONE
+    assert feed(body)[1].reported_cost_nano_usd == 120_000
+
+
+def test_the_usage_can_be_read_again_from_what_was_kept() -> None:
+    reading = feed(STREAM)[1]
+    assert OPENAI.read_usage(CHAT, reading.raw_usage) == reading.usage
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(
+        st.binary(max_size=30)
+        | st.sampled_from([b"data: ", b"\n\n", b'{"usage":', b"{}", b"}", b"\r\n", b"[DONE]", b'"error"'])
+    )
+)
+def test_rubbish_passes_unchanged_and_never_breaks(pieces: list[bytes]) -> None:
+    for endpoint in (CHAT, "responses"):
+        reader = OPENAI.reader(endpoint, REQUEST, strip_usage=False)
+        assert [reader.feed(piece) for piece in pieces] == pieces
+        assert reader.close()[0] == b""
+    OPENAI.read_answer(CHAT, b"".join(pieces))
+
+
+def test_errors_have_the_shape_that_sdks_read() -> None:
+    body = OPENAI.error_body(429, code="insufficient_quota", type="insufficient_quota", message="spent", param=None)
+    error = {"message": "spent", "type": "insufficient_quota", "param": None, "code": "insufficient_quota"}
+    assert json.loads(body) == {"error": error}
+    assert json.loads(OPENAI.error_body(503, code="x", type="", message="m"))["error"]["type"] == "server_error"
+
+
+def test_credentials_are_shown_as_a_bearer() -> None:
+    assert OPENAI.credential_headers("sk-1") == {"Authorization": "Bearer sk-1"}
+    assert OPENAI.default_headers() == {}

@@ -1,0 +1,339 @@
+"""What is read from requests in the OpenAI dialect. The bodies are made up."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmctl.dialects.openai import OPENAI
+from llmctl.dialects.request import UNKNOWN_TURNS, Request
+from llmctl.domain.call import Ask
+from llmctl.domain.errors import Refused
+
+CHAT = "chat.completions"
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def read(endpoint: str, **body: Any) -> Request:
+    return OPENAI.read_request(endpoint, json.dumps({"model": "m", **body}).encode())
+
+
+def ask(endpoint: str, **body: Any) -> Ask:
+    return read(endpoint, **body).ask
+
+
+def refused(endpoint: str, **body: Any) -> Refused:
+    with pytest.raises(Refused) as caught:
+        read(endpoint, **body)
+    return caught.value
+
+
+def test_a_plain_chat_is_bounded_by_its_bytes() -> None:
+    body = b'{"model":"gpt-x","messages":[{"role":"user","content":"Hello"}],"max_tokens":9,"user":"ann"}'
+    request = OPENAI.read_request(CHAT, body)
+    assert request.ask == Ask(CHAT, "gpt-x", False, len(body), output_tokens_max=9, end_user="ann")
+    assert request.upstream_body() is body
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"])
+def test_the_output_maximum_is_found_in_whichever_field(name: str) -> None:
+    assert ask(CHAT, messages=HELLO, **{name: 7}).output_tokens_max == 7
+    assert refused(CHAT, messages=HELLO, **{name: -1}).param == name
+    assert refused(CHAT, messages=HELLO, **{name: "7"}).param == name
+
+
+def test_of_two_output_maxima_the_larger_counts_and_both_are_lowered() -> None:
+    request = read(CHAT, messages=HELLO, max_tokens=10, max_completion_tokens=500)
+    assert request.ask.output_tokens_max == 500
+    lowered = json.loads(request.upstream_body(output_tokens_max=5))
+    assert (lowered["max_tokens"], lowered["max_completion_tokens"]) == (5, 5)
+    lowered = json.loads(request.upstream_body(output_tokens_max=100))
+    assert (lowered["max_tokens"], lowered["max_completion_tokens"]) == (10, 100)
+
+
+def test_where_no_maximum_is_set_it_goes_into_the_field_that_the_route_takes() -> None:
+    request = read(CHAT, messages=HELLO, max_tokens=None)
+    assert request.ask.output_tokens_max is None
+    assert json.loads(request.upstream_body(output_tokens_max=5, output_field="max_tokens"))["max_tokens"] == 5
+    body = json.loads(request.upstream_body(output_tokens_max=5, output_field="max_completion_tokens"))
+    assert (body["max_tokens"], body["max_completion_tokens"]) == (None, 5)
+    nested = json.loads(request.upstream_body(output_tokens_max=5, output_field="generationConfig.maxOutputTokens"))
+    assert nested["generationConfig"] == {"maxOutputTokens": 5}
+
+
+def test_the_upstream_model_name_replaces_the_requested_one() -> None:
+    body = b'{ "model" : "alias",\n "messages" : [] }'
+    request = OPENAI.read_request(CHAT, body)
+    assert request.upstream_body(model="alias") is body
+    assert request.upstream_body(model='a"b') == b'{ "model" : "a\\"b",\n "messages" : [] }'
+
+
+def test_the_usage_option_is_injected_only_where_it_exists() -> None:
+    stream = read(CHAT, messages=HELLO, stream=True)
+    assert not stream.ask.wants_usage
+    assert json.loads(stream.upstream_body(inject_usage=True))["stream_options"] == {"include_usage": True}
+    told = read(CHAT, stream=True, stream_options={"include_usage": False, "x": 1})
+    assert not told.ask.wants_usage
+    assert json.loads(told.upstream_body(inject_usage=True))["stream_options"] == {"include_usage": True, "x": 1}
+    assert ask(CHAT, stream=True, stream_options={"include_usage": True}).wants_usage
+    response = read("responses", input="x", stream=True)
+    assert response.ask.wants_usage  # it always comes
+    assert response.upstream_body(inject_usage=True) is response.body
+    assert refused(CHAT, stream=True, stream_options={"include_usage": "yes"}).param == "stream_options.include_usage"
+    assert refused(CHAT, stream="true").param == "stream"
+
+
+@pytest.mark.parametrize("model", [None, "", 5, ["m"], "x" * 201, "a\nb", "a\x00", "\u202e", {"a": 1}])
+def test_the_model_must_be_a_short_printable_string(model: object) -> None:
+    assert refused(CHAT, model=model, messages=HELLO).param == "model"
+
+
+def test_choices_multiply_the_output() -> None:
+    assert ask(CHAT, messages=HELLO, n=3).output_multiplier == 3
+    assert ask("completions", prompt="x", n=2, best_of=5).output_multiplier == 5
+    assert ask("completions", prompt="x", n=4, best_of=None).output_multiplier == 4
+    assert refused(CHAT, n=1.5).param == "n"
+    assert refused(CHAT, n=10**6).param == "n"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count"),
+    [
+        ("one", 1),
+        (["one"], 1),
+        (["one", 'two"]', "th\\ree"], 3),
+        ([1, 2, 3], 1),
+        ([[1, 2], [3]], 2),
+        ([], 1),
+        (None, 1),
+        ([1, "mixed"], 2),
+    ],
+)
+def test_prompts_in_a_list_multiply_the_output_but_a_list_of_tokens_is_one(prompt: object, count: int) -> None:
+    assert ask("completions", prompt=prompt).output_multiplier == count
+    assert ask("completions", prompt=prompt, n=3).output_multiplier == 3 * count
+
+
+def test_prompts_of_another_shape_are_refused() -> None:
+    for prompt in ({"a": 1}, [None], [{"a": 1}], 5, ["x"] * 10_001):
+        assert refused("completions", prompt=prompt).param == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ({"type": "text", "text": "x"}, ""),
+        ({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}, ""),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,xx"}}, "images"),
+        ({"type": "input_audio", "input_audio": {"data": "xx"}}, "audio"),
+        ({"type": "video_url", "video_url": {"url": "https://x"}}, "video"),
+        ({"type": "file", "file": {"file_id": "file_1"}}, "files"),
+        ({"type": "document_url", "document_url": "https://x"}, "URLs"),
+        ({"type": "hologram"}, "content of an unknown shape"),
+        ({"type": "text", "text": "x", "Type": "image_url"}, "content of an unknown shape"),
+        ({"text": "x"}, "content of an unknown shape"),
+        ("bare", "content of an unknown shape"),
+    ],
+)
+def test_what_is_not_text_makes_the_input_unbounded(part: object, reason: str) -> None:
+    messages = [{"role": "system", "content": "x"}, {"role": "user", "content": [{"type": "text", "text": "y"}, part]}]
+    assert ask(CHAT, messages=messages).unbounded_input == reason
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"role": "assistant", "content": None, "tool_calls": [{"id": "1"}], "refusal": None}, ""),
+        ({"role": "assistant", "content": "x", "weight": 1, "prefix": True}, ""),
+        ({"role": "assistant", "audio": {"id": "audio_1"}}, "a stored audio answer"),
+        ({"role": "user", "content": "x", "Content": [{"type": "image_url"}]}, "content of an unknown shape"),
+        ({"role": "user", "content": {"title": "x"}}, "content of an unknown shape"),
+        ({"role": "user", "content": "x", "attachments": ["a"]}, "content of an unknown shape"),
+    ],
+)
+def test_a_message_may_hold_only_what_is_known_to_be_text(message: dict[str, Any], reason: str) -> None:
+    assert ask(CHAT, messages=[message]).unbounded_input == reason
+
+
+def test_names_that_appear_twice_inside_a_message_are_refused() -> None:
+    for body in (
+        '{"model":"m","messages":[{"role":"user","content":"x","content":[{"type":"image_url"}]}]}',
+        '{"model":"m","messages":[{"role":"user","content":[{"type":"text","type":"image_url","text":"x"}]}]}',
+        '{"model":"m","messages":[],"tools":[{"type":"function","type":"web_search"}]}',
+    ):
+        with pytest.raises(Refused, match="twice"):
+            OPENAI.read_request(CHAT, body.encode())
+
+
+def test_references_make_the_input_unbounded() -> None:
+    assert ask("responses", input="x", previous_response_id="resp_1").unbounded_input == "a stored response"
+    assert ask("responses", input="x", conversation="conv_1").unbounded_input == "a stored conversation"
+    assert ask("responses", prompt={"id": "pmpt_1"}).unbounded_input == "a stored prompt"
+    assert ask("responses", input="x", previous_response_id=None).unbounded_input == ""
+    extra = {"google": {"cached_content": "cachedContents/1"}}
+    assert ask(CHAT, messages=HELLO, extra_body=extra).unbounded_input == "a cached content"
+    assert ask(CHAT, messages=HELLO, modalities=["text", "audio"]).unbounded_input == "audio"
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({"role": "user", "content": "x"}, ""),
+        ({"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}, ""),
+        ({"role": "user", "content": [{"type": "input_image", "image_url": "https://x"}]}, "images"),
+        ({"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]}, "files"),
+        ({"type": "function_call", "name": "f", "arguments": "{}", "call_id": "1"}, ""),
+        ({"type": "function_call_output", "call_id": "1", "output": "x"}, ""),
+        ({"type": "function_call_output", "call_id": "1", "output": [{"type": "input_image"}]}, "images"),
+        ({"type": "computer_call_output", "output": {"type": "computer_screenshot"}}, "images"),
+        ({"type": "reasoning", "id": "rs_1", "encrypted_content": "gAAA==", "summary": []}, ""),
+        ({"type": "reasoning", "id": "rs_1", "summary": []}, "a stored item"),
+        ({"type": "item_reference", "id": "msg_1"}, "a stored item"),
+        ({"id": "msg_1"}, "a stored item"),
+        ({"type": "message", "id": "msg_1", "role": "assistant"}, "a stored item"),
+        ({"type": "surprise"}, "content of an unknown shape"),
+    ],
+)
+def test_items_of_a_response_are_text_or_not(item: dict[str, Any], reason: str) -> None:
+    assert ask("responses", input=[item]).unbounded_input == reason
+
+
+@pytest.mark.parametrize(
+    ("tool", "turns"),
+    [
+        ({"type": "function", "name": "f", "parameters": {}}, 0),
+        ({"type": "custom", "name": "f"}, 0),
+        ({"type": "local_shell"}, 0),
+        ({"type": "shell", "environment": {"type": "local"}}, 0),
+        ({"type": "shell", "environment": {"type": "container_auto"}}, UNKNOWN_TURNS),
+        ({"type": "shell"}, UNKNOWN_TURNS),
+        ({"type": "tool_search", "execution": "client"}, 0),
+        ({"type": "tool_search"}, UNKNOWN_TURNS),
+        ({"type": "web_search"}, UNKNOWN_TURNS),
+        ({"type": "mcp", "server_url": "https://x"}, UNKNOWN_TURNS),
+        ({"type": "news_of_tomorrow"}, UNKNOWN_TURNS),
+        ({}, UNKNOWN_TURNS),
+    ],
+)
+def test_tools_that_the_provider_runs_bill_the_input_again(tool: dict[str, Any], turns: int) -> None:
+    assert ask("responses", input="x", tools=[tool]).server_tool_turns == turns
+    bounded = ask("responses", input="x", tools=[tool], max_tool_calls=3).server_tool_turns
+    assert bounded == (3 if turns else 0)
+
+
+def test_other_ways_to_have_the_provider_work_on_the_input() -> None:
+    assert ask(CHAT, messages=HELLO, web_search_options={}).server_tool_turns == 1
+    assert ask(CHAT, messages=HELLO, model="vendor/m:online").server_tool_turns == 1
+    assert ask(CHAT, messages=HELLO, plugins=[{"id": "web"}]).server_tool_turns == 1
+    assert ask(CHAT, messages=HELLO, tools=[{"type": "openrouter:web_search"}]).server_tool_turns == UNKNOWN_TURNS
+    compaction = [{"type": "compaction", "compact_threshold": 1000}]
+    assert ask("responses", input="x", context_management=compaction).server_tool_turns == UNKNOWN_TURNS
+    brought = [{"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]}]
+    assert ask("responses", input=brought).server_tool_turns == UNKNOWN_TURNS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("background", True), ("deferred", True), ("models", ["a", "b"]), ("preset", "mine")]
+)
+def test_what_would_escape_metering_is_refused(name: str, value: object) -> None:
+    error = refused("responses", input="x", **{name: value})
+    assert (error.code, error.param) == ("not_supported", name)
+    assert ask("responses", input="x", **{name: None})
+    assert ask("responses", input="x", background=False)
+
+
+def test_embeddings_generate_nothing() -> None:
+    for value in ("x", ["x", "{y}"], [1, 2], [[1], [2]]):
+        read_ask = ask("embeddings", input=value)
+        assert (read_ask.generates, read_ask.unbounded_input) == (False, "")
+    assert ask("embeddings", input=[{"image": "https://x"}]).unbounded_input == "content of an unknown shape"
+
+
+def test_the_end_user_is_the_safety_identifier_else_the_user() -> None:
+    assert ask(CHAT, messages=HELLO, safety_identifier="a", user="b").end_user == "a"
+    assert ask(CHAT, messages=HELLO, user="b").end_user == "b"
+    assert len(ask(CHAT, messages=HELLO, user="x" * 65).end_user) == 64
+    assert ask(CHAT, messages=HELLO, user="x" * 65).end_user != ask(CHAT, messages=HELLO, user="x" * 66).end_user
+    assert ask(CHAT, messages=HELLO, user="a\nb").end_user.isprintable()
+    assert refused(CHAT, user=7).param == "user"
+
+
+@pytest.mark.parametrize(
+    ("control", "ttl"),
+    [
+        ("", ""),
+        (',"cache_control":{"type":"ephemeral"}', "5m"),
+        (',"cache_control":{"type":"ephemeral","ttl" : "1h"}', "1h"),
+        (',"cache_control":{"type":"ephemeral","ttl":"1\\u0068"}', "1h"),
+        (',"c\\u0061che_control":{"type":"ephemeral"}', "1h"),
+    ],
+)
+def test_cache_writes_are_seen_however_they_are_spelled(control: str, ttl: str) -> None:
+    part = '{"type":"text","text":"words of \\"cache_control\\" and \\\\u0061"' + control + "}"
+    body = '{"model":"m","messages":[{"role":"user","content":[' + part + "]}]}"
+    assert OPENAI.read_request(CHAT, body.encode()).ask.cache_write_ttl == ttl
+
+
+def test_tiers_are_strings() -> None:
+    assert ask(CHAT, messages=HELLO, service_tier="flex").service_tier == "flex"
+    assert refused(CHAT, service_tier=1).param == "service_tier"
+    assert refused(CHAT, service_tier="x" * 65).param == "service_tier"
+
+
+def test_a_deep_or_endless_body_costs_little() -> None:
+    nested: Any = "x"
+    for _ in range(200):
+        nested = [{"type": "tool_result", "content": nested}]
+    assert ask(CHAT, messages=[{"role": "user", "content": nested}]).unbounded_input == "content of an unknown shape"
+    body = b'{"model":"m","messages":[' + b"{}," * 300_000 + b"{}]}"
+    assert OPENAI.read_request(CHAT, body).ask.unbounded_input == "content of an unknown shape"
+    for depth in range(200, 1200, 3):
+        deep = (
+            b'{"model":"m","tools":'
+            + b"[" * depth
+            + b"]" * depth
+            + b',"messages":'
+            + b"[" * depth
+            + b"]" * depth
+            + b"}"
+        )
+        try:
+            OPENAI.read_request(CHAT, deep)
+        except Refused as error:
+            assert error.code == "bad_request"
+
+
+NAMES = [
+    "model",
+    "messages",
+    "input",
+    "prompt",
+    "stream",
+    "stream_options",
+    "tools",
+    "max_tokens",
+    "n",
+    "content",
+    "type",
+]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.sampled_from(["text", "user"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.sampled_from([CHAT, "completions", "responses", "embeddings"]), st.dictionaries(st.sampled_from(NAMES), VALUES)
+)
+def test_rubbish_is_refused_and_never_breaks(endpoint: str, body: dict[str, Any]) -> None:
+    encoded = json.dumps({"model": "m", **body}).encode("utf-8", "surrogatepass")
+    try:
+        request = OPENAI.read_request(endpoint, encoded)
+        request.upstream_body(model="x", output_tokens_max=3, inject_usage=True)
+        OPENAI.input_text(request)
+    except Refused as error:
+        assert error.code == "bad_request"

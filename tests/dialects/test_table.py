@@ -1,0 +1,119 @@
+"""Which path means what."""
+
+import pytest
+
+from llmctl.dialects.table import error_dialect, lookup
+from llmctl.domain.errors import Refused
+
+ANTHROPIC = {"anthropic-version": "2023-06-01"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "dialect", "name", "kind", "upstream"),
+    [
+        ("POST", "/v1/chat/completions", "openai", "chat.completions", "metered", "/chat/completions"),
+        ("POST", "/v1/completions", "openai", "completions", "metered", "/completions"),
+        ("POST", "/v1/responses", "openai", "responses", "metered", "/responses"),
+        ("POST", "/v1/embeddings", "openai", "embeddings", "metered", "/embeddings"),
+        ("POST", "/v1/messages", "anthropic", "messages", "metered", "/messages"),
+        ("POST", "/v1/messages/count_tokens", "anthropic", "messages.count_tokens", "free", "/messages/count_tokens"),
+        ("GET", "/v1/models", "openai", "models", "local", ""),
+        ("GET", "/llmctl/me", "openai", "me", "local", ""),
+    ],
+)
+def test_known_paths(method: str, path: str, dialect: str, name: str, kind: str, upstream: str) -> None:
+    endpoint = lookup(method, path, {}).endpoint
+    assert (endpoint.dialect.name, endpoint.name, endpoint.kind, endpoint.upstream) == (dialect, name, kind, upstream)
+
+
+def test_models_belong_to_the_dialect_that_the_header_tells() -> None:
+    assert lookup("GET", "/v1/models", ANTHROPIC).endpoint.dialect.name == "anthropic"
+    match = lookup("GET", "/v1/models/vendor/m-1.5:free", ANTHROPIC)
+    assert (match.endpoint.dialect.name, match.model) == ("anthropic", "vendor/m-1.5:free")
+    assert lookup("GET", "/v1/models/gpt-5", {}).model == "gpt-5"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/files",
+        "/v1/files/file_1/content",
+        "/v1/batches",
+        "/v1/images/generations",
+        "/v1/audio/speech",
+        "/v1/audio/transcriptions",
+        "/v1/moderations",
+        "/v1/realtime",
+        "/v1/realtime/sessions",
+        "/v1/fine_tuning/jobs",
+        "/v1/assistants",
+        "/v1/threads/thread_1/runs",
+        "/v1/vector_stores",
+        "/v1/responses/resp_1",
+        "/v1/responses/resp_1/cancel",
+        "/v1/chat/completions/c_1",
+        "/v1/messages/batches",
+    ],
+)
+def test_what_is_not_metered_is_refused_with_a_reason(path: str) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        with pytest.raises(Refused) as caught:
+            lookup(method, path, {})
+        assert caught.value.code == "not_supported"
+        assert path in caught.value.message
+    assert error_dialect(path, {}).name == ("anthropic" if "messages" in path else "openai")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "*",
+        "/v1",
+        "/v1/",
+        "/v1/unknown",
+        "/chat/completions",
+        "/v1/chat/completions/",
+        "//v1/chat/completions",
+        "/v1//chat/completions",
+        "/v1/../v1/chat/completions",
+        "/v1/chat/completions/..",
+        "/v1/chat%2fcompletions",
+        "/v1/chat/completions%00",
+        "/V1/chat/completions",
+        "/v1/chat/completions?x=1",
+        "http://api.example.com/v1/chat/completions",
+        "/v1/files/../chat/completions",
+        "/v1/models/",
+        "/v1/models/..",
+        "/v1/models/a//b",
+        "/v1/models/a/../b",
+        "/v1/models/a%2fb",
+        "/v1/models/" + "x" * 400,
+        "/v1/modelsx",
+        "/v1/" + "x/" * 10_000,
+    ],
+)
+def test_any_other_path_is_unknown(path: str) -> None:
+    with pytest.raises(Refused) as caught:
+        lookup("POST", path, {})
+    assert caught.value.code == "path_not_found"
+    assert len(caught.value.message) < 400
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "post", "X" * 1000])
+def test_other_methods_are_refused_and_told_which_is_right(method: str) -> None:
+    with pytest.raises(Refused) as caught:
+        lookup(method, "/v1/chat/completions", {})
+    assert caught.value.code == "method_not_allowed"
+    assert caught.value.facts == {"allow": "POST"}
+    assert len(caught.value.message) < 100
+
+
+def test_errors_for_unknown_paths_take_the_shape_of_the_client() -> None:
+    assert error_dialect("/nowhere", {}).name == "openai"
+    assert error_dialect("/nowhere", ANTHROPIC).name == "anthropic"
+    assert error_dialect("/nowhere", {"x-api-key": "k"}).name == "anthropic"
+    assert error_dialect("/v1/chat/completions", {"x-api-key": "k"}).name == "openai"
+    assert error_dialect("/v1/messages", {}).name == "anthropic"

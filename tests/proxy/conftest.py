@@ -1,0 +1,95 @@
+"""The gateway as its users meet it: `llmctl serve` before real llama.cpp servers and before a provider that records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anthropic
+import openai
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.llama import LlamaServer
+
+from .recorder import Recorder
+
+# `echo-new` is routed and has no price.
+ROUTES = """
+[aliases]
+fast = "local/tiny-random"
+vectors = "embed/tiny-random"
+parrot = "echo/echo-1"
+"""
+PRICES = {"local/tiny-random": ("1", "2"), "embed/tiny-random": ("1", "0"), "echo/echo-1": ("1", "2")}
+
+Client = Callable[[str], openai.OpenAI]
+Claude = Callable[[str], anthropic.Anthropic]
+
+
+@contextmanager
+def gateway_before(
+    directory: Path, recorder: Recorder, *llamas: LlamaServer, args: list[str] | None = None
+) -> Iterator[Daemon]:
+    """A daemon with priced models: `local` and `embed` are the `llamas`, `echo` is the recorder."""
+    providers = [provider(directory, "echo", recorder.base_url, recorder.api_key, ["echo-*"])]
+    for name, llama in zip(("local", "embed"), llamas, strict=False):
+        models = ["tiny-*"] if name == "local" else []
+        providers.append(provider(directory, name, llama.base_url, llama.api_key, models))
+    with Daemon(directory, "".join(providers), extra=ROUTES, args=args) as daemon:
+        for model, (input_usd, output_usd) in PRICES.items():
+            daemon.llmctl("price", "set", model, "--input", input_usd, "--output", output_usd)
+        yield daemon
+
+
+def provider(directory: Path, name: str, base_url: str, credential: str, models: list[str]) -> str:
+    (directory / f"{name}.credential").write_text(credential)
+    return f"""
+[providers.{name}]
+dialect = ["openai", "anthropic"]
+base_url = "{base_url}"
+credential_file = "{name}.credential"
+models = {models}
+"""
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    tmp_path_factory: pytest.TempPathFactory, running_recorder: Recorder, llama: LlamaServer, llama_embed: LlamaServer
+) -> Iterator[Daemon]:
+    with gateway_before(tmp_path_factory.mktemp("gateway"), running_recorder, llama, llama_embed) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def running_recorder() -> Iterator[Recorder]:
+    with Recorder() as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def recorder(running_recorder: Recorder) -> Recorder:
+    """As new: nothing sent yet, its usual answers."""
+    running_recorder.reset()
+    return running_recorder
+
+
+@pytest.fixture(scope="module")
+def key(gateway: Daemon) -> str:
+    """Of a user without limits, whom the tests of a module share."""
+    return gateway.add_user("alice", "sales")
+
+
+@pytest.fixture(scope="module")
+def client(gateway: Daemon) -> Iterator[Client]:
+    """OpenAI's SDK with a key; it does not try again."""
+    with openai.OpenAI(base_url=gateway.base_url, api_key="none", max_retries=0) as client:
+        yield lambda key: client.with_options(api_key=key)
+
+
+@pytest.fixture(scope="module")
+def claude(gateway: Daemon) -> Iterator[Claude]:
+    """Anthropic's SDK with a key; it does not try again."""
+    with anthropic.Anthropic(base_url=gateway.url, api_key="none", max_retries=0) as client:
+        yield lambda key: client.with_options(api_key=key)
