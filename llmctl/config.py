@@ -93,7 +93,6 @@ class Timeouts:
 
     connect_s: float = 10.0
     read_s: float = 1_800.0  # between two bytes from the provider
-    client_header_s: float = 10.0
     client_body_stall_s: float = 30.0
     client_write_stall_s: float = 60.0
     drain_s_max: float = 120.0  # how long an answer is read on after its client left

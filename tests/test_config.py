@@ -200,11 +200,7 @@ LOCAL = '[providers.local]\ndialect = "openai"\nbase_url = "http://127.0.0.1/v1"
         ("[providers.acme]\ndialect = 'openai'", 1, "providers.acme.base_url: is no base URL"),
         (f"{LOCAL}models = ['a b']", 4, "providers.local.models: 'a b' is not a model pattern; write a name or"),
         (f"{LOCAL}models = ''", 4, "providers.local.models: '' is not a model pattern"),
-        (
-            f"{LOCAL}credentials = [\n  {{ weight = 2 }},\n]",
-            4,
-            "providers.local.credentials: a credential needs env or",
-        ),
+        (f"{LOCAL}credentials = [\n  {{ weight = 2 }},\n]", 4, "providers.local.credentials: a credential needs"),
         (f"{LOCAL}credentials = [{{ env = 'A', file = 'b' }}]", 4, "providers.local.credentials: a credential needs"),
         (f"{LOCAL}credentials = [{{ weight = 0 }}]", 4, "providers.local.credentials.weight: must be a whole number"),
         # aliases

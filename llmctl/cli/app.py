@@ -9,15 +9,16 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from llmctl import __version__
 from llmctl.domain.errors import LlmctlError
 
 from . import errors
 from . import help as help_page
-from .command import HELP_NAMES, Noun, built
+from .command import HELP_NAMES, Noun, built, flags_of
 from .context import App
 
 if TYPE_CHECKING:
@@ -72,13 +73,28 @@ class Program(Noun):
         return help_page.of_program(ctx, ABOUT, sections)
 
 
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"llmctl {__version__}")
+        raise typer.Exit
+
+
+def _version(
+    version: Annotated[
+        bool, typer.Option("--version", help="The version.", callback=_print_version, is_eager=True, expose_value=False)
+    ] = False,
+) -> None:
+    """Only its parameter counts."""
+
+
 def run(args: Sequence[str], *, clock_s: Callable[[], float] = time.time) -> int:
     """Runs one command line; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character must not end the command
     app = App(clock_s)
-    program = Program(name="llmctl", context_settings={"help_option_names": HELP_NAMES})
+    settings = {"help_option_names": HELP_NAMES}
+    program = Program(name="llmctl", context_settings=settings, params=flags_of(_version))
     try:
         with program.make_context("llmctl", list(args), obj=app) as ctx:
             program.invoke(ctx)

@@ -8,13 +8,11 @@ import typer
 
 from . import context, filters
 from .command import single
-from .filters import Asked
+from .filters import Asked, Found
 from .options import whole_number
 
 if TYPE_CHECKING:
     from llmctl.store.calls import CallFilters, Kind
-
-    from .context import App
 
 app, command = single("calls")
 
@@ -59,20 +57,19 @@ def calls(
     asked = Asked(group, user, key, model, provider, since, until, last)
     flags = {"failed": failed, "estimated": estimated, "unpriced": unpriced, "refused": refused}
     calls_max = whole_number(limit or (FOLLOWED if follow else LISTED), "-n", least=0 if follow else 1)
-    which = _filters(run, asked, frozenset(kind for kind in store.KINDS if flags.get(kind)))
     with run.reading() as tx:
+        who = filters.find(tx, run, asked, all_time=True)
+        which = _filters(who, frozenset(kind for kind in store.KINDS if flags.get(kind)))
         found = store.newest(tx, which, calls_max=calls_max)
     if follow:
-        follow_calls(run, which, found)
+        follow_calls(run, which, found, who.zone)
         return
-    run.out.rows(columns(run), found, empty="No calls.")
+    run.out.rows(columns(run, who.zone), found, empty="No calls.")
 
 
-def _filters(run: App, asked: Asked, kinds: frozenset[Kind]) -> CallFilters:
+def _filters(found: Found, kinds: frozenset[Kind]) -> CallFilters:
     from llmctl.store.calls import CallFilters
 
-    with run.reading() as tx:
-        found = filters.find(tx, run, asked, all_time=True)
     return CallFilters(
         since_s=found.since_s,
         until_s=None if found.ends_now else found.until_s,

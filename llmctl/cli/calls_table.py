@@ -26,12 +26,12 @@ PAGE = 500
 OVERLAP_S = 10
 
 
-def columns(run: App) -> tuple[Column[Call], ...]:
-    zone = run.zone
+def columns(run: App, zone: ZoneInfo) -> tuple[Column[Call], ...]:
+    zone_name = datetime.fromtimestamp(run.now_s, zone).tzname()
     return (
         Column("id", lambda c: c.id, "ID", fixed=True),
         Column("started_at", lambda c: times.rfc3339_ms(c.started_at_ms)),
-        Column("time", None, "TIME", lambda c: _time(c, zone, run.now_s), fixed=True),
+        Column("time", None, f"TIME {zone_name}", lambda c: _time(c, zone, run.now_s), fixed=True),
         Column("user", lambda c: c.user),
         Column("group", lambda c: c.group),
         Column("key", lambda c: c.key, "KEY", _key),
@@ -89,9 +89,9 @@ def result(call: Call) -> str:
     return " ".join(parts) or "ok"
 
 
-def follow_calls(run: App, filters: CallFilters, first: Sequence[Call]) -> None:
+def follow_calls(run: App, filters: CallFilters, first: Sequence[Call], zone: ZoneInfo) -> None:
     """Prints calls as they end, the oldest first, until Ctrl-C. Reads only: it never makes a call wait."""
-    show = _printer(run)
+    show = _printer(run, zone)
     pending: set[int] = set()
     seen: set[int] = set()
     last_id = max((call.call_id for call in first), default=store.newest_id_before(run.now_s))
@@ -116,8 +116,8 @@ def follow_calls(run: App, filters: CallFilters, first: Sequence[Call]) -> None:
             time.sleep(POLL_S)
 
 
-def _printer(run: App) -> Callable[[Sequence[Call]], None]:
-    stream = run.out.stream(columns(run))
+def _printer(run: App, zone: ZoneInfo) -> Callable[[Sequence[Call]], None]:
+    stream = run.out.stream(columns(run, zone))
 
     def show(calls: Sequence[Call]) -> None:
         if calls:

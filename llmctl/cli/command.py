@@ -31,7 +31,7 @@ class Command(TyperCommand):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _take_text_as_it_is(self.params)
-        self.params = [*self.params, *common_flags()]
+        self.params = [*self.params, *flags_of(_common)]
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         with _mistakes_of(ctx):
@@ -50,7 +50,7 @@ class Noun(TyperGroup):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs |= {"invoke_without_command": True, "callback": None}
         super().__init__(*args, **kwargs)
-        self.params = [*self.params, *common_flags()]
+        self.params = [*self.params, *flags_of(_common)]
 
     def invoke(self, ctx: Context) -> Any:
         if not ctx._protected_args:
@@ -135,10 +135,10 @@ def _common(
     """Only its parameters count."""
 
 
-def common_flags() -> list[Parameter]:
-    """The flags of every command, as Typer reads them from `_common`."""
+def flags_of(function: Callable[..., None]) -> list[Parameter]:
+    """The parameters of a function, as Typer reads them."""
     app = typer.Typer(add_completion=False)
-    app.command()(_common)
+    app.command()(function)
     params = typer.main.get_command(app).params
     _take_text_as_it_is(params)
     return params

@@ -24,14 +24,14 @@ NO_PROVIDER = """
 """
 
 
-def config_text(environ: Mapping[str, str]) -> str:
+def config_text(environ: Mapping[str, str], database: str) -> str:
     """TOML with every well-known provider whose credential is in this environment; without any, the sandbox."""
     found = {
         name: {"credential_env": preset.credential_env}
         for name, preset in PRESETS.items()
         if preset.credential_env and environ.get(preset.credential_env, "").strip()
     }
-    places = {"database": "llmctl.db", "timezone": "UTC"}
+    places = {"database": database, "timezone": "UTC"}
     server = {"server": {"listen": "127.0.0.1:4000", "admin_listen": "127.0.0.1:4001"}}
     parts = [HEAD, tomli_w.dumps(places), "\n", tomli_w.dumps(server)]
     if found:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 WIDTH_MAX = 100
 NAMES_WIDTH_MAX = 28
-COMMON = ("config", "database", "format_", "quiet", "color", "help")
+COMMON = ("config", "database", "format_", "quiet", "color", "version", "help")
 Rows = Sequence[tuple[str, str]]
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 app, command = single("init")
 
 CONFIG_NAME = "config.toml"
+DATABASE_NAME = "llmctl.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def init(
     _check_new(run, path, if_not_exists=if_not_exists)
     config_is_new = not path.exists()
     if config_is_new:
-        _write_config(path)
+        _write_config(path, _database_entry(run, path))
     run.flags.config = str(path)
     made = _make_database(run, config_is_new=config_is_new)
     text = _report(run, made)
@@ -93,12 +94,19 @@ def _check_new(run: App, path: Path, *, if_not_exists: bool) -> None:
         return
     if path.exists():
         raise AlreadyExists(f"{path} exists already", hint="keep it with: llmctl init --if-not-exists")
-    database = run.named_database or path.parent / "llmctl.db"
+    database = run.named_database or path.parent / DATABASE_NAME
     if database.exists():
         raise AlreadyExists(f"{database} exists already", hint="keep it with: llmctl init --if-not-exists")
 
 
-def _write_config(path: Path) -> None:
+def _database_entry(run: App, config: Path) -> str:
+    """What the new configuration says of the database: a --database that is named now has to be found later too."""
+    if not run.flags.database:
+        return DATABASE_NAME
+    return os.path.relpath(run.flags.database, config.parent)
+
+
+def _write_config(path: Path, database: str) -> None:
     from .config_file import config_text
 
     if not path.parent.is_dir():
@@ -108,7 +116,7 @@ def _write_config(path: Path) -> None:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             # Whatever the umask: a ./config.toml that others may write is not read.
             os.fchmod(file.fileno(), 0o644)
-            file.write(config_text(os.environ))
+            file.write(config_text(os.environ, database))
     except OSError as error:
         raise ConfigError(
             f"cannot create {path}: {error.strerror}", hint="choose another place with --config"

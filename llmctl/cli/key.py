@@ -46,7 +46,7 @@ def create(
             new = keys.create(tx, author, user, name=name, expires_at_s=expires_at_s)
         if file is not None:
             file.write(f"{new.secret}\n")
-    secret_output.show(run, new, before=f"Created key {new.key.label} ({new.key.id}).", after="", path=key_file)
+    secret_output.show(run, new, before=f"Created key {new.key.label} ({new.key.id})", after="", path=key_file)
 
 
 @verb(app, "list")
@@ -116,7 +116,7 @@ def rotate(
     if grace_s:
         until = moment_short(run.now_s + grace_s, run.zone, run.now_s)
         after = f"The old secret works until {until} {run.zone.key}.\nLeaked? llmctl key revoke {key.label} --old"
-    secret_output.show(run, new, before=f"Rotated {key.label} ({key.id}).", after=after, path=key_file)
+    secret_output.show(run, new, before=f"Rotated {key.label} ({key.id}). New secret", after=after, path=key_file)
 
 
 @verb(app, "revoke")

@@ -69,9 +69,9 @@ def show(run: App, new: NewKey, *, before: str, after: str, path: str | None) ->
         run.out.one(values(new, in_file=path is not None), "")
         return
     if path is not None:
-        run.out.prose(f"{before} Written to {path}.")
+        run.out.prose(f"{before}, written to {path}.")
     else:
-        run.out.prose(f"{before} Shown once:\n")
+        run.out.prose(f"{before}, shown once:\n")
         run.out.line(new.secret)
     if after:
         run.out.prose(f"\n{after}")

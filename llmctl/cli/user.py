@@ -58,7 +58,7 @@ def add(
         run.out.one({"user": user.name, "group": user.group, "key": None}, added)
         return
     key = new.key
-    before = f"{added} Key {key.label} ({key.id})."
+    before = f"{added} Key {key.label} ({key.id})"
     secret_output.show(run, new, before=before, after=_what_applies(run, user, expires), path=key_file)
 
 

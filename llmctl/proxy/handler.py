@@ -138,7 +138,9 @@ class Handler:
         dialect = table.error_dialect(arrival.path, arrival.http.headers)
         answer = response_of(refused, dialect, arrival.id, arrival.started_at_ms / 1000)
         self._metrics.refused(refused.code)
-        # Without a caller there is nobody to book to: bad keys are counted, and make no rows.
+        if refused.code == "invalid_api_key":
+            # Counted, and no row: there is nobody to book to. That holds too for a key that died since it was last seen.
+            return answer
         if arrival.caller is not None and arrival.endpoint is not None and not arrival.admitted:
             ask = arrival.asked.ask if arrival.asked else None
             self._ledger.refuse(

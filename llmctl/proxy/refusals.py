@@ -19,7 +19,15 @@ def response_of(refused: Refused, dialect: Dialect, call_id: int, now_s: float) 
     """Both spellings of the request id are ours: nothing went to a provider that would name another."""
     answer, status, shown = ANSWERS[refused.code], status_of(refused.code, dialect.name), ids.shown(call_id)
     headers = headers_of(refused, dialect.name, now_s)
-    headers.update({CALL_ID: shown, "x-request-id": shown, "request-id": shown, "Content-Type": "application/json"})
+    headers.update(
+        {
+            CALL_ID: shown,
+            "x-request-id": shown,
+            "request-id": shown,
+            "Content-Type": "application/json",
+            "Server": "llmctl",
+        }
+    )
     if refused.code in _CLOSES:
         headers["Connection"] = "close"
     if isinstance(allowed := refused.facts.get("allow"), str):

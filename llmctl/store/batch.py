@@ -20,7 +20,7 @@ from . import balances, limits
 from .balances import Place, Row
 from .booking import Closing, Granted, HoldResult, Opening, Refusal
 from .interned import Interned
-from .sql import as_json, picked
+from .sql import Bulk, as_json, picked
 
 REFUSED_ROWS_PER_MINUTE = 20  # per key and code; further ones are counted: a flood must not fill the disk
 
@@ -144,7 +144,7 @@ class Batch:
                     closing.ttft_ms,
                 )
             )
-        return {row[0] for row in self._tx.execute(_CLOSE_CALLS, (as_json(rows),))}
+        return {row[0] for row in _CLOSE_CALLS.execute(self._tx, rows)}
 
     def _hold(self, openings: Sequence[Opening], outcome: Outcome) -> None:
         placed: list[tuple[Place, ...] | None] = []
@@ -230,7 +230,7 @@ class Batch:
                     opening.price_id,
                 )
             )
-        self._tx.execute(_OPEN_CALLS, (as_json(rows),))
+        _OPEN_CALLS.execute(self._tx, rows)
 
     def _applying(self, call: OpenCall) -> tuple[Limit, ...]:
         """The limits that bind this call's booking today: a limit set while it was open counts it too."""
@@ -338,7 +338,9 @@ _OPENED = (
     "id started_at_ms state owner lineage_id user_id key_id end_user_id model_id endpoint_id request_model_id stream "
     "held_nano held_input_tokens held_output_tokens price_id"
 ).split()
-_OPEN_CALLS = f"INSERT INTO calls ({', '.join(_OPENED)}) SELECT {picked(_OPENED)} FROM json_each(?)"
+_OPEN_CALLS = Bulk(
+    _OPENED, f"INSERT INTO calls ({', '.join(_OPENED)}) SELECT {', '.join(_OPENED)} FROM j WHERE id IS NOT NULL"
+)
 
 _REFUSED = (
     "id started_at_ms state lineage_id user_id key_id model_id endpoint_id request_model_id stream status error_id"
@@ -358,12 +360,14 @@ _CLOSED = [
     *USAGE_CLASSES,
     *"cost_nano price_id usage_shape_id usage_values latency_ms ttft_ms".split(),
 ]
-_CLOSE_CALLS = f"""
+_CLOSE_CALLS = Bulk(
+    ["id", *_CLOSED],
+    f"""
     UPDATE calls SET owner = NULL, {", ".join(f"{name} = j.{name}" for name in _CLOSED)}
-    FROM (SELECT {picked(["id", *_CLOSED])} FROM json_each(?)) AS j
-    WHERE calls.id = j.id AND calls.state = 'open'
+    FROM j WHERE calls.id = j.id AND calls.state = 'open'
     RETURNING calls.id
-"""
+    """,
+)
 
 _ROLLUP_KEY = "bucket lineage_id user_id key_id model_id end_user_id".split()
 _ROLLUP_SUMS = (

@@ -94,7 +94,6 @@ def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: Zon
         SELECT {", ".join(columns)}, {sums}
         FROM json_each(:spans) AS s
         JOIN rollups AS r ON r.bucket >= s.value ->> 1 AND r.bucket < s.value ->> 2
-        JOIN models AS m ON m.id = r.model_id
         WHERE {where}
         GROUP BY {", ".join(str(i + 1) for i in range(len(columns)))}
         """,
@@ -106,7 +105,7 @@ def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: Zon
         span = spans[values[0]]
         rest = iter(values[1 : len(columns)])
         cells = tuple(span.cell if one in PERIODS else names.cell(one, next(rest)) for one in by)
-        # Lineages that end in the same group are one row.
+        # Lineages that end in the same group are one row, and so is a model that two providers have.
         rows.setdefault(cells, Row(cells)).sums.add(values[len(columns) :])
     return sorted(rows.values(), key=_order(by))
 
@@ -139,7 +138,7 @@ def open_calls(tx: sqlite3.Connection, filters: Filters) -> tuple[int, int]:
     where, parameters = _conditions(tx, filters)
     count, held = tx.execute(
         f"""
-        SELECT count(*), coalesce(sum(held_nano), 0) FROM calls AS r JOIN models AS m ON m.id = r.model_id
+        SELECT count(*), coalesce(sum(held_nano), 0) FROM calls AS r
         WHERE r.state = 'open' AND {where}
         """,
         parameters,
@@ -151,8 +150,8 @@ _DIMENSIONS: dict[By, str] = {
     "group": "r.lineage_id",
     "user": "r.user_id",
     "key": "r.key_id",
-    "model": "m.model",
-    "provider": "m.provider",
+    "model": "r.model_id",
+    "provider": "r.model_id",
 }
 
 
@@ -208,7 +207,7 @@ def _conditions(tx: sqlite3.Connection, filters: Filters) -> tuple[str, dict[str
         conditions.append("r.key_id = :key_id")
         parameters["key_id"] = filters.key_id
     if filters.provider:
-        conditions.append("m.provider = :provider")
+        conditions.append("r.model_id IN (SELECT id FROM models WHERE provider = :provider)")
         parameters["provider"] = filters.provider
     if filters.model:
         conditions.append("r.model_id IN (SELECT value FROM json_each(:models))")
@@ -228,16 +227,17 @@ class _Names:
         self._tx = tx
         self._known: dict[tuple[By, object], Cell] = {}
 
-    def cell(self, by: By, value: int | str) -> Cell:
+    def cell(self, by: By, value: int) -> Cell:
         known = self._known.get((by, value))
         if known is None:
             known = self._look_up(by, value)
             self._known[by, value] = known
         return known
 
-    def _look_up(self, by: By, value: int | str) -> Cell:
-        if isinstance(value, str):
-            return Cell(value)
+    def _look_up(self, by: By, value: int) -> Cell:
+        if by in ("model", "provider"):
+            provider, model = self._tx.execute("SELECT provider, model FROM models WHERE id = ?", (value,)).fetchone()
+            return Cell(model if by == "model" else provider)
         if by == "group":
             (path,) = self._tx.execute("SELECT path FROM lineages WHERE id = ?", (value,)).fetchone()
             group_id = leaf(path)

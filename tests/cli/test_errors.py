@@ -145,3 +145,9 @@ def test_every_command_has_help_for_itself_and_every_flag(cli: Cli, name: str) -
         for line in cli(*args, "-h").out.splitlines():
             if line.startswith("  -"):
                 assert len(line.strip().split("  ", 1)) == 2, line
+
+
+def test_the_version_is_told(cli: Cli) -> None:
+    from llmctl import __version__
+
+    assert cli("--version").out == f"llmctl {__version__}\n"

@@ -133,3 +133,10 @@ def test_no_directory_names_the_mend(bare_cli: Cli) -> None:
     assert bare_cli("init", "--config", "nowhere/config.toml", code=1).err == (
         "error: no directory nowhere; mkdir -p nowhere\n"
     )
+
+
+def test_a_named_database_is_found_again_without_naming_it(bare_cli: Cli, home: Path) -> None:
+    (home / "data").mkdir()
+    bare_cli("init", "--database", "data/org.db")
+    assert tomllib.loads((home / "config.toml").read_text())["database"] == "data/org.db"
+    assert bare_cli.json("user", "list") == []

@@ -20,7 +20,7 @@ def test_a_new_user_gets_a_key_that_is_alone_on_stdout_with_the_prose_on_stderr(
     added = cli("user", "add", "alice", "--group", "sales")
     assert SECRET.fullmatch(added.out.rstrip("\n"))
     assert added.err.startswith("Added alice to sales. Key alice/default (k_")
-    assert "Shown once" in added.err
+    assert ", shown once:" in added.err
     assert "OPENAI_BASE_URL=http://127.0.0.1:4000/v1" in added.err
 
 

@@ -210,7 +210,7 @@ class TestCalls:
 
     def test_the_table_tells_what_became_of_each(self, cli: Cli) -> None:
         lines = cli("calls").out.splitlines()
-        assert " ".join(lines[0].split()) == "ID TIME KEY PROVIDER MODEL ENDPOINT INPUT OUTPUT COST LATENCY RESULT"
+        assert " ".join(lines[0].split()) == "ID TIME UTC KEY PROVIDER MODEL ENDPOINT INPUT OUTPUT COST LATENCY RESULT"
         shown = "\n".join(lines)
         for text in (
             "refused 403 model_not_allowed",
@@ -234,3 +234,8 @@ class TestCalls:
         out = cli("calls", "-o", "json").out
         assert all(char.isprintable() or char == "\n" for char in out)
         assert json.loads(out)
+
+    def test_times_are_in_the_zone_of_the_group_that_is_shown(self, cli: Cli) -> None:
+        shown = cli("calls", "--group", "emea").out
+        assert "TIME CET" in shown
+        assert "23 Nov 00:30" in shown or "00:30:00" in shown

@@ -33,31 +33,36 @@ def gateway_before(
     directory: Path, recorder: Recorder, *llamas: LlamaServer, args: list[str] | None = None
 ) -> Iterator[Daemon]:
     """A daemon with priced models: `local` and `embed` are the `llamas`, `echo` is the recorder."""
-    providers = [provider(directory, "echo", recorder.base_url, recorder.api_key, ["echo-*"])]
-    for name, llama in zip(("local", "embed"), llamas, strict=False):
-        models = ["tiny-*"] if name == "local" else []
-        providers.append(provider(directory, name, llama.base_url, llama.api_key, models))
+    both, openai_only = ["openai", "anthropic"], ["openai"]
+    providers = [provider(directory, "echo", recorder.base_url, recorder.api_key, both, ["echo-*"])]
+    for name, llama, dialects, models in zip(
+        ("local", "embed"), llamas, (both, openai_only), (["tiny-*"], []), strict=False
+    ):
+        providers.append(provider(directory, name, llama.base_url, llama.api_key, dialects, models))
     with Daemon(directory, "".join(providers), extra=ROUTES, args=args) as daemon:
         for model, (input_usd, output_usd) in PRICES.items():
             daemon.llmctl("price", "set", model, "--input", input_usd, "--output", output_usd)
         yield daemon
 
 
-def provider(directory: Path, name: str, base_url: str, credential: str, models: list[str]) -> str:
+def provider(
+    directory: Path, name: str, base_url: str, credential: str, dialects: list[str], models: list[str]
+) -> str:
     (directory / f"{name}.credential").write_text(credential)
     return f"""
 [providers.{name}]
-dialect = ["openai", "anthropic"]
+dialect = {dialects}
 base_url = "{base_url}"
 credential_file = "{name}.credential"
 models = {models}
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def gateway(
     tmp_path_factory: pytest.TempPathFactory, running_recorder: Recorder, llama: LlamaServer, llama_embed: LlamaServer
 ) -> Iterator[Daemon]:
+    """One for the whole run: each test has users of its own, and leaves no limit on the organisation behind."""
     with gateway_before(tmp_path_factory.mktemp("gateway"), running_recorder, llama, llama_embed) as daemon:
         yield daemon
 
@@ -75,20 +80,20 @@ def recorder(running_recorder: Recorder) -> Recorder:
     return running_recorder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def key(gateway: Daemon) -> str:
-    """Of a user without limits, whom the tests of a module share."""
+    """Of a user without limits, whom many tests share."""
     return gateway.add_user("alice", "sales")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(gateway: Daemon) -> Iterator[Client]:
     """OpenAI's SDK with a key; it does not try again."""
     with openai.OpenAI(base_url=gateway.base_url, api_key="none", max_retries=0) as client:
         yield lambda key: client.with_options(api_key=key)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def claude(gateway: Daemon) -> Iterator[Claude]:
     """Anthropic's SDK with a key; it does not try again."""
     with anthropic.Anthropic(base_url=gateway.url, api_key="none", max_retries=0) as client:
