@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv, once; the second time it is instant.
 #   make serve PYTHON=python3.12        with this interpreter (default: the newest that works, 3.11 or later)
-#   make serve ARGS="--listen 0.0.0.0:4000"    ARGS are handed on; so too to test, soak, bench and replay
+#   make serve ARGS="--listen 0.0.0.0:4000"    ARGS are handed on; so too to test, soak and bench
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
-.PHONY: help install serve test check format bench replay soak clean
+.PHONY: help install serve test check format bench soak clean
 
 help: ## show this list
 	@[ -t 1 ] && bold=$$(printf '\033[1m') plain=$$(printf '\033[0m') || bold= plain=; \
@@ -42,9 +42,6 @@ format: $(VENV)/.installed-dev ## format the code, fix what ruff can fix
 bench: $(VENV)/.installed-dev ## measure the gateway beside a bare pass-through
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-replay: $(VENV)/.installed-dev ## play recorded provider traffic through the daemon: CORPUS=file.jsonl.gz
-	@$(BIN)/python -m tests.replay $(or $(CORPUS),$(LLMCTL_CORPUS),$(error Say which recording: make replay CORPUS=file.jsonl.gz)) $(ARGS)
-
 soak: $(VENV)/.installed-dev ## run the tests that take minutes to hours
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
@@ -54,7 +51,7 @@ clean: ## remove .venv, builds and caches; config.toml and llmctl.db stay
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.created
 	@echo "Installing llmctl into $(VENV)"
-	@$(PIP_INSTALL) --editable .
+	@$(PIP_INSTALL) --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.created

@@ -36,7 +36,7 @@ PRESETS: Mapping[str, Preset] = {
         "https://api.openai.com/v1",
         credential_env="OPENAI_API_KEY",
         catalogue="openai",
-        models=("gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*", "text-embedding-*", "davinci-*", "babbage-*", "ft:*"),
+        models=("gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*", "text-embedding-*", "davinci-*", "ft:*"),
         output_fields={"chat.completions": "max_completion_tokens"},
     ),
     "anthropic": Preset(

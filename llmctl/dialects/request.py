@@ -63,8 +63,10 @@ def read_model(fields: Fields) -> str:
     model = fields.string("model")
     if not model:
         raise bad_request("the request names no model", hint='add "model": "NAME"', param="model")
-    if len(model) > MODEL_CHARACTERS_MAX or not model.isprintable():
-        raise bad_request(f"model must be at most {MODEL_CHARACTERS_MAX} printable characters", param="model")
+    if len(model) > MODEL_CHARACTERS_MAX or not model.isprintable() or " " in model:
+        raise bad_request(
+            f"model must be at most {MODEL_CHARACTERS_MAX} printable characters without blanks", param="model"
+        )
     return model
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import unquote
 
 from ..domain.errors import Refused
 from .anthropic import ANTHROPIC
@@ -14,7 +15,7 @@ from .base import Dialect
 from .openai import OPENAI
 
 PATH_CHARACTERS_MAX = 300
-# Names that may stand in a path. Each step starts with a letter or digit: no "..", no "//"; no "%".
+# Names that may stand in a path. Each step starts with a letter or digit: no "..", no "//"; no "%" once it is decoded.
 _MODEL = re.compile(r"[A-Za-z0-9@~][A-Za-z0-9._:@+~-]*(?:/[A-Za-z0-9@~][A-Za-z0-9._:@+~-]*)*")
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -148,5 +149,5 @@ def _find(path: str, headers: Iterable[str]) -> Match | None:
 def _find_models(path: str, dialect: str) -> Match | None:
     if path == _MODELS_PATH:
         return Match(MODELS[dialect])
-    name = path.removeprefix(_MODELS_PATH + "/")
+    name = unquote(path.removeprefix(_MODELS_PATH + "/"))  # both official SDKs write provider%2Fmodel
     return Match(MODEL[dialect], name) if _MODEL.fullmatch(name) else None

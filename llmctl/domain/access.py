@@ -40,12 +40,17 @@ def matches(pattern: str, provider: str, model: str) -> bool:
 def denial(levels: Iterable[tuple[ModelRule, ...]], provider: str, model: str) -> str | None:
     """Why this model is not allowed (`denied for group sales by gpt-5*`), or None if every level agrees."""
     for rules in levels:
-        matching = [rule for rule in rules if matches(rule.pattern, provider, model)]
-        for rule in matching:
-            if rule.effect == "deny":
+        allows = []
+        allowed = False
+        for rule in rules:
+            matching = matches(rule.pattern, provider, model)
+            if rule.effect == "allow":
+                allows.append(rule.pattern)
+                allowed = allowed or matching
+            # A reseller's name for it: a rule against gpt-5* is meant for openrouter/openai/gpt-5 too.
+            elif matching or matches(rule.pattern, provider, model.rpartition("/")[2]):
                 return f"denied for {rule.level} by the rule {rule.pattern}"
-        allows = [rule.pattern for rule in rules if rule.effect == "allow"]
-        if allows and not matching:
+        if allows and not allowed:
             return f"not among the models allowed for {rules[0].level}: {', '.join(allows)}"
     return None
 

@@ -80,11 +80,11 @@ def input_bound(ask: Ask, facts: ModelFacts, bounds: Bounds) -> int:
     """Input tokens that the call cannot exceed: no tokeniser makes more than one token of a byte."""
     context_tokens = facts.context_tokens or bounds.context_tokens_default
     turns = tool_turns(ask, bounds)
+    in_body = ask.input_bytes + facts.prompt_overhead_tokens
     if turns:
-        return (1 + turns) * context_tokens
-    if ask.unbounded_input:
-        return context_tokens
-    return ask.input_bytes + facts.prompt_overhead_tokens
+        return (1 + turns) * max(context_tokens, in_body)
+    # A context window that is only assumed may be smaller than what is sent.
+    return max(context_tokens, in_body) if ask.unbounded_input else in_body
 
 
 def tool_turns(ask: Ask, bounds: Bounds) -> int:

@@ -18,6 +18,7 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 Each = Literal["", "user", "end_user"]
 
 RETRY_S_MAX = 60  # SDKs obey longer waits to the letter: a reset further away is "spent", not "retry"
+_FINAL_FIRST = ("request_exceeds_limit", "limit_spent", "rate_limited", "limit_held")
 HELD_RETRY_S = 2  # open calls settle within seconds; the SDKs' own back-off does the rest
 HOLD_MAX = AMOUNT_NANO_MAX // 1_000  # a million dollars a call: thousands at once add up inside SQLite's 63 bits
 
@@ -81,6 +82,7 @@ def decide(standings: Sequence[Standing], demand: Demand, *, share_percent: int,
     `share_percent` is how much of what is left a capped call may take, so that one caller does not take all of it.
     """
     output_tokens = demand.output_tokens
+    refusals = []
     for standing in standings:
         if standing.limit.soft:
             continue
@@ -88,8 +90,12 @@ def decide(standings: Sequence[Standing], demand: Demand, *, share_percent: int,
             continue
         fitting = _largest_fitting(standing, demand, share_percent)
         if fitting is None:
-            return refusal(standing, demand, now_s)
-        output_tokens = min(output_tokens, fitting)
+            refusals.append(refusal(standing, demand, now_s))
+        else:
+            output_tokens = min(output_tokens, fitting)
+    if refusals:
+        # Of several, the one that waiting helps least: a client must not retry what stays spent.
+        return min(refusals, key=lambda refused: _FINAL_FIRST.index(refused.code))
     if max(demand.cost_nano_usd(output_tokens), demand.tokens(output_tokens)) > HOLD_MAX:
         return Refused("bad_request", "this call could cost more than a million dollars", hint="ask for less output")
     return Grant(output_tokens, capped=output_tokens < demand.output_tokens)
@@ -149,7 +155,8 @@ def refusal(standing: Standing, demand: Demand, now_s: int) -> Refused:
             facts=facts,
         )
     reset_s = None if standing.window_end_s is None else standing.window_end_s - now_s
-    if standing.settled + least <= limit.amount:
+    # A request that is open will count: of those nothing is given back.
+    if standing.settled + least <= limit.amount and limit.measure != "requests":
         return Refused(
             "limit_held",
             f"{name} is held by open calls: {numbers}",

@@ -24,11 +24,13 @@ from .exchange import Exchange
 from .handler import Handler
 from .local import Local
 from .metrics import Metrics
+from .server import HttpServer
 from .upstream import Upstream
 from .watch import Watch
 
 logger = logging.getLogger(__name__)
 
+HEADER_S = 10.0  # a client that opens a connection has something to say
 KEEPALIVE_S = 75.0  # longer than the usual pools of clients keep a connection
 HEADERS_MAX = 100
 FIELD_BYTES_MAX = 64 << 10
@@ -123,8 +125,10 @@ class Gateway:
 
     async def _listen(self, clients: socket.socket, admin: socket.socket | None) -> None:
         loop = asyncio.get_running_loop()
-        self._web = web.Server(
+        self._web = HttpServer(
             self._handler.handle,
+            malformed=self._handler.malformed,
+            header_s=HEADER_S,
             keepalive_timeout=KEEPALIVE_S,
             access_log=None,
             auto_decompress=False,

@@ -21,7 +21,7 @@ class BodyReader:
         self._inflight = 0
 
     async def read(self, request: BaseRequest) -> bytes:
-        """The whole body; `release` its size when the call is over. Raises Refused: too large, slow, compressed, cut."""
+        """The whole body; `release` its size when the call is over. Raises Refused: too large, slow, packed, cut."""
         encoding = request.headers.get("content-encoding", "identity").lower()
         if encoding != "identity":
             raise Refused("bad_request", f"a body with content-encoding {encoding!r}", hint="send it uncompressed")

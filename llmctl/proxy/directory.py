@@ -60,7 +60,7 @@ class Directory:
         return caller
 
     def refresh(self) -> bool:
-        """Drops what is older than the file. True if there was a change: what was decided on it must be decided anew."""
+        """Drops what is older than the file. True if there was a change: what was decided on it is decided anew."""
         with storing():
             version = callers.settings_version(self._store.connection)
         if version == self._version:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
@@ -16,11 +17,12 @@ from llmctl.store.booking import Closing
 
 from . import settlement
 from .call import Call
+from .errors import ANSWERS
 from .estimate import estimate
 from .headers import downstream_headers, upstream_headers
 from .refusals import CALL_ID, response_of
-from .relay import AnswerReader, Client, DecodingReader, WholeReader, masked
-from .upstream import Credential, Upstream, UpstreamFailure
+from .relay import UNREADABLE, AnswerReader, Client, DecodingReader, WholeReader, masked
+from .upstream import Body, Credential, Upstream, UpstreamFailure
 from .watch import Flight, Watch
 
 logger = logging.getLogger(__name__)
@@ -41,28 +43,29 @@ class Exchange:
     async def run(self, call: Call) -> tuple[web.StreamResponse, Closing]:
         """The client's answer, and how the call is booked."""
         credential = self._upstream.credential(call.plan.provider)
-        try:
-            response = await self._send(call, credential)
-        except UpstreamFailure as failure:
-            return self._no_answer(call, failure)
-        try:
-            if response.status in CREDENTIAL_REFUSED:
-                return self._credential_refused(call, response.status)
-            if response.status >= 400:
-                return await self._provider_error(call, response, credential)
-            return await self._relay(call, response)
-        finally:
-            # A response that was read to its end has given its connection back already; any other is cut.
-            response.close()
+        body = _body(call)
+        with self._watch.over(Client(call.http)) as flight:
+            try:
+                flight.response = response = await self._send(call, credential, body)
+            except UpstreamFailure as failure:
+                return self._no_answer(call, failure)
+            except asyncio.CancelledError:
+                if not flight.cut:
+                    raise
+                flight.task.uncancel()
+                return flight.client.answer, _unsent_or_unanswered(call, body, flight.cut)
+            try:
+                if response.status in CREDENTIAL_REFUSED:
+                    return self._credential_refused(call, response.status)
+                if response.status >= 400:
+                    return await self._provider_error(call, response, credential)
+                return await self._relay(call, flight, response)
+            finally:
+                # A response that was read to its end has given its connection back already; any other is cut.
+                response.close()
 
-    async def _send(self, call: Call, credential: Credential | None) -> aiohttp.ClientResponse:
+    async def _send(self, call: Call, credential: Credential | None, body: Body) -> aiohttp.ClientResponse:
         dialect, provider = call.endpoint.dialect, call.plan.provider
-        body = call.asked.upstream_body(
-            model=call.plan.model,
-            output_tokens_max=call.output_tokens_to_set,
-            output_field=provider.output_field(call.endpoint.name),
-            inject_usage=call.injects_usage,
-        )
         headers = upstream_headers(
             call.http.headers,
             dialect.credential_headers(credential.secret) if credential else {},
@@ -71,13 +74,14 @@ class Exchange:
         )
         return await self._upstream.send(provider, call.endpoint.upstream, headers, body)
 
-    async def _relay(self, call: Call, response: aiohttp.ClientResponse) -> tuple[web.StreamResponse, Closing]:
+    async def _relay(
+        self, call: Call, flight: Flight, response: aiohttp.ClientResponse
+    ) -> tuple[web.StreamResponse, Closing]:
         """Bytes through, a reader beside them. The client leaving changes nothing but where the bytes go."""
         streamed = response.headers.get("content-type", "").startswith(EVENT_STREAM)
-        client = Client(call.http, response.status, _headers(call, response))
+        client = flight.client
+        client.head(response.status, _headers(call, response))
         reader = _reader(call, response, streamed=streamed)
-        flight = Flight(client, response)
-        self._watch.add(flight)
         broken = ""
         try:
             if streamed:
@@ -89,9 +93,7 @@ class Exchange:
                 if passed:
                     await client.write(passed)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            broken = "client_gone" if flight.cut else _broken_by(error)
-        finally:
-            self._watch.remove(flight)
+            broken = flight.cut or _broken_by(error)
         rest, reading = reader.close()
         if not broken:
             answer = await client.finish(rest)
@@ -99,7 +101,8 @@ class Exchange:
             client.abort()  # a truncated answer must not look like a whole one
             answer = client.answer
         else:
-            answer = _refused(call, Refused(broken, f"provider {call.plan.provider.name} broke off its answer"))
+            code = broken if broken in ANSWERS else "provider_failed"
+            answer = _refused(call, Refused(code, f"provider {call.plan.provider.name} broke off its answer"))
         status = None if client.gone else answer.status
         return answer, await self._closing(call, reading, status, broken, streamed=streamed)
 
@@ -108,8 +111,10 @@ class Exchange:
     ) -> Closing:
         """How an answer is booked: by its own usage, else by what was seen of it, else by what was held."""
         free = call.asked.ask.free
-        if broken and reading.usage is None and not (streamed and call.first_byte_s) and not free:
-            return settlement.unanswered(call, status=status, error=broken, now_s=time.perf_counter())
+        unseen = reading.error == UNREADABLE or (broken and not (streamed and call.first_byte_s))
+        if unseen and reading.usage is None and not free:
+            error = broken or reading.error
+            return settlement.unanswered(call, status=status, error=error, now_s=time.perf_counter())
         # Anthropic's streams open with a usage that says 1 output token: of one that broke off, the text counts.
         partial = bool(broken and reading.output_text and not reading.finished)
         guess = await estimate(call, reading) if (reading.usage is None or partial) and not free else None
@@ -121,14 +126,16 @@ class Exchange:
         self, call: Call, response: aiohttp.ClientResponse, credential: Credential | None
     ) -> tuple[web.StreamResponse, Closing]:
         """The provider's own refusal passes as it came, but for our credential, should it be in there."""
-        try:
-            body = await response.content.read(ERROR_BODY_BYTES_MAX)
-            while not response.content.at_eof() and len(body) < ERROR_BODY_BYTES_MAX:
-                body += await response.content.read(ERROR_BODY_BYTES_MAX - len(body))
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            body = b""
         headers = _headers(call, response)
-        if credential is not None:
+        body = await _error_body(response)
+        if body is None:
+            headers.popall("content-encoding", None)
+            headers["Content-Type"] = "application/json"
+            message = f"provider {call.plan.provider.name} answered with HTTP {response.status} and broke off"
+            body = call.endpoint.dialect.error_body(
+                response.status, code="provider_failed", type="", message=message, request_id=headers[CALL_ID]
+            )
+        elif credential is not None:
             body = masked(body, headers, credential.secret)
         answer = web.Response(status=response.status, headers=headers, body=body)
         error = f"provider_{response.status}"
@@ -146,9 +153,44 @@ class Exchange:
         return answer, settlement.failed(call, status=answer.status, error=error, now_s=time.perf_counter())
 
     def _no_answer(self, call: Call, failure: UpstreamFailure) -> tuple[web.StreamResponse, Closing]:
-        answer = _refused(call, failure.refused)
-        book = settlement.unanswered if failure.sent else settlement.released
-        return answer, book(call, status=answer.status, error=failure.refused.code, now_s=time.perf_counter())
+        answer, error, now_s = _refused(call, failure.refused), failure.refused.code, time.perf_counter()
+        if failure.answered:
+            return answer, settlement.failed(call, status=answer.status, error=error, now_s=now_s)
+        if failure.sent:
+            return answer, settlement.unanswered(call, status=answer.status, error=error, now_s=now_s)
+        return answer, settlement.released(call, status=answer.status, error=error, now_s=now_s)
+
+
+def _body(call: Call) -> Body:
+    return Body(
+        call.asked.upstream_body(
+            model=call.plan.model,
+            output_tokens_max=call.output_tokens_to_set,
+            output_field=call.plan.provider.output_field(call.endpoint.name),
+            inject_usage=call.injects_usage,
+        )
+    )
+
+
+def _unsent_or_unanswered(call: Call, body: Body, error: str) -> Closing:
+    """Of a call that was cut before its answer began."""
+    if body.sent:
+        return settlement.unanswered(call, status=None, error=error, now_s=time.perf_counter())
+    return settlement.released(call, status=None, error=error, now_s=time.perf_counter())
+
+
+async def _error_body(response: aiohttp.ClientResponse) -> bytes | None:
+    """The body of a provider's error; None if it broke off, or has no end."""
+    body = b""
+    try:
+        while len(body) <= ERROR_BODY_BYTES_MAX:
+            chunk = await response.content.readany()
+            if not chunk:
+                return body
+            body += chunk
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        pass
+    return None
 
 
 def _reader(call: Call, response: aiohttp.ClientResponse, *, streamed: bool) -> AnswerReader:

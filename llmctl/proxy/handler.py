@@ -129,6 +129,13 @@ class Handler:
             self._ledger.settle(closing)
             self._metrics.booked(call.plan.provider.name, call.endpoint.dialect.name, call.plan.model, closing)
 
+    def malformed(self, reason: str) -> web.Response:
+        """The answer to what cannot be read as a request: nobody knows whose it is, or which dialect it speaks."""
+        refused = Refused("bad_request", f"this request cannot be read: {reason}", hint="mend what sends it")
+        self._metrics.refused(refused.code)
+        dialect = table.error_dialect("", ())
+        return response_of(refused, dialect, self._ledger.new_call_id(), time.time())
+
     def drain(self) -> None:
         """New calls are turned away from now on; those under way go on."""
         self.draining = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import aiohttp
@@ -15,6 +16,7 @@ from llmctl.domain.call import Reading
 
 WHOLE_BYTES_MAX = 1 << 20  # an answer up to this size is sent in one piece, with its length
 ANSWER_BYTES_MAX = 64 << 20  # beyond it a body that is not a stream passes, but is no longer kept for reading
+UNREADABLE = "answer_unreadable"  # something was answered, and how much of it is not known
 
 
 class AnswerReader(Protocol):
@@ -52,9 +54,10 @@ class WholeReader:
     def close(self) -> tuple[bytes, Reading]:
         body = b"".join(self._chunks)
         rest = body if self._sent == 0 else b""
-        if self._size > ANSWER_BYTES_MAX:
-            return rest, Reading()
-        return rest, self._read_answer(decoded(body, self._encoding))
+        plain = b"" if self._size > ANSWER_BYTES_MAX else decoded(body, self._encoding)
+        if body and not plain:
+            return rest, Reading(error=UNREADABLE)
+        return rest, self._read_answer(plain)
 
 
 class DecodingReader:
@@ -74,16 +77,16 @@ class DecodingReader:
 
     def close(self) -> tuple[bytes, Reading]:
         _, reading = self._reader.close()
-        return b"", reading
+        return b"", reading if self._decoder is not None else replace(reading, error=UNREADABLE)
 
 
 class Client:
     """The client's side of one call. Once it is gone, or takes nothing for too long, writing is a no-op."""
 
-    def __init__(self, request: web.BaseRequest, status: int, headers: CIMultiDict[str]) -> None:
+    def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
-        self._status = status
-        self._headers = headers
+        self._status = 502
+        self._headers: CIMultiDict[str] = CIMultiDict()
         self._stream: web.StreamResponse | None = None
         self.gone = False
         self.writing_since_s: float | None = None  # for the watch over stalled writes
@@ -97,6 +100,11 @@ class Client:
     def answer(self) -> web.StreamResponse:
         """For aiohttp, which wants one even where nobody is left to read it."""
         return self._stream or web.Response(status=self._status)
+
+    def head(self, status: int, headers: CIMultiDict[str]) -> None:
+        """What the answer will begin with."""
+        self._status = status
+        self._headers = headers
 
     async def start(self) -> None:
         """Sends the headers: a stream's client waits for them."""

@@ -29,7 +29,7 @@ RESTART_S = 1.0  # a worker that dies at once must not spin
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """One listening socket a worker on the same port: the kernel spreads connections, and none is lost with a worker."""
+    """A listening socket for each worker on the same port: the kernel spreads connections, none is lost with a worker."""
 
     clients: tuple[socket.socket, ...]
     admin: socket.socket

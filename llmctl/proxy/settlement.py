@@ -11,7 +11,7 @@ from llmctl.store.booking import Closing
 from .call import Call
 
 
-def released(call: Call, *, status: int, error: str, now_s: float) -> Closing:
+def released(call: Call, *, status: int | None, error: str, now_s: float) -> Closing:
     """It never reached the provider: nothing is owed."""
     return Closing(call.id, "released", status, error, latency_ms=call.latency_ms(now_s))
 

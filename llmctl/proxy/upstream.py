@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import socket
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -20,12 +22,24 @@ READ_BUFFER_BYTES = 64 << 10
 
 
 class UpstreamFailure(Exception):
-    """The provider gave no answer. `sent`: the request may have reached it, and may be billed."""
+    """The provider gave no answer that a client could use. `sent`: the request may have reached it; `answered`: it said
+    something, and that it did not generate. What was sent and not answered may be billed."""
 
-    def __init__(self, refused: Refused, *, sent: bool) -> None:
+    def __init__(self, refused: Refused, *, sent: bool, answered: bool = False) -> None:
         super().__init__(refused.message)
         self.refused = refused
         self.sent = sent
+        self.answered = answered
+
+
+class Body(aiohttp.BytesPayload):
+    """A request's body. `sent`: the first byte of the request may have left."""
+
+    sent = False
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self.sent = True
+        await super().write_with_length(writer, content_length)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -63,7 +77,7 @@ class Upstream:
         self._urls: dict[tuple[str, str], URL] = {}
 
     async def start(self) -> None:
-        connector = aiohttp.TCPConnector(
+        connector = Connector(
             limit=0,  # calls are limited by limits, not by sockets
             keepalive_timeout=KEEPALIVE_S,
             family=socket.AF_UNSPEC,
@@ -95,7 +109,7 @@ class Upstream:
         return headers
 
     async def send(
-        self, provider: Provider, path: str, headers: CIMultiDict[str], body: bytes | None, *, method: str = "POST"
+        self, provider: Provider, path: str, headers: CIMultiDict[str], body: Body | None, *, method: str = "POST"
     ) -> aiohttp.ClientResponse:
         """One request, once. Raises UpstreamFailure."""
         url = self._url(provider.name, path)
@@ -104,14 +118,15 @@ class Upstream:
         except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError, TimeoutError) as error:
             connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
             what = "did not answer in time" if connected else "could not be reached in time"
-            raise _failure("provider_timeout", provider, what, sent=connected) from None
+            raise _failure("provider_timeout", provider, what, sent=_sent(body)) from None
         except aiohttp.ClientConnectorError:
             raise _failure("provider_unreachable", provider, "cannot be reached", sent=False) from None
         except (aiohttp.ClientError, OSError, ValueError):
-            raise _failure("provider_failed", provider, "broke the connection", sent=True) from None
-        if 300 <= response.status < 400:
+            raise _failure("provider_failed", provider, "broke the connection", sent=_sent(body)) from None
+        if not 200 <= response.status < 300 and response.status < 400:
             response.close()
-            raise _failure("provider_failed", provider, "answered with a redirect", sent=True)
+            what = f"answered with HTTP {response.status}: a wrong base_url?"
+            raise _failure("provider_failed", provider, what, sent=True, answered=True)
         return response
 
     def _url(self, name: str, path: str) -> URL:
@@ -121,8 +136,25 @@ class Upstream:
         return url
 
 
-def _failure(code: str, provider: Provider, what: str, *, sent: bool) -> UpstreamFailure:
-    return UpstreamFailure(Refused(code, f"provider {provider.name} {what}", hint="ask your admin if it stays so"), sent=sent)
+class Connector(aiohttp.TCPConnector):
+    """Keeps connections for the next request, but for those on which something came after the answer: it would be
+    taken for the answer to that request, and be handed to somebody whom it does not belong to."""
+
+    async def _get(self, key: Any, traces: Any) -> Any:
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is not None and not connection.protocol.should_close:
+                break
+            connection.close()
+        return connection
+
+
+def _sent(body: Body | None) -> bool:
+    return body is not None and body.sent
+
+
+def _failure(code: str, provider: Provider, what: str, *, sent: bool, answered: bool = False) -> UpstreamFailure:
+    refused = Refused(code, f"provider {provider.name} {what}", hint="ask your admin if it stays so")
+    return UpstreamFailure(refused, sent=sent, answered=answered)
 
 
 def _endpoint(provider: Provider, sandbox: tuple[str, str] | None) -> Endpoint:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 
@@ -17,11 +20,19 @@ EVERY_S = 1.0
 
 @dataclass(eq=False, slots=True)
 class Flight:
-    """One answer on its way."""
+    """One call from its sending to its end, also while the provider has not begun to answer."""
 
     client: Client
-    response: aiohttp.ClientResponse
-    cut: bool = False  # we ended it: nobody waits for it any more
+    task: asyncio.Task[Any]  # that waits for the answer
+    response: aiohttp.ClientResponse | None = None
+    cut: str = ""  # why we ended it, nobody waiting for it any more
+
+    def end(self, why: str) -> None:
+        self.cut = why
+        if self.response is not None:
+            self.response.close()
+        else:
+            self.task.cancel()
 
 
 class Watch:
@@ -32,20 +43,22 @@ class Watch:
         self._write_stall_s = server.timeouts.client_write_stall_s
         self._drain_s_max = 0.0 if server.on_disconnect == "cancel" else server.timeouts.drain_s_max
 
-    def add(self, flight: Flight) -> None:
+    @contextmanager
+    def over(self, client: Client) -> Iterator[Flight]:
+        """The flight of the call that the current task sends."""
+        task = asyncio.current_task()
+        assert task is not None
+        flight = Flight(client, task)
         self._flights.add(flight)
-
-    def remove(self, flight: Flight) -> None:
-        self._flights.discard(flight)
+        try:
+            yield flight
+        finally:
+            self._flights.discard(flight)
 
     def cut_all(self) -> None:
-        """Ends every answer that is still on its way; each is booked with what was seen."""
+        """Ends every call that is still on its way; each is booked with what was seen."""
         for flight in list(self._flights):
-            flight.cut = True
-            flight.response.close()
-
-    def __len__(self) -> int:
-        return len(self._flights)
+            flight.end("shutting_down")
 
     async def run(self) -> None:
         while True:
@@ -60,5 +73,4 @@ class Watch:
             client.abort()
         client.check_connection()
         if client.gone and not flight.cut and now_s - client.gone_since_s >= self._drain_s_max:
-            flight.cut = True
-            flight.response.close()
+            flight.end("client_gone")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from llmctl.domain.limit import Limit, Measure, Standing
 from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 
 from .sql import as_json
-
 
 Row = tuple[int, int, int]  # limit id, member id, window start
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add
 
 import msgspec
 
@@ -100,7 +101,7 @@ class Batch:
     def _settle(self, closings: Sequence[tuple[OpenCall, Closing]], outcome: Outcome) -> None:
         first = {closing.call_id: (call, closing) for call, closing in reversed(closings)}
         changed = self._close_rows([closing for _, closing in first.values()])
-        rollups: dict[tuple[int, ...], list[int]] = {}
+        rollups: dict[tuple[int, ...], tuple[int, ...]] = {}
         deltas: dict[Row, tuple[int, int]] = {}
         for call, closing in (first[call_id] for call_id in changed):
             outcome.closed.append(closing)
@@ -113,7 +114,7 @@ class Batch:
             row = (bucket, call.lineage_id, call.user_id, call.key_id, call.model_id, end_user_id)
             amounts = _rollup_amounts(closing)
             sums = rollups.get(row)
-            rollups[row] = list(amounts) if sums is None else [one + more for one, more in zip(sums, amounts, strict=True)]
+            rollups[row] = amounts if sums is None else tuple(map(add, sums, amounts))
             for place in self._places(
                 applying, call.user_id, call.end_user_id, call.provider, call.model, call.started_at_s
             ):
@@ -334,17 +335,42 @@ def _rollup_amounts(closing: Closing) -> tuple[int, ...]:
     )
 
 
-_OPENED = (
-    "id started_at_ms state owner lineage_id user_id key_id end_user_id model_id endpoint_id request_model_id stream "
-    "held_nano held_input_tokens held_output_tokens price_id"
-).split()
+_OPENED = [
+    "id",
+    "started_at_ms",
+    "state",
+    "owner",
+    "lineage_id",
+    "user_id",
+    "key_id",
+    "end_user_id",
+    "model_id",
+    "endpoint_id",
+    "request_model_id",
+    "stream",
+    "held_nano",
+    "held_input_tokens",
+    "held_output_tokens",
+    "price_id",
+]
 _OPEN_CALLS = Bulk(
     _OPENED, f"INSERT INTO calls ({', '.join(_OPENED)}) SELECT {', '.join(_OPENED)} FROM j WHERE id IS NOT NULL"
 )
 
-_REFUSED = (
-    "id started_at_ms state lineage_id user_id key_id model_id endpoint_id request_model_id stream status error_id"
-).split()
+_REFUSED = [
+    "id",
+    "started_at_ms",
+    "state",
+    "lineage_id",
+    "user_id",
+    "key_id",
+    "model_id",
+    "endpoint_id",
+    "request_model_id",
+    "stream",
+    "status",
+    "error_id",
+]
 _REFUSED_CALLS = f"""
     INSERT INTO calls ({", ".join(_REFUSED)}, held_nano, held_input_tokens, held_output_tokens)
     SELECT {picked(_REFUSED)}, 0, 0, 0 FROM json_each(?)
@@ -356,9 +382,9 @@ _COUNT_REFUSALS = """
 """
 
 _CLOSED = [
-    *"state status error_id response_model_id usage_source".split(),
+    *["state", "status", "error_id", "response_model_id", "usage_source"],
     *USAGE_CLASSES,
-    *"cost_nano price_id usage_shape_id usage_values latency_ms ttft_ms".split(),
+    *["cost_nano", "price_id", "usage_shape_id", "usage_values", "latency_ms", "ttft_ms"],
 ]
 _CLOSE_CALLS = Bulk(
     ["id", *_CLOSED],
@@ -369,11 +395,19 @@ _CLOSE_CALLS = Bulk(
     """,
 )
 
-_ROLLUP_KEY = "bucket lineage_id user_id key_id model_id end_user_id".split()
-_ROLLUP_SUMS = (
-    "calls errors estimated_calls unpriced_calls input_tokens cache_read_tokens cache_write_tokens output_tokens "
-    "reasoning_tokens cost_nano"
-).split()
+_ROLLUP_KEY = ["bucket", "lineage_id", "user_id", "key_id", "model_id", "end_user_id"]
+_ROLLUP_SUMS = [
+    "calls",
+    "errors",
+    "estimated_calls",
+    "unpriced_calls",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_nano",
+]
 _ADD_ROLLUPS = f"""
     INSERT INTO rollups ({", ".join(_ROLLUP_KEY + _ROLLUP_SUMS)})
     SELECT {picked(_ROLLUP_KEY + _ROLLUP_SUMS)} FROM json_each(?) WHERE true

@@ -26,7 +26,7 @@ def settings_version(reader: sqlite3.Connection) -> int:
 
 
 def load(reader: sqlite3.Connection, secret: str, *, default_zone: str, now_s: int) -> Caller:
-    """The caller behind a secret. Raises Refused("invalid_api_key") with what is wrong, as far as its holder may know."""
+    """The caller behind a secret. Raises Refused("invalid_api_key") with what its holder may know of why."""
     if not well_formed(secret):
         raise _invalid("this is not a key of this gateway", "check it for typing errors")
     version = settings_version(reader)

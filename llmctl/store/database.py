@@ -26,6 +26,8 @@ from llmctl.domain.errors import (
     StoreUnavailable,
 )
 
+from .files import open_beside
+
 Tx = sqlite3.Connection  # an open transaction, for those above `store/`: they only hand it on
 
 SQLITE_MIN = (3, 38, 0)  # -> and ->> on JSON, RETURNING, STRICT
@@ -60,8 +62,7 @@ class Store:
 
         Raises NotFound (no file), SchemaMismatch, StoreUnavailable, StoreBroken.
         """
-        if not path.exists():
-            raise NotFound(f"no database {path}", hint="mount it, or: llmctl init", code="no_database")
+        must_exist(path)
         self.path = path
         self._readonly = readonly
         self._lock = WriteLock(path, lock_timeout_s)
@@ -93,7 +94,7 @@ class Store:
 
     def wal_bytes(self) -> int:
         try:
-            return os.stat(f"{self.path}-wal").st_size
+            return Path(f"{self.path}-wal").stat().st_size
         except OSError:
             return 0
 
@@ -107,21 +108,24 @@ class Store:
         self._lock.close()
 
 
+def must_exist(path: Path) -> None:
+    """Raises NotFound. A database is only ever made by `llmctl init`: an empty one would hide a wrong path."""
+    if not path.exists():
+        raise NotFound(f"no database {path}", hint="mount it, or: llmctl init", code="no_database")
+
+
 class WriteLock:
     """The exclusive right to write, over all processes that use this database."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
-        self._path = f"{path}.lock"
+        self._database = path
         self._timeout_s = timeout_s
         self._fd: int | None = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
         if self._fd is None:
-            try:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                raise StoreUnavailable(f"cannot open {self._path}: {error.strerror}", hint="check its owner and mode") from None
+            self._fd = open_beside(self._database, ".lock")
         self._acquire(self._fd)
         try:
             yield
@@ -161,7 +165,8 @@ def create(path: Path, *, now_s: int) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
-        raise StoreError(f"cannot create {path}: {error.strerror}", hint="choose another place with --database") from None
+        hint = "choose another place with --database"
+        raise StoreError(f"cannot create {path}: {error.strerror}", hint=hint) from None
     lock = WriteLock(path, LOCK_TIMEOUT_S)
     try:
         with storing(), lock.held():
@@ -196,14 +201,13 @@ def check_schema(connection: sqlite3.Connection) -> None:
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     wanted = schema_version()
     if found > wanted:
-        raise SchemaMismatch(
-            f"the database has schema {found}, this llmctl speaks {wanted}", hint="use a newer llmctl"
-        )
+        raise SchemaMismatch(f"the database has schema {found}, this llmctl speaks {wanted}", hint="use a newer llmctl")
     if found == 0:
         raise SchemaMismatch("this file is not an llmctl database", hint="check --database, or: llmctl init")
     if found < wanted:
         raise SchemaMismatch(
-            f"the database has schema {found}, this llmctl speaks {wanted}", hint="stop the daemon, then: llmctl migrate"
+            f"the database has schema {found}, this llmctl speaks {wanted}",
+            hint="stop the daemon, then: llmctl migrate",
         )
 
 
@@ -241,8 +245,8 @@ def translated(error: sqlite3.Error) -> StoreError:
 
 
 def _connect_readonly(path: Path) -> sqlite3.Connection:
-    """A connection that changes nothing. In a place that nobody may write (a mounted backup) SQLite cannot make the index
-    that it reads the write-ahead log with: where there is no log either, the file is read as it is."""
+    """A connection that changes nothing. In a place that nobody may write (a mounted backup) SQLite cannot make the
+    index that it reads the write-ahead log with: where there is no log either, the file is read as it is."""
     place = path.absolute()
     wal = Path(f"{place}-wal")
     frozen = not wal.exists() and not os.access(place.parent, os.W_OK)

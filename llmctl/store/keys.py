@@ -137,7 +137,10 @@ def get(tx: sqlite3.Connection, reference: str, *, revoked: bool = False) -> Key
     user, slash, name = reference.partition("/")
     if slash:
         row = tx.execute(
-            f"{_SELECT} WHERE u.name = ? AND u.removed_at IS NULL AND k.name = ?{alive} ORDER BY k.revoked_at IS NULL DESC, k.id DESC",
+            f"""
+            {_SELECT} WHERE u.name = ? AND u.removed_at IS NULL AND k.name = ?{alive}
+            ORDER BY k.revoked_at IS NULL DESC, k.id DESC
+            """,
             (user, name),
         ).fetchone()
         if row is not None:
@@ -173,7 +176,10 @@ def listing(tx: sqlite3.Connection, *, user: str | None = None) -> list[Key]:
 def _labels(tx: sqlite3.Connection) -> list[str]:
     return column(
         tx,
-        "SELECT u.name || '/' || k.name FROM keys k JOIN users u ON u.id = k.user_id WHERE k.revoked_at IS NULL LIMIT ?",
+        """
+        SELECT u.name || '/' || k.name FROM keys k JOIN users u ON u.id = k.user_id
+        WHERE k.revoked_at IS NULL LIMIT ?
+        """,
         10_000,  # for a suggestion only
     )
 

@@ -22,7 +22,7 @@ from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnav
 from . import recovery
 from .batch import Batch, OpenCall, Outcome, RefusalLog
 from .booking import Closing, HoldResult, Opening, Refusal
-from .database import Store, check_schema, storing
+from .database import Store, check_schema, must_exist, storing
 from .ids import CallIds
 from .interned import Interned
 from .owners import Owner
@@ -115,6 +115,7 @@ class Ledger:
     async def start(self) -> None:
         """Opens the file, claims an owner's place and books what a dead process left open. Raises StoreError."""
         self._loop = asyncio.get_running_loop()
+        must_exist(self.path)
         self._owner = Owner.claim(self.path)
         started: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, args=(started,), name="ledger", daemon=True)
@@ -231,7 +232,7 @@ class Ledger:
             self._commit(store, _Taken())
             time.sleep(RETRY_S if self._retry else 0)
         if self._retry:
-            logger.error("%d calls could not be settled: they are booked as estimated at the next start", len(self._retry))
+            logger.error("%d calls could not be settled: the next start books them as estimated", len(self._retry))
 
     def _take(self) -> _Taken | None:
         """What waits, at least one if anything comes in time; None: stop."""
@@ -339,7 +340,7 @@ class Ledger:
         logger.warning("%s", error)
 
     def _give_up(self, taken: _Taken, error: StoreError) -> None:
-        """A broken database, or one item that no transaction takes: it fails alone, and nothing is repeated for ever."""
+        """A broken database, or one item that no transaction takes: it fails alone, and is not repeated for ever."""
         if isinstance(error, StoreBroken):
             self._failed = error
             self._retry.extend(taken.closings)

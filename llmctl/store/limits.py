@@ -81,9 +81,8 @@ def put(
         (*identity, amount, soft, author.at_s),
     ).fetchone()
     limit = get(tx, f"l{limit_id}", default_zone=default_zone)
-    audit.record(
-        tx, author, "limit set", f"l{limit_id} {limit.on}", before=_facts(before) if before else None, after=_facts(limit)
-    )
+    old = _facts(before) if before else None
+    audit.record(tx, author, "limit set", f"l{limit_id} {limit.on}", before=old, after=_facts(limit))
     return LimitSet(limit, before)
 
 
@@ -126,7 +125,10 @@ def applying(
     return tuple(_limit(row, default_zone) for row in rows)
 
 
-def _limit(row: tuple[int, str, str, int, Each, Measure, Window, str | None, str, int, int], default_zone: str) -> Limit:
+_Row = tuple[int, str, str, int, Each, Measure, Window, str | None, str, int, int]
+
+
+def _limit(row: _Row, default_zone: str) -> Limit:
     limit_id, label, principal, principal_id, each, measure, window, zone, pattern, amount, soft = row
     on = f"{label}, each {each.replace('_', '-')}" if each else label
     return Limit(

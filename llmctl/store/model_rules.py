@@ -72,7 +72,10 @@ def applying(
 ) -> tuple[tuple[ModelRule, ...], ...]:
     """The rules of a call, one entry a level that has any."""
     rows = tx.execute(
-        f"SELECT principal, principal_id, effect, pattern, {LABEL_SQL} FROM model_rules WHERE {APPLYING_SQL} ORDER BY id",
+        f"""
+        SELECT principal, principal_id, effect, pattern, {LABEL_SQL} FROM model_rules
+        WHERE {APPLYING_SQL} ORDER BY id
+        """,
         (json.dumps(lineage), user_id, key_id),
     )
     levels: dict[tuple[str, int], list[ModelRule]] = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llmctl.domain.errors import StoreUnavailable
 
+from .files import open_beside
 from .ids import SLOT_BITS
 
 
@@ -48,7 +49,7 @@ class Owner:
 
 
 def _try_lock(database: Path, slot: int) -> int | None:
-    fd = os.open(f"{database}.owner-{slot}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_beside(database, f".owner-{slot}")
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

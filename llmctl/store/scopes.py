@@ -46,7 +46,8 @@ LABEL_SQL = """
         WHEN 'org' THEN 'organisation'
         WHEN 'group' THEN 'group ' || (SELECT name FROM groups WHERE id = principal_id)
         WHEN 'user' THEN 'user ' || (SELECT name FROM users WHERE id = principal_id)
-        ELSE 'key ' || (SELECT u.name || '/' || k.name FROM keys k JOIN users u ON u.id = k.user_id WHERE k.id = principal_id)
+        ELSE 'key ' || (SELECT u.name || '/' || k.name FROM keys k JOIN users u ON u.id = k.user_id
+                        WHERE k.id = principal_id)
     END
 """
 # Limits and rules of removed groups and users, and of revoked keys, bind nobody and are not shown.

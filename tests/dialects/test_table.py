@@ -31,6 +31,7 @@ def test_models_belong_to_the_dialect_that_the_header_tells() -> None:
     match = lookup("GET", "/v1/models/vendor/m-1.5:free", ANTHROPIC)
     assert (match.endpoint.dialect.name, match.model) == ("anthropic", "vendor/m-1.5:free")
     assert lookup("GET", "/v1/models/gpt-5", {}).model == "gpt-5"
+    assert lookup("GET", "/v1/models/vendor%2Fm-1.5%3Afree", {}).model == "vendor/m-1.5:free"  # as the SDKs write it
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,10 @@ def test_what_is_not_metered_is_refused_with_a_reason(path: str) -> None:
         "/v1/models/..",
         "/v1/models/a//b",
         "/v1/models/a/../b",
-        "/v1/models/a%2fb",
+        "/v1/models/a%2f..%2fb",
+        "/v1/models/a%252fb",
+        "/v1/models/a%00",
+        "/v1/models%2fa",
         "/v1/models/" + "x" * 400,
         "/v1/modelsx",
         "/v1/" + "x/" * 10_000,

@@ -138,7 +138,12 @@ def test_what_bytes_do_not_bound_is_held_as_the_whole_context_each_turn(
 ) -> None:
     ask = replace(ASK, **changes)
     assert input_bound(ask, FACTS, Bounds()) == expected
-    assert input_bound(ask, UNKNOWN, Bounds(context_tokens_default=7)) == expected // 400_000 * 7
+    assert input_bound(ask, UNKNOWN, Bounds(context_tokens_default=70_000)) == expected // 400_000 * 70_000
+
+
+def test_an_assumed_context_never_bounds_below_what_is_sent() -> None:
+    ask = replace(ASK, unbounded_input="images", input_bytes=1_000_000)
+    assert input_bound(ask, UNKNOWN, Bounds(context_tokens_default=7)) > 1_000_000
     assert input_bound(ask, replace(FACTS, context_tokens=0), Bounds()) > 0, "a context of 0 is an unknown one"
 
 

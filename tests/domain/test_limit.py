@@ -286,6 +286,13 @@ def test_money_that_only_open_calls_hold_is_worth_a_retry() -> None:
     assert error.hint == "retry shortly: what open calls do not use is given back"
 
 
+def test_a_call_that_needs_all_there_is_waits_for_what_is_held_and_not_for_what_is_spent() -> None:
+    of, wanted = limit("tokens", 1_256), demand(1_000, 256)
+    assert decided([standing(of)], wanted) == Grant(256, capped=False)
+    assert refused(standing(of, 0, 1), wanted=wanted).code == "limit_held"
+    assert refused(standing(of, 1), wanted=wanted).code == "limit_spent"
+
+
 def test_what_holds_cannot_give_back_is_spent() -> None:
     assert refused(standing(limit(), 9_999_000_000, 500_000)).code == "limit_spent"
 
@@ -398,3 +405,13 @@ def test_the_numbers_of_a_refusal_are_exact() -> None:
 
 def test_more_than_all_is_spent_where_a_call_cost_more_than_was_held() -> None:
     assert "$0.00 left" in refused(standing(limit(), 12 * USD)).message
+
+
+def test_of_several_refusals_the_one_that_waiting_helps_least_is_told() -> None:
+    held = standing(limit(), held=10 * USD)
+    spent = standing(limit(), settled=10 * USD)
+    assert refused(held, spent).code == refused(spent, held).code == "limit_spent"
+
+
+def test_requests_that_are_open_count_as_spent() -> None:
+    assert refused(standing(limit("requests", 5), settled=2, held=3)).code == "limit_spent"

@@ -45,9 +45,7 @@ def gateway_before(
         yield daemon
 
 
-def provider(
-    directory: Path, name: str, base_url: str, credential: str, dialects: list[str], models: list[str]
-) -> str:
+def provider(directory: Path, name: str, base_url: str, credential: str, dialects: list[str], models: list[str]) -> str:
     (directory / f"{name}.credential").write_text(credential)
     return f"""
 [providers.{name}]

@@ -1,4 +1,4 @@
-"""A provider that keeps what it was sent and answers what a test says, byte for byte: for what llama.cpp cannot show."""
+"""A provider that keeps what it was sent and answers what a test says, byte for byte."""
 
 from __future__ import annotations
 

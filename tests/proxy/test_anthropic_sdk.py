@@ -67,9 +67,11 @@ def test_the_helper_of_the_sdk_puts_a_stream_together(gateway: Daemon, user: ant
 
 async def test_the_async_sdk_with_a_bearer_token_streams_too(gateway: Daemon, key: str) -> None:
     # As Claude Code shows its key with ANTHROPIC_AUTH_TOKEN.
-    async with anthropic.AsyncAnthropic(base_url=gateway.url, auth_token=key, api_key=None, max_retries=0) as user:
-        async with user.messages.stream(model="fast", messages=SAY, max_tokens=8) as stream:
-            final = await stream.get_final_message()
+    async with (
+        anthropic.AsyncAnthropic(base_url=gateway.url, auth_token=key, api_key=None, max_retries=0) as user,
+        user.messages.stream(model="fast", messages=SAY, max_tokens=8) as stream,
+    ):
+        final = await stream.get_final_message()
     assert gateway.call(stream.response.headers["x-llmctl-call-id"])["output_tokens"] == final.usage.output_tokens
 
 

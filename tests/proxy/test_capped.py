@@ -62,7 +62,9 @@ def test_each_field_that_is_too_high_is_lowered_and_no_other_is_touched(
     assert recorder.last.json["max_completion_tokens"] == int(answer.headers[CAPPED])
     assert recorder.last.json["max_tokens"] == 500
     answer = ask(gateway, poor, path, max_completion_tokens=WANTED, max_tokens=WANTED)
-    assert recorder.last.json["max_completion_tokens"] == recorder.last.json["max_tokens"] == int(answer.headers[CAPPED])
+    assert (
+        recorder.last.json["max_completion_tokens"] == recorder.last.json["max_tokens"] == int(answer.headers[CAPPED])
+    )
 
 
 def test_the_maximum_is_per_choice(gateway: Daemon, poor: str, recorder: Recorder) -> None:

@@ -121,7 +121,9 @@ def test_a_limit_counts_what_was_spent_before_and_is_raised_and_removed_at_once(
     gateway.llmctl("limit", "set", "--user", "finn", "--requests", str(AT_ONCE + 3), "--per", "day")
     assert call(key) == Counter({200: 3, 429: AT_ONCE - 3})  # exactly, however many ask at once
     gateway.llmctl("limit", "set", "--user", "finn", "--cost", "0.001", "--per", "total")
-    gateway.llmctl("limit", "remove", next(row["id"] for row in limits(gateway, "finn") if row["measure"] == "requests"))
+    gateway.llmctl(
+        "limit", "remove", next(row["id"] for row in limits(gateway, "finn") if row["measure"] == "requests")
+    )
     assert call(key) == Counter({400: AT_ONCE})  # a call may cost more than all of the money limit
     gateway.llmctl("limit", "remove", limits(gateway, "finn")[0]["id"])
     assert call(key) == ALL[200]
@@ -131,7 +133,9 @@ def test_money_limits_count_what_was_spent_before(gateway: Daemon, call: Any, re
     key = gateway.add_user("gina")
     recorder.usage = (10_000, 0)
     assert call(key) == ALL[200]
-    gateway.llmctl("limit", "set", "--user", "gina", "--cost", "0.08", "--per", "month")  # 8 x 10,000 at USD 1 per million
+    gateway.llmctl(
+        "limit", "set", "--user", "gina", "--cost", "0.08", "--per", "month"
+    )  # 8 x 10,000 at USD 1 per million
     (limit,) = limits(gateway, "gina")
     assert Decimal(limit["spent"]) == Decimal("0.08")
     assert call(key) == ALL[429]

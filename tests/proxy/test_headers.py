@@ -107,7 +107,9 @@ def test_response_headers_pass_but_for_the_organisations_own(gateway: Daemon, ke
 
 
 def test_a_stream_has_the_headers_too(gateway: Daemon, key: str, recorder: Recorder) -> None:
-    recorder.reply(b"data: [DONE]\n\n", content_type="text/event-stream; charset=utf-8", request_id="req_s", set_cookie="a")
+    recorder.reply(
+        b"data: [DONE]\n\n", content_type="text/event-stream; charset=utf-8", request_id="req_s", set_cookie="a"
+    )
     answer = gateway.send(CHAT, {**HELLO, "stream": True}, key=key)
     assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["request-id"] == "req_s"
@@ -121,9 +123,7 @@ ODD_BODY = (
 )
 
 
-def test_a_request_passes_byte_for_byte_but_for_the_models_name(
-    gateway: Daemon, key: str, recorder: Recorder
-) -> None:
+def test_a_request_passes_byte_for_byte_but_for_the_models_name(gateway: Daemon, key: str, recorder: Recorder) -> None:
     assert gateway.send(CHAT, ODD_BODY, key=key).status == 200
     assert recorder.last.body == ODD_BODY.replace(b'"parrot"', b'"echo-1"', 1)
     routed = ODD_BODY.replace(b'"parrot"', b'"echo-1"', 1)
@@ -145,15 +145,13 @@ def test_of_a_stream_only_the_usage_option_is_added(
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/embeddings", "/v1/responses", MESSAGES])
 def test_unknown_fields_pass_on_every_endpoint(gateway: Daemon, key: str, recorder: Recorder, path: str) -> None:
-    body = b'{"model":"echo-1","max_tokens":9,"max_output_tokens":16,"messages":[],"input":"x","prompt":"x","z_new":{"q":[ 1 ]}}'
+    body = b'{"model":"echo-1","max_tokens":9,"max_output_tokens":16,"messages":[],"input":"x","prompt":"x","z":[ 1]}'
     assert gateway.send(path, body, key=key).status == 200
     assert recorder.last.body == body
     assert recorder.last.path == path
 
 
-def test_a_stream_whose_usage_was_asked_for_passes_byte_for_byte(
-    gateway: Daemon, key: str, recorder: Recorder
-) -> None:
+def test_a_stream_whose_usage_was_asked_for_passes_byte_for_byte(gateway: Daemon, key: str, recorder: Recorder) -> None:
     body = json.dumps({**HELLO, "stream": True, "stream_options": {"include_usage": True}}).encode()
     gateway.send(CHAT, body, key=key, headers={"Accept-Encoding": "gzip, br, zstd"})
     assert recorder.last.body == body

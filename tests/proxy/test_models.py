@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import openai
@@ -81,9 +82,7 @@ def test_asking_for_models_and_limits_costs_nothing_and_leaves_no_call(
     assert gateway.calls("--user", "idle") == []
 
 
-def test_key_holders_see_their_own_limits_and_what_is_left(
-    gateway: Daemon, client: Client, recorder: Recorder
-) -> None:
+def test_key_holders_see_their_own_limits_and_what_is_left(gateway: Daemon, client: Client, recorder: Recorder) -> None:
     secret, neighbour = gateway.add_user("meg", "mine"), gateway.add_user("ned", "mine")
     gateway.llmctl("limit", "set", "--group", "mine", "--cost", "2.50", "--per", "month")
     gateway.llmctl("limit", "set", "--group", "mine", "--each", "user", "--tokens", "5000", "--per", "day")
@@ -109,16 +108,13 @@ def test_key_holders_see_their_own_limits_and_what_is_left(
 
 
 def test_open_calls_are_shown_as_held(gateway: Daemon, client: Client, recorder: Recorder) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     secret = gateway.add_user("olga")
     gateway.llmctl("limit", "set", "--user", "olga", "--concurrency", "3")
-    with ThreadPoolExecutor() as pool:
-        with recorder.holding():
-            pool.submit(chat, client(secret), "parrot")
-            recorder.wait_for(1)
-            (limit,) = json.loads(gateway.get("/llmctl/me", key=secret)[1])["limits"]
-            assert (limit["amount"], limit["held"], limit["left"]) == (3, 1, 2)
+    with ThreadPoolExecutor() as pool, recorder.holding():
+        pool.submit(chat, client(secret), "parrot")
+        recorder.wait_for(1)
+        (limit,) = json.loads(gateway.get("/llmctl/me", key=secret)[1])["limits"]
+        assert (limit["amount"], limit["held"], limit["left"]) == (3, 1, 2)
     gateway.calls("--user", "olga", count=1)
     (limit,) = json.loads(gateway.get("/llmctl/me", key=secret)[1])["limits"]
     assert (limit["held"], limit["left"]) == (0, 3)

@@ -22,7 +22,7 @@ from .sdk import Told, chat, completion, embedding, message, response
 
 CALLS = 60
 TOGETHER = 24
-SUMMED = "input_tokens cache_read_tokens cache_write_tokens output_tokens reasoning_tokens".split()
+SUMMED = ["input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"]
 ASK_USAGE: Any = {"stream_options": {"include_usage": True}}
 
 

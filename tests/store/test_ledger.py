@@ -133,7 +133,7 @@ async def test_concurrency_and_requests_are_limits_like_any_other(books: Books, 
         ledger.settle(closing(one.call_id))
     await settled(ledger)
     results = [await ledger.hold(opening(ledger, caller)) for _ in range(3)]
-    assert [getattr(result, "code", "granted") for result in results] == ["granted", "granted", "limit_held"]
+    assert [getattr(result, "code", "granted") for result in results] == ["granted", "granted", "limit_spent"]
     assert differences(books) == []
 
 

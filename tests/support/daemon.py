@@ -42,7 +42,9 @@ class Answer:
 class Daemon:
     """`with Daemon(directory, providers) as daemon:`; `providers` is TOML text."""
 
-    def __init__(self, directory: Path, providers: str, *, server: str = "", extra: str = "", args: list[str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, providers: str, *, server: str = "", extra: str = "", args: list[str] | None = None
+    ) -> None:
         self.directory = directory
         self.config = directory / "config.toml"
         self.database = directory / "llmctl.db"
@@ -182,7 +184,7 @@ class Daemon:
             connection.close()
 
     def get(self, path: str, *, admin: bool = False, key: str = "") -> tuple[int, str]:
-        request = urllib.request.Request((self.admin_url if admin else self.url) + path)  # noqa: S310
+        request = urllib.request.Request((self.admin_url if admin else self.url) + path)
         if key:
             request.add_header("Authorization", f"Bearer {key}")
         try:

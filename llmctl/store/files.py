@@ -1,0 +1,25 @@
+"""Files beside the database: they belong to whom it belongs, whoever runs the command that makes them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from llmctl.domain.errors import StoreUnavailable
+
+
+def open_beside(database: Path, suffix: str) -> int:
+    """Opens `DATABASE + suffix`, made if it is not there. Raises StoreUnavailable.
+
+    A file that root makes is given to the database's owner, as SQLite does with its own: else the daemon of another
+    user could not open it any more.
+    """
+    path = f"{database}{suffix}"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnavailable(f"cannot open {path}: {error.strerror}", hint="check its owner and mode") from None
+    if os.geteuid() == 0:
+        owner = database.stat()
+        os.fchown(fd, owner.st_uid, owner.st_gid)
+    return fd
