@@ -1,6 +1,6 @@
 """THE call path: every byte to a provider passes here, in this order and no other way.
 
-    bytes -> Ask -> Caller -> Plan (route, access, price, worst case) -> Hold -> bytes relayed -> Usage -> settled row
+bytes -> Ask -> Caller -> Plan (route, access, price, worst case) -> Hold -> bytes relayed -> Usage -> settled row
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Handler:
         answer = response_of(refused, dialect, arrival.id, arrival.started_at_ms / 1000)
         self._metrics.refused(refused.code)
         if refused.code == "invalid_api_key":
-            # Counted, and no row: there is nobody to book to. That holds too for a key that died since it was last seen.
+            # Counted, and no row: there is nobody to book to, also for a key that died since it was last seen.
             return answer
         if arrival.caller is not None and arrival.endpoint is not None and not arrival.admitted:
             ask = arrival.asked.ask if arrival.asked else None

@@ -11,7 +11,8 @@ from llmctl.domain.errors import Refused
 
 # RFC 9110, 7.6.1, and what older proxies send.
 HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade".split()
+    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection "
+    "te trailer transfer-encoding upgrade".split()
 )
 KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 # Towards the provider: client keys, and whatever would bill or identify an account other than ours.
@@ -64,7 +65,9 @@ def client_secret(headers: CIMultiDictProxy[str], query: str) -> str:
     if found:
         raise Refused("invalid_api_key", "two different keys in one request", hint="send one")
     raise Refused(
-        "invalid_api_key", "no key in this request", hint='send yours as "Authorization: Bearer sk-llmctl-..." or x-api-key'
+        "invalid_api_key",
+        "no key in this request",
+        hint='send yours as "Authorization: Bearer sk-llmctl-..." or x-api-key',
     )
 
 

@@ -37,9 +37,7 @@ class Plan:
 NOTHING = Demand(0, 0, 0, 1, False, None)  # of a call that the provider does not bill (token counting)
 
 
-def plan_of(
-    caller: Caller, ask: Ask, dialect: str, directory: Directory, bounds: Bounds, now_s: int
-) -> Plan:
+def plan_of(caller: Caller, ask: Ask, dialect: str, directory: Directory, bounds: Bounds, now_s: int) -> Plan:
     """Route, access, price and worst case. Raises Refused."""
     provider, model = directory.route(ask.model, dialect)
     denied = access.denial(caller.rules, provider.name, model)

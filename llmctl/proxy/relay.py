@@ -1,4 +1,4 @@
-"""Bytes from the provider to the client, with a reader beside them. The client leaving changes nothing for the reader."""
+"""Bytes from the provider to the client, with a reader beside them, for which the client leaving changes nothing."""
 
 from __future__ import annotations
 

@@ -12,47 +12,65 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from llmctl.config import Address, Config
 from llmctl.domain.errors import ConfigError, LlmctlError
+from llmctl.store.database import Store
 
 from .app import Gateway
+from .upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78  # 78: EX_CONFIG, so that systemd does not loop
 BACKLOG = 4096
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 RESTART_S = 1.0  # a worker that dies at once must not spin
 
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """A listening socket for each worker on the same port: the kernel spreads connections, none is lost with a worker."""
+    """A listening socket for each worker on one port: the kernel spreads connections, none is lost with a worker."""
 
     clients: tuple[socket.socket, ...]
     admin: socket.socket
+
+    def refuse(self, number: int) -> None:
+        """No new connections to this worker: whoever knocked on a socket that other processes still have open would be
+        let in by none of them, and wait until the last one ends."""
+        for each in (self.clients[number], *([self.admin] if number == 0 else [])):
+            with suppress(OSError):  # nowhere but on Linux
+                each.shutdown(socket.SHUT_RDWR)
 
 
 def serve(config: Config, *, say: Callable[[str], None]) -> int:
     """Runs until SIGTERM or SIGINT. `say` tells a person what happens. Raises LlmctlError if it cannot start."""
     _raise_file_limit()
+    _check(config)
     sockets = _bind(config)
     workers = config.server.workers
     say(f"llmctl listens on http://{_address(sockets.clients[0])}  (admin: http://{_address(sockets.admin)}/metrics)")
     try:
         if workers == 1:
-            return _work(config, sockets, 0)
+            return _work(config, sockets, 0, None)
         return _supervise(config, sockets)
     finally:
         for each in (*sockets.clients, sockets.admin):
             each.close()
 
 
-def _work(config: Config, sockets: Sockets, number: int) -> int:
+def _check(config: Config) -> None:
+    """What would end every worker is said once, and before anybody is told that we listen. Raises LlmctlError."""
+    Upstream(config)  # reads the credentials
+    Store(config.database, readonly=True).close()
+
+
+def _work(config: Config, sockets: Sockets, number: int, supervisor: int | None) -> int:
     """One worker: a Gateway on its own event loop, until it is told to stop."""
-    return _run(_serve_until_stopped(config, sockets, number))
+    return _run(_serve_until_stopped(config, sockets, number, supervisor))
 
 
 def _run(main: Coroutine[Any, Any, int]) -> int:
@@ -63,7 +81,8 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
     return uvloop.run(main)
 
 
-async def _serve_until_stopped(config: Config, sockets: Sockets, number: int) -> int:
+async def _serve_until_stopped(config: Config, sockets: Sockets, number: int, supervisor: int | None) -> int:
+    """`supervisor`: a pipe that ends with the process that started this one."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -72,8 +91,16 @@ async def _serve_until_stopped(config: Config, sockets: Sockets, number: int) ->
             os._exit(EXIT_FAILED)  # the second one: now. What is open is recovered by the next start
         stop.set()
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    def on_orphaned() -> None:
+        assert supervisor is not None
+        loop.remove_reader(supervisor)
+        logger.critical("stopping: the process that started this one is gone")
+        stop.set()
+
+    for signum in STOP_SIGNALS:
         loop.add_signal_handler(signum, on_signal)
+    if supervisor is not None:
+        loop.add_reader(supervisor, on_orphaned)
     gateway = Gateway(config)
     await gateway.start(sockets.clients[number], sockets.admin if number == 0 else None)
     _settle_garbage_collection()
@@ -85,6 +112,8 @@ async def _serve_until_stopped(config: Config, sockets: Sockets, number: int) ->
         logger.critical("stopping: %s", broken.result())
     broken.cancel()
     stopped.cancel()
+    if not failed:
+        sockets.refuse(number)
     await gateway.stop()
     return EXIT_FAILED if failed else EXIT_OK
 
@@ -93,23 +122,37 @@ def _supervise(config: Config, sockets: Sockets) -> int:
     """Forks the workers before anything is opened, restarts those that die, and passes the stop signal on."""
     running: dict[int, int] = {}  # process id -> worker number
     stopping = False
+    pipe = os.pipe()
 
     def stop(signum: int, _frame: object) -> None:
         nonlocal stopping
         stopping = True
-        for pid in running:
-            os.kill(pid, signal.SIGTERM)
+        for pid in list(running):
+            with suppress(ProcessLookupError):  # it has just ended, and is not taken off the list yet
+                os.kill(pid, signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    def start(number: int) -> None:
+        # A stop signal between the fork and the note of it would miss that worker.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            if not stopping:
+                running[_fork(config, sockets, number, pipe)] = number
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, stop)
     status = EXIT_OK
     for number in range(config.server.workers):
-        running[_fork(config, sockets, number)] = number
+        start(number)
     while running:
         pid, wait_status = os.wait()
         number = running.pop(pid, -1)
         code = os.waitstatus_to_exitcode(wait_status)
-        if number < 0 or stopping:
+        if number < 0:
+            continue
+        if stopping:
+            status = status or (EXIT_FAILED if code > 0 else EXIT_OK)
             continue
         if code == EXIT_CONFIG:
             stop(signal.SIGTERM, None)
@@ -117,19 +160,21 @@ def _supervise(config: Config, sockets: Sockets) -> int:
             continue
         logger.error("worker %d ended with %d; starting it again", number, code)
         time.sleep(RESTART_S)
-        if not stopping:
-            running[_fork(config, sockets, number)] = number
+        start(number)
     return status
 
 
-def _fork(config: Config, sockets: Sockets, number: int) -> int:
+def _fork(config: Config, sockets: Sockets, number: int, pipe: tuple[int, int]) -> int:
     pid = os.fork()
     if pid:
         return pid
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    supervisor, held = pipe
+    os.close(held)  # so that only the supervisor's end is left
     try:
-        code = _work(config, sockets, number)
+        code = _work(config, sockets, number, supervisor)
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         code = EXIT_CONFIG

@@ -71,9 +71,7 @@ class Upstream:
     def __init__(self, config: Config, *, sandbox: tuple[str, str] | None = None) -> None:
         """`sandbox` is base URL and credential of the built-in provider, if it runs. Raises ConfigError."""
         self._timeouts = config.server.timeouts
-        self._endpoints = {
-            provider.name: _endpoint(provider, sandbox) for provider in config.providers.values()
-        }
+        self._endpoints = {provider.name: _endpoint(provider, sandbox) for provider in config.providers.values()}
         self._urls: dict[tuple[str, str], URL] = {}
 
     async def start(self) -> None:

@@ -71,9 +71,7 @@ def check_context(prompt: Prompt, model: SandboxModel) -> None:
         )
 
 
-def answer(
-    prompt: Prompt, model: SandboxModel, output_tokens_max: int | None, stops: Sequence[str] = ()
-) -> Answer:
+def answer(prompt: Prompt, model: SandboxModel, output_tokens_max: int | None, stops: Sequence[str] = ()) -> Answer:
     """What the sandbox says: at most `output_tokens_max` tokens, and at most what the model can."""
     check_context(prompt, model)
     room = min(model.output_tokens_max, model.context_window_tokens - prompt.input_tokens)

@@ -115,9 +115,7 @@ def _choice(index: int, answer: Answer) -> dict[str, Any]:
     }
 
 
-def _frames(
-    head: dict[str, Any], answer: Answer, choices: int, usage: dict[str, Any] | None
-) -> Iterator[bytes]:
+def _frames(head: dict[str, Any], answer: Answer, choices: int, usage: dict[str, Any] | None) -> Iterator[bytes]:
     """The chunks. If usage was asked for, a last one without a choice has it, and all others a null."""
     head = {**head, "object": "chat.completion.chunk", "service_tier": "default", "system_fingerprint": None}
 

@@ -60,8 +60,7 @@ def reply(body: bytes) -> Reply:
     return {
         **head,
         "choices": [
-            _choice(index, answer.text, chat.FINISH_REASONS[answer.finish])
-            for index, answer in enumerate(answers)
+            _choice(index, answer.text, chat.FINISH_REASONS[answer.finish]) for index, answer in enumerate(answers)
         ],
         "usage": usage,
     }

@@ -19,9 +19,7 @@ PROMPTS_MAX: Final = 2048  # as OpenAI's embeddings
 
 TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text"})
 # tiktoken cannot count these, and a wrong count would be worse than none.
-MEDIA_PARTS: Final = frozenset(
-    {"image", "image_url", "input_image", "input_audio", "file", "input_file", "document"}
-)
+MEDIA_PARTS: Final = frozenset({"image", "image_url", "input_image", "input_audio", "file", "input_file", "document"})
 
 
 class Part(msgspec.Struct):

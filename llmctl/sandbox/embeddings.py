@@ -39,15 +39,11 @@ def reply(body: bytes) -> Reply:
     prompts = read_prompts(request.input, model.name)
     for _, tokens in prompts:
         if tokens > model.context_window_tokens:
-            message = (
-                f"{model.name} takes {model.context_window_tokens} tokens per input; one here has {tokens}."
-            )
+            message = f"{model.name} takes {model.context_window_tokens} tokens per input; one here has {tokens}."
             raise SandboxError("context_overflow", message, param="input")
     dimensions = request.dimensions or DIMENSIONS_DEFAULT
     if len(prompts) * dimensions > NUMBERS_MAX:
-        message = (
-            f"{len(prompts)} inputs of {dimensions} dimensions; the sandbox gives {NUMBERS_MAX} numbers."
-        )
+        message = f"{len(prompts)} inputs of {dimensions} dimensions; the sandbox gives {NUMBERS_MAX} numbers."
         raise SandboxError("invalid", message, param="input")
     vectors = [_embed(text, dimensions, model) for text, _ in prompts]
     total = sum(tokens for _, tokens in prompts)

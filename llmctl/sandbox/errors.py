@@ -28,9 +28,7 @@ class Fault:
 
 FAULTS: Final = {
     "invalid": Fault(400, "invalid_request_error", None, "invalid_request_error"),
-    "context_overflow": Fault(
-        400, "invalid_request_error", "context_length_exceeded", "invalid_request_error"
-    ),
+    "context_overflow": Fault(400, "invalid_request_error", "context_length_exceeded", "invalid_request_error"),
     "bad_credential": Fault(401, "invalid_request_error", "invalid_api_key", "authentication_error"),
     "unknown_model": Fault(404, "invalid_request_error", "model_not_found", "not_found_error"),
     "unknown_path": Fault(404, "invalid_request_error", "unknown_url", "not_found_error"),

@@ -43,9 +43,7 @@ def find(name: str, kind: Kind | None = None) -> SandboxModel:
     model = _BY_NAME.get(name)
     if model is None:
         names = ", ".join(_BY_NAME)
-        raise SandboxError(
-            "unknown_model", f"The sandbox has no model {name[:200]!r}. It has: {names}.", param="model"
-        )
+        raise SandboxError("unknown_model", f"The sandbox has no model {name[:200]!r}. It has: {names}.", param="model")
     if kind is not None and model.kind != kind:
         raise SandboxError("invalid", f"{name} is a model of kind {model.kind}, not {kind}.", param="model")
     return model

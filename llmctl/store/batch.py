@@ -335,42 +335,17 @@ def _rollup_amounts(closing: Closing) -> tuple[int, ...]:
     )
 
 
-_OPENED = [
-    "id",
-    "started_at_ms",
-    "state",
-    "owner",
-    "lineage_id",
-    "user_id",
-    "key_id",
-    "end_user_id",
-    "model_id",
-    "endpoint_id",
-    "request_model_id",
-    "stream",
-    "held_nano",
-    "held_input_tokens",
-    "held_output_tokens",
-    "price_id",
-]
+_OPENED = (
+    "id started_at_ms state owner lineage_id user_id key_id end_user_id model_id endpoint_id request_model_id "
+    "stream held_nano held_input_tokens held_output_tokens price_id"
+).split()
 _OPEN_CALLS = Bulk(
     _OPENED, f"INSERT INTO calls ({', '.join(_OPENED)}) SELECT {', '.join(_OPENED)} FROM j WHERE id IS NOT NULL"
 )
 
-_REFUSED = [
-    "id",
-    "started_at_ms",
-    "state",
-    "lineage_id",
-    "user_id",
-    "key_id",
-    "model_id",
-    "endpoint_id",
-    "request_model_id",
-    "stream",
-    "status",
-    "error_id",
-]
+_REFUSED = (
+    "id started_at_ms state lineage_id user_id key_id model_id endpoint_id request_model_id stream status error_id"
+).split()
 _REFUSED_CALLS = f"""
     INSERT INTO calls ({", ".join(_REFUSED)}, held_nano, held_input_tokens, held_output_tokens)
     SELECT {picked(_REFUSED)}, 0, 0, 0 FROM json_each(?)
@@ -396,18 +371,10 @@ _CLOSE_CALLS = Bulk(
 )
 
 _ROLLUP_KEY = ["bucket", "lineage_id", "user_id", "key_id", "model_id", "end_user_id"]
-_ROLLUP_SUMS = [
-    "calls",
-    "errors",
-    "estimated_calls",
-    "unpriced_calls",
-    "input_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "cost_nano",
-]
+_ROLLUP_SUMS = (
+    "calls errors estimated_calls unpriced_calls input_tokens cache_read_tokens cache_write_tokens "
+    "output_tokens reasoning_tokens cost_nano"
+).split()
 _ADD_ROLLUPS = f"""
     INSERT INTO rollups ({", ".join(_ROLLUP_KEY + _ROLLUP_SUMS)})
     SELECT {picked(_ROLLUP_KEY + _ROLLUP_SUMS)} FROM json_each(?) WHERE true

@@ -41,7 +41,7 @@ def gateway_before(
         providers.append(provider(directory, name, llama.base_url, llama.api_key, dialects, models))
     with Daemon(directory, "".join(providers), extra=ROUTES, args=args) as daemon:
         for model, (input_usd, output_usd) in PRICES.items():
-            daemon.llmctl("price", "set", model, "--input", input_usd, "--output", output_usd)
+            daemon.here("price", "set", model, "--input", input_usd, "--output", output_usd)
         yield daemon
 
 

@@ -94,7 +94,7 @@ def test_cache_reads_and_writes_are_part_of_the_booked_input(
 
 def test_counting_tokens_is_free_and_not_usage(gateway: Daemon, claude: Claude) -> None:
     user = claude(gateway.add_user("counter"))
-    gateway.llmctl("limit", "set", "--user", "counter", "--tokens", "1", "--per", "total")
+    gateway.here("limit", "set", "--user", "counter", "--tokens", "1", "--per", "total")
     counted = user.messages.count_tokens(model="fast", messages=SAY)
     assert counted.input_tokens > 0
     (row,) = gateway.calls("--user", "counter", count=1)

@@ -26,7 +26,7 @@ EACH_PATH = pytest.mark.parametrize("path", BODIES)
 def poor(gateway: Daemon) -> str:
     """A key with USD 0.10 left: a call may take a quarter of it, some 11,000 output tokens at USD 2 per million."""
     secret = gateway.add_user("poor")
-    gateway.llmctl("limit", "set", "--user", "poor", "--cost", "0.10", "--per", "total")
+    gateway.here("limit", "set", "--user", "poor", "--cost", "0.10", "--per", "total")
     return secret
 
 
@@ -109,7 +109,7 @@ def test_a_thinking_budget_is_never_cut(gateway: Daemon, poor: str, recorder: Re
 
 def test_a_limit_on_tokens_lowers_the_maximum_too(gateway: Daemon, recorder: Recorder) -> None:
     secret = gateway.add_user("counted")
-    gateway.llmctl("limit", "set", "--user", "counted", "--tokens", "20000", "--per", "total")
+    gateway.here("limit", "set", "--user", "counted", "--tokens", "20000", "--per", "total")
     answer = ask(gateway, secret, "/v1/chat/completions", max_tokens=WANTED)
     assert 256 <= recorder.last.json["max_tokens"] == int(answer.headers[CAPPED]) <= 5_000
 
@@ -118,7 +118,7 @@ def test_the_last_useful_answer_passes_at_the_minimum_and_the_next_is_refused(
     gateway: Daemon, recorder: Recorder
 ) -> None:
     secret = gateway.add_user("last")
-    gateway.llmctl("limit", "set", "--user", "last", "--tokens", "2500", "--per", "total")
+    gateway.here("limit", "set", "--user", "last", "--tokens", "2500", "--per", "total")
     answer = ask(gateway, secret, "/v1/chat/completions", max_tokens=WANTED)
     assert answer.headers[CAPPED] == "256"
     body = {"model": "echo-1", **BODIES["/v1/chat/completions"], "max_tokens": WANTED}

@@ -126,16 +126,14 @@ def test_a_dead_key_is_refused_to_both_sdks(
     user = f"dead-{how}"
     if how == "expired":
         ends = datetime.now(UTC) + timedelta(seconds=2)
-        secret = gateway.llmctl(
-            "user", "add", user, "--expires", ends.isoformat(timespec="seconds"), "-q"
-        ).stdout.strip()
+        secret = gateway.here("user", "add", user, "--expires", ends.isoformat(timespec="seconds"), "-q").strip()
     else:
         secret = gateway.add_user(user)
     assert chat(client(secret), "parrot").counts == (100, 0, 20)
     if how == "revoked":
-        gateway.llmctl("key", "revoke", user)
+        gateway.here("key", "revoke", user)
     elif how == "disabled":
-        gateway.llmctl("user", "disable", user)
+        gateway.here("user", "disable", user)
     else:
         while datetime.now(UTC) < ends:
             pass

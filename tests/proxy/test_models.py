@@ -37,17 +37,17 @@ def test_without_rules_every_model_is_listed_by_the_name_that_reaches_it(
 def test_only_what_the_key_may_use_is_listed(gateway: Daemon, client: Client, claude: Claude) -> None:
     secret = gateway.add_user("lister", "listers")
     assert listed(client(secret)) == BOTH | OPENAI_ONLY
-    gateway.llmctl("model", "allow", "echo/*", "--group", "listers")
+    gateway.here("model", "allow", "echo/*", "--group", "listers")
     assert listed(client(secret)) == listed(claude(secret)) == {"parrot", "echo-1", "echo-2", "echo/other-1"}
-    gateway.llmctl("model", "deny", "echo-1", "--user", "lister")
+    gateway.here("model", "deny", "echo-1", "--user", "lister")
     assert listed(client(secret)) == listed(claude(secret)) == {"echo-2", "echo/other-1"}
-    gateway.llmctl("model", "deny", "*", "--key", "lister/default")
+    gateway.here("model", "deny", "*", "--key", "lister/default")
     assert listed(client(secret)) == listed(claude(secret)) == set()
 
 
 def test_one_model_is_shown_or_not_found(gateway: Daemon, client: Client, claude: Claude) -> None:
     secret = gateway.add_user("looker")
-    gateway.llmctl("model", "deny", "echo-2", "--user", "looker")
+    gateway.here("model", "deny", "echo-2", "--user", "looker")
     for name in ("echo-1", "fast", "echo/other-1"):
         assert client(secret).models.retrieve(name).id == name
         assert claude(secret).models.retrieve(name).id == name
@@ -75,7 +75,7 @@ def test_asking_for_models_and_limits_costs_nothing_and_leaves_no_call(
     gateway: Daemon, client: Client, recorder: Recorder
 ) -> None:
     secret = gateway.add_user("idle")
-    gateway.llmctl("limit", "set", "--user", "idle", "--requests", "0", "--per", "total")
+    gateway.here("limit", "set", "--user", "idle", "--requests", "0", "--per", "total")
     listed(client(secret))
     assert gateway.get("/llmctl/me", key=secret)[0] == 200
     assert recorder.sent == []
@@ -84,10 +84,10 @@ def test_asking_for_models_and_limits_costs_nothing_and_leaves_no_call(
 
 def test_key_holders_see_their_own_limits_and_what_is_left(gateway: Daemon, client: Client, recorder: Recorder) -> None:
     secret, neighbour = gateway.add_user("meg", "mine"), gateway.add_user("ned", "mine")
-    gateway.llmctl("limit", "set", "--group", "mine", "--cost", "2.50", "--per", "month")
-    gateway.llmctl("limit", "set", "--group", "mine", "--each", "user", "--tokens", "5000", "--per", "day")
-    gateway.llmctl("limit", "set", "--user", "meg", "--requests", "10", "--per", "total", "--model", "echo/*")
-    gateway.llmctl("limit", "set", "--user", "ned", "--cost", "99", "--per", "total")
+    gateway.here("limit", "set", "--group", "mine", "--cost", "2.50", "--per", "month")
+    gateway.here("limit", "set", "--group", "mine", "--each", "user", "--tokens", "5000", "--per", "day")
+    gateway.here("limit", "set", "--user", "meg", "--requests", "10", "--per", "total", "--model", "echo/*")
+    gateway.here("limit", "set", "--user", "ned", "--cost", "99", "--per", "total")
     chat(client(secret), "parrot")
     chat(client(neighbour), "parrot")
     gateway.calls("--user", "ned", count=1)  # settled
@@ -109,7 +109,7 @@ def test_key_holders_see_their_own_limits_and_what_is_left(gateway: Daemon, clie
 
 def test_open_calls_are_shown_as_held(gateway: Daemon, client: Client, recorder: Recorder) -> None:
     secret = gateway.add_user("olga")
-    gateway.llmctl("limit", "set", "--user", "olga", "--concurrency", "3")
+    gateway.here("limit", "set", "--user", "olga", "--concurrency", "3")
     with ThreadPoolExecutor() as pool, recorder.holding():
         pool.submit(chat, client(secret), "parrot")
         recorder.wait_for(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -57,7 +57,9 @@ async def test_a_call_is_on_disk_as_open_before_it_may_go_and_settled_after(book
     assert differences(books) == []
 
 
-async def test_a_hard_limit_never_admits_more_than_it_has_however_many_ask_at_once(books: Books, ledger: Ledger) -> None:
+async def test_a_hard_limit_never_admits_more_than_it_has_however_many_ask_at_once(
+    books: Books, ledger: Ledger
+) -> None:
     secret = books.add_user("alice", "sales")
     books.limit("org", 10 * CALL_NANO)
     caller = books.caller(secret)
@@ -74,7 +76,7 @@ async def test_what_open_calls_do_not_use_is_given_back(books: Books, ledger: Le
     books.limit("user alice", 2 * CALL_NANO)
     caller = books.caller(secret)
     done = 0
-    for _ in range(8):  # each settles at 1.5 of 11 million: eight fit where two worst cases do
+    for _ in range(8):  # each settles at 1.5 of 11 million
         wanted = opening(ledger, caller)
         assert isinstance(await ledger.hold(wanted), Granted)
         ledger.settle(closing(wanted.call_id))
@@ -235,7 +237,11 @@ async def test_the_providers_usage_object_is_kept_byte_for_byte(books: Books, le
     from llmctl.store.interned import raw_usage
 
     caller = books.caller(books.add_user("alice"))
-    raws = ['{"a": 1,  "b":-2.5e-3, "c": {"d": null, "e5": "12x"}}', '{"a": 7,  "b":0, "c": {"d": null, "e5": "9x"}}', "[]"]
+    raws = [
+        '{"a": 1,  "b":-2.5e-3, "c": {"d": null, "e5": "12x"}}',
+        '{"a": 7,  "b":0, "c": {"d": null, "e5": "9x"}}',
+        "[]",
+    ]
     for raw in raws:
         wanted = opening(ledger, caller)
         await ledger.hold(wanted)
@@ -305,6 +311,7 @@ async def test_the_ledger_does_not_start_without_a_database(tmp_path: Path) -> N
     assert not (tmp_path / "none.db").exists()
 
 
+PROJECT = Path(__file__).parents[2]
 CRASHING = """
 import asyncio, os, sys, time
 from pathlib import Path
@@ -330,14 +337,20 @@ asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("moment_s", [0.05, 0.3, 0.31])
+MOMENTS_S = [0.05, 0.3, 0.31]
+SOAK_MOMENTS_S = [random.Random(moment).uniform(0, 1) for moment in range(100)]
+
+
+@pytest.mark.parametrize(
+    "moment_s", [*MOMENTS_S, *(pytest.param(moment_s, marks=pytest.mark.soak) for moment_s in SOAK_MOMENTS_S)]
+)
 async def test_after_kill_9_every_call_that_was_let_through_is_booked_and_none_is_open(
     books: Books, moment_s: float
 ) -> None:
     secret = books.add_user("alice", "sales")
     books.limit("group sales", 1_000_000 * DOLLAR)
     process = subprocess.Popen(
-        [sys.executable, "-c", CRASHING, str(books.path), secret], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
+        [sys.executable, "-c", CRASHING, str(books.path), secret], stdout=subprocess.PIPE, text=True, cwd=PROJECT
     )
     assert process.stdout is not None
     first = process.stdout.readline()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
 import re
@@ -13,13 +14,17 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from llmctl.cli.app import run
+
 LLMCTL = Path(sys.executable).with_name("llmctl")
 START_S = 20.0
+_one_at_a_time = threading.Lock()  # stdout is the process's
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +130,22 @@ class Daemon:
             assert done.returncode == 0, done.stderr
         return done
 
+    def here(self, *args: str) -> str:
+        """The same command in this process, for what a test does on its way: 15 ms instead of 200. Returns stdout."""
+        with _one_at_a_time, redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            status = run([*args, "--config", str(self.config)])
+        assert status == 0, err.getvalue()
+        return out.getvalue()
+
     def json(self, *args: str) -> list[dict]:
-        return json.loads(self.llmctl(*args, "-o", "json").stdout)
+        return json.loads(self.here(*args, "-o", "json"))
 
     def add_user(self, name: str, group: str | None = None) -> str:
         """Returns the key's secret."""
         if group is not None:
-            self.llmctl("group", "add", group, "--if-not-exists", "-q")
+            self.here("group", "add", group, "--if-not-exists", "-q")
         more = ["--group", group] if group else []
-        return self.llmctl("user", "add", name, *more, "-q").stdout.strip()
+        return self.here("user", "add", name, *more, "-q").strip()
 
     def calls(self, *args: str, count: int | None = None) -> list[dict]:
         """The calls, newest first; with `count`, as soon as so many are there and none is open."""

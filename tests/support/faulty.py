@@ -1,7 +1,7 @@
 """A provider that fails on purpose, and a client without manners: real sockets, nothing mocked.
 
-Each fault has a port of its own, so that `model = "FAULT/m"` calls it through the gateway and so that what one does to a
-connection does not touch another's. `Faulty.providers()` is the configuration for all of them.
+Each fault has a port of its own, so that `model = "FAULT/m"` calls it through the gateway and so that what one does to
+a connection does not touch another's. `Faulty.providers()` is the configuration for all of them.
 """
 
 from __future__ import annotations
@@ -314,6 +314,12 @@ async def fine(line: Line) -> None:
         await line.send_whole(whole(seen.anthropic), "Set-Cookie: session=provider", "x-request-id: req-provider")
 
 
+async def no_tls(line: Line) -> None:
+    """Spoken to in TLS, where plain HTTP is served."""
+    await line.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    line.close()
+
+
 async def reset_on_accept(line: Line) -> None:
     line.reset()
 
@@ -605,7 +611,7 @@ async def broken_gzip_stream(line: Line) -> None:
 
 FAULTS: dict[str, Fault] = {
     "fine": fine,
-    "no_tls": says(b""),
+    "no_tls": no_tls,
     "reset_on_accept": reset_on_accept,
     "reset_after_request": reset_after_request,
     "close_after_request": close_after_request,
@@ -627,7 +633,9 @@ FAULTS: dict[str, Fault] = {
     "huge_header": says(b"HTTP/1.1 200 OK\r\nx-huge: " + b"x" * (1 << 20) + b"\r\n\r\n"),
     "two_lengths": says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\nhello"),
     "bad_chunk": says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nhello\r\n0\r\n\r\n"),
-    "switching": says(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n\x81\x05hello"),
+    "switching": says(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n\x81\x05hello"
+    ),
     "headers_without_end": headers_without_end,
     "continue_without_end": continue_without_end,
     "length_too_long": length_too_long,
@@ -748,6 +756,12 @@ def request_bytes(
     lines = [f"{method} {path} HTTP/1.1", "Host: gateway", f"Content-Length: {len(data) if length is None else length}"]
     lines += [f"Authorization: Bearer {key}"] if key else []
     return "\r\n".join([*lines, *headers, "", ""]).encode("latin-1") + data
+
+
+def chunked(path: str, body: bytes, key: str, *headers: str) -> bytes:
+    """The same in one chunk."""
+    head = request_bytes(path, b"", key, "Transfer-Encoding: chunked", *headers)
+    return head.replace(b"Content-Length: 0\r\n", b"") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
 
 
 def post(url: str, path: str, body: bytes | dict[str, Any], key: str, *headers: str, timeout_s: float = 15) -> Reply:
