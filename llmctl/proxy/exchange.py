@@ -60,6 +60,10 @@ class Exchange:
                 if response.status >= 400:
                     return await self._provider_error(call, response, credential)
                 return await self._relay(call, flight, response)
+            except BaseException:
+                if flight.client.started:
+                    flight.client.abort()  # else our error would be sent into the middle of the answer
+                raise
             finally:
                 # A response that was read to its end has given its connection back already; any other is cut.
                 response.close()

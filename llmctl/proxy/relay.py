@@ -179,7 +179,11 @@ def _decoder(encoding: str) -> zlib._Decompress | None:
 
 
 def masked(body: bytes, headers: CIMultiDict[str], secret: str) -> bytes:
-    """An error body without our credential. One that is compressed is unpacked for it, if it can be."""
+    """An error body without our credential, which is taken out of `headers` too. A body that is compressed is unpacked
+    for it, if it can be."""
+    for name, value in list(headers.items()):
+        if secret in value:
+            headers[name] = value.replace(secret, "***")
     encoding = headers.get("content-encoding", "").strip().lower()
     plain = decoded(body, encoding) if body else body
     if encoding not in ("", "identity") and plain:

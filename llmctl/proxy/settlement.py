@@ -74,7 +74,9 @@ def estimated(call: Call, reading: Reading, *, input_tokens: int, seen_tokens: i
     """Usage of an answer that reported none, from offline counts: never above what was held, never nothing."""
     output_tokens = 0
     if call.asked.ask.generates:
+        held_tokens = max(1, call.held_output_tokens)
         share = min(1.0, max(reading.output_seen_share, 0.001))
-        output_tokens = max(1, math.ceil(seen_tokens / share))
-        output_tokens = min(output_tokens, max(1, call.held_output_tokens))
+        output_tokens = min(max(1, math.ceil(seen_tokens / share)), held_tokens)
+        if not seen_tokens and share < 1.0:  # more came than was kept, and what was kept holds no text
+            output_tokens = held_tokens
     return Usage(input_tokens=max(1, min(input_tokens, call.plan.demand.input_tokens)), output_tokens=output_tokens)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import select
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +21,8 @@ from llmctl.domain.errors import Refused
 KEEPALIVE_S = 10.0  # shorter than any provider's: a connection that they close first costs a failed call
 FIELD_BYTES_MAX = 64 << 10
 READ_BUFFER_BYTES = 64 << 10
+STALE_TRIES = 3  # kept connections that turn out closed, before a call gives up; each is dropped from the pool
+_HANG_UP = getattr(select, "POLLRDHUP", 0)  # the peer ended its side; POLLHUP and POLLERR are always told
 
 
 class UpstreamFailure(Exception):
@@ -38,6 +42,8 @@ class Body(aiohttp.BytesPayload):
     sent = False
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if _hung_up(getattr(writer, "transport", None)):
+            raise aiohttp.ClientConnectionResetError("closed by the provider while it was kept")
         self.sent = True
         await super().write_with_length(writer, content_length)
 
@@ -112,7 +118,7 @@ class Upstream:
         """One request, once. Raises UpstreamFailure."""
         url = self._url(provider.name, path)
         try:
-            response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            response = await self._request(method, url, headers, body)
         except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError, TimeoutError) as error:
             connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
             what = "did not answer in time" if connected else "could not be reached in time"
@@ -126,6 +132,19 @@ class Upstream:
             what = f"answered with HTTP {response.status}: a wrong base_url?"
             raise _failure("provider_failed", provider, what, sent=True, answered=True)
         return response
+
+    async def _request(
+        self, method: str, url: URL, headers: CIMultiDict[str], body: Body | None
+    ) -> aiohttp.ClientResponse:
+        """Again on another connection where a kept one had been closed before the first byte left: some providers hang
+        up after each stream. Nothing is ever sent twice."""
+        for tries_left in range(STALE_TRIES, -1, -1):
+            try:
+                return await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+                if body is None or body.sent or not tries_left or isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+        raise AssertionError("unreachable")
 
     def _url(self, name: str, path: str) -> URL:
         url = self._urls.get((name, path))
@@ -144,6 +163,15 @@ class Connector(aiohttp.TCPConnector):
                 break
             connection.close()
         return connection
+
+
+def _hung_up(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether the peer has closed this connection, be it that the event loop has not noticed yet."""
+    if transport is None or transport.is_closing():
+        return True
+    waiting = select.poll()
+    waiting.register(transport.get_extra_info("socket"), _HANG_UP)
+    return bool(waiting.poll(0))
 
 
 def _sent(body: Body | None) -> bool:

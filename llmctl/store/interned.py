@@ -9,7 +9,7 @@ CACHE_ENTRIES_MAX = 20_000
 SHAPES_MAX = 4_096  # beyond it a provider puts changing strings into its usage: such objects are kept whole
 NUMBER_MARK = "\x00"
 
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_NUMBERS = re.compile(r"([0-9]+)")  # in a group, so that `split` keeps them; signs and points stay in the shape
 
 
 class Interned:
@@ -65,7 +65,8 @@ class Interned:
         """(shape id, values): the raw usage object as a shape that repeats and the numbers that do not."""
         if not raw:
             return None, None
-        shape = _NUMBER.sub(NUMBER_MARK, raw)
+        parts = _NUMBERS.split(raw)
+        shape = NUMBER_MARK.join(parts[::2])
         key = ("shape", shape)
         if NUMBER_MARK in raw or (key not in self._ids and self._too_many_shapes(tx, shape)):
             return None, raw
@@ -75,7 +76,7 @@ class Interned:
             "SELECT id FROM usage_shapes WHERE shape = ?",
             "INSERT INTO usage_shapes (shape) VALUES (?) RETURNING id",
         )
-        return shape_id, " ".join(_NUMBER.findall(raw))
+        return shape_id, " ".join(parts[1::2])
 
     def _too_many_shapes(self, tx: sqlite3.Connection, shape: str) -> bool:
         if tx.execute("SELECT 1 FROM usage_shapes WHERE shape = ?", (shape,)).fetchone():

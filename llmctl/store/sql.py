@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain, repeat
 
 import msgspec
 
@@ -40,9 +41,8 @@ class Bulk:
         if sql is None:
             values = ", ".join([self._row] * size)
             sql = self._by_size[size] = f"WITH j ({', '.join(self._columns)}) AS (VALUES {values}) {self._statement}"
-        parameters = [value for row in rows for value in row]
-        parameters.extend([None] * ((size - len(rows)) * len(self._columns)))
-        return tx.execute(sql, parameters)
+        missing = repeat(None, (size - len(rows)) * len(self._columns))
+        return tx.execute(sql, [*chain.from_iterable(rows), *missing])
 
     @cached_property
     def _row(self) -> str:

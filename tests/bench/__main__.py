@@ -12,6 +12,8 @@ that is missed is shown, and is no failure.
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +30,7 @@ PACKAGE = "tests.bench"
 
 def main() -> int:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception: the servers are stopped on the way out
     try:
         with tempfile.TemporaryDirectory(prefix="llmctl-bench-") as directory:
             return run(options, Path(directory).resolve())
@@ -38,6 +41,7 @@ def main() -> int:
 
 def run(options: argparse.Namespace, directory: Path) -> int:
     where = cores()
+    other_load = os.getloadavg()[0]
     driver = Driver(where, with_wrk=options.client == "wrk", scratch=directory)
     with Process([sys.executable, "-m", f"{PACKAGE}.upstream"], where.others) as upstream:
         upstream_url = upstream.first_line()
@@ -47,7 +51,7 @@ def run(options: argparse.Namespace, directory: Path) -> int:
             return 0
         rows = _compare(options, where, driver, gateway, upstream_url)
     rows.append(startup.figure(where.measured))
-    about = report.machine(where, _load(options))
+    about = report.machine(where, _load(options), other_load)
     (report.print_json if options.json else report.print_table)(about, rows)
     return _check_books(gateway, driver)
 

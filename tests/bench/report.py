@@ -18,9 +18,12 @@ from .figures import Figure
 from .machine import Cores
 
 COLUMNS_MIN = 110
+LOAD_QUIET = 0.5
 
 
-def machine(cores: Cores, load: str) -> dict[str, str]:
+def machine(cores: Cores, load: str, other_load: float) -> dict[str, str]:
+    """`other_load`: how many processes wanted to run before the benchmark did."""
+    noise = "" if other_load <= LOAD_QUIET else ": the machine was not idle, expect noise"
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.release()}",
@@ -28,6 +31,7 @@ def machine(cores: Cores, load: str) -> dict[str, str]:
         f"SQLite {sqlite3.sqlite_version}",
         "placing": str(cores),
         "load": load,
+        "other_load": f"load average before the run {other_load:.1f}{noise}",
     }
 
 

@@ -239,7 +239,7 @@ async def test_the_providers_usage_object_is_kept_byte_for_byte(books: Books, le
     caller = books.caller(books.add_user("alice"))
     raws = [
         '{"a": 1,  "b":-2.5e-3, "c": {"d": null, "e5": "12x"}}',
-        '{"a": 7,  "b":0, "c": {"d": null, "e5": "9x"}}',
+        '{"a": 7,  "b":-0.25e-12, "c": {"d": null, "e5": "9x"}}',
         "[]",
     ]
     for raw in raws:

@@ -1,4 +1,4 @@
-"""A provider that fails on purpose, and a client without manners: real sockets, nothing mocked.
+"""A provider that fails on purpose, on real sockets.
 
 Each fault has a port of its own, so that `model = "FAULT/m"` calls it through the gateway and so that what one does to
 a connection does not touch another's. `Faulty.providers()` is the configuration for all of them.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import http.client
 import json
 import socket
 import struct
@@ -17,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Self
 
 CREDENTIAL = "sk-provider-SECRET-0123456789abcdef"
@@ -137,14 +137,15 @@ class Faulty:
         for held in self._held:
             held.close()
 
-    def providers(self) -> str:
-        """TOML; the credential is in the environment variable FAULTY_KEY."""
+    def providers(self, directory: Path) -> str:
+        """TOML for a configuration in this directory; the credential is put beside it."""
+        (directory / "credential").write_text(CREDENTIAL)
         text = ""
         for name, port in self._ports.items():
             scheme = "https" if name == "no_tls" else "http"
             text += (
                 f'[providers.{name}]\ndialect = ["openai", "anthropic"]\n'
-                f'base_url = "{scheme}://127.0.0.1:{port}/v1"\ncredential_env = "FAULTY_KEY"\n'
+                f'base_url = "{scheme}://127.0.0.1:{port}/v1"\ncredential_file = "credential"\n'
             )
         return text
 
@@ -573,19 +574,19 @@ async def flood(line: Line) -> None:
 
 
 async def slow(line: Line) -> None:
-    """A stream of two seconds or so, with usage at its end."""
+    """A stream of a second or so, with usage at its end."""
     seen = await line.request()
     await line.start_stream()
     for event in events(seen.anthropic):
         await line.send_event(event)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)
     await line.end_stream()
 
 
 async def slow_whole(line: Line) -> None:
-    """Nothing for two seconds, then a whole answer."""
+    """Nothing for a second, then a whole answer."""
     seen = await line.request()
-    await asyncio.sleep(2)
+    await asyncio.sleep(1)
     await line.send_whole(whole(seen.anthropic))
 
 
@@ -669,108 +670,3 @@ FAULTS: dict[str, Fault] = {
     "broken_gzip": broken_gzip,
     "broken_gzip_stream": broken_gzip_stream,
 }
-
-
-# ---- a client without manners ----
-
-
-@dataclass
-class Reply:
-    """What came back. `cut`: the connection broke before the answer was whole."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    cut: bool = False
-
-    @property
-    def error(self) -> dict[str, Any]:
-        """The error object, asserting that the body is one in the shape of a dialect."""
-        document = json.loads(self.body)
-        found = document["error"]
-        assert isinstance(found["message"], str) and found["message"], document
-        if document.get("type") == "error":
-            assert found["type"], document
-        else:
-            assert set(found) == {"message", "type", "param", "code"}, document
-        return dict(found)
-
-
-class Wire:
-    """A TCP connection to the gateway; sends what it is told, whole or not, right or wrong."""
-
-    def __init__(self, url: str, timeout_s: float = 15, receive_bytes: int = 0) -> None:
-        host, _, port = url.removeprefix("http://").partition(":")
-        self.socket = socket.socket()
-        if receive_bytes:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self.socket.settimeout(timeout_s)
-        self.socket.connect((host, int(port)))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def reset(self) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
-
-    def reply(self, method: str = "POST") -> Reply:
-        """The next whole answer, or as much of one as came before the connection broke."""
-        answer = http.client.HTTPResponse(self.socket, method=method)
-        try:
-            answer.begin()
-        except (OSError, http.client.HTTPException):
-            return Reply(0, {}, b"", cut=True)
-        headers = {name.lower(): value for name, value in answer.getheaders()}
-        body = b""
-        try:
-            while piece := answer.read1(1 << 20):
-                body += piece
-        except (OSError, http.client.HTTPException):
-            return Reply(answer.status, headers, body, cut=True)
-        short = answer.length is not None and answer.length > 0
-        return Reply(answer.status, headers, body, cut=short)
-
-    def rest(self) -> bytes:
-        """All that comes until the other side closes."""
-        data = b""
-        try:
-            while piece := self.socket.recv(1 << 16):
-                data += piece
-        except ConnectionError:
-            pass
-        return data
-
-
-def request_bytes(
-    path: str, body: bytes | dict[str, Any], key: str, *headers: str, method: str = "POST", length: int | None = None
-) -> bytes:
-    """One request as it goes over the wire. `length`: what it says of its length, where that is not the truth."""
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"{method} {path} HTTP/1.1", "Host: gateway", f"Content-Length: {len(data) if length is None else length}"]
-    lines += [f"Authorization: Bearer {key}"] if key else []
-    return "\r\n".join([*lines, *headers, "", ""]).encode("latin-1") + data
-
-
-def chunked(path: str, body: bytes, key: str, *headers: str) -> bytes:
-    """The same in one chunk."""
-    head = request_bytes(path, b"", key, "Transfer-Encoding: chunked", *headers)
-    return head.replace(b"Content-Length: 0\r\n", b"") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-
-
-def post(url: str, path: str, body: bytes | dict[str, Any], key: str, *headers: str, timeout_s: float = 15) -> Reply:
-    with Wire(url, timeout_s) as wire:
-        wire.send(request_bytes(path, body, key, *headers))
-        return wire.reply()
-
-
-def ask(model: str, *, path: str = "/v1/chat/completions", **more: Any) -> dict[str, Any]:
-    """The body of a small request."""
-    body = {"model": model, "messages": [{"role": "user", "content": "PROMPT-TEXT of a user"}], **more}
-    return {"max_tokens": 100, **body} if path == "/v1/messages" else body

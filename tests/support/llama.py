@@ -24,9 +24,7 @@ CONTEXT_TOKENS_PER_CALL = 4096
 PARALLEL_CALLS = 2
 METRICS_TIMEOUT_S = STOP_TIMEOUT_S = 10
 PROJECT = Path(__file__).parents[2]
-COUNTER = re.compile(
-    r"^llamacpp:(prompt_tokens_total|prompt_tokens_cached_total|tokens_predicted_total) (\d+)$", re.M
-)
+COUNTER = re.compile(r"^llamacpp:(prompt_tokens_total|prompt_tokens_cached_total|tokens_predicted_total) (\d+)$", re.M)
 
 
 class LlamaServer:
@@ -55,9 +53,7 @@ class LlamaServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
     def metrics(self) -> dict[str, int]:

@@ -108,8 +108,7 @@ def byte_letters() -> list[str]:
 def learn_merges(sample: str, letters: list[str]) -> list[tuple[str, str]]:
     """The most frequent neighbours, merged one pair after another: byte-pair encoding."""
     counts: Counter[Word] = Counter(
-        tuple(letters[byte] for byte in word.encode())
-        for word in re.findall(r" ?[A-Za-z]+| ?[^\sA-Za-z]+", sample)
+        tuple(letters[byte] for byte in word.encode()) for word in re.findall(r" ?[A-Za-z]+| ?[^\sA-Za-z]+", sample)
     )
     merges = []
     for _ in range(MERGES):
