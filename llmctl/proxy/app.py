@@ -16,6 +16,7 @@ from llmctl.config import Config
 from llmctl.domain.errors import LlmctlError, StoreError
 from llmctl.sandbox import Sandbox
 from llmctl.store.ledger import Ledger
+from llmctl.store.reader import Reader
 
 from .admin import Admin
 from .body import BodyReader
@@ -61,6 +62,8 @@ class Gateway:
         await self._ledger.start()
         try:
             self._directory = Directory(config)
+            self._reader = Reader(config.database)
+            await self._reader.open()
         except BaseException:
             await self._ledger.close()
             raise
@@ -73,7 +76,7 @@ class Gateway:
             ledger=self._ledger,
             bodies=BodyReader(config.server),
             exchange=Exchange(self._upstream, self._watch),
-            local=Local(config, self._directory, self._upstream),
+            local=Local(config, self._directory, self._reader, self._upstream),
             metrics=self._metrics,
         )
         self._tasks.append(asyncio.create_task(self._watch.run()))
@@ -95,6 +98,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._upstream.close()
         await self._ledger.close()
+        await self._reader.close()
         self._directory.close()
         if self._sandbox is not None:
             await self._sandbox.stop()

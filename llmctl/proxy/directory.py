@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from llmctl.config import Config, Provider
-from llmctl.domain.limit import Standing
 from llmctl.domain.price import Price, pick
 from llmctl.domain.principal import Caller
 from llmctl.domain.route import Route, Target, resolve
-from llmctl.store import balances, callers, prices
+from llmctl.store import callers, prices
 from llmctl.store.database import Store, storing
 from llmctl.store.secrets import hash_of
 
@@ -88,23 +87,6 @@ class Directory:
                 self._prices.clear()
             self._prices[provider.name, model] = found
         return pick(found, at_s)
-
-    def priced_models(self, provider: Provider) -> list[str]:
-        """Names of models that the price list knows for a provider."""
-        with storing():
-            entries = prices.list_prices(self._store.connection)
-        names = {provider.name, provider.catalogue} - {""}
-        return sorted({entry.price.model for entry in entries if entry.price.provider in names})
-
-    def standings(self, caller: Caller) -> list[Standing]:
-        """Where each limit of this caller stands now; their own share of those that each member has."""
-        now_s = int(self._clock_s())
-        with storing():
-            return [
-                balances.now(self._store.connection, limit, caller.user_id if limit.each == "user" else 0, now_s)
-                for limit in caller.limits
-                if limit.each != "end_user"
-            ]
 
     def _renew(self, version: int) -> None:
         self._version = version

@@ -107,7 +107,7 @@ class Exchange:
         else:
             code = broken if broken in ANSWERS else "provider_failed"
             answer = _refused(call, Refused(code, f"provider {call.plan.provider.name} broke off its answer"))
-        status = None if client.gone else answer.status
+        status = None if client.missed else answer.status
         return answer, await self._closing(call, reading, status, broken, streamed=streamed)
 
     async def _closing(

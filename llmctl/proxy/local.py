@@ -20,6 +20,7 @@ from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Standing
 from llmctl.domain.money import usd_plain
 from llmctl.domain.principal import Caller
+from llmctl.store.reader import Reader
 
 from .directory import Directory
 from .upstream import Upstream, UpstreamFailure
@@ -34,8 +35,9 @@ LISTING_BYTES_MAX = 8 << 20
 class Local:
     """`/v1/models` and `/llmctl/me`."""
 
-    def __init__(self, config: Config, directory: Directory, upstream: Upstream) -> None:
+    def __init__(self, config: Config, directory: Directory, reader: Reader, upstream: Upstream) -> None:
         self._config = config
+        self._reader = reader
         self._directory = directory
         self._upstream = upstream
         self._listed: dict[str, tuple[float, list[str]]] = {}
@@ -43,7 +45,7 @@ class Local:
     async def answer(self, match: Match, caller: Caller) -> bytes:
         """The JSON body. Raises Refused: a model that this key may not use."""
         if match.endpoint.name == "me":
-            return msgspec.json.encode(self.me(caller))
+            return msgspec.json.encode(await self.me(caller))
         names = await self.models(caller, match.endpoint.dialect.name)
         if match.endpoint.name == "models":
             return models_body(match.endpoint.dialect.name, names)
@@ -59,13 +61,14 @@ class Local:
                 names.extend(self._reachable(provider, await self._served(provider), dialect))
         return [name for name in dict.fromkeys(names) if self._allowed(caller, name, dialect)]
 
-    def me(self, caller: Caller) -> dict[str, object]:
+    async def me(self, caller: Caller) -> dict[str, object]:
         """The key holder's own limits and what is used of them."""
+        standings = await self._reader.standings(caller.limits, user_id=caller.user_id, now_s=int(time.time()))
         return {
             "key": {"id": caller.key_public_id, "name": caller.key_name, "expires_at_s": caller.expires_at_s},
             "user": caller.user_name,
             "group": caller.group_name or None,
-            "limits": [_standing(one) for one in self._directory.standings(caller)],
+            "limits": [_standing(one) for one in standings],
         }
 
     async def _served(self, provider: Provider) -> list[str]:
@@ -77,7 +80,7 @@ class Local:
             names = await asyncio.wait_for(self._ask(provider), LISTING_TIMEOUT_S)
         except (UpstreamFailure, aiohttp.ClientError, TimeoutError, ValueError) as error:
             logger.warning("provider %s does not list its models: %s", provider.name, type(error).__name__)
-            names = self._directory.priced_models(provider)
+            names = await self._reader.priced_models({provider.name, provider.catalogue} - {""})
         self._listed[provider.name] = (time.monotonic(), names)
         return names
 

@@ -89,6 +89,8 @@ class Client:
         self._headers: CIMultiDict[str] = CIMultiDict()
         self._stream: web.StreamResponse | None = None
         self.gone = False
+        # Some of the answer was not handed over. SDKs hang up at a stream's end mark: gone, and nothing missed.
+        self.missed = False
         self.writing_since_s: float | None = None  # for the watch over stalled writes
         self.gone_since_s = 0.0
 
@@ -112,6 +114,7 @@ class Client:
 
     async def write(self, data: bytes) -> None:
         if self.gone:
+            self.missed = True
             return
         self.writing_since_s = time.monotonic()
         try:
@@ -121,6 +124,7 @@ class Client:
             if data:
                 await self._stream.write(data)
         except (ConnectionError, aiohttp.ClientError):
+            self.missed = True
             self.leave()
         finally:
             self.writing_since_s = None
@@ -154,6 +158,7 @@ class Client:
         transport = self._request.transport
         if transport is not None:
             transport.abort()
+        self.missed = True
         self.leave()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 import select
 import socket
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,8 @@ from llmctl.domain.errors import Refused
 KEEPALIVE_S = 10.0  # shorter than any provider's: a connection that they close first costs a failed call
 FIELD_BYTES_MAX = 64 << 10
 READ_BUFFER_BYTES = 64 << 10
-STALE_TRIES = 3  # kept connections that turn out closed, before a call gives up; each is dropped from the pool
+REST_S = 0.05  # a kept connection's, before its next request; costs some more connections, no time
+STALE_TRIES = 3  # kept connections that turn out closed; each is dropped from the pool
 _HANG_UP = getattr(select, "POLLRDHUP", 0)  # the peer ended its side; POLLHUP and POLLERR are always told
 
 
@@ -138,13 +140,15 @@ class Upstream:
     ) -> aiohttp.ClientResponse:
         """Again on another connection where a kept one had been closed before the first byte left: some providers hang
         up after each stream. Nothing is ever sent twice."""
-        for tries_left in range(STALE_TRIES, -1, -1):
+        for _ in range(STALE_TRIES):
             try:
                 return await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
-            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-                if body is None or body.sent or not tries_left or isinstance(error, aiohttp.ClientConnectorError):
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+                if body is None or body.sent:
                     raise
-        raise AssertionError("unreachable")
+        return await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
 
     def _url(self, name: str, path: str) -> URL:
         url = self._urls.get((name, path))
@@ -155,9 +159,13 @@ class Upstream:
 
 class Connector(aiohttp.TCPConnector):
     """Keeps connections for the next request, but for those on which something came after the answer: it would be
-    taken for the answer to that request, and be handed to somebody whom it does not belong to."""
+    taken for the answer to that request, and be handed to somebody whom it does not belong to. And each rests first:
+    providers that hang up after an answer do so a moment later, and a request sent into that moment is lost."""
 
     async def _get(self, key: Any, traces: Any) -> Any:
+        kept = self._conns.get(key)
+        if kept and time.monotonic() - kept[0][1] < REST_S:  # the one that was kept longest
+            return None
         while (connection := await super()._get(key, traces)) is not None:
             if connection.protocol is not None and not connection.protocol.should_close:
                 break

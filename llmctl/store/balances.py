@@ -12,7 +12,7 @@ from llmctl.domain.access import matches
 from llmctl.domain.limit import Limit, Measure, Standing
 from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 
-from .sql import as_json
+from .sql import Reading, as_json, run
 
 Row = tuple[int, int, int]  # limit id, member id, window start
 
@@ -84,7 +84,7 @@ def read(tx: sqlite3.Connection, wanted: Mapping[Row, Place]) -> dict[Row, Stand
         found[row] = standing(wanted[row], settled, held)
     for row, place in wanted.items():
         if row not in found:
-            found[row] = booked(tx, place)
+            found[row] = run(tx, booked(place))
     return found
 
 
@@ -132,7 +132,7 @@ HELD: dict[Measure, str] = {
 }
 
 
-def booked(tx: sqlite3.Connection, place: Place) -> Standing:
+def booked(place: Place) -> Reading[Standing]:
     """A balance from the facts alone: roll-ups for what is settled, open calls for what is held."""
     limit = place.limit
     conditions = ["true"]
@@ -150,34 +150,35 @@ def booked(tx: sqlite3.Connection, place: Place) -> Standing:
         conditions.append(f"{limit.each}_id = :member")
     if limit.model_pattern:
         conditions.append("model_id IN (SELECT value FROM json_each(:models))")
-        parameters["models"] = as_json(model_ids(tx, limit.model_pattern))
+        parameters["models"] = as_json((yield from model_ids(limit.model_pattern)))
     where = " AND ".join(conditions)
-    (settled,) = tx.execute(
+    ((settled,),) = yield (
         f"""
         SELECT coalesce(sum({SETTLED[limit.measure]}), 0) FROM rollups
         WHERE bucket >= :start / {BUCKET_S} AND bucket < :end / {BUCKET_S} AND {where}
         """,
         parameters,
-    ).fetchone()
-    (held,) = tx.execute(
+    )
+    ((held,),) = yield (
         f"""
         SELECT coalesce(sum({HELD[limit.measure]}), 0) FROM calls
         WHERE state = 'open' AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000 AND {where}
         """,
         parameters,
-    ).fetchone()
+    )
     return standing(place, settled, held)
 
 
-def model_ids(tx: sqlite3.Connection, pattern: str) -> list[int]:
-    rows = tx.execute("SELECT id, provider, model FROM models")
+def model_ids(pattern: str) -> Reading[list[int]]:
+    rows = yield "SELECT id, provider, model FROM models", ()
     return [model_id for model_id, provider, model in rows if matches(pattern, provider, model)]
 
 
-def now(reader: sqlite3.Connection, limit: Limit, member_id: int, now_s: int) -> Standing:
-    """Where a limit stands in its current window, for one member. Read-only: nothing is created."""
+def now(limit: Limit, member_id: int, now_s: int) -> Reading[Standing]:
+    """Where a limit stands in its current window, for one member. Nothing is created."""
     place = place_of(limit, member_id, now_s)
-    row = reader.execute(
-        "SELECT settled, held FROM balances WHERE limit_id = ? AND member_id = ? AND window_start = ?", place.row
-    ).fetchone()
-    return standing(place, *row) if row is not None else booked(reader, place)
+    rows = yield (
+        "SELECT settled, held FROM balances WHERE limit_id = ? AND member_id = ? AND window_start = ?",
+        place.row,
+    )
+    return standing(place, *rows[0]) if rows else (yield from booked(place))

@@ -8,11 +8,27 @@ work for wide rows (measured for 32 rows of 16 columns: 4 us a row instead of 10
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, repeat
+from typing import Any, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
+# A reading as steps: it yields statements, is sent their rows, and returns what they mean. So the same reading runs on
+# the ledger's connection inside a transaction, and on the daemon's reader beside its event loop.
+Reading = Generator[tuple[str, Sequence[object] | Mapping[str, object]], list[Any], T]
+
+
+def run(tx: sqlite3.Connection, reading: Reading[T]) -> T:
+    try:
+        sql, parameters = next(reading)
+        while True:
+            sql, parameters = reading.send(tx.execute(sql, parameters).fetchall())
+    except StopIteration as done:
+        result: T = done.value
+        return result
 
 
 def as_json(rows: Sequence[object]) -> str:

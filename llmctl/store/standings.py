@@ -12,7 +12,7 @@ from llmctl.domain.window import BUCKET_S
 
 from . import balances
 from .balances import Place
-from .sql import as_json
+from .sql import as_json, run
 
 NO_MEMBER = 0
 
@@ -41,7 +41,7 @@ def now(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Nearest:
 
 def of_member(tx: sqlite3.Connection, limit: Limit, user_id: int, now_s: int) -> Standing:
     """A limit as it stands now; one on each user: for this one."""
-    return balances.now(tx, limit, user_id if limit.each == "user" else NO_MEMBER, now_s)
+    return run(tx, balances.now(limit, user_id if limit.each == "user" else NO_MEMBER, now_s))
 
 
 def members(tx: sqlite3.Connection, limit: Limit, now_s: int) -> list[Nearest]:
@@ -88,7 +88,7 @@ def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]
         {
             "start": place.window_start_s,
             "principal": limit.principal_id,
-            "models": as_json(balances.model_ids(tx, limit.model_pattern)) if limit.model_pattern else "[]",
+            "models": as_json(run(tx, balances.model_ids(limit.model_pattern))) if limit.model_pattern else "[]",
         },
     )
     return {user_id: (settled, held) for user_id, settled, held in rows}

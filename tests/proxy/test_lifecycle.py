@@ -1,0 +1,390 @@
+"""Stopping, dying, starting again: whatever happens to the processes, every call that left is on the ledger, once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import LLMCTL, Daemon
+from tests.support.faulty import CREDENTIAL, FAULTS, Fault, Faulty, Line, wait_until
+from tests.support.wire import CHAT, MESSAGES, Reply, Wire, ask, post, request_bytes
+
+WORKERS = pytest.mark.parametrize("workers", [1, 2], ids=["one-worker", "two-workers"])
+DEAR_NANO = 2_000 * 1_000 + 10 * 10_000  # a dear answer at USD 1 and 10 per million
+
+
+async def dear(line: Line) -> None:
+    """An answer that costs nearly what is held for it."""
+    await line.request()
+    usage = {"prompt_tokens": 2_000, "completion_tokens": 10, "total_tokens": 2_010}
+    await line.send_whole(json.dumps({"id": "1", "model": "m", "choices": [], "usage": usage}).encode())
+
+
+HERE: dict[str, Fault] = {
+    **{name: FAULTS[name] for name in ("fine", "slow", "endless", "stall_before_headers", "stall_in_stream")},
+    "dear": dear,
+}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Faulty]:
+    with Faulty(HERE) as faulty:
+        yield faulty
+
+
+@pytest.fixture
+def faulty(running: Faulty) -> Faulty:
+    running.clear()
+    return running
+
+
+def gateway_before(directory: Path, faulty: Faulty, *, workers: int = 1, server: str = "") -> tuple[Daemon, str]:
+    """A running daemon and the key of a user."""
+    daemon = Daemon(directory, faulty.providers(directory), server=server, args=["--workers", str(workers)])
+    daemon.here("price", "set", "*", "--input", "1", "--output", "10")
+    key = daemon.add_user("alice")
+    daemon.start()
+    return daemon, key
+
+
+class Load:
+    """Calls in threads of their own, and what became of them."""
+
+    def __init__(self, daemon: Daemon, key: str) -> None:
+        self._daemon = daemon
+        self._key = key
+        self._threads: list[threading.Thread] = []
+        self.replies: list[Reply] = []
+
+    def add(self, count: int, model: str, **more: Any) -> None:
+        def call() -> None:
+            try:
+                self.replies.append(post(self._daemon.url, CHAT, ask(model, **more), self._key, timeout_s=30))
+            except OSError:
+                self.replies.append(Reply(0, {}, b"", cut=True))
+
+        threads = [threading.Thread(target=call) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        self._threads += threads
+
+    def join(self) -> list[Reply]:
+        for thread in self._threads:
+            thread.join()
+        return self.replies
+
+
+def rows_of(daemon: Daemon) -> list[dict[str, Any]]:
+    rows = daemon.json("calls", "--limit", "5000")
+    assert len({row["id"] for row in rows}) == len(rows)
+    return [row for row in rows if row["state"] != "refused"]
+
+
+def workers_of(daemon: Daemon) -> list[int]:
+    pid = daemon.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def assert_all_booked(daemon: Daemon, sent: int) -> list[dict[str, Any]]:
+    """As many calls as the provider counted, none open, none for nothing."""
+    rows = rows_of(daemon)
+    assert [row for row in rows if row["state"] == "open"] == []
+    settled = [row for row in rows if row["state"] == "settled"]
+    assert len(settled) == sent
+    assert all(row["usage_source"] in ("reported", "estimated") for row in settled)
+    assert all(float(row["cost_usd"]) > 0 for row in settled)
+    return settled
+
+
+# ---- stopping ----
+
+
+@WORKERS
+def test_a_stop_lets_streams_end_and_turns_the_new_away(tmp_path: Path, faulty: Faulty, workers: int) -> None:
+    daemon, key = gateway_before(tmp_path, faulty, workers=workers)
+    load = Load(daemon, key)
+    with Wire(daemon.url) as kept:
+        kept.send(request_bytes(CHAT, ask("fine/m"), key))
+        assert kept.reply().status == 200
+        load.add(20, "slow/m", stream=True)
+        assert wait_until(lambda: len(faulty.seen("slow")) == 20)
+        daemon.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        with pytest.raises(ConnectionRefusedError):
+            Wire(daemon.url)
+        kept.send(request_bytes(CHAT, ask("fine/m"), key))
+        reply = kept.reply()
+        assert (reply.status, reply.error["code"]) == (503, "shutting_down")
+        assert (reply.headers["retry-after"], reply.headers["connection"]) == ("1", "close")
+    assert daemon.process.wait(10) == 0  # without a second signal
+    daemon.stop()
+    for reply in load.join():
+        assert (reply.status, reply.cut) == (200, False)
+        assert reply.body.rstrip().endswith(b"[DONE]")
+    settled = assert_all_booked(daemon, 21)
+    assert {row["usage_source"] for row in settled} == {"reported"}
+    assert "Traceback" not in "".join(daemon.log)
+
+
+@WORKERS
+def test_a_stop_does_not_wait_for_ever(tmp_path: Path, faulty: Faulty, workers: int) -> None:
+    daemon, key = gateway_before(tmp_path, faulty, workers=workers, server="[server.timeouts]\nshutdown_s = 0.5")
+    load = Load(daemon, key)
+    for fault in ("endless", "stall_in_stream", "stall_before_headers"):
+        load.add(3, f"{fault}/m", stream=True)
+    assert wait_until(lambda: sum(len(faulty.seen(fault)) for fault in HERE) == 9)
+    time.sleep(0.2)
+    began_s = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began_s < 5
+    for reply in load.join():
+        assert reply.cut or reply.status == 502, reply
+    settled = assert_all_booked(daemon, 9)
+    assert {(row["usage_source"], row["error"]) for row in settled} == {("estimated", "shutting_down")}
+    assert "Traceback" not in "".join(daemon.log)
+
+
+@WORKERS
+def test_a_second_signal_ends_it_at_once_and_the_next_start_books(tmp_path: Path, faulty: Faulty, workers: int) -> None:
+    daemon, key = gateway_before(tmp_path, faulty, workers=workers)
+    load = Load(daemon, key)
+    load.add(6, "stall_in_stream/m", stream=True)
+    assert wait_until(lambda: len(faulty.seen("stall_in_stream")) == 6)
+    daemon.process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert daemon.process.poll() is None
+    began_s = time.monotonic()
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(5) == 1
+    assert time.monotonic() - began_s < 1
+    daemon.stop()
+    assert all(reply.cut for reply in load.join())
+    assert len([row for row in rows_of(daemon) if row["state"] == "open"]) == 6
+    with daemon:
+        assert wait_until(lambda: all(row["state"] == "settled" for row in rows_of(daemon)))
+    settled = assert_all_booked(daemon, 6)
+    assert {(row["usage_source"], row["error"]) for row in settled} == {("estimated", "interrupted")}
+
+
+# ---- dying ----
+
+
+@WORKERS
+def test_after_a_kill_every_call_that_left_is_on_the_ledger_once(tmp_path: Path, faulty: Faulty, workers: int) -> None:
+    daemon, key = gateway_before(tmp_path, faulty, workers=workers)
+    for _ in range(2):
+        load = Load(daemon, key)
+        load.add(5, "slow/m", stream=True)
+        load.add(5, "stall_before_headers/m")
+        load.add(30, "fine/m")
+        enough = len(faulty.seen("fine")) + 15
+        assert wait_until(lambda enough=enough: len(faulty.seen("fine")) >= enough)
+        for pid in (daemon.process.pid, *workers_of(daemon)):
+            os.kill(pid, signal.SIGKILL)
+        daemon.kill()
+        load.join()
+        daemon.start()
+    sent = sum(len(faulty.seen(fault)) for fault in HERE)
+    assert wait_until(lambda: all(row["state"] != "open" for row in rows_of(daemon)), 10)
+    # What was held and had not left yet is booked too: nobody can know that it had not.
+    rows = rows_of(daemon)
+    assert sent <= len(rows) <= 80
+    interrupted = [row for row in rows if row["error"] == "interrupted"]
+    assert len(interrupted) >= 10
+    assert {row["usage_source"] for row in interrupted} == {"estimated"}
+    assert all(float(row["cost_usd"]) > 0 for row in rows)
+    assert post(daemon.url, CHAT, ask("fine/m"), key).status == 200
+    assert daemon.stop() == 0
+
+
+def test_a_worker_that_dies_is_replaced_and_its_calls_are_booked(tmp_path: Path, faulty: Faulty) -> None:
+    daemon, key = gateway_before(tmp_path, faulty, workers=2, server="[server.timeouts]\nshutdown_s = 0.5")
+    load = Load(daemon, key)
+    load.add(40, "stall_in_stream/m", stream=True)
+    assert wait_until(lambda: len(faulty.seen("stall_in_stream")) == 40)
+    victim, survivor = workers_of(daemon)
+    os.kill(victim, signal.SIGKILL)
+    assert wait_until(lambda: any(row["error"] == "interrupted" for row in rows_of(daemon)), 12)
+    rows = rows_of(daemon)
+    states = {row["state"] for row in rows}
+    assert states == {"open", "settled"}  # the other worker's calls go on
+    assert wait_until(lambda: len(workers_of(daemon)) == 2)
+    assert survivor in workers_of(daemon)
+    replies = Load(daemon, key)
+    replies.add(20, "fine/m")
+    assert [reply.status for reply in replies.join()] == [200] * 20
+    assert daemon.stop() == 0
+    assert all(reply.cut for reply in load.join())
+    settled = assert_all_booked(daemon, 60)
+    errors = [row["error"] for row in settled if row["usage_source"] == "estimated"]
+    assert set(errors) == {"interrupted", "shutting_down"}
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path, faulty: Faulty) -> None:
+    daemon, key = gateway_before(tmp_path, faulty, workers=2)
+    load = Load(daemon, key)
+    load.add(10, "slow/m", stream=True)
+    assert wait_until(lambda: len(faulty.seen("slow")) == 10)
+    workers = workers_of(daemon)
+    daemon.process.kill()
+    assert wait_until(lambda: not any(map(is_running, workers)), 10)
+    daemon.kill()
+    assert all(reply.status == 200 and not reply.cut for reply in load.join())
+    assert {row["usage_source"] for row in assert_all_booked(daemon, 10)} == {"reported"}
+
+
+# ---- several workers, one limit ----
+
+
+def test_two_workers_never_spend_more_than_a_limit_has(tmp_path: Path, faulty: Faulty) -> None:
+    daemon, key = gateway_before(tmp_path, faulty, workers=2)
+    daemon.here("limit", "set", "--org", "--cost", "0.05", "--per", "total")
+    load = Load(daemon, key)
+    load.add(200, "dear/m", max_tokens=10)
+    replies = load.join()
+    assert {reply.status for reply in replies} == {200, 429}
+    for reply in replies:
+        if reply.status == 429:
+            assert reply.error["code"] in ("insufficient_quota", "rate_limit_exceeded")
+            # Only held: come back. Spent: do not.
+            assert ("retry-after" in reply.headers) == (reply.error["code"] == "rate_limit_exceeded")
+    served = sum(reply.status == 200 for reply in replies)
+    assert served == len(faulty.seen("dear"))
+    assert served * DEAR_NANO <= 50_000_000
+    settled = assert_all_booked(daemon, served)
+    assert {row["cost_usd"] for row in settled} == {f"{DEAR_NANO / 1e9:.9f}"}
+    (limit,) = json.loads(daemon.get("/llmctl/me", key=key)[1])["limits"]
+    assert (float(limit["spent"]), float(limit["held"])) == (pytest.approx(served * DEAR_NANO / 1e9), 0)
+    # One after the other they use what is left, up to the last call that fits.
+    statuses = [post(daemon.url, CHAT, ask("dear/m", max_tokens=10), key).status for _ in range(25)]
+    assert statuses == sorted(statuses)
+    spent = (served + statuses.count(200)) * DEAR_NANO
+    assert 45_000_000 < spent <= 50_000_000
+    assert daemon.stop() == 0
+
+
+# ---- starting ----
+
+
+def refuses_to_start(daemon: Daemon, *args: str, **environ: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [str(LLMCTL), "serve", *daemon.args, *args],
+        env={**daemon.environ, **environ},
+        cwd=daemon.directory,
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
+    assert CREDENTIAL not in done.stderr
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+@WORKERS
+def test_what_prevents_a_start_is_said_in_one_line(tmp_path: Path, faulty: Faulty, workers: int) -> None:
+    daemon = Daemon(tmp_path, faulty.providers(tmp_path), args=["--workers", str(workers)])
+    good = daemon.config.read_text()
+
+    daemon.config.write_text(good.replace('credential_file = "credential"', 'credential_env = "NOT_SET"'))
+    status, said = refuses_to_start(daemon)
+    assert (status, said.count("\n")) == (78, 1)
+    assert "NOT_SET" in said
+    status, said = refuses_to_start(daemon, NOT_SET="  ")
+    assert (status, said.count("\n")) == (78, 1)
+
+    daemon.config.write_text(good.replace("[server]", "[server]\nwrokers = 2"))
+    status, said = refuses_to_start(daemon)
+    assert (status, said.count("\n")) == (78, 1)
+    assert "config.toml:3" in said and "workers" in said
+    daemon.config.write_text("[server\n")
+    assert refuses_to_start(daemon)[0] == 78
+    daemon.config.write_text(good)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        status, said = refuses_to_start(daemon, "--listen", address)
+    assert (status, said.count("\n")) == (78, 1)
+    assert address in said
+
+    daemon.database.rename(tmp_path / "elsewhere.db")
+    status, said = refuses_to_start(daemon)
+    assert (status, said.count("\n")) == (1, 1)
+    assert "llmctl.db" in said and "llmctl init" in said
+    daemon.database.write_bytes(b"this is no database at all" * 1_000)
+    status, said = refuses_to_start(daemon)
+    assert (status, said.count("\n")) == (1, 1)
+    daemon.database.unlink()
+    daemon.database.mkdir()
+    status, said = refuses_to_start(daemon)
+    assert (status, said.count("\n")) == (1, 1)
+
+
+def test_a_second_daemon_on_the_same_address_does_not_start(tmp_path: Path, faulty: Faulty) -> None:
+    daemon, key = gateway_before(tmp_path, faulty, workers=2)
+    text = daemon.config.read_text().replace('"127.0.0.1:0"', f'"{daemon.url.removeprefix("http://")}"', 1)
+    admin = daemon.admin_url.removeprefix("http://")
+    (tmp_path / "second.toml").write_text(text.replace('"127.0.0.1:0"', f'"{admin}"'))
+    status, said = refuses_to_start(daemon, "--config", str(tmp_path / "second.toml"))
+    assert (status, said.count("\n")) == (78, 1)
+    assert post(daemon.url, CHAT, ask("fine/m"), key).status == 200
+    assert daemon.stop() == 0
+
+
+# ---- a database that others hold ----
+
+
+def test_a_locked_database_is_503_and_passes_by_itself(tmp_path: Path, faulty: Faulty) -> None:
+    daemon, key = gateway_before(tmp_path, faulty)
+    load = Load(daemon, key)
+    load.add(3, "slow/m", stream=True)
+    assert wait_until(lambda: len(faulty.seen("slow")) == 3)
+    with Path(f"{daemon.database}.lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for _ in range(2):
+            load.add(1, "fine/m")
+        reply = post(daemon.url, MESSAGES, ask("fine/m", path=MESSAGES), key)
+        assert (reply.status, reply.error["type"]) == (503, "api_error")
+        assert reply.headers["retry-after"] == "1"
+        assert daemon.get("/readyz", admin=True)[0] == 503
+        assert daemon.get("/healthz", admin=True)[0] == 200
+        # Whose key is wrong is told so, and nobody else.
+        assert post(daemon.url, CHAT, ask("fine/m"), "sk-llmctl-wrong").status == 401
+        assert faulty.seen("fine") == []  # what cannot be booked is not sent
+    assert sorted(reply.status for reply in load.join()) == [200, 200, 200, 503, 503]
+    assert wait_until(lambda: post(daemon.url, CHAT, ask("fine/m"), key).status == 200, 10)
+    assert wait_until(lambda: all(row["state"] == "settled" for row in rows_of(daemon)), 10)
+    assert {row["usage_source"] for row in rows_of(daemon)} == {"reported"}
+    assert daemon.get("/readyz", admin=True)[0] == 200
+    assert daemon.stop() == 0
+    assert "Traceback" not in "".join(daemon.log)
+
+
+def test_a_lock_that_is_held_for_a_moment_delays_and_harms_nobody(tmp_path: Path, faulty: Faulty) -> None:
+    daemon, key = gateway_before(tmp_path, faulty)
+    load = Load(daemon, key)
+    with Path(f"{daemon.database}.lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        load.add(20, "fine/m")
+        time.sleep(0.5)
+        assert faulty.seen("fine") == []
+    assert [reply.status for reply in load.join()] == [200] * 20
+    assert daemon.stop() == 0
+    assert_all_booked(daemon, 20)
