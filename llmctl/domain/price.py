@@ -150,13 +150,17 @@ class Price:
     def parts(self, usage: Usage, service_tier: str = "", at_s: int | None = None) -> list[Part]:
         """The cost line by line; the lines' `nano_e6` add up to the cost before it is rounded."""
         tariff = self._tariff(service_tier, at_s)
-        tokens = [*_input_units(usage), *_output_units(usage)]
-        input_tokens = sum(units for meter, units in tokens if _root(meter) == "input")
-        calls = [(meter, getattr(usage, f"{meter}_calls")) for meter in TOOL_METERS]
-        if "request" in tariff.rates:
-            calls.append(("request", 1))
+        inputs = _input_units(usage)
+        input_tokens = sum(units for _, units in inputs)
+        calls = [
+            ("web_search", usage.web_search_calls),
+            ("file_search", usage.file_search_calls),
+            ("code_interpreter", usage.code_interpreter_calls),
+            ("image_generation", usage.image_generation_calls),
+            ("request", int("request" in tariff.rates)),
+        ]
         lines = []
-        for meter, units in (*tokens, *calls):
+        for meter, units in (*inputs, *_output_units(usage), *calls):
             if units:
                 rate = tariff.find(meter)
                 per_million = None if rate is None else rate.at(input_tokens)
@@ -298,12 +302,6 @@ def _output_units(usage: Usage) -> list[tuple[str, int]]:
     reasoning = min(usage.reasoning_tokens, left)
     left -= reasoning
     return [("output", left), ("reasoning", reasoning), ("output_audio", audio), ("output_image", image)]
-
-
-def _root(meter: str) -> str:
-    while PARENT.get(meter):
-        meter = PARENT[meter]
-    return meter
 
 
 def _ceil_e6(nano_e6: int) -> int:

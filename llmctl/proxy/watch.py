@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -22,10 +20,18 @@ EVERY_S = 1.0
 class Flight:
     """One call from its sending to its end, also while the provider has not begun to answer."""
 
+    others: set[Flight]
     client: Client
     task: asyncio.Task[Any]  # that waits for the answer
     response: aiohttp.ClientResponse | None = None
     cut: str = ""  # why we ended it, nobody waiting for it any more
+
+    def __enter__(self) -> Self:
+        self.others.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.others.discard(self)
 
     def end(self, why: str) -> None:
         self.cut = why
@@ -43,17 +49,11 @@ class Watch:
         self._write_stall_s = server.timeouts.client_write_stall_s
         self._drain_s_max = 0.0 if server.on_disconnect == "cancel" else server.timeouts.drain_s_max
 
-    @contextmanager
-    def over(self, client: Client) -> Iterator[Flight]:
-        """The flight of the call that the current task sends."""
+    def over(self, client: Client) -> Flight:
+        """The flight of the call that the current task sends: `with watch.over(client) as flight:`."""
         task = asyncio.current_task()
         assert task is not None
-        flight = Flight(client, task)
-        self._flights.add(flight)
-        try:
-            yield flight
-        finally:
-            self._flights.discard(flight)
+        return Flight(self._flights, client, task)
 
     def cut_all(self) -> None:
         """Ends every call that is still on its way; each is booked with what was seen."""

@@ -9,6 +9,7 @@ SLOT_BITS = 6  # 64 processes at once
 ID_CHARS = 12
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _VALUES = {char: value for value, char in enumerate(_ALPHABET)}
 
 
@@ -32,11 +33,8 @@ def at_or_after(time_s: int) -> int:
 
 
 def shown(call_id: int) -> str:
-    digits = [""] * ID_CHARS
-    for place in range(ID_CHARS - 1, -1, -1):
-        digits[place] = _ALPHABET[call_id & 31]
-        call_id >>= 5
-    return "c_" + "".join(digits)
+    pairs = [_PAIRS[call_id >> shift & 1023] for shift in range(5 * ID_CHARS - 10, -1, -10)]
+    return "c_" + "".join(pairs)
 
 
 def parsed(text: str) -> int:

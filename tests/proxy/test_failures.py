@@ -35,6 +35,9 @@ VARIANTS = pytest.mark.parametrize(
     [(CHAT, False), (CHAT, True), (MESSAGES, False), (MESSAGES, True)],
     ids=["chat", "chat-stream", "messages", "messages-stream"],
 )
+TWO_VARIANTS = pytest.mark.parametrize(
+    ("path", "stream"), [(CHAT, False), (MESSAGES, True)], ids=["chat", "messages-stream"]
+)
 STREAMS = pytest.mark.parametrize("path", [CHAT, MESSAGES], ids=["chat", "messages"])
 
 
@@ -172,7 +175,7 @@ def assert_goes_on(daemon: Daemon, key: str) -> None:
 # ---- the provider never had the request ----
 
 
-@VARIANTS
+@TWO_VARIANTS
 @pytest.mark.parametrize(
     ("fault", "status", "code"),
     [
@@ -223,7 +226,7 @@ NO_ANSWER = {
 }
 
 
-@VARIANTS
+@TWO_VARIANTS
 @pytest.mark.parametrize("fault", NO_ANSWER)
 def test_a_call_that_was_sent_and_not_answered_is_booked_at_its_hold(
     gateway: Daemon, faulty: Faulty, key: str, fault: str, path: str, stream: bool
@@ -255,7 +258,7 @@ def test_usage_of_an_answer_that_breaks_off_behind_it_counts(
 # ---- errors of the provider ----
 
 
-@VARIANTS
+@TWO_VARIANTS
 @pytest.mark.parametrize("fault", ["moved", "temporarily_moved", "switching"])
 def test_a_redirect_is_not_followed_and_costs_nothing(
     gateway: Daemon, faulty: Faulty, key: str, fault: str, path: str, stream: bool
@@ -267,7 +270,7 @@ def test_a_redirect_is_not_followed_and_costs_nothing(
     assert (row["state"], row["status"], cost(row), tokens(row)) == ("settled", 502, 0, (0, 0))
 
 
-@VARIANTS
+@TWO_VARIANTS
 @pytest.mark.parametrize(
     ("fault", "status", "headers"),
     [
@@ -305,7 +308,7 @@ def test_errors_of_the_provider_are_counted_as_errors(gateway: Daemon, key: str)
     assert cost(row) == 0
 
 
-@VARIANTS
+@TWO_VARIANTS
 @pytest.mark.parametrize("fault", ["error_broken", "stall_in_error"])
 def test_an_error_that_breaks_off_is_still_an_error(
     gateway: Daemon, key: str, fault: str, path: str, stream: bool
@@ -317,7 +320,7 @@ def test_an_error_that_breaks_off_is_still_an_error(
     assert (row["state"], row["status"], cost(row)) == ("settled", 500, 0)
 
 
-@VARIANTS
+@TWO_VARIANTS
 @pytest.mark.parametrize(("fault", "error"), [("unauthorized", "provider_401"), ("forbidden", "provider_403")])
 def test_a_refused_credential_is_our_error_and_echoed_nowhere(
     gateway: Daemon, key: str, fault: str, error: str, path: str, stream: bool
@@ -329,7 +332,7 @@ def test_a_refused_credential_is_our_error_and_echoed_nowhere(
     assert (row["state"], row["error"], cost(row)) == ("settled", error, 0)
 
 
-@VARIANTS
+@TWO_VARIANTS
 def test_a_credential_in_another_error_is_masked(gateway: Daemon, key: str, path: str, stream: bool) -> None:
     reply = call(gateway, key, "rate_limited_echoing", path, stream=stream)
     assert reply.status == 429
@@ -341,7 +344,7 @@ def test_a_credential_in_another_error_is_masked(gateway: Daemon, key: str, path
 # ---- answers that are none, or not what they say ----
 
 
-@VARIANTS
+@TWO_VARIANTS
 @pytest.mark.parametrize("fault", ["html", "empty"])
 def test_a_200_that_is_no_answer_passes_and_is_estimated(
     gateway: Daemon, key: str, fault: str, path: str, stream: bool
@@ -365,7 +368,7 @@ def test_an_answer_without_usage_is_estimated(gateway: Daemon, key: str, path: s
     assert len(ANSWER.split()) <= row["output_tokens"] <= 20
 
 
-@VARIANTS
+@TWO_VARIANTS
 @pytest.mark.parametrize("fault", ["broken_gzip", "broken_gzip_stream"])
 def test_an_answer_that_cannot_be_unpacked_passes_and_is_booked_at_its_hold(
     gateway: Daemon, key: str, fault: str, path: str, stream: bool
