@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import stat
@@ -18,17 +17,15 @@ from llmctl.domain.demand import Bounds
 from llmctl.domain.errors import BadInput, ConfigError
 
 from .presets import OUTPUT_FIELDS, PRESETS, SANDBOX, Preset
+from .toml_table import Table
 
 DIALECTS = ("openai", "anthropic")
 WORKERS_MAX = 64  # owner places in the database
 SYSTEM_CONFIG = Path("/etc/llmctl/config.toml")
 
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")  # in capitals: a credential that was pasted here by mistake is not repeated
 _HOST = re.compile(r"[\w.:%-]*", re.ASCII)
 _PORT = re.compile(r"[0-9]{1,5}")
-_KEY = re.compile(r""""[^"]*"|'[^']*'|[\w-]+""")
-_PLACE = re.compile(rf"\s*(\[*)\s*((?:{_KEY.pattern})(?:\s*\.\s*(?:{_KEY.pattern}))*)\s*[\]=]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +148,11 @@ def load(path: Path, *, database: Path | None = None) -> Config:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, brackets nested as deeply
         raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
-    return _config(_Table(document, "", path, text), path, database)
+    return _config(Table(document, "", path, text), path, database)
 
 
 def sandbox_provider() -> Provider:
-    return _provider(SANDBOX, _Table({}, f"providers.{SANDBOX}", Path(), ""))
+    return _provider(SANDBOX, Table({}, f"providers.{SANDBOX}", Path(), ""))
 
 
 def parse_address(text: str) -> Address:
@@ -167,7 +164,7 @@ def parse_address(text: str) -> Address:
     return Address(host or "127.0.0.1", int(port))
 
 
-def _config(root: _Table, path: Path, database: Path | None) -> Config:
+def _config(root: Table, path: Path, database: Path | None) -> Config:
     zone = root.string("timezone", "UTC")
     try:
         ZoneInfo(zone)
@@ -188,12 +185,12 @@ def _config(root: _Table, path: Path, database: Path | None) -> Config:
     return config
 
 
-def _server(table: _Table) -> Server:
+def _server(table: Table) -> Server:
     default = Server()
     timeouts = table.table("timeouts")
     server = Server(
-        listen=table.address("listen", default.listen),
-        admin_listen=table.address("admin_listen", default.admin_listen),
+        listen=_address(table, "listen", default.listen),
+        admin_listen=_address(table, "admin_listen", default.admin_listen),
         workers=table.integer("workers", default.workers, least=1, most=WORKERS_MAX),
         body_bytes_max=table.integer("body_bytes_max", default.body_bytes_max, least=1024),
         body_bytes_inflight_max=table.integer("body_bytes_inflight_max", default.body_bytes_inflight_max, least=1024),
@@ -208,7 +205,14 @@ def _server(table: _Table) -> Server:
     return server
 
 
-def _providers(tables: _Table) -> dict[str, Provider]:
+def _address(table: Table, key: str, default: Address) -> Address:
+    try:
+        return parse_address(table.string(key, str(default)))
+    except BadInput as error:
+        raise table.error(key, error.message, error.hint) from None
+
+
+def _providers(tables: Table) -> dict[str, Provider]:
     providers = {}
     for name in tables.names():
         table = tables.table(name)
@@ -218,7 +222,7 @@ def _providers(tables: _Table) -> dict[str, Provider]:
     return providers
 
 
-def _provider(name: str, table: _Table) -> Provider:
+def _provider(name: str, table: Table) -> Provider:
     preset = PRESETS.get(name)
     dialects = table.strings("dialect", preset.dialects if preset else ())
     base_url = table.string("base_url", preset.base_url if preset else "").rstrip("/")
@@ -267,7 +271,7 @@ def _is_base_url(text: str) -> bool:
     return usable and text.isascii() and text.isprintable() and not re.search(r"[\s?#@\\]", text)
 
 
-def _credentials(table: _Table) -> tuple[CredentialSource, ...]:
+def _credentials(table: Table) -> tuple[CredentialSource, ...]:
     env, file = table.env_name("credential_env"), table.file("credential_file", "")
     sources = [CredentialSource(env=env)] if env else []
     if file:
@@ -289,7 +293,7 @@ def _default_credentials(preset: Preset | None, base_url: str) -> tuple[Credenti
     return (CredentialSource(env=preset.credential_env),)
 
 
-def _aliases(table: _Table) -> dict[str, str]:
+def _aliases(table: Table) -> dict[str, str]:
     aliases = {name: table.string(name, "") for name in table.names()}
     for name, target in aliases.items():
         if not target:
@@ -299,7 +303,7 @@ def _aliases(table: _Table) -> dict[str, str]:
     return aliases
 
 
-def _bounds(table: _Table) -> Bounds:
+def _bounds(table: Table) -> Bounds:
     default = Bounds()
     bounds = Bounds(
         output_tokens_default=table.integer("output_tokens_default", default.output_tokens_default, least=1),
@@ -320,126 +324,3 @@ def _check_trusted(path: Path) -> None:
         raise ConfigError(f"{path} belongs to somebody else", hint="name it with --config if you trust it")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(f"{path} can be written by others", hint=f"chmod go-w {path}, or name it with --config")
-
-
-class _Table:
-    """A TOML table that is read key by key, so that what nobody read is a mistake that can be named."""
-
-    def __init__(self, values: Mapping[str, object], name: str, path: Path, text: str) -> None:
-        self._values = values
-        self._name = name
-        self._read: set[str] = set()
-        self.path = path
-        self._text = text
-
-    def names(self) -> list[str]:
-        return list(self._values)
-
-    def string(self, key: str, default: str) -> str:
-        value = self._take(key, default)
-        if isinstance(value, dict) and value:
-            name = f"{key}.{next(iter(value))}"  # gpt-4.1 = "..." is a table to TOML
-            raise self.error(key, "a name with a dot in it needs quotes", f'"{name}" = "..."')
-        if not isinstance(value, str):
-            raise self.error(key, "must be text in quotes", f'{key} = "{default}"')
-        return value
-
-    def env_name(self, key: str) -> str:
-        name = self.string(key, "")
-        if name and not _ENV_NAME.fullmatch(name):
-            raise self.error(key, "must be the name of a variable, in capitals", f'{key} = "OPENAI_API_KEY"')
-        return name
-
-    def file(self, key: str, default: str) -> str:
-        """A path, absolute; relative ones start beside the configuration file. "" stays ""."""
-        name = self.string(key, default)
-        try:
-            if "\0" in name or (default and not name):
-                raise ValueError
-            return str(self.path.absolute().parent / Path(name).expanduser()) if name else ""
-        except (ValueError, RuntimeError):  # ~nobody/
-            raise self.error(key, f"{name!r} is not a path", f'{key} = "{default or "/etc/llmctl/NAME"}"') from None
-
-    def strings(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        value = self._take(key, default)
-        if isinstance(value, str):
-            return (value,)
-        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-            raise self.error(key, "must be text or a list of texts", f'{key} = ["...", "..."]')
-        return tuple(value)
-
-    def integer(self, key: str, default: int, *, least: int = 0, most: int = 1 << 40) -> int:
-        value = self._take(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self.error(key, f"must be a whole number from {least} to {most}", f"{key} = {default}")
-        return value
-
-    def seconds(self, key: str, default: float) -> float:
-        value = self._take(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86_400:
-            raise self.error(key, "must be seconds, from more than 0 to 86400", f"{key} = {default:g}")
-        return float(value)
-
-    def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
-        value = self.string(key, default)
-        if value not in choices:
-            raise self.error(key, f"{value!r} is not possible", f"write one of {', '.join(choices)}")
-        return value
-
-    def address(self, key: str, default: Address) -> Address:
-        try:
-            return parse_address(self.string(key, str(default)))
-        except BadInput as error:
-            raise self.error(key, error.message, error.hint) from None
-
-    def table(self, key: str) -> _Table:
-        value = self._take(key, {})
-        if not isinstance(value, dict):
-            raise self.error(key, "must be a table", f"[{self._path_of(key)}]")
-        return _Table(value, self._path_of(key), self.path, self._text)
-
-    def tables(self, key: str) -> list[_Table]:
-        value = self._take(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise self.error(key, "must be a list of tables", f"{key} = [{{ ... }}]")
-        return [_Table(item, self._path_of(key), self.path, self._text) for item in value]
-
-    def finish(self) -> None:
-        """Raises ConfigError for a key that nobody read."""
-        for key in self._values:
-            if key not in self._read:
-                close = difflib.get_close_matches(key, self._read, n=1)
-                mend = f'write "{close[0]}"' if close else f"known here: {', '.join(sorted(self._read))}"
-                raise self.error(key, f'unknown key "{key}"', mend)
-
-    def error(self, key: str, message: str, mend: str) -> ConfigError:
-        """`config.toml:14: providers.openai.models: must be ...; write ...`"""
-        place = self._path_of(key) if key else self._name
-        what = message if message.startswith("unknown key") else f"{place}: {message}"
-        return ConfigError(f"{self.path.name}:{self._line(key)}: {what}", hint=mend)
-
-    def _take(self, key: str, default: object) -> object:
-        self._read.add(key)
-        return self._values.get(key, default)
-
-    def _path_of(self, key: str) -> str:
-        return f"{self._name}.{key}" if self._name else key
-
-    def _line(self, key: str) -> int:
-        """The line of this key, or of the closest thing around it. tomllib does not tell: the text is searched."""
-        wanted = f"{self._path_of(key) if key else self._name}."
-        header, closest, line_of_it = "", "", 1
-        for number, line in enumerate(self._text.split("\n"), 1):
-            found = _PLACE.match(line)
-            if found is None:
-                continue
-            place = ".".join(part.strip("\"'") for part in _KEY.findall(found[2])) + "."
-            if found[1]:
-                header = place
-            else:
-                place = header + place
-            if place.startswith(wanted):
-                return number
-            if wanted.startswith(place) and len(place) > len(closest):
-                closest, line_of_it = place, number
-        return line_of_it

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,6 +138,14 @@ def nearby(path: Path) -> Path:
         return path.absolute().relative_to(Path.cwd())
     except (ValueError, OSError):
         return path
+
+
+def program() -> str:
+    """How to call this program again: by its name where the shell finds it, else by its path."""
+    if shutil.which("llmctl"):
+        return "llmctl"
+    called = Path(sys.argv[0])
+    return str(nearby(called)) if called.name == "llmctl" else f"{sys.executable} -m llmctl"
 
 
 def _person() -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from llmctl.presets import SANDBOX
 
-from .context import nearby
+from .context import nearby, program
 from .secret_output import values as key_values
 
 if TYPE_CHECKING:
@@ -52,8 +52,6 @@ class Demo:
 def make(run: App, config: Config) -> Demo:
     """Adds the demo group, user and key to a new database."""
     from llmctl.store import groups, keys, users
-
-    from .init import program
 
     with run.writing() as (tx, author):
         groups.add(tx, author, GROUP, parent=None, timezone=None)

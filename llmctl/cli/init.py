@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +13,7 @@ from llmctl.domain.errors import AlreadyExists, ConfigError
 
 from . import context, demo
 from .command import single
-from .context import nearby
+from .context import nearby, program
 
 if TYPE_CHECKING:
     from llmctl.config import Config
@@ -78,14 +76,6 @@ def init(
     elif made.database_is_new:
         text += f"\n{_next()}"
     run.out.one(values, text)
-
-
-def program() -> str:
-    """How to call this program again: by its name where the shell finds it, else by its path."""
-    if shutil.which("llmctl"):
-        return "llmctl"
-    called = Path(sys.argv[0])
-    return str(nearby(called)) if called.name == "llmctl" else f"{sys.executable} -m llmctl"
 
 
 def _check_new(run: App, path: Path, *, if_not_exists: bool) -> None:

@@ -20,12 +20,13 @@ from queue import Empty, SimpleQueue
 from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnavailable
 
 from . import recovery
-from .batch import Batch, OpenCall, Outcome, RefusalLog
+from .batch import Batch, OpenCall, Outcome
 from .booking import Closing, HoldResult, Opening, Refusal
 from .database import Store, check_schema, must_exist, storing
 from .ids import CallIds
 from .interned import Interned
 from .owners import Owner
+from .refusal_log import RefusalLog
 
 logger = logging.getLogger(__name__)
 

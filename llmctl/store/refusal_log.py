@@ -1,0 +1,67 @@
+"""Refused calls: the first ones per key, code and minute as rows, further ones as a count."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from .booking import Refusal
+from .interned import Interned
+from .sql import as_json, picked
+
+REFUSED_ROWS_PER_MINUTE = 20  # per key and code; further ones are counted: a flood must not fill the disk
+
+
+class RefusalLog:
+    """Of one process: several workers write that many rows each."""
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._seen: dict[tuple[int, str], int] = {}
+
+    def write(self, tx: sqlite3.Connection, interned: Interned, refusals: Sequence[Refusal]) -> None:
+        rows, counts = [], []
+        for refusal in refusals:
+            minute = refusal.started_at_ms // 60_000
+            if minute != self._minute:
+                self._minute, self._seen = minute, {}
+            key = (refusal.caller.key_id, refusal.code)
+            self._seen[key] = self._seen.get(key, 0) + 1
+            error_id = interned.name(tx, refusal.code)
+            if self._seen[key] > REFUSED_ROWS_PER_MINUTE:
+                counts.append((minute, refusal.caller.key_id, error_id))
+                continue
+            rows.append(
+                (
+                    refusal.call_id,
+                    refusal.started_at_ms,
+                    "refused",
+                    interned.lineage(tx, refusal.caller.path),
+                    refusal.caller.user_id,
+                    refusal.caller.key_id,
+                    0,
+                    interned.endpoint(tx, refusal.dialect, refusal.endpoint),
+                    interned.name(tx, refusal.request_model),
+                    int(refusal.stream),
+                    refusal.status,
+                    error_id,
+                )
+            )
+        if rows:
+            tx.execute(_REFUSED_CALLS, (as_json(rows),))
+        if counts:
+            tx.execute(_COUNT_REFUSALS, (as_json(counts),))
+
+
+_REFUSED = (
+    "id started_at_ms state lineage_id user_id key_id model_id endpoint_id request_model_id stream status error_id"
+).split()
+_REFUSED_CALLS = f"""
+    INSERT INTO calls ({", ".join(_REFUSED)}, held_nano, held_input_tokens, held_output_tokens)
+    SELECT {picked(_REFUSED)}, 0, 0, 0 FROM json_each(?)
+"""
+_COUNT_REFUSALS = """
+    INSERT INTO refusal_counts (minute, key_id, error_id, calls)
+    SELECT value ->> 0, value ->> 1, value ->> 2, count(*) FROM json_each(?) WHERE true GROUP BY 1, 2, 3
+    ON CONFLICT DO UPDATE SET calls = calls + excluded.calls
+"""
