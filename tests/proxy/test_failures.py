@@ -539,7 +539,7 @@ def test_a_client_that_stops_reading_is_cut_off_and_does_not_fill_the_memory(
     faulty.clear()
     both = ((draining, draining_key), (cancelling, cancelling_key))
     for daemon, key in both:
-        call(daemon, key, "no_usage", stream=True)  # loads the vocabulary that estimates take
+        booked(daemon, call(daemon, key, "no_usage", stream=True))  # loads the vocabulary that estimates take
     before = [resident_bytes(daemon) for daemon, _ in both]
     wires = [Wire(daemon.url, receive_bytes=4096) for daemon, _ in both]
     for wire, (_, key) in zip(wires, both, strict=True):

@@ -1,0 +1,347 @@
+"""The ledger's own thread: takes what waits, writes it in one transaction, and looks after the file in between."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnavailable
+
+from . import recovery
+from .batch import Batch, OpenCall, Outcome
+from .booking import Closing, HoldResult, Opening, Refusal
+from .database import Store, check_schema, storing
+from .ids import CallIds
+from .interned import Interned
+from .owners import Owner
+from .refusal_log import RefusalLog
+
+logger = logging.getLogger(__name__)
+
+BATCH_MAX = 512
+# Each transaction costs a sync and a dozen statements, whatever its size. In a crowd a short pause makes twice the
+# batches of half of them; with few calls there is none, and a hold waits for nothing.
+CROWD = 12
+GATHER_S = 0.002
+RETRY_S = 0.2
+RECOVER_EVERY_S = 5.0
+# The log's file keeps its size when it is begun anew, so what was written is counted: 4,000 entries are about 10 MB.
+CHECKPOINT_EVERY = 4_000
+TRUNCATE_BYTES = 64 << 20
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A hold that waits for its batch."""
+
+    opening: Opening
+    future: asyncio.Future[HoldResult]
+
+
+@dataclass(slots=True)
+class LedgerStats:
+    """Counters since the start of this process, for metrics. Written by the ledger's thread alone."""
+
+    commits: int = 0
+    commit_s: float = 0.0
+    holds: int = 0
+    settles: int = 0
+    settled_above_hold: int = 0
+    estimated: int = 0
+    unpriced: int = 0
+    recovered: int = 0
+
+
+Work = Waiting | Closing | Refusal
+STOP: Sequence[Work] = ()
+
+
+@dataclass(slots=True)
+class Taken:
+    """What one transaction takes on."""
+
+    holds: list[Waiting] = field(default_factory=list)
+    closings: list[Closing] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def add(self, work: Work) -> None:
+        if isinstance(work, Waiting):
+            self.holds.append(work)
+        elif isinstance(work, Closing):
+            self.closings.append(work)
+        else:
+            self.refusals.append(work)
+
+    def __len__(self) -> int:
+        return len(self.holds) + len(self.closings) + len(self.refusals)
+
+
+Delivered = Sequence[tuple[Waiting, HoldResult | StoreError]]
+
+
+class Writer:
+    """Only `queue` and what is public to read is touched by the event loop."""
+
+    def __init__(
+        self,
+        path: Path,
+        owner: Owner,
+        *,
+        default_zone: str,
+        share_percent: int,
+        synchronous: str,
+        lock_timeout_s: float,
+        clock_s: Callable[[], float],
+        deliver: Callable[[Delivered], None],
+    ) -> None:
+        self._path = path
+        self._owner = owner
+        self._default_zone = default_zone
+        self._share_percent = share_percent
+        self._synchronous = synchronous
+        self._lock_timeout_s = lock_timeout_s
+        self._clock_s = clock_s
+        self._deliver = deliver
+        self._interned = Interned()
+        self._refusal_log = RefusalLog()
+        self._since_checkpoint = 0
+        self._recover_at_s = 0.0
+        self.queue: SimpleQueue[Sequence[Work]] = SimpleQueue()
+        self.unsettled: deque[Closing] = deque()  # settles that wait for a database that is not available
+        self.open: dict[int, OpenCall] = {}
+        self.stats = LedgerStats()
+        self.failed: StoreError | None = None
+        self.unavailable: StoreError | None = None
+        self.busy = False
+        self.ids: CallIds
+
+    def run(self, started: Callable[[LlmctlError | None], None]) -> None:
+        """The thread's body, until `STOP`. `started` is called once: with None, or with why it could not begin."""
+        try:
+            store = Store(self._path, synchronous=self._synchronous, lock_timeout_s=self._lock_timeout_s)
+        except LlmctlError as error:
+            started(error)
+            return
+        try:
+            with storing():
+                self._begin(store)
+        except LlmctlError as error:
+            store.close()
+            started(error)
+            return
+        started(None)
+        try:
+            self._serve(store)
+        except Exception as error:
+            # A bug. Nobody may wait for a thread that is gone: the daemon sees `failed` and ends.
+            logger.exception("the ledger stopped")
+            self.failed = StoreBroken(f"the ledger stopped: {type(error).__name__}", hint="start the daemon again")
+            while not self.queue.empty():
+                self._fail([work for work in self.queue.get() if isinstance(work, Waiting)], self.failed)
+        finally:
+            self._close_store(store)
+
+    def _begin(self, store: Store) -> None:
+        (last_id,) = store.connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()
+        self.ids = CallIds(self._owner.slot, last_id)
+        with store.write() as tx:
+            (zone,) = tx.execute("SELECT timezone FROM settings").fetchone()
+            if zone != self._default_zone:
+                # Balances of the old zone's windows would miss what is settled from now on.
+                tx.execute("DELETE FROM balances")
+                tx.execute("UPDATE settings SET timezone = ?", (self._default_zone,))
+        self._recover(store, [self._owner.slot])
+
+    def _serve(self, store: Store) -> None:
+        while True:
+            taken = self._take()
+            if taken is None:
+                break
+            if len(taken):
+                self._commit(store, taken)
+            self.busy = False
+            if len(taken) >= CROWD:
+                time.sleep(GATHER_S)
+            self._care(store)
+        # Whatever still waits is written before the end; a database that stays unavailable gets some more tries.
+        deadline_s = time.monotonic() + 10 * RETRY_S
+        while self.unsettled and time.monotonic() < deadline_s and self.failed is None:
+            self._commit(store, Taken())
+            time.sleep(RETRY_S if self.unsettled else 0)
+        if self.unsettled:
+            logger.error("%d calls could not be settled: the next start books them as estimated", len(self.unsettled))
+
+    def _take(self) -> Taken | None:
+        """What waits, at least one if anything comes in time; None: stop."""
+        taken = Taken()
+        try:
+            works = self.queue.get(timeout=RETRY_S if self.unsettled else RECOVER_EVERY_S)
+            self.busy = True
+            while works:
+                for work in works:
+                    taken.add(work)
+                if len(taken) >= BATCH_MAX:
+                    return taken
+                works = self.queue.get_nowait()
+        except Empty:
+            if not len(taken) and self.unsettled:
+                self._queue_retry(taken)
+            return taken
+        if len(taken):
+            self.queue.put(STOP)
+            return taken
+        return None
+
+    def _queue_retry(self, taken: Taken) -> None:
+        while self.unsettled and len(taken) < BATCH_MAX:
+            taken.closings.append(self.unsettled.popleft())
+
+    def _commit(self, store: Store, taken: Taken) -> None:
+        self._queue_retry(taken)
+        began_s = time.perf_counter()
+        try:
+            outcome = self._write(store, taken)
+        except StoreUnavailable as error:
+            self._not_written(taken, error)
+            return
+        except StoreError as error:
+            if isinstance(error, StoreBroken) or self.failed is not None or len(taken) == 1:
+                self._give_up(taken, error)
+            else:
+                self._one_by_one(store, taken)
+            return
+        except Exception as error:
+            logger.exception("a batch of %d failed", len(taken))
+            if len(taken) == 1:
+                self._give_up(taken, StoreError(f"the ledger failed: {type(error).__name__}"))
+            else:
+                self._one_by_one(store, taken)
+            return
+        self.unavailable = None
+        self._since_checkpoint += len(taken)
+        self.stats.commits += 1
+        self.stats.commit_s += time.perf_counter() - began_s
+        self._written(taken, outcome)
+
+    def _write(self, store: Store, taken: Taken) -> Outcome:
+        """One transaction for all that was taken. Nothing outside the file changes here."""
+        try:
+            with store.write() as tx:
+                self._check_schema(tx)
+                batch = self._batch(tx)
+                closings = [(self.open[c.call_id], c) for c in taken.closings if c.call_id in self.open]
+                outcome = batch.apply(closings, [waiting.opening for waiting in taken.holds])
+                if taken.refusals:
+                    self._refusal_log.write(tx, self._interned, taken.refusals)
+                return outcome
+        except BaseException:
+            self._interned.forget()
+            raise
+
+    def _batch(self, tx: sqlite3.Connection) -> Batch:
+        return Batch(
+            tx,
+            self._interned,
+            owner=self._owner.slot,
+            default_zone=self._default_zone,
+            share_percent=self._share_percent,
+            now_s=int(self._clock_s()),
+        )
+
+    def _check_schema(self, tx: sqlite3.Connection) -> None:
+        try:
+            check_schema(tx)
+        except StoreError as error:
+            self.failed = error
+            raise
+
+    def _written(self, taken: Taken, outcome: Outcome) -> None:
+        stats = self.stats
+        for call in outcome.opened:
+            self.open[call.call_id] = call
+        for closing in taken.closings:
+            self.open.pop(closing.call_id, None)
+        stats.holds += len(outcome.opened)
+        stats.settles += len(outcome.closed)
+        stats.settled_above_hold += outcome.above_hold
+        stats.estimated += sum(closing.usage_source == "estimated" for closing in outcome.closed)
+        stats.unpriced += sum(closing.cost_nano_usd is None for closing in outcome.closed)
+        if taken.holds:
+            self._deliver(list(zip(taken.holds, outcome.holds, strict=True)))
+
+    def _not_written(self, taken: Taken, error: StoreError) -> None:
+        """Nothing of this batch happened: holds are told so, settles wait for better times."""
+        self.unavailable = error
+        self.unsettled.extend(taken.closings)
+        self._fail(taken.holds, error)
+        logger.warning("%s", error)
+
+    def _give_up(self, taken: Taken, error: StoreError) -> None:
+        """A broken database, or one item that no transaction takes: it fails alone, and is not repeated for ever."""
+        if isinstance(error, StoreBroken):
+            self.failed = error
+            self.unsettled.extend(taken.closings)
+        for closing in taken.closings:
+            logger.error("call %d could not be settled: %s", closing.call_id, error)
+        self._fail(taken.holds, error)
+
+    def _one_by_one(self, store: Store, taken: Taken) -> None:
+        for closing in taken.closings:
+            self._commit(store, Taken(closings=[closing]))
+        for waiting in taken.holds:
+            self._commit(store, Taken(holds=[waiting]))
+        for refusal in taken.refusals:
+            self._commit(store, Taken(refusals=[refusal]))
+
+    def _fail(self, holds: Sequence[Waiting], error: StoreError) -> None:
+        if holds:
+            self._deliver([(waiting, error) for waiting in holds])
+
+    # ---- care of the file, between batches ----
+
+    def _care(self, store: Store) -> None:
+        try:
+            if self._since_checkpoint >= CHECKPOINT_EVERY:
+                store.checkpoint("TRUNCATE" if store.wal_bytes() > TRUNCATE_BYTES else "PASSIVE")
+                self._since_checkpoint = 0
+            if time.monotonic() >= self._recover_at_s:
+                self._recover_at_s = time.monotonic() + RECOVER_EVERY_S
+                with storing():
+                    owners = recovery.open_owners(store.connection)
+                self._recover(store, [slot for slot in owners if slot != self._owner.slot])
+        except StoreError as error:
+            logger.warning("%s", error)
+
+    def _recover(self, store: Store, slots: Sequence[int]) -> None:
+        """Books what dead owners left open."""
+        for slot in slots:
+            with self._owner.adopting(slot) as gone:
+                while gone and (booked := self._book_orphans(store, slot)):
+                    self.stats.recovered += booked
+                    self.stats.estimated += booked
+                    logger.warning("booked %d calls as estimated that were open when their process died", booked)
+
+    def _book_orphans(self, store: Store, slot: int) -> int:
+        try:
+            with store.write() as tx:
+                found = recovery.orphans(tx, slot)
+                if found:
+                    self._batch(tx).apply(found, [])
+                return len(found)
+        except BaseException:
+            self._interned.forget()
+            raise
+
+    def _close_store(self, store: Store) -> None:
+        try:
+            store.checkpoint("TRUNCATE")
+            store.close()
+        except StoreError as error:
+            logger.warning("%s", error)
