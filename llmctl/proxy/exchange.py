@@ -43,8 +43,10 @@ class Exchange:
     async def run(self, call: Call) -> tuple[web.StreamResponse, Closing]:
         """The client's answer, and how the call is booked."""
         credential = self._upstream.credential(call.plan.provider)
-        body = _body(call)
-        with self._watch.over(Client(call.http)) as flight:
+        body, client = _body(call), Client(call.http)
+        if self._watch.is_pointless(client):
+            return client.answer, _unsent_or_unanswered(call, body, "client_gone")
+        with self._watch.over(client) as flight:
             try:
                 flight.response = response = await self._send(call, credential, body)
             except UpstreamFailure as failure:

@@ -56,9 +56,10 @@ class Local:
     async def models(self, caller: Caller, dialect: str) -> list[str]:
         """Names that this caller may send as `model` through this dialect, aliases first."""
         names = list(self._config.aliases)
-        for provider in self._config.providers.values():
-            if dialect in provider.dialects:
-                names.extend(self._reachable(provider, await self._served(provider), dialect))
+        asked = [provider for provider in self._config.providers.values() if dialect in provider.dialects]
+        # All at once: those that do not answer cost LISTING_TIMEOUT_S together, not each.
+        for provider, served in zip(asked, await asyncio.gather(*map(self._served, asked)), strict=True):
+            names.extend(self._reachable(provider, served, dialect))
         return [name for name in dict.fromkeys(names) if self._allowed(caller, name, dialect)]
 
     async def me(self, caller: Caller) -> dict[str, object]:

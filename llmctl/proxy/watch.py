@@ -55,6 +55,11 @@ class Watch:
         assert task is not None
         return Flight(self._flights, client, task)
 
+    def is_pointless(self, client: Client) -> bool:
+        """True if the call would be cancelled as soon as it was sent: its client left while it was judged."""
+        client.check_connection()
+        return client.gone and self._drain_s_max == 0
+
     def cut_all(self) -> None:
         """Ends every call that is still on its way; each is booked with what was seen."""
         for flight in list(self._flights):

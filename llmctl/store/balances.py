@@ -12,7 +12,7 @@ from llmctl.domain.access import matches
 from llmctl.domain.limit import Limit, Measure, Standing
 from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 
-from .sql import Reading, as_json, run
+from .sql import Reading, as_json, from_json
 
 Row = tuple[int, int, int]  # limit id, member id, window start
 
@@ -65,26 +65,24 @@ def standing(place: Place, settled: int, held: int) -> Standing:
     return Standing(place.limit, place.member_id, place.window_start_s, place.window_end_s, settled, held)
 
 
-def read(tx: sqlite3.Connection, wanted: Mapping[Row, Place]) -> dict[Row, Standing]:
-    """The balances of these places. Missing ones are built from what is booked."""
+def existing(tx: sqlite3.Connection, wanted: Mapping[Row, Place]) -> dict[Row, Standing]:
+    """The balances of these places that have a row."""
     found: dict[Row, Standing] = {}
     if not wanted:
         return found
-    rows = tx.execute(
+    # As one row: each row is a step, and each step gives the interpreter's lock away.
+    ((rows,),) = tx.execute(
         """
-        SELECT b.limit_id, b.member_id, b.window_start, b.settled, b.held
+        SELECT json_group_array(json_array(b.limit_id, b.member_id, b.window_start, b.settled, b.held))
         FROM json_each(?) AS j
         JOIN balances AS b
           ON b.limit_id = j.value ->> 0 AND b.member_id = j.value ->> 1 AND b.window_start = j.value ->> 2
         """,
         (as_json(list(wanted)),),
-    )
-    for limit_id, member_id, start_s, settled, held in rows:
+    ).fetchall()
+    for limit_id, member_id, start_s, settled, held in from_json(rows):
         row = (limit_id, member_id, start_s)
         found[row] = standing(wanted[row], settled, held)
-    for row, place in wanted.items():
-        if row not in found:
-            found[row] = run(tx, booked(place))
     return found
 
 
@@ -98,23 +96,6 @@ def write(tx: sqlite3.Connection, standings: Mapping[Row, Standing]) -> None:
         ON CONFLICT DO UPDATE SET settled = excluded.settled, held = excluded.held
         """,
         (as_json([(*row, one.settled, one.held) for row, one in standings.items()]),),
-    )
-
-
-def add(tx: sqlite3.Connection, deltas: Mapping[Row, tuple[int, int]]) -> None:
-    """Moves existing balances by (settled, held). A place without a row is built when a hold next needs it."""
-    if not deltas:
-        return
-    tx.execute(
-        """
-        UPDATE balances SET settled = balances.settled + j.settled, held = balances.held + j.held
-        FROM (SELECT value ->> 0 AS limit_id, value ->> 1 AS member_id, value ->> 2 AS window_start,
-                     value ->> 3 AS settled, value ->> 4 AS held
-              FROM json_each(?)) AS j
-        WHERE balances.limit_id = j.limit_id AND balances.member_id = j.member_id
-          AND balances.window_start = j.window_start
-        """,
-        (as_json([(*row, *delta) for row, delta in deltas.items()]),),
     )
 
 

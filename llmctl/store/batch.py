@@ -7,13 +7,14 @@ settle that is repeated (after a failed commit, or by recovery) counts once.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import add
 
 import msgspec
 
-from llmctl.domain.limit import Grant, Limit, decide
+from llmctl.domain.errors import StoreError
+from llmctl.domain.limit import Grant, Limit, Standing, decide
 from llmctl.domain.usage import USAGE_CLASSES
 from llmctl.domain.window import BUCKET_S
 
@@ -21,7 +22,7 @@ from . import balances, limits
 from .balances import Place, Row
 from .booking import Closing, Granted, HoldResult, Opening
 from .interned import Interned
-from .sql import Bulk, as_json, picked
+from .sql import Bulk, as_json, picked, run
 
 
 class OpenCall(msgspec.Struct, frozen=True, gc=False):
@@ -65,6 +66,20 @@ class Outcome:
     above_hold: int = 0
 
 
+@dataclass(slots=True)
+class Move:
+    """By how much the settles of a batch move one balance."""
+
+    place: Place
+    settled: int = 0
+    held: int = 0
+
+
+class AlreadyClosed(StoreError):
+    """Of several settles, some are of calls that are closed. Which ones, only single transactions tell: counters move
+    for those alone whose state really changes, and asking for each row costs more than all the rest."""
+
+
 class Batch:
     """The decisions of one write transaction."""
 
@@ -77,6 +92,7 @@ class Batch:
         default_zone: str,
         share_percent: int,
         now_s: int,
+        version: int,
     ) -> None:
         self._tx = tx
         self._interned = interned
@@ -84,24 +100,39 @@ class Batch:
         self._default_zone = default_zone
         self._share_percent = share_percent
         self._now_s = now_s
-        (self.version,) = tx.execute("SELECT settings_version FROM settings").fetchone()
+        self.version = version
         self._limits: dict[tuple[tuple[int, ...], int, int], tuple[Limit, ...]] = {}
         self._placed: dict[tuple[int, int, int, str, str, int], tuple[Place, ...]] = {}
 
     def apply(self, closings: Sequence[tuple[OpenCall, Closing]], openings: Sequence[Opening]) -> Outcome:
         outcome = Outcome([], [], [])
-        if closings:
-            self._settle(closings, outcome)
-        if openings:
-            self._hold(openings, outcome)
+        moves = self._settle(closings, outcome) if closings else {}
+        placed = [self._placed_now(opening) for opening in openings]
+        wanted = {place.row: place for places in placed if places for place in places}
+        standings = balances.existing(self._tx, {**{row: move.place for row, move in moves.items()}, **wanted})
+        for row, move in moves.items():
+            # A balance without a row is built, when a hold needs it, from the facts: they have this settle already.
+            if row in standings:
+                standings[row].settled += move.settled
+                standings[row].held += move.held
+        for row, place in wanted.items():
+            if row not in standings:
+                standings[row] = run(self._tx, balances.booked(place))
+        self._hold(openings, placed, standings, outcome)
+        balances.write(self._tx, standings)
         return outcome
 
-    def _settle(self, closings: Sequence[tuple[OpenCall, Closing]], outcome: Outcome) -> None:
+    def _settle(self, closings: Sequence[tuple[OpenCall, Closing]], outcome: Outcome) -> dict[Row, Move]:
+        """Closes rows and adds to the roll-ups; returns by how much balances move."""
         first = {closing.call_id: (call, closing) for call, closing in reversed(closings)}
         changed = self._close_rows([closing for _, closing in first.values()])
+        if changed == 0:
+            return {}
+        if changed < len(first):
+            raise AlreadyClosed("some of these calls are closed already", hint="the ledger takes them one by one")
         rollups: dict[tuple[int, ...], tuple[int, ...]] = {}
-        deltas: dict[Row, tuple[int, int]] = {}
-        for call, closing in (first[call_id] for call_id in changed):
+        moves: dict[Row, Move] = {}
+        for call, closing in first.values():
             outcome.closed.append(closing)
             if (closing.cost_nano_usd or 0) > call.held_nano:
                 outcome.above_hold += 1
@@ -116,12 +147,15 @@ class Batch:
             for place in self._places(
                 applying, call.user_id, call.end_user_id, call.provider, call.model, call.started_at_s
             ):
-                settled, held = deltas.get(place.row, (0, 0))
-                deltas[place.row] = (settled + _settled(place.limit, closing), held - call.held(place.limit))
+                move = moves.get(place.row)
+                if move is None:
+                    move = moves[place.row] = Move(place)
+                move.settled += _settled(place.limit, closing)
+                move.held -= call.held(place.limit)
         self._tx.execute(_ADD_ROLLUPS, (as_json([(*row, *sums) for row, sums in rollups.items()]),))
-        balances.add(self._tx, deltas)
+        return moves
 
-    def _close_rows(self, closings: Sequence[Closing]) -> set[int]:
+    def _close_rows(self, closings: Sequence[Closing]) -> int:
         rows = []
         for closing in closings:
             shape_id, values = self._interned.usage(self._tx, closing.raw_usage)
@@ -143,26 +177,28 @@ class Batch:
                     closing.ttft_ms,
                 )
             )
-        return {row[0] for row in _CLOSE_CALLS.execute(self._tx, rows)}
+        return _CLOSE_CALLS.execute(self._tx, rows)
 
-    def _hold(self, openings: Sequence[Opening], outcome: Outcome) -> None:
-        placed: list[tuple[Place, ...] | None] = []
-        wanted: dict[Row, Place] = {}
-        for opening in openings:
-            if opening.caller.settings_version != self.version:
-                placed.append(None)
-                continue
-            mine = self._places(
-                opening.caller.limits,
-                opening.caller.user_id,
-                self._end_user_id(opening),
-                opening.provider,
-                opening.model,
-                opening.started_at_ms // 1000,
-            )
-            placed.append(mine)
-            wanted.update((place.row, place) for place in mine)
-        standings = balances.read(self._tx, wanted)
+    def _placed_now(self, opening: Opening) -> tuple[Place, ...] | None:
+        """The balances that a waiting call would count in; None: it was judged by settings no longer in force."""
+        if opening.caller.settings_version != self.version:
+            return None
+        return self._places(
+            opening.caller.limits,
+            opening.caller.user_id,
+            self._end_user_id(opening),
+            opening.provider,
+            opening.model,
+            opening.started_at_ms // 1000,
+        )
+
+    def _hold(
+        self,
+        openings: Sequence[Opening],
+        placed: Sequence[tuple[Place, ...] | None],
+        standings: Mapping[Row, Standing],
+        outcome: Outcome,
+    ) -> None:
         granted: list[tuple[Opening, OpenCall]] = []
         for opening, places in zip(openings, placed, strict=True):
             if places is None:
@@ -181,7 +217,6 @@ class Batch:
         outcome.opened.extend(call for _, call in granted)
         if granted:
             self._insert_calls(granted)
-        balances.write(self._tx, standings)
 
     def _end_user_id(self, opening: Opening) -> int:
         return self._interned.name(self._tx, opening.end_user) if opening.end_user else 0
@@ -297,7 +332,8 @@ _OPENED = (
     "stream held_nano held_input_tokens held_output_tokens price_id"
 ).split()
 _OPEN_CALLS = Bulk(
-    _OPENED, f"INSERT INTO calls ({', '.join(_OPENED)}) SELECT {', '.join(_OPENED)} FROM j WHERE id IS NOT NULL"
+    _OPENED,
+    f"INSERT INTO calls ({', '.join(_OPENED)}) SELECT {', '.join(_OPENED)} FROM {{rows}} AS j WHERE j.id IS NOT NULL",
 )
 
 _CLOSED = [
@@ -309,8 +345,7 @@ _CLOSE_CALLS = Bulk(
     ["id", *_CLOSED],
     f"""
     UPDATE calls SET owner = NULL, {", ".join(f"{name} = j.{name}" for name in _CLOSED)}
-    FROM j WHERE calls.id = j.id AND calls.state = 'open'
-    RETURNING calls.id
+    FROM {{rows}} AS j WHERE calls.id = j.id AND calls.state = 'open'
     """,
 )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
-from functools import cached_property
 from itertools import chain, repeat
 from typing import Any, TypeVar
 
@@ -35,31 +34,35 @@ def as_json(rows: Sequence[object]) -> str:
     return msgspec.json.encode(rows).decode()
 
 
+def from_json(text: str) -> list[list[int]]:
+    """Rows of integers that came as one JSON value."""
+    return msgspec.json.decode(text, type=list[list[int]])
+
+
 def picked(columns: Sequence[str]) -> str:
     """`value ->> 0 AS id, value ->> 1 AS ...`: the columns of a row that came through `as_json`."""
     return ", ".join(f"value ->> {place} AS {name}" for place, name in enumerate(columns))
 
 
 class Bulk:
-    """A statement over rows named `j`: `WITH j (...) AS (VALUES ...) INSERT INTO ... SELECT ... FROM j WHERE ...`.
+    """A statement over rows that it calls `{rows}`: `INSERT INTO ... SELECT ... FROM {rows} AS j WHERE j.id > 0`.
 
-    Rows are filled up to a power of two, with rows whose first column is NULL: few statements serve all sizes.
+    Rows are filled up to a power of two, with rows of NULLs: few statements serve all sizes.
     """
 
     def __init__(self, columns: Sequence[str], statement: str) -> None:
-        self._columns = columns
+        self._width = len(columns)
+        self._names = ", ".join(f"column{place} AS {name}" for place, name in enumerate(columns, 1))
         self._statement = statement
         self._by_size: dict[int, str] = {}
 
-    def execute(self, tx: sqlite3.Connection, rows: Sequence[Sequence[object]]) -> sqlite3.Cursor:
+    def execute(self, tx: sqlite3.Connection, rows: Sequence[Sequence[object]]) -> int:
+        """Returns how many rows of the database were changed."""
         size = 1 << (len(rows) - 1).bit_length()
         sql = self._by_size.get(size)
         if sql is None:
-            values = ", ".join([self._row] * size)
-            sql = self._by_size[size] = f"WITH j ({', '.join(self._columns)}) AS (VALUES {values}) {self._statement}"
-        missing = repeat(None, (size - len(rows)) * len(self._columns))
-        return tx.execute(sql, [*chain.from_iterable(rows), *missing])
-
-    @cached_property
-    def _row(self) -> str:
-        return f"({', '.join('?' * len(self._columns))})"
+            values = ", ".join([f"({', '.join('?' * self._width)})"] * size)
+            sql = self._statement.format(rows=f"(SELECT {self._names} FROM (VALUES {values}))")
+            self._by_size[size] = sql
+        missing = repeat(None, (size - len(rows)) * self._width)
+        return tx.execute(sql, [*chain.from_iterable(rows), *missing]).rowcount

@@ -17,7 +17,7 @@ from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnav
 from . import recovery
 from .batch import Batch, OpenCall, Outcome
 from .booking import Closing, HoldResult, Opening, Refusal
-from .database import Store, check_schema, storing
+from .database import Store, check_schema, schema_version, storing
 from .ids import CallIds
 from .interned import Interned
 from .owners import Owner
@@ -224,6 +224,8 @@ class Writer:
             else:
                 self._one_by_one(store, taken)
             return
+        if self.unavailable is not None:
+            logger.warning("the database is available again")
         self.unavailable = None
         self._since_checkpoint += len(taken)
         self.stats.commits += 1
@@ -234,7 +236,6 @@ class Writer:
         """One transaction for all that was taken. Nothing outside the file changes here."""
         try:
             with store.write() as tx:
-                self._check_schema(tx)
                 batch = self._batch(tx)
                 closings = [(self.open[c.call_id], c) for c in taken.closings if c.call_id in self.open]
                 outcome = batch.apply(closings, [waiting.opening for waiting in taken.holds])
@@ -253,14 +254,22 @@ class Writer:
             default_zone=self._default_zone,
             share_percent=self._share_percent,
             now_s=int(self._clock_s()),
+            version=self._version(tx),
         )
 
-    def _check_schema(self, tx: sqlite3.Connection) -> None:
-        try:
-            check_schema(tx)
-        except StoreError as error:
-            self.failed = error
-            raise
+    def _version(self, tx: sqlite3.Connection) -> int:
+        """The version of the settings. Sees too that nobody has migrated the file under us."""
+        version, schema = tx.execute(
+            "SELECT settings_version, user_version FROM settings, pragma_user_version"
+        ).fetchone()
+        if schema != schema_version():
+            try:
+                check_schema(tx)
+            except StoreError as error:
+                self.failed = error
+                raise
+        assert isinstance(version, int)
+        return version
 
     def _written(self, taken: Taken, outcome: Outcome) -> None:
         stats = self.stats
@@ -278,10 +287,11 @@ class Writer:
 
     def _not_written(self, taken: Taken, error: StoreError) -> None:
         """Nothing of this batch happened: holds are told so, settles wait for better times."""
+        if self.unavailable is None:  # said once: a log of each try would help to fill the disk
+            logger.warning("%s", error)
         self.unavailable = error
         self.unsettled.extend(taken.closings)
         self._fail(taken.holds, error)
-        logger.warning("%s", error)
 
     def _give_up(self, taken: Taken, error: StoreError) -> None:
         """A broken database, or one item that no transaction takes: it fails alone, and is not repeated for ever."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import threading
 import time
@@ -582,6 +583,26 @@ def test_cancelled_while_the_provider_is_not_reached_a_call_costs_nothing(
         wire.reset()
     (row,) = all_booked(cancelling, "unreachable", 1)
     assert (row["state"], row["error"], cost(row)) == ("released", "client_gone", 0)
+
+
+def test_cancelled_before_it_was_sent_a_call_is_not_sent(
+    cancelling: Daemon, faulty: Faulty, cancelling_key: str
+) -> None:
+    before = len(faulty.seen("fine"))
+    with Path(f"{cancelling.database}.lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # so that it waits for the ledger
+        with Wire(cancelling.url) as wire:
+            wire.send(request_bytes(CHAT, ask("fine/m", user="gone"), cancelling_key))
+            time.sleep(0.3)
+            wire.reset()
+        time.sleep(0.1)
+
+    def released() -> list[dict[str, Any]]:
+        return [row for row in cancelling.json("calls", "--provider", "fine") if row["state"] == "released"]
+
+    assert wait_until(released)
+    assert [(row["error"], cost(row)) for row in released()] == [("client_gone", 0)]
+    assert len(faulty.seen("fine")) == before
 
 
 def test_many_clients_that_leave_at_once_are_all_booked(

@@ -37,7 +37,7 @@ class Seen:
 
     @property
     def stream(self) -> bool:
-        return bool(json.loads(self.body).get("stream"))
+        return bool(self.body and json.loads(self.body).get("stream"))
 
     @property
     def anthropic(self) -> bool:
