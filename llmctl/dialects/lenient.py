@@ -104,8 +104,18 @@ def count(value: object) -> int:
     return count_of(value)
 
 
+def counts(values: dict[str, Any]) -> dict[str, int]:
+    """Every member as a count; what is none is 0."""
+    return {
+        name: value if type(value) is int and 0 <= value <= COUNT_MAX else count(value)
+        for name, value in values.items()
+    }
+
+
 def is_count(value: object) -> bool:
     """Whether the provider stated a usable figure here: 0 is one, a string or a negative number is none."""
+    if type(value) is int:
+        return 0 <= value <= COUNT_MAX
     return count(value) > 0 or (isinstance(value, Number) and not isinstance(value, bool) and value == 0)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Raw
 
 from ..domain.usage import Usage
-from .lenient import count, inner, is_count, items, members, plain
+from .lenient import count, counts, inner, is_count, items, members, plain
 
 HIDDEN_TOKENS_MAX = 10_000_000  # more than any model thinks; beyond it the total is a mistake
 
@@ -17,27 +17,28 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, tool_calls: dict[str
 
     `tool_calls`: billed calls that were counted in the answer's output, for usage that does not state them.
     """
-    usage = plain(raw)
-    input_stated = is_count(usage.get("prompt_tokens")) or is_count(usage.get("input_tokens"))
-    output_stated = is_count(usage.get("completion_tokens")) or is_count(usage.get("output_tokens"))
-    total = count(usage.get("total_tokens"))
+    values = plain(raw)
+    input_stated = is_count(values.get("prompt_tokens")) or is_count(values.get("input_tokens"))
+    output_stated = is_count(values.get("completion_tokens")) or is_count(values.get("output_tokens"))
+    usage = counts(values)
+    total = usage.get("total_tokens", 0)
     if not (input_stated or output_stated or total):
         return None
-    prompt = inner(usage, "prompt_tokens_details", "input_tokens_details", "prompt_token_details")
-    completion = inner(usage, "completion_tokens_details", "output_tokens_details")
+    prompt = counts(inner(values, "prompt_tokens_details", "input_tokens_details", "prompt_token_details"))
+    completion = counts(inner(values, "completion_tokens_details", "output_tokens_details"))
 
-    output = max(count(usage.get("completion_tokens")), count(usage.get("output_tokens")))
-    input_ = max(count(usage.get("prompt_tokens")), count(usage.get("input_tokens")))
+    output = max(usage.get("completion_tokens", 0), usage.get("output_tokens", 0))
+    input_ = max(usage.get("prompt_tokens", 0), usage.get("input_tokens", 0))
     cached = _cache_read(usage, prompt)
     written = _cache_write(usage, prompt)
-    reasoning = count(completion.get("reasoning_tokens"))
-    input_audio = max(count(prompt.get("audio_tokens")), count(usage.get("audio_prompt_tokens")))
+    reasoning = completion.get("reasoning_tokens", 0)
+    input_audio = max(prompt.get("audio_tokens", 0), usage.get("audio_prompt_tokens", 0))
 
     missing = total - input_ - output  # tokens that only the total shows
     if 0 < missing <= HIDDEN_TOKENS_MAX:
         if not generates or not input_stated:
             input_ += missing
-        elif count(usage.get("prompt_audio_seconds")):  # Mistral: audio is outside prompt_tokens
+        elif usage.get("prompt_audio_seconds", 0):  # Mistral: audio is outside prompt_tokens
             input_ += missing
             input_audio = max(input_audio, missing)
         elif missing == cached + written:  # a cache that is outside the prompt, as in Anthropic's own dialect
@@ -45,7 +46,7 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, tool_calls: dict[str
         else:  # Gemini and xAI: thinking is outside completion_tokens
             output += missing
             reasoning = max(reasoning, missing)
-    if apart := count(usage.get("reasoning_tokens")):
+    if apart := usage.get("reasoning_tokens", 0):
         reasoning = max(reasoning, apart)
         if "citation_tokens" in usage:  # Perplexity's deep research: outside completion_tokens and total_tokens
             output += apart
@@ -53,17 +54,17 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, tool_calls: dict[str
         input_ = max(input_, cached + written)
 
     output = max(output, reasoning)
-    searches, file_searches, interpreters, images = _tool_calls(usage, tool_calls or {})
+    searches, file_searches, interpreters, images = _tool_calls(values, usage, tool_calls or {})
     return Usage(
         input_tokens=input_,
         cache_read_tokens=cached,
         cache_write_tokens=min(written, input_ - cached),  # OpenAI: "unadjusted", may include what was read
         input_audio_tokens=min(input_audio, input_),
-        input_image_tokens=min(count(prompt.get("image_tokens")), input_),
+        input_image_tokens=min(prompt.get("image_tokens", 0), input_),
         output_tokens=output,
         reasoning_tokens=reasoning,
-        output_audio_tokens=min(count(completion.get("audio_tokens")), output),
-        output_image_tokens=min(count(completion.get("image_tokens")), output),
+        output_audio_tokens=min(completion.get("audio_tokens", 0), output),
+        output_image_tokens=min(completion.get("image_tokens", 0), output),
         web_search_calls=searches,
         file_search_calls=file_searches,
         code_interpreter_calls=interpreters,
@@ -89,29 +90,29 @@ def count_tool_calls(output: Raw | None) -> dict[str, int]:
     return counts
 
 
-def _cache_read(usage: dict[str, Any], prompt: dict[str, Any]) -> int:
+def _cache_read(usage: dict[str, int], prompt: dict[str, int]) -> int:
     return max(
-        count(prompt.get("cached_tokens")),
-        count(usage.get("prompt_cache_hit_tokens")),  # DeepSeek
-        count(usage.get("num_cached_tokens")),  # Mistral
-        count(usage.get("cached_tokens")),  # Cohere, Moonshot
-        count(usage.get("cache_read_input_tokens")),  # Databricks
-        count(usage.get("cacheReadInputTokens")),  # Bedrock
+        prompt.get("cached_tokens", 0),
+        usage.get("prompt_cache_hit_tokens", 0),  # DeepSeek
+        usage.get("num_cached_tokens", 0),  # Mistral
+        usage.get("cached_tokens", 0),  # Cohere, Moonshot
+        usage.get("cache_read_input_tokens", 0),  # Databricks
+        usage.get("cacheReadInputTokens", 0),  # Bedrock
     )
 
 
-def _cache_write(usage: dict[str, Any], prompt: dict[str, Any]) -> int:
+def _cache_write(usage: dict[str, int], prompt: dict[str, int]) -> int:
     return max(
-        count(prompt.get("cache_write_tokens")),  # OpenAI from GPT-5.6, OpenRouter
-        count(prompt.get("cache_creation_tokens")),
-        count(usage.get("cache_creation_input_tokens")),  # Databricks
-        count(usage.get("cacheWriteInputTokens")),  # Bedrock
+        prompt.get("cache_write_tokens", 0),  # OpenAI from GPT-5.6, OpenRouter
+        prompt.get("cache_creation_tokens", 0),
+        usage.get("cache_creation_input_tokens", 0),  # Databricks
+        usage.get("cacheWriteInputTokens", 0),  # Bedrock
     )
 
 
-def _tool_calls(usage: dict[str, Any], counted: dict[str, int]) -> tuple[int, int, int, int]:
+def _tool_calls(values: dict[str, Any], usage: dict[str, int], counted: dict[str, int]) -> tuple[int, int, int, int]:
     """Searches of the web, searches in files, runs of the code interpreter, images."""
-    xai = inner(usage, "server_side_tool_usage_details")
+    xai = inner(values, "server_side_tool_usage_details")
     if xai:
         return (
             count(xai.get("web_search_calls")) + count(xai.get("x_search_calls")),
@@ -121,8 +122,8 @@ def _tool_calls(usage: dict[str, Any], counted: dict[str, int]) -> tuple[int, in
         )
     searches = max(
         counted.get("web_search_call", 0),
-        count(usage.get("num_search_queries")),  # Perplexity's deep research
-        count(inner(usage, "server_tool_use", "server_tool_use_details").get("web_search_requests")),  # OpenRouter
+        usage.get("num_search_queries", 0),  # Perplexity's deep research
+        count(inner(values, "server_tool_use", "server_tool_use_details").get("web_search_requests")),  # OpenRouter
     )
     return (
         searches,

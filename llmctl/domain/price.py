@@ -152,13 +152,9 @@ class Price:
         tariff = self._tariff(service_tier, at_s)
         inputs = _input_units(usage)
         input_tokens = sum(units for _, units in inputs)
-        calls = [
-            ("web_search", usage.web_search_calls),
-            ("file_search", usage.file_search_calls),
-            ("code_interpreter", usage.code_interpreter_calls),
-            ("image_generation", usage.image_generation_calls),
-            ("request", int("request" in tariff.rates)),
-        ]
+        calls = [("request", int("request" in tariff.rates))]
+        if any(usage[-len(TOOL_METERS) :]):
+            calls += [(meter, getattr(usage, f"{meter}_calls")) for meter in TOOL_METERS]
         lines = []
         for meter, units in (*inputs, *_output_units(usage), *calls):
             if units:
@@ -261,6 +257,8 @@ def _input_units(usage: Usage) -> list[tuple[str, int]]:
     too, and providers seldom say how many: they count as fresh while they fit beside the cached ones. A part
     larger than the total (cached_tokens above prompt_tokens) counts as the total.
     """
+    if not any(usage[1:6]):  # the parts of the input: most calls have none
+        return [("input", usage.input_tokens)]
     written = max(usage.cache_write_tokens, usage.cache_write_1h_tokens)
     left = max(
         usage.input_tokens,
@@ -294,6 +292,8 @@ def _input_units(usage: Usage) -> list[tuple[str, int]]:
 
 def _output_units(usage: Usage) -> list[tuple[str, int]]:
     """The output in disjoint classes that add up to it."""
+    if not any(usage[7:10]):  # the parts of the output
+        return [("output", usage.output_tokens)]
     left = max(usage.output_tokens, usage.reasoning_tokens, usage.output_audio_tokens, usage.output_image_tokens)
     audio = min(usage.output_audio_tokens, left)
     left -= audio

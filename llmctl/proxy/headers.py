@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -108,6 +109,7 @@ def downstream_headers(upstream: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     return passed
 
 
+@lru_cache(maxsize=256)
 def _acceptable(encodings: str) -> str:
     """Those of the client's encodings that we can read beside it."""
     offered = {part.split(";")[0].strip().lower() for part in encodings.split(",")}

@@ -22,7 +22,7 @@ from llmctl.domain.errors import Refused
 KEEPALIVE_S = 10.0  # shorter than any provider's: a connection that they close first costs a failed call
 FIELD_BYTES_MAX = 64 << 10
 READ_BUFFER_BYTES = 64 << 10
-REST_S = 0.05  # a kept connection's, before its next request; costs some more connections, no time
+REST_S = 0.005  # a kept connection's, before its next request; costs a few more connections, no time
 STALE_TRIES = 3  # kept connections that turn out closed; each is dropped from the pool
 _HANG_UP = getattr(select, "POLLRDHUP", 0)  # the peer ended its side; POLLHUP and POLLERR are always told
 

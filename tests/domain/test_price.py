@@ -6,8 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.domain.price import METERS, CacheWrites, Hours, Part, Price, Rate, Tariff, pick
+from llmctl.domain.price import METERS, TOOL_METERS, CacheWrites, Hours, Part, Price, Rate, Tariff, pick
 from llmctl.domain.usage import USAGE_CLASSES, Usage
+
+# `price.py` skips parts by their places in the tuple.
+assert USAGE_CLASSES[1:6] == ("cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", *USAGE_CLASSES[4:6])
+assert USAGE_CLASSES[6] == "output_tokens"
+assert [name.removesuffix("_calls") for name in USAGE_CLASSES[-4:]] == list(TOOL_METERS)
 
 USD = 1_000_000_000  # a rate of a dollar per million tokens
 
