@@ -193,7 +193,7 @@ def _per(limit: Limit) -> str:
 def _short(limit: Limit, amount: int) -> str:
     if limit.measure == "cost":
         return usd_fine(amount)
-    return f"{amount:,} {limit.measure}"
+    return f"{amount:,} {limit.measure.removesuffix('s') if amount == 1 else limit.measure}"
 
 
 def _exact(limit: Limit, amount: int) -> str | int:

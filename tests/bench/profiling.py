@@ -1,7 +1,8 @@
 """Where the gateway's time goes, function by function, while 32 calls are under way.
 
 cProfile, which is always there, sees the event loop's thread alone and makes small functions look dear. py-spy, where
-it is installed, looks at all threads from outside and costs little; time in C counts for the Python that called it.
+it is installed, samples from outside which thread holds the interpreter's lock, and costs little; time in C counts for
+the Python that called it, but SQLite's and the disk's, without that lock, not at all.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .measure import SOME, Driver, Target
 
 FUNCTIONS = 40
 SAMPLES_PER_S = 500
+_ROOTS = ("Runner.run (", "Thread.run (")  # what stands above these is the same in every sample
 
 
 def profile(gateway: Gateway, driver: Driver, seconds: int, scratch: Path) -> str:
@@ -41,7 +43,7 @@ def _py_spy(gateway: Gateway, driver: Driver, seconds: int, scratch: Path) -> st
     with gateway.start() as daemon:
         target = Target("llmctl", gateway.url, gateway.key, daemon)
         driver.turn(target, SOME, 1)
-        record = ["py-spy", "record", "--format", "raw", "--function", "--threads", "--rate", str(SAMPLES_PER_S)]
+        record = f"py-spy record --format raw --function --threads --gil --rate {SAMPLES_PER_S}".split()
         watching = subprocess.Popen(
             [*record, "--pid", str(daemon.pid), "--duration", str(seconds), "--output", str(file)],
             stdout=subprocess.DEVNULL,
@@ -54,9 +56,11 @@ def _py_spy(gateway: Gateway, driver: Driver, seconds: int, scratch: Path) -> st
     for line in file.read_text().splitlines():
         stack, _, samples = line.rpartition(" ")
         frames = stack.split(";")
+        below = max((place for place, frame in enumerate(frames) if frame.startswith(_ROOTS)), default=-1) + 1
+        frames = [frames[0], *frames[max(1, below) :]]  # the thread, and what it does
         own[frames[-1]] += int(samples)
         cumulative.update(dict.fromkeys(frames, int(samples)))
-    lines = [f"py-spy, all threads: {turn.result.calls:,} calls, {own.total():,} samples"]
+    lines = [f"py-spy, threads with the interpreter's lock: {turn.result.calls:,} calls, {own.total():,} samples"]
     for title, counts in (("own time", own), ("own time and callees", cumulative)):
         lines += ["", f"   %  {title}"]
         lines += [f"{100 * count / own.total():4.1f}  {frame}" for frame, count in counts.most_common(FUNCTIONS)]
