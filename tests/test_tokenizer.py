@@ -19,9 +19,7 @@ from tiktoken_ext import openai_public
 from llmctl import tokenizer
 from llmctl.tokenizer import ChatText
 
-PROSE = (
-    "The quick brown fox jumps over the lazy dog, twice; 1,234 times?\n\nDon't say “naïve”, say 素朴 😀.  "
-)
+PROSE = "The quick brown fox jumps over the lazy dog, twice; 1,234 times?\n\nDon't say “naïve”, say 素朴 😀.  "
 
 NO_NETWORK = """
 import socket
@@ -125,9 +123,7 @@ def test_eight_threads_that_count_first_load_once_and_agree(tmp_path: Path) -> N
 
 def test_processes_that_share_the_directory_do_not_trip_over_each_other(tmp_path: Path) -> None:
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", NO_NETWORK + COUNT, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([sys.executable, "-c", NO_NETWORK + COUNT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
     assert {process.communicate(timeout=60)[0].strip() for process in processes} == {"2 2"}
@@ -291,17 +287,14 @@ def test_two_megabytes_of_blanks_do_not_overflow_the_stack_of_tiktoken(vocabular
 
 def test_a_chat_is_counted_as_the_cookbook_does(vocabularies: Path) -> None:
     # The cookbook's own example, and what OpenAI's API reported for it.
-    system = (
-        "You are a helpful, pattern-following assistant that translates corporate jargon into plain English."
-    )
+    system = "You are a helpful, pattern-following assistant that translates corporate jargon into plain English."
     messages = [
         ChatText("system", system),
         ChatText("system", "New synergies will help drive top-line growth.", "example_user"),
         ChatText("system", "Things working well together will increase revenue.", "example_assistant"),
         ChatText(
             "system",
-            "Let's circle back when we have more bandwidth to touch base on opportunities "
-            "for increased leverage.",
+            "Let's circle back when we have more bandwidth to touch base on opportunities for increased leverage.",
             "example_user",
         ),
         ChatText(

@@ -38,9 +38,7 @@ def counted_since(server: LlamaServer, before: dict[str, int]) -> tuple[int, int
 
 def test_the_model_is_the_same_on_every_run(tiny_model: Path, tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "again.gguf")
-    first, again = (
-        hashlib.sha256(path.read_bytes()).digest() for path in (tiny_model, tmp_path / "again.gguf")
-    )
+    first, again = (hashlib.sha256(path.read_bytes()).digest() for path in (tiny_model, tmp_path / "again.gguf"))
     assert first == again
 
 
@@ -54,9 +52,7 @@ def test_chat_reports_the_usage_that_the_server_counted(llama: LlamaServer, clie
     assert counted_since(llama, before) == (answer.usage.prompt_tokens, answer.usage.completion_tokens)
 
 
-def test_a_chat_stream_shows_usage_only_where_it_is_asked_for(
-    llama: LlamaServer, client: openai.OpenAI
-) -> None:
+def test_a_chat_stream_shows_usage_only_where_it_is_asked_for(llama: LlamaServer, client: openai.OpenAI) -> None:
     before = llama.metrics()
     ask: Any = {"model": llama.model, "messages": HELLO, "max_tokens": 8, "stream": True}
     silent = list(client.chat.completions.create(**ask))

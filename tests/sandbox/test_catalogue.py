@@ -29,9 +29,7 @@ async def test_anthropics_sdk_lists_the_models(anthropic: AsyncAnthropic) -> Non
     assert (small.type, small.display_name, small.max_input_tokens) == ("model", "Sandbox Small", 128_000)
 
 
-async def test_a_model_that_does_not_exist_is_not_found(
-    openai: AsyncOpenAI, anthropic: AsyncAnthropic
-) -> None:
+async def test_a_model_that_does_not_exist_is_not_found(openai: AsyncOpenAI, anthropic: AsyncAnthropic) -> None:
     with pytest.raises(OpenAINotFoundError):
         await openai.models.retrieve("gpt-9")
     with pytest.raises(AnthropicNotFoundError):

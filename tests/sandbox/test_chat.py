@@ -48,9 +48,7 @@ async def test_a_stream_says_the_same_and_counts_the_same(openai: AsyncOpenAI) -
 
 
 @pytest.mark.parametrize("options", [None, {}, {"include_usage": False}], ids=["none", "empty", "false"])
-async def test_a_stream_tells_its_usage_only_if_asked(
-    openai: AsyncOpenAI, options: dict[str, bool] | None
-) -> None:
+async def test_a_stream_tells_its_usage_only_if_asked(openai: AsyncOpenAI, options: dict[str, bool] | None) -> None:
     stream = await openai.chat.completions.create(
         model=MODEL, messages=ASK, stream=True, extra_body={"stream_options": options}
     )
@@ -90,9 +88,7 @@ async def test_a_wish_for_words_is_granted_up_to_the_output_maximum(openai: Asyn
 
 
 @pytest.mark.parametrize("stop", ["sandbox", ["nowhere", "provider", "sandbox"]], ids=["text", "list"])
-async def test_a_stop_sequence_ends_the_answer_before_itself(
-    openai: AsyncOpenAI, stop: str | list[str]
-) -> None:
+async def test_a_stop_sequence_ends_the_answer_before_itself(openai: AsyncOpenAI, stop: str | list[str]) -> None:
     answer = await openai.chat.completions.create(model=MODEL, messages=ASK, stop=stop)
     assert answer.choices[0].message.content == "This is the llmctl "
     assert answer.choices[0].finish_reason == "stop"
@@ -151,9 +147,7 @@ async def test_unknown_fields_are_ignored(openai: AsyncOpenAI) -> None:
 
 async def test_more_than_the_context_window_is_refused_as_openai_does(openai: AsyncOpenAI) -> None:
     with pytest.raises(BadRequestError) as refused:
-        await openai.chat.completions.create(
-            model=MODEL, messages=[{"role": "user", "content": "word " * 130_000}]
-        )
+        await openai.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "word " * 130_000}])
     assert refused.value.code == "context_length_exceeded"
     assert "128000" in refused.value.message
 
@@ -198,9 +192,7 @@ async def test_an_unknown_model_is_named_together_with_those_that_exist(openai: 
         ({"model": "sandbox-embed"}, "embedding"),
     ],
 )
-async def test_a_wrong_field_is_refused_and_named(
-    openai: AsyncOpenAI, body: dict[str, object], hint: str
-) -> None:
+async def test_a_wrong_field_is_refused_and_named(openai: AsyncOpenAI, body: dict[str, object], hint: str) -> None:
     with pytest.raises(BadRequestError) as refused:
         await openai.chat.completions.create(model=MODEL, messages=ASK, extra_body=body)
     assert refused.value.type == "invalid_request_error"

@@ -37,9 +37,7 @@ async def test_a_stream_says_the_same_and_counts_the_same(openai: AsyncOpenAI) -
         "Two 😀 and more",
     ]
     assert whole.usage.completion_tokens == sum(tokenizer.count(text, MODEL) for text in texts)
-    assert whole.usage.prompt_tokens == tokenizer.count("One", MODEL) + tokenizer.count(
-        "Two 😀 and more", MODEL
-    )
+    assert whole.usage.prompt_tokens == tokenizer.count("One", MODEL) + tokenizer.count("Two 😀 and more", MODEL)
 
 
 async def test_a_stream_tells_its_usage_only_if_asked(openai: AsyncOpenAI) -> None:
@@ -51,9 +49,7 @@ async def test_a_stream_tells_its_usage_only_if_asked(openai: AsyncOpenAI) -> No
 @pytest.mark.parametrize("several", [False, True], ids=["one prompt", "a list of prompts"])
 async def test_tokens_are_taken_as_a_prompt(openai: AsyncOpenAI, several: bool) -> None:
     tokens = tokenizer.encode("Once upon a time", MODEL)
-    answer = await openai.completions.create(
-        model=MODEL, prompt=[tokens] if several else tokens, max_tokens=50
-    )
+    answer = await openai.completions.create(model=MODEL, prompt=[tokens] if several else tokens, max_tokens=50)
     assert answer.usage.prompt_tokens == len(tokens)
     assert answer.choices[0].text.endswith("You said: Once upon a time")
 

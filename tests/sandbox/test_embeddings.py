@@ -20,9 +20,7 @@ async def test_usage_is_what_tiktoken_counts(openai: AsyncOpenAI) -> None:
 
 
 async def test_a_vector_has_length_one_and_is_the_same_in_both_encodings(openai: AsyncOpenAI) -> None:
-    packed = await openai.embeddings.create(
-        model=MODEL, input="red wine"
-    )  # the SDK asks for base64 by itself
+    packed = await openai.embeddings.create(model=MODEL, input="red wine")  # the SDK asks for base64 by itself
     floats = await openai.embeddings.create(model=MODEL, input="red wine", encoding_format="float")
     assert packed.data[0].embedding == pytest.approx(floats.data[0].embedding)
     assert len(floats.data[0].embedding) == 256

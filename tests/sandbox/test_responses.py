@@ -95,9 +95,7 @@ async def test_messages_tools_and_tool_results_are_counted(openai: AsyncOpenAI) 
         ],
         tools=[tool],
     )
-    expected = tokenizer.count_chat(
-        (ChatText("developer", "Be brief."), ChatText("user", "Look it up")), MODEL
-    )
+    expected = tokenizer.count_chat((ChatText("developer", "Be brief."), ChatText("user", "Look it up")), MODEL)
     for item in (tool, call, result):
         expected += tokenizer.count(json.dumps(item, separators=(",", ":")), MODEL)
     assert answer.usage.input_tokens == expected
@@ -122,9 +120,7 @@ async def test_messages_tools_and_tool_results_are_counted(openai: AsyncOpenAI) 
         ({"tools": {}}, "tools"),
     ],
 )
-async def test_what_the_sandbox_cannot_do_is_refused(
-    openai: AsyncOpenAI, body: dict[str, object], hint: str
-) -> None:
+async def test_what_the_sandbox_cannot_do_is_refused(openai: AsyncOpenAI, body: dict[str, object], hint: str) -> None:
     with pytest.raises(BadRequestError) as refused:
         await openai.responses.create(model=MODEL, input="x", extra_body=body)
     assert hint in refused.value.message

@@ -45,9 +45,7 @@ async def test_a_bad_credential_is_an_authentication_error_in_both_dialects(url:
         assert rejected.value.body["error"]["type"] == "authentication_error"
 
 
-@pytest.mark.parametrize(
-    "headers", [BEARER, {"x-api-key": CREDENTIAL}, {"Authorization": f"bearer {CREDENTIAL}"}]
-)
+@pytest.mark.parametrize("headers", [BEARER, {"x-api-key": CREDENTIAL}, {"Authorization": f"bearer {CREDENTIAL}"}])
 async def test_the_credential_is_taken_where_either_sdk_puts_it(
     http: aiohttp.ClientSession, headers: dict[str, str]
 ) -> None:
@@ -67,9 +65,7 @@ async def test_the_credential_is_taken_where_either_sdk_puts_it(
     ],
     ids=["none", "no scheme", "empty bearer", "not ASCII", "empty"],
 )
-async def test_without_the_credential_nothing_is_answered(
-    http: aiohttp.ClientSession, headers: dict[str, str]
-) -> None:
+async def test_without_the_credential_nothing_is_answered(http: aiohttp.ClientSession, headers: dict[str, str]) -> None:
     for path in (CHAT, "/v1/models", "/nowhere"):
         async with http.post(path, data=b"not even JSON", headers=headers) as answer:
             assert answer.status == 401
@@ -120,9 +116,7 @@ async def test_bytes_that_are_no_utf8_inside_a_tool_do_no_harm(http: aiohttp.Cli
 async def test_a_body_that_is_too_large_is_refused_and_the_server_goes_on(
     http: aiohttp.ClientSession,
 ) -> None:
-    async with http.post(
-        "/v1/messages", data=BytesIO(b" " * (app.BODY_BYTES_MAX + 1)), headers=BEARER
-    ) as answer:
+    async with http.post("/v1/messages", data=BytesIO(b" " * (app.BODY_BYTES_MAX + 1)), headers=BEARER) as answer:
         assert answer.status == 413
         assert (await answer.json())["error"]["type"] == "request_too_large"
     bomb = gzip.compress(b" " * (app.BODY_BYTES_MAX + 1))
@@ -185,9 +179,7 @@ async def test_a_client_that_leaves_in_mid_stream_or_mid_request_leaves_no_trace
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     host, port = url.removeprefix("http://").split(":")
-    body = json.dumps(
-        {**ASK, "stream": True, "messages": [{"role": "user", "content": "5000 words"}]}
-    ).encode()
+    body = json.dumps({**ASK, "stream": True, "messages": [{"role": "user", "content": "5000 words"}]}).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {CREDENTIAL}\r\n"
     for announced, sent in ((len(body), body), (len(body) + 9, body)):
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -204,9 +196,7 @@ async def test_a_client_that_leaves_in_mid_stream_or_mid_request_leaves_no_trace
         assert answer.status == 200
 
 
-async def test_a_prompt_never_appears_in_a_log(
-    http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_prompt_never_appears_in_a_log(http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         for content in ("my secret plan", ["my secret plan"], {"my secret plan": 1}):
             body = {**ASK, "messages": [{"role": "user", "content": content}]}
