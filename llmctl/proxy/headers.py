@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import parse_qsl
@@ -46,6 +47,7 @@ _NOT_DOWNSTREAM = HOP_BY_HOP | {
 }
 _DECODABLE = ("gzip", "deflate")  # what metering can read without another library
 OURS = "x-llmctl-"
+_CONTROLS = re.compile(r"[^\t\x20-\x7e\x80-\U0010ffff]")  # aiohttp reads them in headers, and refuses to write them
 # Where the client sends none: aiohttp would add its own.
 _DEFAULTS = {"User-Agent": "llmctl", "Accept": "*/*", "Content-Type": "application/json"}
 
@@ -104,7 +106,9 @@ def downstream_headers(upstream: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     passed: CIMultiDict[str] = CIMultiDict()
     for name, value in upstream.items():
         lowered = name.lower()
-        if lowered not in _NOT_DOWNSTREAM and not lowered.startswith(OURS):
+        if lowered in _NOT_DOWNSTREAM or lowered.startswith(OURS):
+            continue
+        if value.isprintable() or not _CONTROLS.search(value):
             passed.add(name, value)
     return passed
 

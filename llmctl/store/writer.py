@@ -26,10 +26,8 @@ from .refusal_log import RefusalLog
 logger = logging.getLogger(__name__)
 
 BATCH_MAX = 512
-# Each transaction costs a sync and a dozen statements, whatever its size. In a crowd a short pause makes twice the
-# batches of half of them; with few calls there is none, and a hold waits for nothing.
-CROWD = 12
-GATHER_S = 0.002
+# Settles alone wait this long for a hold to share its transaction with; a hold waits for nothing.
+SETTLE_WAIT_S = 0.005
 RETRY_S = 0.2
 RECOVER_EVERY_S = 5.0
 # The log's file keeps its size when it is begun anew, so what was written is counted: 4,000 entries are about 10 MB.
@@ -167,8 +165,6 @@ class Writer:
             if len(taken):
                 self._commit(store, taken)
             self.busy = False
-            if len(taken) >= CROWD:
-                time.sleep(GATHER_S)
             self._care(store)
         # Whatever still waits is written before the end; a database that stays unavailable gets some more tries.
         deadline_s = time.monotonic() + 10 * RETRY_S
@@ -184,12 +180,14 @@ class Writer:
         try:
             works = self.queue.get(timeout=RETRY_S if self.unsettled else RECOVER_EVERY_S)
             self.busy = True
+            until_s = time.monotonic() + SETTLE_WAIT_S
             while works:
                 for work in works:
                     taken.add(work)
                 if len(taken) >= BATCH_MAX:
                     return taken
-                works = self.queue.get_nowait()
+                wait_s = 0.0 if taken.holds else until_s - time.monotonic()
+                works = self.queue.get(timeout=wait_s) if wait_s > 0 else self.queue.get_nowait()
         except Empty:
             if not len(taken) and self.unsettled:
                 self._queue_retry(taken)

@@ -382,6 +382,17 @@ def test_an_answer_that_cannot_be_unpacked_passes_and_is_booked_at_its_hold(
     assert row["output_tokens"] == (100 if path == MESSAGES else 4_096)
 
 
+@TWO_VARIANTS
+def test_control_characters_in_a_providers_header_do_not_cost_the_answer(
+    gateway: Daemon, key: str, path: str, stream: bool
+) -> None:
+    reply = call(gateway, key, "control_characters", path, stream=stream)
+    assert (reply.status, reply.cut, reply.body) == (200, False, b"{}")
+    assert reply.headers["x-good"] == "a\tb"
+    assert "x-bad" not in reply.headers and "x-worse" not in reply.headers
+    assert booked(gateway, reply)["state"] == "settled"
+
+
 def test_what_a_provider_sends_too_much_reaches_nobody(gateway: Daemon, faulty: Faulty, key: str) -> None:
     for fault in ("unsolicited", "length_too_short"):
         for _ in range(3):

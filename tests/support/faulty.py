@@ -662,6 +662,9 @@ FAULTS: dict[str, Fault] = {
     "empty": empty,
     "no_usage": no_usage,
     "error_event": error_event,
+    "control_characters": says(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-good: a\tb\r\nx-bad: a\x1bb\r\nx-worse: a\x7fb\r\n\r\n{}"
+    ),
     "huge_event": huge_event,
     "endless": endless,
     "flood": flood,
