@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ async def dear(line: Line) -> None:
     await line.send_whole(json.dumps({"id": "1", "model": "m", "choices": [], "usage": usage}).encode())
 
 
+Start = Callable[..., tuple[Daemon, str]]
+
 HERE: dict[str, Fault] = {
     **{name: FAULTS[name] for name in ("fine", "slow", "endless", "stall_before_headers", "stall_in_stream")},
     "dear": dear,
@@ -49,13 +51,30 @@ def faulty(running: Faulty) -> Faulty:
     return running
 
 
-def gateway_before(directory: Path, faulty: Faulty, *, workers: int = 1, server: str = "") -> tuple[Daemon, str]:
-    """A running daemon and the key of a user."""
-    daemon = Daemon(directory, faulty.providers(directory), server=server, args=["--workers", str(workers)])
-    daemon.here("price", "set", "*", "--input", "1", "--output", "10")
-    key = daemon.add_user("alice")
-    daemon.start()
-    return daemon, key
+@pytest.fixture
+def start(tmp_path: Path, faulty: Faulty) -> Iterator[Start]:
+    """Starts a gateway with so many workers; returns it and the key of a user. A test that fails leaves none behind."""
+    started: list[Daemon] = []
+
+    def start_one(workers: int = 1, server: str = "") -> tuple[Daemon, str]:
+        daemon = Daemon(tmp_path, faulty.providers(tmp_path), server=server, args=["--workers", str(workers)])
+        daemon.here("price", "set", "*", "--input", "1", "--output", "10")
+        key = daemon.add_user("alice")
+        daemon.start()
+        started.append(daemon)
+        return daemon, key
+
+    yield start_one
+    for daemon in started:
+        if daemon.process.poll() is None:
+            kill_all(daemon)
+
+
+def kill_all(daemon: Daemon) -> None:
+    """The power fails."""
+    for pid in (daemon.process.pid, *workers_of(daemon)):
+        os.kill(pid, signal.SIGKILL)
+    daemon.kill()
 
 
 class Load:
@@ -118,8 +137,8 @@ def assert_all_booked(daemon: Daemon, sent: int) -> list[dict[str, Any]]:
 
 
 @WORKERS
-def test_a_stop_lets_streams_end_and_turns_the_new_away(tmp_path: Path, faulty: Faulty, workers: int) -> None:
-    daemon, key = gateway_before(tmp_path, faulty, workers=workers)
+def test_a_stop_lets_streams_end_and_turns_the_new_away(start: Start, faulty: Faulty, workers: int) -> None:
+    daemon, key = start(workers)
     load = Load(daemon, key)
     with Wire(daemon.url) as kept:
         kept.send(request_bytes(CHAT, ask("fine/m"), key))
@@ -145,8 +164,8 @@ def test_a_stop_lets_streams_end_and_turns_the_new_away(tmp_path: Path, faulty: 
 
 
 @WORKERS
-def test_a_stop_does_not_wait_for_ever(tmp_path: Path, faulty: Faulty, workers: int) -> None:
-    daemon, key = gateway_before(tmp_path, faulty, workers=workers, server="[server.timeouts]\nshutdown_s = 0.5")
+def test_a_stop_does_not_wait_for_ever(start: Start, faulty: Faulty, workers: int) -> None:
+    daemon, key = start(workers, server="[server.timeouts]\nshutdown_s = 0.5")
     load = Load(daemon, key)
     for fault in ("endless", "stall_in_stream", "stall_before_headers"):
         load.add(3, f"{fault}/m", stream=True)
@@ -163,8 +182,8 @@ def test_a_stop_does_not_wait_for_ever(tmp_path: Path, faulty: Faulty, workers: 
 
 
 @WORKERS
-def test_a_second_signal_ends_it_at_once_and_the_next_start_books(tmp_path: Path, faulty: Faulty, workers: int) -> None:
-    daemon, key = gateway_before(tmp_path, faulty, workers=workers)
+def test_a_second_signal_ends_it_at_once_and_the_next_start_books(start: Start, faulty: Faulty, workers: int) -> None:
+    daemon, key = start(workers)
     load = Load(daemon, key)
     load.add(6, "stall_in_stream/m", stream=True)
     assert wait_until(lambda: len(faulty.seen("stall_in_stream")) == 6)
@@ -188,8 +207,8 @@ def test_a_second_signal_ends_it_at_once_and_the_next_start_books(tmp_path: Path
 
 
 @WORKERS
-def test_after_a_kill_every_call_that_left_is_on_the_ledger_once(tmp_path: Path, faulty: Faulty, workers: int) -> None:
-    daemon, key = gateway_before(tmp_path, faulty, workers=workers)
+def test_after_a_kill_every_call_that_left_is_on_the_ledger_once(start: Start, faulty: Faulty, workers: int) -> None:
+    daemon, key = start(workers)
     for _ in range(2):
         before = len(faulty.seen("fine"))
         load = Load(daemon, key)
@@ -197,9 +216,7 @@ def test_after_a_kill_every_call_that_left_is_on_the_ledger_once(tmp_path: Path,
         load.add(5, "stall_before_headers/m")
         load.add(30, "fine/m")
         assert wait_until(lambda before=before: len(faulty.seen("fine")) >= before + 15)
-        for pid in (daemon.process.pid, *workers_of(daemon)):
-            os.kill(pid, signal.SIGKILL)
-        daemon.kill()
+        kill_all(daemon)
         load.join()
         daemon.start()
     sent = sum(len(faulty.seen(fault)) for fault in HERE)
@@ -215,8 +232,8 @@ def test_after_a_kill_every_call_that_left_is_on_the_ledger_once(tmp_path: Path,
     assert daemon.stop() == 0
 
 
-def test_a_worker_that_dies_is_replaced_and_its_calls_are_booked(tmp_path: Path, faulty: Faulty) -> None:
-    daemon, key = gateway_before(tmp_path, faulty, workers=2, server="[server.timeouts]\nshutdown_s = 0.5")
+def test_a_worker_that_dies_is_replaced_and_its_calls_are_booked(start: Start, faulty: Faulty) -> None:
+    daemon, key = start(2, server="[server.timeouts]\nshutdown_s = 0.5")
     load = Load(daemon, key)
     load.add(40, "stall_in_stream/m", stream=True)
     assert wait_until(lambda: len(faulty.seen("stall_in_stream")) == 40)
@@ -238,8 +255,8 @@ def test_a_worker_that_dies_is_replaced_and_its_calls_are_booked(tmp_path: Path,
     assert set(errors) == {"interrupted", "shutting_down"}
 
 
-def test_workers_end_with_the_process_that_started_them(tmp_path: Path, faulty: Faulty) -> None:
-    daemon, key = gateway_before(tmp_path, faulty, workers=2)
+def test_workers_end_with_the_process_that_started_them(start: Start, faulty: Faulty) -> None:
+    daemon, key = start(2)
     load = Load(daemon, key)
     load.add(10, "slow/m", stream=True)
     assert wait_until(lambda: len(faulty.seen("slow")) == 10)
@@ -254,8 +271,8 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path, faulty: 
 # ---- several workers, one limit ----
 
 
-def test_two_workers_never_spend_more_than_a_limit_has(tmp_path: Path, faulty: Faulty) -> None:
-    daemon, key = gateway_before(tmp_path, faulty, workers=2)
+def test_two_workers_never_spend_more_than_a_limit_has(start: Start, faulty: Faulty) -> None:
+    daemon, key = start(2)
     daemon.here("limit", "set", "--org", "--cost", "0.05", "--per", "total")
     load = Load(daemon, key)
     load.add(200, "dear/m", max_tokens=10)
@@ -336,8 +353,8 @@ def test_what_prevents_a_start_is_said_in_one_line(tmp_path: Path, faulty: Fault
     assert (status, said.count("\n")) == (1, 1)
 
 
-def test_a_second_daemon_on_the_same_address_does_not_start(tmp_path: Path, faulty: Faulty) -> None:
-    daemon, key = gateway_before(tmp_path, faulty, workers=2)
+def test_a_second_daemon_on_the_same_address_does_not_start(start: Start, tmp_path: Path) -> None:
+    daemon, key = start(2)
     text = daemon.config.read_text().replace('"127.0.0.1:0"', f'"{daemon.url.removeprefix("http://")}"', 1)
     admin = daemon.admin_url.removeprefix("http://")
     (tmp_path / "second.toml").write_text(text.replace('"127.0.0.1:0"', f'"{admin}"'))
@@ -350,8 +367,8 @@ def test_a_second_daemon_on_the_same_address_does_not_start(tmp_path: Path, faul
 # ---- a database that others hold ----
 
 
-def test_a_locked_database_is_503_and_passes_by_itself(tmp_path: Path, faulty: Faulty) -> None:
-    daemon, key = gateway_before(tmp_path, faulty)
+def test_a_locked_database_is_503_and_passes_by_itself(start: Start, faulty: Faulty) -> None:
+    daemon, key = start()
     load = Load(daemon, key)
     load.add(3, "slow/m", stream=True)
     assert wait_until(lambda: len(faulty.seen("slow")) == 3)
@@ -374,8 +391,8 @@ def test_a_locked_database_is_503_and_passes_by_itself(tmp_path: Path, faulty: F
     assert "Traceback" not in "".join(daemon.log)
 
 
-def test_a_lock_that_is_held_for_a_moment_delays_and_harms_nobody(tmp_path: Path, faulty: Faulty) -> None:
-    daemon, key = gateway_before(tmp_path, faulty)
+def test_a_lock_that_is_held_for_a_moment_delays_and_harms_nobody(start: Start, faulty: Faulty) -> None:
+    daemon, key = start()
     load = Load(daemon, key)
     with Path(f"{daemon.database}.lock").open("r+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
