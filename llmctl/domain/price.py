@@ -196,9 +196,7 @@ class Price:
 
     def _step_below(self, input_tokens: int) -> int:
         """The smallest input that meets the same rates: between two steps, all inputs cost alike per token."""
-        tariffs = (self.tariff, *self.tiers.values(), *(hours.tariff for hours in self.hours))
-        steps = [above for tariff in tariffs for rate in tariff.rates.values() for above, _ in rate.steps]
-        return max((above + 1 for above in steps if above < input_tokens), default=0)
+        return max((above + 1 for above in _steps(self) if above < input_tokens), default=0)
 
     def _tariff(self, service_tier: str, at_s: int | None) -> Tariff:
         tier = self.tiers.get(service_tier)
@@ -215,6 +213,12 @@ class Price:
         if service_tier in self.tiers:
             return (self.tiers[service_tier],)
         return () if service_tier in _STANDARD_TIERS else self.tiers.values()
+
+
+@lru_cache(maxsize=4096)
+def _steps(price: Price) -> tuple[int, ...]:
+    tariffs = (price.tariff, *price.tiers.values(), *(hours.tariff for hours in price.hours))
+    return tuple({above for tariff in tariffs for rate in tariff.rates.values() for above, _ in rate.steps})
 
 
 @lru_cache(maxsize=4096)  # few prices are in use at a time, and each request asks for one of a few ceilings
