@@ -49,6 +49,7 @@ class Sockets:
 def serve(config: Config, *, say: Callable[[str], None]) -> int:
     """Runs until SIGTERM or SIGINT. `say` tells a person what happens. Raises LlmctlError if it cannot start."""
     _raise_file_limit()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal must not cut calls; reloading is not there yet
     _check(config)
     sockets = _bind(config)
     workers = config.server.workers

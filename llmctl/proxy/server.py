@@ -39,7 +39,7 @@ class HttpServer(web.Server):
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_header_s", "_malformed")
+    __slots__ = ("_header_s", "_malformed", "_silence")
 
     def __init__(self, server: web.Server, malformed: Malformed, header_s: float, **more: Any) -> None:
         super().__init__(server, **more)
@@ -49,7 +49,11 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         # On a connection that was used already, the shorter of patience and keep-alive is the keep-alive's.
-        self._loop.call_later(self._header_s, self._end_if_silent)
+        self._silence = self._loop.call_later(self._header_s, self._end_if_silent)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._silence.cancel()
+        super().connection_lost(exc)
 
     def handle_error(
         self,

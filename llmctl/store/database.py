@@ -63,6 +63,8 @@ class Store:
         Raises NotFound (no file), SchemaMismatch, StoreUnavailable, StoreBroken.
         """
         must_exist(path)
+        status = path.stat()
+        self._file = (status.st_dev, status.st_ino)
         self.path = path
         self._readonly = readonly
         self._lock = WriteLock(path, lock_timeout_s)
@@ -97,6 +99,16 @@ class Store:
             return Path(f"{self.path}-wal").stat().st_size
         except OSError:
             return 0
+
+    def replaced(self) -> StoreBroken | None:
+        """Whether the file that is open is no longer the one of that name: what is written to it would be lost."""
+        try:
+            now = self.path.stat()
+        except OSError:
+            now = None
+        if now is not None and (now.st_dev, now.st_ino) == self._file:
+            return None
+        return StoreBroken(f"{self.path} was removed or replaced while it was open", hint="start the daemon again")
 
     def close(self) -> None:
         if self._readonly:

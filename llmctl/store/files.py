@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from llmctl.domain.errors import StoreUnavailable
@@ -20,6 +21,7 @@ def open_beside(database: Path, suffix: str) -> int:
     except OSError as error:
         raise StoreUnavailable(f"cannot open {path}: {error.strerror}", hint="check its owner and mode") from None
     if os.geteuid() == 0:
-        owner = database.stat()
-        os.fchown(fd, owner.st_uid, owner.st_gid)
+        with suppress(FileNotFoundError):  # removed meanwhile: the ledger notices
+            owner = database.stat()
+            os.fchown(fd, owner.st_uid, owner.st_gid)
     return fd

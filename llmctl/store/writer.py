@@ -321,6 +321,7 @@ class Writer:
                 self._since_checkpoint = 0
             if time.monotonic() >= self._recover_at_s:
                 self._recover_at_s = time.monotonic() + RECOVER_EVERY_S
+                self.failed = self.failed or store.replaced()
                 with storing():
                     owners = recovery.open_owners(store.connection)
                 self._recover(store, [slot for slot in owners if slot != self._owner.slot])

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.domain.errors import NotFound, Refused, SchemaMismatch, StoreUnavailable
-from llmctl.store import ids, limits, users
+from llmctl.domain.errors import NotFound, Refused, SchemaMismatch, StoreBroken, StoreUnavailable
+from llmctl.store import ids, limits, users, writer
 from llmctl.store.booking import Closing, Granted, Refusal
 from llmctl.store.database import transaction
 from llmctl.store.ledger import Ledger
@@ -302,6 +302,23 @@ async def test_a_newer_schema_stops_the_daemon_for_good(books: Books, ledger: Le
         await ledger.hold(opening(ledger, caller))
     assert isinstance(ledger.failed, SchemaMismatch)
     books.store.connection.execute("PRAGMA user_version = 1")
+
+
+async def test_a_database_that_is_removed_while_it_is_open_stops_the_daemon(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "RECOVER_EVERY_S", 0.05)
+    ledger = books.ledger()
+    await ledger.start()
+    caller = books.caller(books.add_user("alice"))
+    assert isinstance(await ledger.hold(opening(ledger, caller)), Granted)
+    books.path.rename(books.path.with_name("elsewhere.db"))
+    while ledger.failed is None:
+        await asyncio.sleep(0.01)
+    with pytest.raises(StoreBroken, match="removed or replaced"):
+        await ledger.hold(opening(ledger, caller))
+    books.path.with_name("elsewhere.db").rename(books.path)
+    await ledger.close()
 
 
 async def test_the_ledger_does_not_start_without_a_database(tmp_path: Path) -> None:
