@@ -6,8 +6,6 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from llmctl.domain.window import BUCKET_S
-
 from .errors import UsageMistake
 
 _SPAN = re.compile(r"(\d{1,6})(m|h|d|w|mo)")
@@ -57,11 +55,6 @@ def duration_s(text: str) -> int:
     if span is None:
         raise UsageMistake(f"{text!r} is not a span of time", hint="write it as 15m, 24h, 7d, 4w or 1mo")
     return _checked(text, int(span[1]) * _UNIT_S[span[2]])
-
-
-def bucket_floor(at_s: int) -> int:
-    """Reports count in quarters of an hour: the one that this moment lies in counts in full."""
-    return at_s - at_s % BUCKET_S
 
 
 def rfc3339(at_s: int | None) -> str | None:

@@ -78,14 +78,6 @@ def short_name(value: object) -> str:
     return value if isinstance(value, str) and len(value) <= NAME_CHARACTERS_MAX and value.isprintable() else ""
 
 
-def text_of(raw: Raw | None) -> str:
-    """A string of any length; "" for anything else."""
-    if raw is None:
-        return ""
-    value = _plain_value(raw)
-    return value if isinstance(value, str) else ""
-
-
 def inner(values: dict[str, Any], *names: str) -> dict[str, Any]:
     """The first of these members that is an object; {} if none is."""
     for name in names:

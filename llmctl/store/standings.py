@@ -1,5 +1,5 @@
-"""How limits stand now, for people: what is spent, held and left. From what is booked, not from the ledger's cached
-balances: reading needs no right to write.
+"""How limits stand now, for people: what is spent, held and left. From the ledger's balances where it keeps one, else
+from what is booked: nothing is created, reading needs no right to write.
 """
 
 from __future__ import annotations

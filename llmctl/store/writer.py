@@ -50,7 +50,6 @@ class LedgerStats:
     commits: int = 0
     commit_s: float = 0.0
     holds: int = 0
-    settles: int = 0
     settled_above_hold: int = 0
     estimated: int = 0
     unpriced: int = 0
@@ -276,7 +275,6 @@ class Writer:
         for closing in taken.closings:
             self.open.pop(closing.call_id, None)
         stats.holds += len(outcome.opened)
-        stats.settles += len(outcome.closed)
         stats.settled_above_hold += outcome.above_hold
         stats.estimated += sum(closing.usage_source == "estimated" for closing in outcome.closed)
         stats.unpriced += sum(closing.cost_nano_usd is None for closing in outcome.closed)
