@@ -46,7 +46,8 @@ class Gateway:
         self._config = config
         self._sandbox: Sandbox | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._servers: list[asyncio.Server] = []
+        self._clients: asyncio.Server | None = None
+        self._admin: asyncio.Server | None = None
 
     async def start(self, clients: socket.socket, admin: socket.socket | None) -> None:
         """Raises LlmctlError: a credential or the database is missing, ..."""
@@ -83,9 +84,10 @@ class Gateway:
         await self._listen(clients, admin)
 
     async def stop(self) -> None:
-        """No new calls; those under way end, or are cut after `shutdown_s`; then everything is booked and closed."""
-        for server in self._servers:
-            server.close()
+        """No new calls; those under way end, or are cut after `shutdown_s`; then everything is booked and closed.
+        /readyz says so until no call is left."""
+        if self._clients is not None:
+            self._clients.close()
         self._handler.drain()
         await self._until_idle(self._config.server.timeouts.shutdown_s)
         if self._handler.open_calls:
@@ -93,6 +95,8 @@ class Gateway:
             self._watch.cut_all()
             await self._until_idle(CUT_WAIT_S)
         await self._web.shutdown(1.0)
+        if self._admin is not None:
+            self._admin.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -142,10 +146,10 @@ class Gateway:
             lingering_time=1.0,
         )
         # Each worker holds a socket of its own: closing it here leaves the supervisor's.
-        self._servers.append(await loop.create_server(self._web, sock=clients.dup(), backlog=4096))
+        self._clients = await loop.create_server(self._web, sock=clients.dup(), backlog=4096)
         if admin is not None:
             pages = web.Server(Admin(self._metrics, self.not_ready).handle, access_log=None)
-            self._servers.append(await loop.create_server(pages, sock=admin.dup()))
+            self._admin = await loop.create_server(pages, sock=admin.dup())
 
     async def _until_idle(self, timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s

@@ -38,12 +38,14 @@ class Sockets:
     clients: tuple[socket.socket, ...]
     admin: socket.socket
 
-    def refuse(self, number: int) -> None:
+    def refuse_clients(self, number: int) -> None:
         """No new connections to this worker: whoever knocked on a socket that other processes still have open would be
         let in by none of them, and wait until the last one ends."""
-        for each in (self.clients[number], *([self.admin] if number == 0 else [])):
-            with suppress(OSError):  # nowhere but on Linux
-                each.shutdown(socket.SHUT_RDWR)
+        _refuse(self.clients[number])
+
+    def refuse_admin(self) -> None:
+        """The same for the admin address: its worker is gone, others may go on with their calls."""
+        _refuse(self.admin)
 
 
 def serve(config: Config, *, say: Callable[[str], None]) -> int:
@@ -114,8 +116,10 @@ async def _serve_until_stopped(config: Config, sockets: Sockets, number: int, su
     broken.cancel()
     stopped.cancel()
     if not failed:
-        sockets.refuse(number)
+        sockets.refuse_clients(number)
     await gateway.stop()
+    if number == 0 and not failed:
+        sockets.refuse_admin()
     return EXIT_FAILED if failed else EXIT_OK
 
 
@@ -220,6 +224,11 @@ def _listen(address: Address, *, shared: bool) -> socket.socket:
         ) from None
     listening.setblocking(False)
     return listening
+
+
+def _refuse(listening: socket.socket) -> None:
+    with suppress(OSError):  # nowhere but on Linux
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 def _address(listening: socket.socket) -> Address:

@@ -164,6 +164,25 @@ def test_a_stop_lets_streams_end_and_turns_the_new_away(start: Start, faulty: Fa
 
 
 @WORKERS
+def test_readiness_ends_when_a_stop_begins_and_is_told_until_the_last_call_ended(
+    start: Start, faulty: Faulty, workers: int
+) -> None:
+    daemon, key = start(workers, server="[server.timeouts]\nshutdown_s = 2")
+    load = Load(daemon, key)
+    load.add(10, "stall_in_stream/m", stream=True)  # calls in every worker
+    assert wait_until(lambda: len(faulty.seen("stall_in_stream")) == 10)
+    assert daemon.get("/readyz", admin=True)[0] == 200
+    daemon.process.send_signal(signal.SIGTERM)
+    assert wait_until(lambda: daemon.get("/readyz", admin=True) == (503, "shutting down\n"), 1)
+    assert daemon.get("/healthz", admin=True)[0] == 200
+    assert daemon.process.wait(10) == 0
+    assert daemon.get("/readyz", admin=True)[0] == 0
+    daemon.stop()
+    load.join()
+    assert "Traceback" not in "".join(daemon.log)
+
+
+@WORKERS
 def test_a_stop_does_not_wait_for_ever(start: Start, faulty: Faulty, workers: int) -> None:
     daemon, key = start(workers, server="[server.timeouts]\nshutdown_s = 0.5")
     load = Load(daemon, key)
