@@ -7,11 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import Any, Self
 
-import aiohttp
-
 from llmctl.config import Server
 
-from .relay import Client
+from .client import Client
+from .connections import Answer
 
 EVERY_S = 1.0
 
@@ -23,7 +22,7 @@ class Flight:
     others: set[Flight]
     client: Client
     task: asyncio.Task[Any]  # that waits for the answer
-    response: aiohttp.ClientResponse | None = None
+    response: Answer | None = None
     cut: str = ""  # why we ended it, nobody waiting for it any more
 
     def __enter__(self) -> Self:
