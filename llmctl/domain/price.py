@@ -108,8 +108,7 @@ class Part(NamedTuple):
     nano_e6: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ceiling:
+class Ceiling(NamedTuple):
     """The dearest rates that a request could meet: per million tokens, per request, per tool call."""
 
     input_rate: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmctl.config import Provider
 from llmctl.domain import access
@@ -25,8 +25,7 @@ from llmctl.domain.principal import Caller
 from .directory import Directory
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     provider: Provider
     model: str  # upstream model
     price: Price | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol
 
 from llmctl.domain.call import Reading
@@ -72,7 +71,7 @@ class DecodingReader:
 
     def close(self) -> tuple[bytes, Reading]:
         _, reading = self._reader.close()
-        return b"", reading if self._decoder is not None else replace(reading, error=UNREADABLE)
+        return b"", reading if self._decoder is not None else reading._replace(error=UNREADABLE)
 
 
 def decoded(body: bytes, encoding: str) -> bytes:
