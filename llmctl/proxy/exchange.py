@@ -20,7 +20,7 @@ from .client import Client
 from .connections import Answer, Outgoing
 from .errors import ANSWERS
 from .estimate import estimate
-from .headers import downstream_headers, head_of, upstream_headers
+from .headers import downstream_headers, upstream_headers
 from .refusals import CALL_ID, response_of
 from .relay import UNREADABLE, AnswerReader, DecodingReader, WholeReader, masked
 from .upstream import Credential, Upstream, UpstreamFailure
@@ -72,13 +72,9 @@ class Exchange:
                 response.close()
 
     def _outgoing(self, call: Call, credential: Credential | None) -> Outgoing:
-        dialect, provider = call.endpoint.dialect, call.plan.provider
-        headers = upstream_headers(
-            call.http.raw_headers,
-            dialect.credential_headers(credential.secret) if credential else {},
-            dialect.default_headers(),
-            identity=call.injects_usage,
-        )
+        provider = call.plan.provider
+        own = self._upstream.own_headers(call.endpoint.dialect, credential)
+        headers = upstream_headers(call.http.raw_headers, own, identity=call.injects_usage)
         body = call.asked.upstream_body(
             model=call.plan.model,
             output_tokens_max=call.output_tokens_to_set,
@@ -98,8 +94,12 @@ class Exchange:
         try:
             if streamed:
                 await client.start()
-            content = response.content
-            while chunk := content.read_nowait() if content.is_eof() else await content.readany():
+            content, whole = response.content, False
+            while not whole:
+                whole = content.is_eof()  # nothing more will come: most answers come in one piece
+                chunk = content.read_nowait() if whole else await content.readany()
+                if not chunk:
+                    break
                 if call.first_byte_s is None:
                     call.first_byte_s = time.perf_counter()
                 passed = reader.feed(chunk)
@@ -197,10 +197,11 @@ def _reader(call: Call, response: Answer, *, streamed: bool) -> AnswerReader:
 
 
 def _headers(call: Call, response: Answer, without: frozenset[bytes] = frozenset()) -> bytes:
-    ours = {CALL_ID: ids.shown(call.id)}
+    headers = downstream_headers(response.raw_headers, without=without)
+    headers += f"{CALL_ID}: {ids.shown(call.id)}\r\n".encode()
     if call.granted.capped:
-        ours[OUTPUT_CAPPED] = str(call.granted.output_tokens)
-    return downstream_headers(response.raw_headers, without=without) + head_of(ours)
+        headers += f"{OUTPUT_CAPPED}: {call.granted.output_tokens}\r\n".encode()
+    return headers
 
 
 def _encoding(response: Answer) -> str:

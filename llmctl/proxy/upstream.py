@@ -15,7 +15,7 @@ from llmctl.dialects.base import Dialect
 from llmctl.domain.errors import Refused
 
 from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
-from .headers import head_of
+from .headers import OwnHeaders
 
 REQUEST_LINES_MAX = 10_000  # some dialects have the model in the path, and clients name it
 
@@ -62,6 +62,7 @@ class Upstream:
         self._timeouts = config.server.timeouts
         self._endpoints = {provider.name: _endpoint(provider, sandbox) for provider in config.providers.values()}
         self._request_lines: dict[tuple[str, str, str], bytes] = {}
+        self._own_headers: dict[tuple[str, str], OwnHeaders] = {}
 
     async def start(self) -> None:
         self._connector = aiohttp.TCPConnector(
@@ -93,11 +94,17 @@ class Upstream:
 
     def own(self, provider: Provider, path: str, dialect: Dialect) -> Outgoing:
         """A GET of the gateway itself."""
-        credential = self.credential(provider)
-        headers = {"Accept-Encoding": "identity", "User-Agent": "llmctl", "Accept": "*/*", **dialect.default_headers()}
-        if credential is not None:
-            headers.update(dialect.credential_headers(credential.secret))
-        return self.outgoing(provider, path, head_of(headers), b"", method="GET")
+        headers = self.own_headers(dialect, self.credential(provider)).alone()
+        return self.outgoing(provider, path, headers, b"", method="GET")
+
+    def own_headers(self, dialect: Dialect, credential: Credential | None) -> OwnHeaders:
+        """What is added to a request in this dialect."""
+        secret = credential.secret if credential else ""
+        found = self._own_headers.get((dialect.name, secret))
+        if found is None:
+            found = OwnHeaders(dialect.credential_headers(secret) if secret else {}, dialect.default_headers())
+            self._own_headers[dialect.name, secret] = found
+        return found
 
     async def send(self, provider: Provider, outgoing: Outgoing) -> Answer:
         """One request, once. Raises UpstreamFailure."""
