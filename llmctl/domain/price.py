@@ -164,17 +164,18 @@ class Price:
     def _metered(self, usage: Usage, service_tier: str, at_s: int | None) -> list[tuple[str, int, int | None]]:
         """What is billed: meter, units, and the rate if there is one."""
         tariff = self._tariff(service_tier, at_s)
-        inputs = _input_units(usage)
-        input_tokens = sum([units for _, units in inputs])
-        calls = [("request", int("request" in tariff.rates))]
+        metered = _input_units(usage)
+        input_tokens = usage.input_tokens if len(metered) == 1 else sum([units for _, units in metered])
+        metered += _output_units(usage)
+        if "request" in tariff.rates:
+            metered.append(("request", 1))
         if any(usage[-len(TOOL_METERS) :]):
-            calls += [(meter, getattr(usage, f"{meter}_calls")) for meter in TOOL_METERS]
+            metered += [(meter, getattr(usage, f"{meter}_calls")) for meter in TOOL_METERS]
         lines = []
-        for meter, units in (*inputs, *_output_units(usage), *calls):
+        for meter, units in metered:
             if units:
                 rate = tariff.find(meter)
-                per_million = None if rate is None else rate.at(input_tokens)
-                lines.append((meter, units, per_million))
+                lines.append((meter, units, None if rate is None else rate.at(input_tokens)))
         return lines
 
     def knows_tier(self, service_tier: str) -> bool:

@@ -23,7 +23,6 @@ INTERIM_ANSWERS_MAX = 16  # "100 Continue" and its kind, before the one that cou
 FIELD_BYTES_MAX = 64 << 10
 READ_BUFFER_BYTES = 64 << 10
 ONE_PIECE_BYTES_MAX = 128 << 10  # head and body of a request are joined up to here, and sent at once
-UPLOAD_BYTES_PER_S = 32 << 10  # what a provider may be slow to take is not what it is slow to answer
 
 
 class ConnectionBroken(Exception):
@@ -31,14 +30,14 @@ class ConnectionBroken(Exception):
 
 
 class Outgoing:
-    """A request as bytes. `sent`: some of it may have left."""
+    """A request as bytes. `sent_at_s`: when it began to leave, by the monotonic clock; None: nothing of it has left."""
 
-    __slots__ = ("body", "head", "sent")
+    __slots__ = ("body", "head", "sent_at_s")
 
     def __init__(self, head: bytes, body: bytes) -> None:
         self.head = head
         self.body = body
-        self.sent = False
+        self.sent_at_s: float | None = None
 
 
 class Answer:
@@ -104,7 +103,6 @@ class KeptConnection:
             read_until_eof=True,
             auto_decompress=False,  # bytes pass as they come
             read_bufsize=READ_BUFFER_BYTES,
-            timeout_ceil_threshold=60,
             max_line_size=FIELD_BYTES_MAX,
             max_field_size=FIELD_BYTES_MAX,
         )
@@ -115,18 +113,17 @@ class KeptConnection:
         to the next request, and be handed to somebody whom it does not belong to."""
         return not (self._transport.is_closing() or self._protocol.should_close)
 
-    async def ask(self, outgoing: Outgoing, read_s: float) -> Answer:
-        """Raises TimeoutError, aiohttp.ClientError, OSError, ConnectionBroken; the connection is closed then."""
+    async def ask(self, outgoing: Outgoing) -> Answer:
+        """Raises aiohttp.ClientError, OSError, ConnectionBroken; the connection is closed then. Waits for ever: a timer
+        for each piece of each answer would be dear, so the watch over all calls tells who waits too long."""
         protocol, body = self._protocol, outgoing.body
         try:
-            protocol.read_timeout = read_s + len(body) / UPLOAD_BYTES_PER_S
-            outgoing.sent = True
+            outgoing.sent_at_s = time.monotonic()
             if len(body) <= ONE_PIECE_BYTES_MAX:
                 self._transport.write(outgoing.head + body)
             else:
                 self._transport.write(outgoing.head)
                 self._transport.write(body)
-            protocol.start_timeout()
             for _ in range(INTERIM_ANSWERS_MAX):
                 message, content = await protocol.read()
                 if message.code >= 200 or message.code == 101:

@@ -23,7 +23,7 @@ from .estimate import estimate
 from .headers import downstream_headers, upstream_headers
 from .refusals import CALL_ID, response_of
 from .relay import UNREADABLE, AnswerReader, DecodingReader, WholeReader, masked
-from .upstream import Credential, Upstream, UpstreamFailure
+from .upstream import Credential, Upstream, UpstreamFailure, too_late
 from .watch import Flight, Watch
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Exchange:
         outgoing, client = self._outgoing(call, credential), Client(call.http)
         if self._watch.is_pointless(client):
             return client.answer, _unsent_or_unanswered(call, outgoing, "client_gone")
-        with self._watch.over(client) as flight:
+        with self._watch.over(client, outgoing) as flight:
             try:
                 flight.response = response = await self._upstream.send(call.plan.provider, outgoing)
             except UpstreamFailure as failure:
@@ -56,6 +56,8 @@ class Exchange:
                 if not flight.cut:
                     raise
                 flight.task.uncancel()
+                if flight.cut == "provider_timeout":
+                    return self._no_answer(call, too_late(call.plan.provider))
                 return flight.client.answer, _unsent_or_unanswered(call, outgoing, flight.cut)
             try:
                 if response.status in CREDENTIAL_REFUSED:
@@ -96,6 +98,7 @@ class Exchange:
                 await client.start()
             content, whole = response.content, False
             while not whole:
+                flight.waiting_since_s = time.monotonic()
                 whole = content.is_eof()  # nothing more will come: most answers come in one piece
                 chunk = content.read_nowait() if whole else await content.readany()
                 if not chunk:
@@ -181,7 +184,7 @@ class Exchange:
 
 def _unsent_or_unanswered(call: Call, outgoing: Outgoing, error: str) -> Closing:
     """Of a call that was cut before its answer began."""
-    if outgoing.sent:
+    if outgoing.sent_at_s is not None:
         return settlement.unanswered(call, status=None, error=error, now_s=time.perf_counter())
     return settlement.released(call, status=None, error=error, now_s=time.perf_counter())
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from llmctl.domain.errors import Refused
 
@@ -17,7 +17,8 @@ HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection "
     b"te trailer transfer-encoding upgrade".split()
 )
-KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+KEY_HEADERS = (istr("x-api-key"), istr("api-key"), istr("x-goog-api-key"))
+_AUTHORIZATION = istr("authorization")
 # Towards the provider: client keys, and whatever would bill or identify an account other than ours.
 _NOT_UPSTREAM = HOP_BY_HOP | frozenset(
     b"authorization x-api-key api-key x-goog-api-key cookie openai-organization openai-project x-goog-user-project "
@@ -42,7 +43,7 @@ _DEFAULTS = {  # where the client sends none
 def client_secret(headers: CIMultiDictProxy[str], query: str) -> str:
     """The one key that a client shows, wherever its SDK puts it. Raises Refused: none, or two different ones."""
     found = set()
-    for value in headers.getall("authorization", ()):
+    for value in headers.getall(_AUTHORIZATION, ()):
         scheme, _, token = value.partition(" ")
         if scheme.lower() == "bearer" and token.strip():
             found.add(token.strip())

@@ -31,7 +31,7 @@ SETTLE_WAIT_S = 0.005
 # After a batch of this size the next is given time to gather as many: what a transaction costs is shared by all in it,
 # and a crowd that keeps the interpreter busy gets on faster while the ledger does not ask for its share.
 CROWD = 16
-CROWD_WAIT_S = 0.0015
+CROWD_WAIT_S = 0.001
 RETRY_S = 0.2
 RECOVER_EVERY_S = 5.0
 # The log's file keeps its size when it is begun anew, so what was written is counted: 4,000 entries are about 10 MB.
