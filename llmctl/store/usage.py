@@ -13,7 +13,8 @@ from llmctl.domain.access import matches
 from llmctl.domain.errors import BadInput
 from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 
-from .sql import as_json
+from . import rollups
+from .sql import as_json, run
 
 By = Literal["group", "user", "key", "model", "provider", "hour", "day", "week", "month"]
 BYS: tuple[By, ...] = get_args(By)
@@ -85,20 +86,22 @@ def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: Zon
     if sum(one in PERIODS for one in by) > 1:
         raise BadInput("one period at a time can be reported by", hint="choose one of hour, day, week, month")
     spans = _spans(tx, filters, period, zone)
-    parameters["spans"] = as_json([[span.number, span.first, span.end] for span in spans])
+    plan = run(tx, rollups.plan([rollups.Stretch(span.number, span.first, span.end) for span in spans]))
+    parameters |= plan.parameters
     dimensions = [_DIMENSIONS[one] for one in by if one not in PERIODS]
     columns = ["s.value ->> 0", *dimensions]
     sums = ", ".join(f"sum({name})" for name in _SUM_COLUMNS)
-    found = tx.execute(
-        f"""
-        SELECT {", ".join(columns)}, {sums}
-        FROM json_each(:spans) AS s
-        JOIN rollups AS r ON r.bucket >= s.value ->> 1 AND r.bucket < s.value ->> 2
-        WHERE {where}
-        GROUP BY {", ".join(str(i + 1) for i in range(len(columns)))}
-        """,
-        parameters,
-    )
+    found = [
+        values
+        for source in (rollups.SUMMARIES, rollups.QUARTERS)
+        for values in tx.execute(
+            f"""
+            SELECT {", ".join(columns)}, {sums} FROM {source} WHERE {where}
+            GROUP BY {", ".join(str(i + 1) for i in range(len(columns)))}
+            """,
+            parameters,
+        )
+    ]
     names = _Names(tx)
     rows: dict[tuple[Cell, ...], Row] = {}
     for values in found:
