@@ -26,9 +26,11 @@ SUMS = (
     "output_tokens reasoning_tokens cost_nano"
 ).split()
 _OF_SPAN = ["span_id", "user_id", "lineage_id", "key_id", "model_id", "end_user_id"]
+_KEY = ", ".join(KEY)
+_KEY_BACK = ", ".join(f"{name} DESC" for name in KEY)
+_AFTER = f"({_KEY}) > (?, ?, ?, ?, ?, ?)"
 _INTO = f"INSERT INTO summaries ({', '.join(_OF_SPAN + SUMS)})"
 _ADDED = f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = summaries.{name} + excluded.{name}' for name in SUMS)}"
-_PLACE = f"({', '.join(KEY)})"
 
 Kind = Literal["month", "day"]
 EVER = Span(0, 0, FAR)
@@ -47,28 +49,17 @@ def step(tx: sqlite3.Connection, *, default_zone: str, now_s: int, rows_max: int
         return False
     month, day = spans_of(tx, bucket, default_zone)
     end = min(_foldable_end(now_s), day.end)
-    some = tx.execute(
-        f"SELECT {', '.join(KEY)} FROM rollups WHERE {_PLACE} > (?, ?, ?, ?, ?, ?) AND bucket < ? "
-        f"ORDER BY {', '.join(KEY)} LIMIT 1 OFFSET ?",
-        (*at, end, rows_max - 1),
-    ).fetchone()
-    last = (
-        some
-        or tx.execute(
-            f"SELECT {', '.join(KEY)} FROM rollups WHERE bucket < ? ORDER BY {', '.join(f'{k} DESC' for k in KEY)} LIMIT 1",
-            (end,),
-        ).fetchone()
-    )
+    last = _last(tx, at, end, rows_max)
     for span in (month, day):
         tx.execute(
             f"""
             {_INTO} SELECT ?, {", ".join(_OF_SPAN[1:])}, {", ".join(f"sum({name})" for name in SUMS)} FROM rollups
-            WHERE {_PLACE} > (?, ?, ?, ?, ?, ?) AND {_PLACE} <= (?, ?, ?, ?, ?, ?) AND bucket BETWEEN ? AND ?
+            WHERE {_AFTER} AND ({_KEY}) <= (?, ?, ?, ?, ?, ?) AND bucket BETWEEN ? AND ?
             GROUP BY {", ".join(_OF_SPAN[1:])} {_ADDED}
             """,
-            (span.id, *at, *last, max(0, at[0]), last[0]),
+            (span.id, *at, *last, at[0], last[0]),
         )
-    tx.execute(f"UPDATE folded SET {_PLACE} = (?, ?, ?, ?, ?, ?)", last)
+    tx.execute(f"UPDATE folded SET ({_KEY}) = (?, ?, ?, ?, ?, ?)", last)
     return True
 
 
@@ -94,7 +85,7 @@ def late(tx: sqlite3.Connection, rows: Sequence[tuple[int, ...]], default_zone: 
 
 def place(tx: sqlite3.Connection) -> Place:
     """The last row of the roll-ups that the summaries hold."""
-    found: Place = tx.execute(f"SELECT {', '.join(KEY)} FROM folded").fetchone()
+    found: Place = tx.execute(f"SELECT {_KEY} FROM folded").fetchone()
     return found
 
 
@@ -135,11 +126,22 @@ def _cuts(kind: Kind, bucket: int, zones: frozenset[str]) -> tuple[int, int]:
 def _next(tx: sqlite3.Connection, at: Place, now_s: int) -> int | None:
     """The bucket of the first row that is to be folded."""
     row = tx.execute(
-        f"SELECT bucket FROM rollups WHERE {_PLACE} > (?, ?, ?, ?, ?, ?) AND bucket < ? "
-        f"ORDER BY {', '.join(KEY)} LIMIT 1",
+        f"SELECT bucket FROM rollups WHERE {_AFTER} AND bucket < ? ORDER BY {_KEY} LIMIT 1",
         (*at, _foldable_end(now_s)),
     ).fetchone()
     return None if row is None else int(row[0])
+
+
+def _last(tx: sqlite3.Connection, at: Place, end: int, rows_max: int) -> Place:
+    """The last of so many rows after a place, or the last one before a bucket. There is one."""
+    rows: list[Place] = (
+        tx.execute(
+            f"SELECT {_KEY} FROM rollups WHERE {_AFTER} AND bucket < ? ORDER BY {_KEY} LIMIT 1 OFFSET ?",
+            (*at, end, rows_max - 1),
+        ).fetchall()
+        or tx.execute(f"SELECT {_KEY} FROM rollups WHERE bucket < ? ORDER BY {_KEY_BACK} LIMIT 1", (end,)).fetchall()
+    )
+    return rows[0]
 
 
 def _foldable_end(now_s: int) -> int:

@@ -68,7 +68,7 @@ def reports(store: Store) -> list[object]:
     for zone in map(ZoneInfo, ZONES):
         for since_s, until_s in windows:
             for by in (["group"], ["day"], ["user", "week"], ["model", "month"]):
-                found.append(usage.report(tx, Filters(since_s, until_s), by, zone))  # type: ignore[arg-type]
+                found += usage.report(tx, Filters(since_s, until_s), by, zone)  # type: ignore[arg-type]
             found.append(usage.report(tx, Filters(since_s, until_s, group_id=1, user_id=2), ["model"], zone))
         found.append(usage.trends(tx, Filters(*windows[2]), ["user"], zone, days=7))
     for limit in limits.listing(tx, default_zone="UTC"):
