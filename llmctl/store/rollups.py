@@ -7,14 +7,17 @@ them and after the last one fill the rest.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from .sql import Reading, as_json
 
 Place = tuple[int, int, int, int, int, int]  # a row of the roll-ups: bucket, lineage, user, key, model, end user
 
 FAR = 1 << 50  # a bucket after all others
+_first = attrgetter("first")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,10 @@ class Span:
     def inside(self, stretch: Stretch, last: int) -> bool:
         """Whether all that it holds lies in the stretch: a span that goes on holds nothing after `last`."""
         return self.first >= stretch.first and min(self.end, last + 1) <= stretch.end
+
+
+def _begun_in(stretch: Stretch, spans: Sequence[Span]) -> Sequence[Span]:
+    return spans[bisect_left(spans, stretch.first, key=_first) : bisect_left(spans, stretch.end, key=_first)]
 
 
 @dataclass(slots=True)
@@ -92,10 +99,10 @@ def whole(first: int, end: int) -> Reading[Plan]:
 
 def _add(found: Plan, stretch: Stretch, months: Sequence[Span], days: Sequence[Span]) -> None:
     last = found.folded[0]
-    chosen = [month for month in months if month.first < stretch.end and month.inside(stretch, last)]
-    for day in days:
+    chosen = [month for month in _begun_in(stretch, months) if month.inside(stretch, last)]
+    for day in _begun_in(stretch, days):
         in_month = any(month.first <= day.first < month.end for month in chosen)
-        if day.first < stretch.end and not in_month and day.inside(stretch, last):
+        if not in_month and day.inside(stretch, last):
             chosen.append(day)
     found.spans += [(stretch.number, span.id) for span in chosen]
     if not chosen:
