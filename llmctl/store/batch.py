@@ -134,6 +134,7 @@ class Batch:
         if changed < len(first):
             raise AlreadyClosed("some of these calls are closed already", hint="the ledger takes them one by one")
         rollups: dict[tuple[int, ...], tuple[int, ...]] = {}
+        late = False  # whether some of them may be folded into the summaries already
         moves: dict[Row, Move] = {}
         for call, closing in first.values():
             outcome.closed.append(closing)
@@ -143,6 +144,7 @@ class Batch:
             # End users cost a roll-up row each: only where a limit needs them.
             end_user_id = call.end_user_id if any(limit.each == "end_user" for limit in applying) else 0
             bucket = call.started_at_s // BUCKET_S
+            late = late or bucket <= self._folded
             row = (bucket, call.lineage_id, call.user_id, call.key_id, call.model_id, end_user_id)
             amounts = _rollup_amounts(closing)
             sums = rollups.get(row)
@@ -156,7 +158,7 @@ class Batch:
                 move.settled += _settled(place.limit, closing)
                 move.held -= call.held(place.limit)
         self._tx.execute(_ADD_ROLLUPS, (as_json([(*row, *sums) for row, sums in rollups.items()]),))
-        if min(rollups)[0] <= self._folded:
+        if late:
             self._settle_late(rollups)
         return moves
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from llmctl.domain.window import BUCKET_S, window_end, window_start
 
 from .database import Store
-from .rollups import FAR, Place, Span
+from .rollups import FAR, FOLDED, Place, Span
 from .sql import as_json, picked
 
 FOLD_AFTER_S = 3_600  # most calls of an hour ago have ended: few are added twice
@@ -59,7 +59,7 @@ def step(tx: sqlite3.Connection, *, default_zone: str, now_s: int, rows_max: int
             """,
             (span.id, *at, *last, at[0], last[0]),
         )
-    tx.execute(f"UPDATE folded SET ({_KEY}) = (?, ?, ?, ?, ?, ?)", last)
+    tx.execute(f"UPDATE settings SET ({FOLDED}) = (?, ?, ?, ?, ?, ?)", last)
     return True
 
 
@@ -85,7 +85,7 @@ def late(tx: sqlite3.Connection, rows: Sequence[tuple[int, ...]], default_zone: 
 
 def place(tx: sqlite3.Connection) -> Place:
     """The last row of the roll-ups that the summaries hold."""
-    found: Place = tx.execute(f"SELECT {_KEY} FROM folded").fetchone()
+    found: Place = tx.execute(f"SELECT {FOLDED} FROM settings").fetchone()
     return found
 
 

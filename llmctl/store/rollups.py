@@ -16,6 +16,7 @@ from .sql import Reading, as_json
 
 Place = tuple[int, int, int, int, int, int]  # a row of the roll-ups: bucket, lineage, user, key, model, end user
 
+FOLDED = "folded_bucket, folded_lineage_id, folded_user_id, folded_key_id, folded_model_id, folded_end_user_id"  # of settings
 FAR = 1 << 50  # a bucket after all others
 _first = attrgetter("first")
 
@@ -77,8 +78,8 @@ QUARTERS = """
 
 def plan(stretches: Sequence[Stretch]) -> Reading[Plan]:
     """How to read these stretches of time, which follow one another."""
-    ((*at,),) = yield "SELECT bucket, lineage_id, user_id, key_id, model_id, end_user_id FROM folded", ()
-    found = Plan(folded=(at[0], at[1], at[2], at[3], at[4], at[5]))
+    (at,) = yield f"SELECT {FOLDED} FROM settings", ()
+    found = Plan(folded=at)
     if not stretches:
         return found
     spans = yield (

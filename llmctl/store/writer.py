@@ -269,7 +269,7 @@ class Writer:
         """The version of the settings, and the bucket up to which roll-ups are folded. Sees too that nobody has
         migrated the file under us."""
         version, schema, folded = tx.execute(
-            "SELECT settings_version, user_version, bucket FROM settings, pragma_user_version, folded"
+            "SELECT settings_version, user_version, folded_bucket FROM settings, pragma_user_version"
         ).fetchone()
         if schema != schema_version():
             try:

@@ -1,4 +1,7 @@
-"""A database with millions of calls in it, to measure reports on: `python -m tests.bench.history FILE --calls 10000000`.
+"""A database with millions of calls in it, to measure reports on.
+
+    python -m tests.bench.history FILE --calls 10000000
+
 
 Thirty days until now, 2,000 users in 20 groups, a few of them busy and most not, six models. The calls are written in
 bulk, the roll-ups and summaries from them: two minutes for ten million.

@@ -29,14 +29,10 @@ CREATE TABLE summaries (
     PRIMARY KEY (span_id, user_id, lineage_id, key_id, model_id, end_user_id)
 ) STRICT, WITHOUT ROWID;
 
--- The last row of the roll-ups that the summaries hold, in the order of the roll-ups' primary key.
-CREATE TABLE folded (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    bucket INTEGER NOT NULL,
-    lineage_id INTEGER NOT NULL,
-    user_id INTEGER NOT NULL,
-    key_id INTEGER NOT NULL,
-    model_id INTEGER NOT NULL,
-    end_user_id INTEGER NOT NULL
-) STRICT;
-INSERT INTO folded VALUES (1, -1, 0, 0, 0, 0, 0);
+-- `folded`: the last row of the roll-ups that the summaries hold, in the order of the roll-ups' primary key.
+ALTER TABLE settings ADD COLUMN folded_bucket INTEGER NOT NULL DEFAULT -1;
+ALTER TABLE settings ADD COLUMN folded_lineage_id INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE settings ADD COLUMN folded_user_id INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE settings ADD COLUMN folded_key_id INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE settings ADD COLUMN folded_model_id INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE settings ADD COLUMN folded_end_user_id INTEGER NOT NULL DEFAULT 0;
