@@ -13,6 +13,7 @@ _BAR = ("█", "░")
 _BAR_ASCII = ("#", ".")
 _TREND = "▁▂▃▄▅▆▇█"
 _TREND_ASCII = "_.:-=+*#"
+_NARROW = _TREND + "".join(_BAR) + "…"
 
 
 def safe(text: str) -> str:
@@ -29,7 +30,7 @@ def safe_json(text: str) -> str:
 
 def cells(text: str) -> int:
     """How wide a terminal shows it: East Asian characters and emoji take two cells."""
-    if text.isascii():
+    if text.strip(_NARROW).isascii():
         return len(text)
     from rich.cells import cell_len
 

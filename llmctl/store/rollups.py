@@ -7,16 +7,18 @@ them and after the last one fill the rest.
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from .sql import Reading, as_json
+from .sql import Reading
 
 Place = tuple[int, int, int, int, int, int]  # a row of the roll-ups: bucket, lineage, user, key, model, end user
 
-FOLDED = "folded_bucket, folded_lineage_id, folded_user_id, folded_key_id, folded_model_id, folded_end_user_id"  # of settings
+# Columns of `settings`.
+FOLDED = "folded_bucket, folded_lineage_id, folded_user_id, folded_key_id, folded_model_id, folded_end_user_id"
 FAR = 1 << 50  # a bucket after all others
 _first = attrgetter("first")
 
@@ -60,8 +62,8 @@ class Plan:
     def parameters(self) -> dict[str, object]:
         names = ("at_bucket", "at_lineage", "at_user", "at_key", "at_model", "at_end_user")
         return {
-            "spans": as_json(self.spans),
-            "quarters": as_json([(*one, 0) for one in self.quarters] + [(*one, 1) for one in self.rests]),
+            "spans": json.dumps(self.spans),
+            "quarters": json.dumps([(*one, 0) for one in self.quarters] + [(*one, 1) for one in self.rests]),
             **dict(zip(names, self.folded, strict=True)),
         }
 
