@@ -17,7 +17,7 @@ from .errors import UsageMistake
 
 if TYPE_CHECKING:
     from llmctl.store.database import Tx
-    from llmctl.store.keys import Key
+    from llmctl.store import keys
 
     from .context import App
 
@@ -102,7 +102,7 @@ def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
     )
 
 
-def _key(tx: Tx, reference: str) -> Key:
+def _key(tx: Tx, reference: str) -> keys.Key:
     from llmctl.store import keys
 
     return keys.get(tx, reference, revoked=True)
