@@ -16,8 +16,8 @@ from . import times
 from .errors import UsageMistake
 
 if TYPE_CHECKING:
-    from llmctl.store.database import Tx
     from llmctl.store import keys
+    from llmctl.store.database import Tx
 
     from .context import App
 

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 app, command = single("usage")
 
-LATER = ("end_user", "tag")
-TREND_DAYS = 7
+LATER = ("tag",)
 
 
 @command
@@ -34,7 +33,7 @@ def usage(
     last: filters.Last = None,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="COLUMNS", help="group, user, key, model, provider, hour, day, week, month."),
+        typer.Option("--by", metavar="COLUMNS", help="group, user, key, end-user, model, provider, or hour ... month."),
     ] = None,
 ) -> None:
     """Show who used how much, and how much of the limits is gone. Default: this month.
@@ -47,7 +46,8 @@ def usage(
     """
     from llmctl.store import usage as store
 
-    from .usage_table import Report, print_report
+    from .usage_lines import Report
+    from .usage_table import print_report
 
     run = context.of(ctx)
     asked = Asked(group, user, key, model, provider, since, until, last)
@@ -64,8 +64,7 @@ def usage(
             provider=found.provider,
         )
         rows = store.report(tx, which, wanted, found.zone)
-        report = Report(run, tx, asked, found, which, wanted, rows)
-        print_report(report)
+        print_report(Report(run, tx, asked, found, which, wanted, rows))
 
 
 def _by(text: str | None, asked: Asked) -> list[By]:

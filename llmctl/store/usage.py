@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from llmctl.domain.access import matches
 from llmctl.domain.errors import BadInput
 from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 
-from . import rollups
+from . import ids, rollups
 from .sql import as_json, run
 
-By = Literal["group", "user", "key", "model", "provider", "hour", "day", "week", "month"]
+By = Literal["group", "user", "key", "end_user", "model", "provider", "hour", "day", "week", "month"]
 BYS: tuple[By, ...] = get_args(By)
 PERIODS: dict[By, Window] = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
 PERIODS_MAX = 20_000  # hours of more than two years: beyond it the report is no use to anybody
@@ -49,6 +50,10 @@ class Sums:
     output_tokens: int = 0
     reasoning_tokens: int = 0
     cost_nano_usd: int = 0
+
+    @property
+    def amounts(self) -> list[int]:
+        return [getattr(self, name) for name in _SUM_NAMES]
 
     def add(self, amounts: Sequence[int]) -> None:
         for name, amount in zip(_SUM_NAMES, amounts, strict=True):
@@ -86,37 +91,75 @@ def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: Zon
     if sum(one in PERIODS for one in by) > 1:
         raise BadInput("one period at a time can be reported by", hint="choose one of hour, day, week, month")
     spans = _spans(tx, filters, period, zone)
-    plan = run(tx, rollups.plan([rollups.Stretch(span.number, span.first, span.end) for span in spans]))
-    parameters |= plan.parameters
     dimensions = [_DIMENSIONS[one] for one in by if one not in PERIODS]
-    columns = ["s.value ->> 0", *dimensions]
-    sums = ", ".join(f"sum({name})" for name in _SUM_COLUMNS)
-    found = [
-        values
-        for source in (rollups.SUMMARIES, rollups.QUARTERS)
-        for values in tx.execute(
-            f"""
-            SELECT {", ".join(columns)}, {sums} FROM {source} WHERE {where}
-            GROUP BY {", ".join(str(i + 1) for i in range(len(columns)))}
-            """,
-            parameters,
-        )
-    ]
+    read = _of_calls if "end_user" in by else _of_rollups
     names = _Names(tx)
     rows: dict[tuple[Cell, ...], Row] = {}
-    for values in found:
-        span = spans[values[0]]
-        rest = iter(values[1 : len(columns)])
-        cells = tuple(span.cell if one in PERIODS else names.cell(one, next(rest)) for one in by)
+    for number, *values in read(tx, spans, dimensions, where, parameters):
+        rest = iter(values[: len(dimensions)])
+        cells = tuple(spans[number].cell if one in PERIODS else names.cell(one, next(rest)) for one in by)
         # Lineages that end in the same group are one row, and so is a model that two providers have.
-        rows.setdefault(cells, Row(cells)).sums.add(values[len(columns) :])
+        rows.setdefault(cells, Row(cells)).sums.add(values[len(dimensions) :])
     return sorted(rows.values(), key=_order(by))
+
+
+def _of_rollups(
+    tx: sqlite3.Connection, spans: Sequence[_Span], dimensions: Sequence[str], where: str, parameters: dict[str, object]
+) -> Iterator[Sequence[Any]]:
+    """(number of the span, values of the dimensions, sums), more than one of them for the same values."""
+    plan = run(tx, rollups.plan([rollups.Stretch(span.number, span.first, span.end) for span in spans]))
+    sums = [f"sum(r.{name})" for name in _SUM_COLUMNS]
+    for source in (rollups.SUMMARIES, rollups.QUARTERS):
+        yield from tx.execute(
+            f"""
+            SELECT {", ".join(["s.value ->> 0", *dimensions, *sums])} FROM {source} WHERE {where}
+            GROUP BY {", ".join(["s.value ->> 0", *dimensions])}
+            """,
+            parameters | plan.parameters,
+        )
+
+
+def _of_calls(
+    tx: sqlite3.Connection, spans: Sequence[_Span], dimensions: Sequence[str], where: str, parameters: dict[str, object]
+) -> Iterator[Sequence[Any]]:
+    """The same from the calls themselves: roll-ups know end users only where a limit needs them. Takes seconds for each
+    million calls in the time that is asked for."""
+    if not spans:
+        return
+    bucket = f"r.started_at_ms / {1000 * BUCKET_S}"
+    columns = [bucket if len(spans) > 1 else "0", *dimensions]
+    found = tx.execute(
+        f"""
+        SELECT {", ".join([*columns, *_SUMS_OF_CALLS])} FROM calls AS r
+        WHERE r.id >= :first_id AND r.started_at_ms >= :first_ms AND r.started_at_ms < :end_ms
+          AND r.state IN ('settled', 'released') AND {where}
+        GROUP BY {", ".join(str(place + 1) for place in range(len(columns)))}
+        """,
+        parameters
+        | {
+            "first_id": ids.at_or_after(spans[0].first * BUCKET_S),
+            "first_ms": spans[0].first * BUCKET_S * 1000,
+            "end_ms": spans[-1].end * BUCKET_S * 1000,
+        },
+    )
+    ends = [span.end for span in spans]
+    for at, *values in found:
+        yield (bisect_right(ends, at) if len(spans) > 1 else 0, *values)
+
+
+_SUMS_OF_CALLS = [
+    "sum(r.state = 'settled')",
+    "sum(r.error_id IS NOT NULL OR coalesce(r.status, 0) >= 400)",
+    "sum(coalesce(r.usage_source, '') = 'estimated')",
+    "sum(r.cost_nano IS NULL)",
+    *[f"coalesce(sum(r.{name}), 0)" for name in _SUM_COLUMNS[4:]],
+]
 
 
 def total(rows: Sequence[Row]) -> Sums:
     sums = Sums()
     for row in rows:
-        sums.add([getattr(row.sums, name) for name in _SUM_NAMES])
+        sums.add(row.sums.amounts)
     return sums
 
 
@@ -155,6 +198,7 @@ _DIMENSIONS: dict[By, str] = {
     "key": "r.key_id",
     "model": "r.model_id",
     "provider": "r.model_id",
+    "end_user": "r.end_user_id",
 }
 
 
@@ -245,6 +289,9 @@ class _Names:
             (path,) = self._tx.execute("SELECT path FROM lineages WHERE id = ?", (value,)).fetchone()
             group_id = leaf(path)
             return Cell(None) if group_id is None else self._named("SELECT name FROM groups WHERE id = ?", group_id)
+        if by == "end_user":
+            row = self._tx.execute("SELECT name FROM names WHERE id = ?", (value,)).fetchone()
+            return Cell(row[0] if row else None)
         if by == "user":
             return self._named("SELECT name FROM users WHERE id = ?", value)
         return self._named(
