@@ -10,6 +10,7 @@ from . import context, filters
 from .command import single
 from .errors import NotYet, UsageMistake
 from .filters import Asked
+from .render import FOCUS
 
 if TYPE_CHECKING:
     from llmctl.store.usage import By
@@ -39,10 +40,11 @@ def usage(
     """Show who used how much, and how much of the limits is gone. Default: this month.
 
     The organisation is shown by group, a group by user, a user by model. Rows by group are direct, so that they add up;
-    --group includes the groups below it. Days are the group's days.
+    --group includes the groups below it. Days are the group's days. -o focus is CSV for chargeback, as FOCUS has it.
 
       llmctl usage
       llmctl usage --group sales --last 7d --by user,day -o csv
+      llmctl usage --since 2026-10-01 --until 2026-11-01 -o focus > october.csv
     """
     from llmctl.store import usage as store
 
@@ -51,6 +53,9 @@ def usage(
 
     run = context.of(ctx)
     asked = Asked(group, user, key, model, provider, since, until, last)
+    run.offers_focus = True
+    if run.out.format == FOCUS and by is not None:
+        raise UsageMistake("-o focus has rows of its own", hint="leave out --by")
     wanted = _by(by, asked)
     with run.reading() as tx:
         found = filters.find(tx, run, asked)
@@ -63,6 +68,11 @@ def usage(
             model=found.model,
             provider=found.provider,
         )
+        if run.out.format == FOCUS:
+            from .usage_focus import print_focus
+
+            print_focus(run, tx, found, which)
+            return
         rows = store.report(tx, which, wanted, found.zone)
         print_report(Report(run, tx, asked, found, which, wanted, rows))
 
