@@ -99,6 +99,8 @@ class App:
     @contextmanager
     def reading(self) -> Iterator[Tx]:
         """A snapshot of the database. Needs no right to write it, and never waits for a writer."""
+        if self._store is not None and self._store.replaced():
+            self.close()  # a backup was restored while `top` looked on
         if self._store is None:
             from llmctl.store.database import Store
 

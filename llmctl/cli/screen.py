@@ -67,7 +67,7 @@ class Screen:
         if lines == self._shown:
             return
         self._shown = lines
-        _write(BEGIN_FRAME + "\r\n".join(f"{line}{END_LINE}" for line in lines) + END_FRAME)
+        _write(BEGIN_FRAME + "\n".join(f"{line}{END_LINE}" for line in lines) + END_FRAME)
 
     def wait(self, seconds: float) -> str:
         """The key that was pressed meanwhile; "" if none was, or the terminal has another size now."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmctl.store.database import Tx
 
     from .context import App
-    from .top_view import Moment, Standing
+    from .top_view import Moment, Standing, Widths
 
 app, command = single("top")
 
@@ -30,6 +30,7 @@ SLOW_S = 0.25  # a reading that takes longer is made over a shorter time: watchi
 SPAN_SLOW_S = 60
 STANDING_EVERY_S = 10.0  # limits on each user cost more to read
 LISTED_MAX = 50
+PIPED_COLUMNS = 120
 QUIT = ("q", "Q", "\x1b")
 
 
@@ -55,7 +56,7 @@ def top(
     if run.out.format != "table":
         run.out.one(values(watch.look()), "")
     elif once or not _can_draw(run):
-        shown = lines(watch.look(), run.out, run.out.width or 100, None)
+        shown = lines(watch.look(), run.out, run.out.width or PIPED_COLUMNS, None, {})
         run.out.line("\n".join(line.rstrip() for line in shown))
     else:
         _draw(run, watch, _seconds(every))
@@ -99,11 +100,12 @@ def _draw(run: App, watch: Watch, every_s: float) -> None:
 
     try:
         with Screen() as screen:
+            widths: Widths = {}
             while True:
                 moment, next_s = watch.look(), time.monotonic() + every_s
                 while (left_s := next_s - time.monotonic()) > 0:
                     width, height = screen.size
-                    screen.draw(lines(moment, run.out, width, height))
+                    screen.draw(lines(moment, run.out, width, height, widths))
                     if screen.wait(left_s) in QUIT:
                         return
     except Killed as killed:

@@ -17,8 +17,10 @@ from .render import Column, Output
 from .state import Daemon, Near
 
 T = TypeVar("T")
+Widths = dict[str, list[int]]  # of columns, by the heading of the first
 
 BOLD = "\x1b[1m"
+LABEL, APART = 8, "   "
 SECTION_LEAST = 3  # lines: an empty one, the heading, a row
 
 
@@ -45,20 +47,23 @@ class Section(Generic[T]):
     columns: Sequence[Column[T]]
     rows: Sequence[T]
 
-    def lines(self, out: Output, count: int) -> list[str]:
-        return out.table(self.columns, self.rows[:count])
+    def lines(self, out: Output, count: int, widths: Widths) -> list[str]:
+        least = widths.setdefault(self.columns[0].title, [0] * len(self.columns))
+        return out.table(self.columns, self.rows[:count], least=least)
 
 
-def lines(moment: Moment, out: Output, width: int, height: int | None) -> list[str]:
-    """`height` None: as many as there are."""
+def lines(moment: Moment, out: Output, width: int, height: int | None, widths: Widths) -> list[str]:
+    """`height` None: as many as there are. `widths` of the last frame: columns only grow, so that nothing jumps."""
     out.width = width
-    head = [text.cut(line, width, ascii_only=out.ascii_only) for line in _head(moment, out)]
-    found = [out.paint(head[0], BOLD), *head[1:]]
+    title = text.cut(_title(moment), width, ascii_only=out.ascii_only)
+    found = [out.paint(title, BOLD), ""]
+    for label, parts in _figures(moment, out).items():
+        found += _flowing(label, parts, width)
     sections = [section for section in _sections(moment, out) if section.rows]
     shown = _shares([len(section.rows) for section in sections], height, len(found))
     for section, count in zip(sections, shown, strict=True):
         if count:
-            found += ["", *section.lines(out, count)]
+            found += ["", *section.lines(out, count, widths)]
     if not moment.live.total.calls and not moment.live.refused:
         found += ["", f"No calls in the last {humanize.span(moment.live.span_s)}."]
     return found
@@ -80,26 +85,46 @@ def _shares(wanted: Sequence[int], height: int | None, used: int) -> list[int]:
     return shares
 
 
-def _head(moment: Moment, out: Output) -> list[str]:
+def _title(moment: Moment) -> str:
+    clock = datetime.fromtimestamp(moment.now_s, moment.zone)
+    return f"llmctl  {clock:%H:%M:%S %Z}   {_daemon(moment)}   last {humanize.span(moment.live.span_s)}"
+
+
+def _figures(moment: Moment, out: Output) -> dict[str, list[str]]:
     live, standing = moment.live, moment.standing
     total, today = live.total, standing.today
-    clock = datetime.fromtimestamp(moment.now_s, moment.zone)
-    waits = [
-        f"{name} {humanize.milliseconds(value)}"
-        for name, value in (("first token", live.ttft_ms), ("whole answer", live.latency_ms))
-        if value is not None
-    ]
-    return [
-        f"llmctl  {clock:%H:%M:%S %Z}   {_daemon(moment)}   last {humanize.span(live.span_s)}",
-        "",
-        f"Calls   {_rate(total.calls, live)}/min, {live.open:,} open   Today {humanize.count(today.calls)}"
-        f"   failed {_rate(total.failed, live)}/min, refused {_rate(live.refused, live)}/min",
-        f"Spend   {usd_short(_spend(total, live))}/min, {usd_short(live.held_nano_usd)} held"
-        f"   today {humanize.usd(today.known_cost_nano_usd if today.calls else 0)}"
-        f"   24 h {text.trend(standing.hours, ascii_only=out.ascii_only)}",
-        f"Tokens  {_tokens(total.input_tokens, live)} in, {_tokens(total.output_tokens, live)} out /min"
-        + (f"   Medians: {', '.join(waits)}" if waits else ""),
-    ]
+    waits = (("first token", live.ttft_ms), ("whole answer", live.latency_ms))
+    return {
+        "Calls": [
+            f"{_rate(total.calls, live)}/min",
+            f"{live.open:,} open",
+            f"{humanize.count(today.calls)} today",
+            f"failed {_rate(total.failed, live)}/min",
+            f"refused {_rate(live.refused, live)}/min",
+        ],
+        "Spend": [
+            f"{_usd(_spend(total, live), total)}/min",
+            f"{usd_short(live.held_nano_usd)} held",
+            f"{humanize.usd(today.known_cost_nano_usd)} today",
+            f"24 h {text.trend(standing.hours, ascii_only=out.ascii_only)}",
+        ],
+        "Tokens": [
+            f"{_tokens(total.input_tokens, live)} in/min",
+            f"{_tokens(total.output_tokens, live)} out/min",
+            *(f"{name} {humanize.milliseconds(value)}" for name, value in waits if value is not None),
+        ],
+    }
+
+
+def _flowing(label: str, parts: Sequence[str], width: int) -> list[str]:
+    """On as many lines as it takes."""
+    found = [f"{label:<{LABEL}}{parts[0]}"]
+    for part in parts[1:]:
+        if text.cells(found[-1]) + text.cells(part) + len(APART) <= width:
+            found[-1] += APART + part
+        else:
+            found.append(" " * LABEL + part)
+    return found
 
 
 def _daemon(moment: Moment) -> str:
