@@ -49,7 +49,7 @@ def top(
     from .top_view import lines, values
 
     run = context.of(ctx)
-    span_s = times.duration_s(last)
+    span_s, every_s = times.duration_s(last), _seconds(every)
     if not 60 <= span_s <= SPAN_S_MAX:
         raise UsageMistake(f"--last {last} is not possible", hint="write 1m to 1h")
     watch = Watch(run, span_s)
@@ -59,7 +59,7 @@ def top(
         shown = lines(watch.look(), run.out, run.out.width or PIPED_COLUMNS, None, {})
         run.out.line("\n".join(line.rstrip() for line in shown))
     else:
-        _draw(run, watch, _seconds(every))
+        _draw(run, watch, every_s)
 
 
 class Watch:

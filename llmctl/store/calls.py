@@ -82,10 +82,10 @@ def after(tx: sqlite3.Connection, filters: CallFilters, *, call_id: int, calls_m
     )
 
 
-def by_ids(tx: sqlite3.Connection, call_ids: Sequence[int]) -> list[Call]:
-    """These calls, the oldest first; those that are not there are left out."""
+def by_ids(tx: sqlite3.Connection, filters: CallFilters, call_ids: Sequence[int]) -> list[Call]:
+    """Those of these calls that the filters let pass, the oldest first."""
     sql = "AND c.id IN (SELECT value FROM json_each(:ids)) ORDER BY c.id"
-    return _select(tx, CallFilters(), sql, {"ids": as_json(call_ids)})
+    return _select(tx, filters, sql, {"ids": as_json(call_ids)})
 
 
 def newest_id_before(time_s: int) -> int:

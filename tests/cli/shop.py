@@ -87,17 +87,23 @@ class Shop:
         held = await self._ledger.hold(opening)
         assert isinstance(held, Granted), held
         if settle:
-            facts: dict[str, Any] = {
-                "status": 200,
-                "usage": usage or Usage(input_tokens=1_000, cache_read_tokens=400, output_tokens=200),
-                "usage_source": "reported",
-                "cost_nano_usd": cost,
-                "raw_usage": '{"prompt_tokens":1000,"completion_tokens":200}',
-                "latency_ms": 840,
-                "ttft_ms": 210,
-            }
-            self._ledger.settle(Closing(call_id=call_id, state="settled", **(facts | closing)))
+            self.end(call_id, cost=cost, usage=usage, **closing)
         return call_id
+
+    def end(
+        self, call_id: int, *, cost: int | None = DOLLAR // 100, usage: Usage | None = None, **closing: object
+    ) -> None:
+        """Settles a call that is open."""
+        facts: dict[str, Any] = {
+            "status": 200,
+            "usage": usage or Usage(input_tokens=1_000, cache_read_tokens=400, output_tokens=200),
+            "usage_source": "reported",
+            "cost_nano_usd": cost,
+            "raw_usage": '{"prompt_tokens":1000,"completion_tokens":200}',
+            "latency_ms": 840,
+            "ttft_ms": 210,
+        }
+        self._ledger.settle(Closing(call_id=call_id, state="settled", **(facts | closing)))
 
     def refused(self, user: str, *, model: str = "gpt-5", code: str = "model_not_allowed") -> None:
         self._clock.at_s = float(self.now_s - 30)
