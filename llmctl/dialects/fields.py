@@ -86,9 +86,7 @@ class Fields:
 
     def raw(self, name: str) -> Raw | None:
         value = self.values.get(name)
-        if value is None or (len(value) == 4 and bytes(value) == _NULL):
-            return None
-        return value
+        return value if value is not None and (len(value) != 4 or bytes(value) != _NULL) else None
 
     def string(self, name: str) -> str | None:
         value = self.raw(name)
@@ -147,7 +145,7 @@ class Fields:
 
     def refuse_variants(self, known: frozenset[str]) -> None:
         """Refuses `MAX_TOKENS`, `Max_tokens`, also with the letters that Unicode folds to ASCII (U+017F, U+212A)."""
-        if not known:
+        if not known or known.issuperset(self.values):
             return
         for name in self.values:
             if name not in known and name.casefold() in known:
@@ -183,14 +181,14 @@ class Fields:
 
 def compact_size(values: Mapping[str, Raw]) -> int:
     """The bytes that an object with these members takes at least: without spaces, names without escapes."""
-    return 1 + sum(map(len, values)) + sum(map(len, values.values())) + 4 * len(values) + (not values)
+    return 1 + len("".join(values)) + sum(map(len, values.values())) + 4 * len(values) + (not values)
 
 
 def holds_no_more(values: Mapping[str, Raw], size: int) -> bool:
     """Whether `size` bytes leave no room for a name that stands there twice: `"n":1,` takes five and its letters.
     False says nothing."""
     room = size - compact_size(values)
-    return room == 0 or room < 5 + min(map(len, values), default=0)
+    return room < 5 or room < 5 + min(map(len, values), default=0)
 
 
 def read_objects(value: Raw, path: str) -> list[dict[str, Raw]] | None:

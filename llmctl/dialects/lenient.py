@@ -63,7 +63,7 @@ def _plain_value(raw: Raw) -> Any:
 
 def is_present(raw: Raw | None) -> TypeGuard[Raw]:
     """There, and not null."""
-    return raw is not None and bytes(memoryview(raw)[:5]) != b"null"
+    return raw is not None and (len(raw) != 4 or bytes(raw) != b"null")
 
 
 def name_of(raw: Raw | None) -> str:

@@ -5,15 +5,29 @@ Sources: the types of the `openai` package 3.54; for names that other providers 
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Raw
 
-from .content import AUDIO, FILES, IMAGES, UNKNOWN, URLS, VIDEO, Names, Rules, message_reason, part_reason
+from .content import (
+    AUDIO,
+    FILES,
+    IMAGES,
+    UNKNOWN,
+    URLS,
+    VIDEO,
+    Names,
+    Rules,
+    list_reason,
+    message_reason,
+    part_reason,
+)
 from .fields import read_objects
 from .openai_tools import tools_turns
 from .request import UNKNOWN_TURNS
 
 TEXT = ""
 STORED_ITEM = "a stored item"
+TEXT_MESSAGES_BYTES_MAX = 64 << 10  # the texts of longer ones are not copied only to be looked at
 
 REFERENCES: dict[str, str] = {
     "previous_response_id": "a stored response",
@@ -105,6 +119,29 @@ RESPONSE_ITEMS: Rules = {
     b'"code_interpreter_call"': "a container",
 }
 RESPONSE_NAMES: Names = {"role": TEXT, "id": TEXT, "status": TEXT, "type": TEXT, "phase": TEXT, "name": TEXT}
+
+
+class _TextMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A message that is text whichever of two equal names counts: most conversations consist of these alone."""
+
+    role: str
+    content: str | None = None
+    name: str | None = None
+
+
+_text_messages = msgspec.json.Decoder(list[_TextMessage]).decode
+
+
+def messages_reason(value: Raw | None) -> str:
+    """Why the bytes of a chat's `messages` do not bound its tokens; "" if they do."""
+    if value is not None and len(value) <= TEXT_MESSAGES_BYTES_MAX:
+        try:
+            _text_messages(value)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            return TEXT
+    return list_reason(value, CHAT_PARTS, "messages", CHAT_NAMES)
 
 
 def items_reason(value: Raw | None, rules: Rules, names: Names) -> tuple[str, int]:

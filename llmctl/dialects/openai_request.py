@@ -14,9 +14,9 @@ from msgspec import Raw
 
 from ..domain.call import Ask
 from ..domain.errors import Refused
-from .content import AUDIO, IMAGES, UNKNOWN, cache_write_ttl, list_reason
+from .content import AUDIO, IMAGES, UNKNOWN, cache_write_ttl
 from .fields import Fields, bad_request, read_object
-from .openai_content import CHAT_NAMES, CHAT_PARTS, REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason
+from .openai_content import REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason, messages_reason
 from .openai_tools import chat_tool_turns, response_tool_turns
 from .request import UNKNOWN_TURNS, Request, end_user_id, read_model, read_outputs, read_tier
 
@@ -44,6 +44,7 @@ MONEY_NAMES = (
 )
 STREAM_OPTIONS = frozenset({"include_usage"})
 USAGE_PATH = ("stream_options", "include_usage")
+_IDENTITIES = frozenset({"safety_identifier", "user"})
 
 _TOKENS = re.compile(rb"\[[\s\d,]*+\]")
 _PROMPT = re.compile(rb'[\[,]\s*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|\[[^\[\]"]*+\]|\d++)\s*+', re.DOTALL)
@@ -61,7 +62,7 @@ def read_request(endpoint: str, body: bytes) -> Request:
 def read_chat(fields: Fields) -> Request:
     model = read_model(fields)
     turns = chat_tool_turns(fields, model)
-    reason = list_reason(fields.values.get("messages"), CHAT_PARTS, "messages", CHAT_NAMES)
+    reason = messages_reason(fields.values.get("messages"))
     reason = _reference(fields) or reason or _media_output(fields)
     return _generating(fields, "chat.completions", model, reason, turns, multiplier=_choices(fields), options=True)
 
@@ -121,7 +122,7 @@ def _generating(
         model=model,
         stream=stream,
         input_bytes=len(fields.body),
-        output_tokens_max=max((value for _, value in outputs), default=None),
+        output_tokens_max=max([value for _, value in outputs]) if outputs else None,
         output_multiplier=multiplier,
         unbounded_input=reason,
         server_tool_turns=turns,
@@ -144,6 +145,8 @@ def _stream(fields: Fields) -> bool:
 
 
 def _end_user(fields: Fields) -> str:
+    if _IDENTITIES.isdisjoint(fields.values):
+        return ""
     return end_user_id(fields.string("safety_identifier") or fields.string("user"))
 
 

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Raw
+import msgspec
+from msgspec import Meta, Raw
 
-from ..domain.usage import Usage
+from ..domain.usage import COUNT_MAX, Usage
 from .lenient import count, counts, inner, is_count, items, members, plain
 
 HIDDEN_TOKENS_MAX = 10_000_000  # more than any model thinks; beyond it the total is a mistake
+
+
+Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
+
+
+class _PromptDetails(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    cached_tokens: Count = 0
+    audio_tokens: Count = 0
+
+
+class _CompletionDetails(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    reasoning_tokens: Count = 0
+    audio_tokens: Count = 0
+    accepted_prediction_tokens: Count = 0
+    rejected_prediction_tokens: Count = 0
+
+
+class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """What most servers report for chat and completions, without any quirk: most answers are read by this alone."""
+
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: Count
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+_usual = msgspec.json.Decoder(_Usual).decode
+_NO_PROMPT_DETAILS, _NO_COMPLETION_DETAILS = _PromptDetails(), _CompletionDetails()
 
 
 def read_usage(raw: bytes | Raw, *, generates: bool = True, tool_calls: dict[str, int] | None = None) -> Usage | None:
@@ -17,6 +47,36 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, tool_calls: dict[str
 
     `tool_calls`: billed calls that were counted in the answer's output, for usage that does not state them.
     """
+    usual = _read_usual(raw) if not tool_calls else None
+    return usual or _read_any(raw, generates, tool_calls or {})
+
+
+def _read_usual(raw: bytes | Raw) -> Usage | None:
+    try:
+        usage = _usual(raw)
+    except (ValueError, RecursionError):
+        return None
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    of_prompt = usage.prompt_tokens_details or _NO_PROMPT_DETAILS
+    of_completion = usage.completion_tokens_details or _NO_COMPLETION_DETAILS
+    if (
+        prompt + completion != usage.total_tokens
+        or usage.total_tokens == 0
+        or max(of_prompt.cached_tokens, of_prompt.audio_tokens) > prompt
+        or max(of_completion.reasoning_tokens, of_completion.audio_tokens) > completion
+    ):
+        return None
+    return Usage(
+        input_tokens=prompt,
+        cache_read_tokens=of_prompt.cached_tokens,
+        input_audio_tokens=of_prompt.audio_tokens,
+        output_tokens=completion,
+        reasoning_tokens=of_completion.reasoning_tokens,
+        output_audio_tokens=of_completion.audio_tokens,
+    )
+
+
+def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> Usage | None:
     values = plain(raw)
     input_stated = is_count(values.get("prompt_tokens")) or is_count(values.get("input_tokens"))
     output_stated = is_count(values.get("completion_tokens")) or is_count(values.get("output_tokens"))
@@ -54,7 +114,7 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, tool_calls: dict[str
         input_ = max(input_, cached + written)
 
     output = max(output, reasoning)
-    searches, file_searches, interpreters, images = _tool_calls(values, usage, tool_calls or {})
+    searches, file_searches, interpreters, images = _tool_calls(values, usage, tool_calls)
     return Usage(
         input_tokens=input_,
         cache_read_tokens=cached,

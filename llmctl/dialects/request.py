@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,8 +19,7 @@ UNKNOWN_TURNS = -1  # server tools without a bound of their own: the configured 
 Path = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request. `outputs`: the output maxima that the body sets, by path; `usage_path`: the option that makes a
     stream report usage, where the endpoint has one."""
 
@@ -71,6 +70,8 @@ def read_model(fields: Fields) -> str:
 
 
 def read_tier(fields: Fields) -> str:
+    if "service_tier" not in fields.values:
+        return ""
     tier = fields.string("service_tier") or ""
     if len(tier) > TIER_CHARACTERS_MAX or not tier.isprintable():
         raise bad_request(
@@ -83,8 +84,8 @@ def read_outputs(fields: Fields, names: frozenset[str]) -> tuple[tuple[Path, int
     """The output maxima among `names` that are set."""
     if names.isdisjoint(fields.values):
         return ()
-    values = ((name, fields.integer(name)) for name in fields.values if name in names)
-    return tuple(((name,), value) for name, value in values if value is not None)
+    values = [(name, fields.integer(name)) for name in fields.values if name in names]
+    return tuple([((name,), value) for name, value in values if value is not None])
 
 
 def end_user_id(name: str | None) -> str:

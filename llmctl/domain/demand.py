@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .errors import Refused
 from .money import PRICE_UNITS
@@ -26,8 +26,7 @@ class Bounds:
     unbounded: Literal["hold", "refuse"] = "hold"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
+class ModelFacts(NamedTuple):
     """What is known of the model that a call is routed to. None = unknown."""
 
     context_tokens: int | None
@@ -35,8 +34,7 @@ class ModelFacts:
     prompt_overhead_tokens: int  # hidden prompts that the provider adds to what is in the body
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(NamedTuple):
     """The dearest rates that a request could trigger: nano-USD per million tokens, and nano-USD per call."""
 
     input_rate: int
@@ -44,8 +42,7 @@ class Rates:
     request_nano_usd: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """An upper bound. `output_tokens` is per choice; `rates is None`: the model is unpriced."""
 
     input_tokens: int

@@ -8,7 +8,6 @@ import time
 
 import aiohttp
 from aiohttp import web
-from multidict import CIMultiDict
 
 from llmctl.domain.call import Reading
 from llmctl.domain.errors import Refused
@@ -17,12 +16,14 @@ from llmctl.store.booking import Closing
 
 from . import settlement
 from .call import Call
+from .client import Client
+from .connections import Answer, Outgoing
 from .errors import ANSWERS
 from .estimate import estimate
 from .headers import downstream_headers, upstream_headers
 from .refusals import CALL_ID, response_of
-from .relay import UNREADABLE, AnswerReader, Client, DecodingReader, WholeReader, masked
-from .upstream import Body, Credential, Upstream, UpstreamFailure
+from .relay import UNREADABLE, AnswerReader, DecodingReader, WholeReader, masked
+from .upstream import Credential, Upstream, UpstreamFailure, too_late
 from .watch import Flight, Watch
 
 logger = logging.getLogger(__name__)
@@ -43,24 +44,26 @@ class Exchange:
     async def run(self, call: Call) -> tuple[web.StreamResponse, Closing]:
         """The client's answer, and how the call is booked."""
         credential = self._upstream.credential(call.plan.provider)
-        body, client = _body(call), Client(call.http)
+        outgoing, client = self._outgoing(call, credential), Client(call.http)
         if self._watch.is_pointless(client):
-            return client.answer, _unsent_or_unanswered(call, body, "client_gone")
-        with self._watch.over(client) as flight:
+            return client.answer, _unsent_or_unanswered(call, outgoing, "client_gone")
+        with self._watch.over(client, outgoing) as flight:
             try:
-                flight.response = response = await self._send(call, credential, body)
+                flight.response = response = await self._upstream.send(call.plan.provider, outgoing)
             except UpstreamFailure as failure:
                 return self._no_answer(call, failure)
             except asyncio.CancelledError:
                 if not flight.cut:
                     raise
                 flight.task.uncancel()
-                return flight.client.answer, _unsent_or_unanswered(call, body, flight.cut)
+                if flight.cut == "provider_timeout":
+                    return self._no_answer(call, too_late(call.plan.provider))
+                return flight.client.answer, _unsent_or_unanswered(call, outgoing, flight.cut)
             try:
                 if response.status in CREDENTIAL_REFUSED:
                     return self._credential_refused(call, response.status)
                 if response.status >= 400:
-                    return await self._provider_error(call, response, credential)
+                    return await self._provider_error(call, flight.client, response, credential)
                 return await self._relay(call, flight, response)
             except BaseException:
                 if flight.client.started:
@@ -70,29 +73,36 @@ class Exchange:
                 # A response that was read to its end has given its connection back already; any other is cut.
                 response.close()
 
-    async def _send(self, call: Call, credential: Credential | None, body: Body) -> aiohttp.ClientResponse:
-        dialect, provider = call.endpoint.dialect, call.plan.provider
-        headers = upstream_headers(
-            call.http.headers,
-            dialect.credential_headers(credential.secret) if credential else {},
-            dialect.default_headers(),
-            identity=call.injects_usage,
+    def _outgoing(self, call: Call, credential: Credential | None) -> Outgoing:
+        provider = call.plan.provider
+        own = self._upstream.own_headers(call.endpoint.dialect, credential)
+        headers = upstream_headers(call.http.raw_headers, own, identity=call.injects_usage)
+        body = call.asked.upstream_body(
+            model=call.plan.model,
+            output_tokens_max=call.output_tokens_to_set,
+            output_field=provider.output_field(call.endpoint.name),
+            inject_usage=call.injects_usage,
         )
-        return await self._upstream.send(provider, call.endpoint.upstream, headers, body)
+        return self._upstream.outgoing(provider, call.endpoint.upstream, headers, body)
 
-    async def _relay(
-        self, call: Call, flight: Flight, response: aiohttp.ClientResponse
-    ) -> tuple[web.StreamResponse, Closing]:
+    async def _relay(self, call: Call, flight: Flight, response: Answer) -> tuple[web.StreamResponse, Closing]:
         """Bytes through, a reader beside them. The client leaving changes nothing but where the bytes go."""
         streamed = response.headers.get("content-type", "").startswith(EVENT_STREAM)
         client = flight.client
         client.head(response.status, _headers(call, response))
         reader = _reader(call, response, streamed=streamed)
+        answer: web.StreamResponse
         broken = ""
         try:
             if streamed:
                 await client.start()
-            async for chunk in response.content.iter_any():
+            content, whole = response.content, False
+            while not whole:
+                flight.waiting_since_s = time.monotonic()
+                whole = content.is_eof()  # nothing more will come: most answers come in one piece
+                chunk = content.read_nowait() if whole else await content.readany()
+                if not chunk:
+                    break
                 if call.first_byte_s is None:
                     call.first_byte_s = time.perf_counter()
                 passed = reader.feed(chunk)
@@ -129,23 +139,28 @@ class Exchange:
         )
 
     async def _provider_error(
-        self, call: Call, response: aiohttp.ClientResponse, credential: Credential | None
+        self, call: Call, client: Client, response: Answer, credential: Credential | None
     ) -> tuple[web.StreamResponse, Closing]:
         """The provider's own refusal passes as it came, but for our credential, should it be in there."""
-        headers = _headers(call, response)
-        body = await _error_body(response)
+        body, without = await response.whole(ERROR_BODY_BYTES_MAX), frozenset[bytes]()
         if body is None:
-            headers.popall("content-encoding", None)
-            headers["Content-Type"] = "application/json"
+            without = frozenset((b"content-encoding", b"content-type"))
             message = f"provider {call.plan.provider.name} answered with HTTP {response.status} and broke off"
             body = call.endpoint.dialect.error_body(
-                response.status, code="provider_failed", type="", message=message, request_id=headers[CALL_ID]
+                response.status, code="provider_failed", type="", message=message, request_id=ids.shown(call.id)
             )
         elif credential is not None:
-            body = masked(body, headers, credential.secret)
-        answer = web.Response(status=response.status, headers=headers, body=body)
+            body, unpacked = masked(body, _encoding(response), credential.secret)
+            without = frozenset((b"content-encoding",)) if unpacked else without
+        headers = _headers(call, response, without)
+        if b"content-type" in without:
+            headers += b"Content-Type: application/json\r\n"
+        if credential is not None:
+            headers = headers.replace(credential.secret.encode(), b"***")
+        client.head(response.status, headers)
         error = f"provider_{response.status}"
-        return answer, settlement.failed(call, status=response.status, error=error, now_s=time.perf_counter())
+        closing = settlement.failed(call, status=response.status, error=error, now_s=time.perf_counter())
+        return await client.finish(body), closing
 
     def _credential_refused(self, call: Call, status: int) -> tuple[web.StreamResponse, Closing]:
         """401 and 403 are about OUR credential, and their bodies echo it: the client gets our own 502."""
@@ -167,41 +182,16 @@ class Exchange:
         return answer, settlement.released(call, status=answer.status, error=error, now_s=now_s)
 
 
-def _body(call: Call) -> Body:
-    return Body(
-        call.asked.upstream_body(
-            model=call.plan.model,
-            output_tokens_max=call.output_tokens_to_set,
-            output_field=call.plan.provider.output_field(call.endpoint.name),
-            inject_usage=call.injects_usage,
-        )
-    )
-
-
-def _unsent_or_unanswered(call: Call, body: Body, error: str) -> Closing:
+def _unsent_or_unanswered(call: Call, outgoing: Outgoing, error: str) -> Closing:
     """Of a call that was cut before its answer began."""
-    if body.sent:
+    if outgoing.sent_at_s is not None:
         return settlement.unanswered(call, status=None, error=error, now_s=time.perf_counter())
     return settlement.released(call, status=None, error=error, now_s=time.perf_counter())
 
 
-async def _error_body(response: aiohttp.ClientResponse) -> bytes | None:
-    """The body of a provider's error; None if it broke off, or has no end."""
-    body = b""
-    try:
-        while len(body) <= ERROR_BODY_BYTES_MAX:
-            chunk = await response.content.readany()
-            if not chunk:
-                return body
-            body += chunk
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        pass
-    return None
-
-
-def _reader(call: Call, response: aiohttp.ClientResponse, *, streamed: bool) -> AnswerReader:
+def _reader(call: Call, response: Answer, *, streamed: bool) -> AnswerReader:
     dialect, endpoint = call.endpoint.dialect, call.endpoint.name
-    encoding = response.headers.get("content-encoding", "").strip().lower()
+    encoding = _encoding(response)
     if not streamed:
         return WholeReader(lambda body: dialect.read_answer(endpoint, body), encoding)
     if encoding in ("", "identity"):
@@ -209,12 +199,16 @@ def _reader(call: Call, response: aiohttp.ClientResponse, *, streamed: bool) -> 
     return DecodingReader(dialect.reader(endpoint, call.asked), encoding)
 
 
-def _headers(call: Call, response: aiohttp.ClientResponse) -> CIMultiDict[str]:
-    headers = downstream_headers(response.headers)
-    headers[CALL_ID] = ids.shown(call.id)
+def _headers(call: Call, response: Answer, without: frozenset[bytes] = frozenset()) -> bytes:
+    headers = downstream_headers(response.raw_headers, without=without)
+    headers += f"{CALL_ID}: {ids.shown(call.id)}\r\n".encode()
     if call.granted.capped:
-        headers[OUTPUT_CAPPED] = str(call.granted.output_tokens)
+        headers += f"{OUTPUT_CAPPED}: {call.granted.output_tokens}\r\n".encode()
     return headers
+
+
+def _encoding(response: Answer) -> str:
+    return response.headers.get("content-encoding", "").strip().lower()
 
 
 def _refused(call: Call, refused: Refused) -> web.Response:

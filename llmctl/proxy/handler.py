@@ -99,11 +99,12 @@ class Handler:
         """Access and limits: the call's worst case is held, on disk, when this returns. Raises Refused."""
         now_s = arrival.started_at_ms // 1000
         for _ in range(ADMIT_TRIES):
-            arrival.caller = caller = self._directory.caller(secret)
+            caller = arrival.caller
+            assert caller is not None
             try:
                 plan = plan_of(caller, asked.ask, endpoint.dialect.name, self._directory, self._config.bounds, now_s)
             except Refused:
-                if self._directory.refresh():
+                if self._renewed(arrival, secret):
                     continue  # judged by settings that are no longer in force
                 raise
             granted = await self._ledger.hold(_opening(arrival, caller, endpoint, asked, plan))
@@ -114,8 +115,14 @@ class Handler:
                 return Call(
                     arrival.http, arrival.id, arrival.started_at_ms, arrival.began_s, endpoint, asked, plan, granted
                 )
-            self._directory.refresh()
+            self._renewed(arrival, secret)
         raise Refused("overloaded", "settings change faster than calls can be judged", hint="retry in a moment")
+
+    def _renewed(self, arrival: Arrival, secret: str) -> bool:
+        """Reads the caller once more. False: there is no newer one."""
+        self._directory.refresh()
+        before, arrival.caller = arrival.caller, self._directory.caller(secret)
+        return arrival.caller is not before
 
     async def _run(self, call: Call) -> web.StreamResponse:
         """Sends what was held for, and books the end: once, whatever happens."""

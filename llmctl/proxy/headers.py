@@ -2,60 +2,48 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from llmctl.domain.errors import Refused
 
+RawHeaders = tuple[tuple[bytes, bytes], ...]  # as they came
+
 # RFC 9110, 7.6.1, and what older proxies send.
 HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection "
-    "te trailer transfer-encoding upgrade".split()
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection "
+    b"te trailer transfer-encoding upgrade".split()
 )
-KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+KEY_HEADERS = (istr("x-api-key"), istr("api-key"), istr("x-goog-api-key"))
+_AUTHORIZATION = istr("authorization")
 # Towards the provider: client keys, and whatever would bill or identify an account other than ours.
-_NOT_UPSTREAM = HOP_BY_HOP | {
-    "authorization",
-    *KEY_HEADERS,
-    "cookie",
-    "openai-organization",
-    "openai-project",
-    "x-goog-user-project",
-    "host",
-    "content-length",
-    "expect",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "via",
-}
+_NOT_UPSTREAM = HOP_BY_HOP | frozenset(
+    b"authorization x-api-key api-key x-goog-api-key cookie openai-organization openai-project x-goog-user-project "
+    b"host content-length expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip via".split()
+)
 # Towards the client: what identifies the organisation at its provider, and what belongs to that connection alone.
-_NOT_DOWNSTREAM = HOP_BY_HOP | {
-    "set-cookie",
-    "content-length",
-    "openai-organization",
-    "openai-project",
-    "anthropic-organization-id",
-    "alt-svc",
-    "strict-transport-security",
-}
+_NOT_DOWNSTREAM = HOP_BY_HOP | frozenset(
+    b"set-cookie content-length openai-organization openai-project anthropic-organization-id "
+    b"alt-svc strict-transport-security".split()
+)
 _DECODABLE = ("gzip", "deflate")  # what metering can read without another library
-OURS = "x-llmctl-"
-_CONTROLS = re.compile(r"[^\t\x20-\x7e\x80-\U0010ffff]")  # aiohttp reads them in headers, and refuses to write them
-# Where the client sends none: aiohttp would add its own.
-_DEFAULTS = {"User-Agent": "llmctl", "Accept": "*/*", "Content-Type": "application/json"}
+_OURS = b"x-llmctl-"
+_PLAIN = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])  # what a value is made of: no control characters
+_IDENTITY = b"Accept-Encoding: identity\r\n"
+_DEFAULTS = {  # where the client sends none
+    b"user-agent": b"User-Agent: llmctl\r\n",
+    b"accept": b"Accept: */*\r\n",
+    b"content-type": b"Content-Type: application/json\r\n",
+}
 
 
 def client_secret(headers: CIMultiDictProxy[str], query: str) -> str:
     """The one key that a client shows, wherever its SDK puts it. Raises Refused: none, or two different ones."""
     found = set()
-    for value in headers.getall("authorization", ()):
+    for value in headers.getall(_AUTHORIZATION, ()):
         scheme, _, token = value.partition(" ")
         if scheme.lower() == "bearer" and token.strip():
             found.add(token.strip())
@@ -74,48 +62,58 @@ def client_secret(headers: CIMultiDictProxy[str], query: str) -> str:
     )
 
 
-def upstream_headers(
-    client: CIMultiDictProxy[str], credential: Mapping[str, str], defaults: Mapping[str, str], *, identity: bool
-) -> CIMultiDict[str]:
-    """The client's headers with our credential in place of its key, and `defaults` where it sent none.
+class OwnHeaders:
+    """What the gateway adds: its credential in place of the client's key, and defaults where the client sent none."""
 
-    `identity`: the answer must come uncompressed.
-    """
-    dropped = _NOT_UPSTREAM
-    if "connection" in client:
-        dropped = dropped | {name.strip().lower() for value in client.getall("connection") for name in value.split(",")}
-    passed: CIMultiDict[str] = CIMultiDict()
-    encodings = ""
-    for name, value in client.items():
-        lowered = name.lower()
-        if lowered in dropped or lowered.startswith(OURS):
-            continue
-        if lowered == "accept-encoding":
-            encodings += f",{value}"
-            continue
-        passed.add(name, value)
-    passed["Accept-Encoding"] = "identity" if identity else _acceptable(encodings)
-    passed.update(credential)
-    for name, value in (*_DEFAULTS.items(), *defaults.items()):
-        passed.setdefault(name, value)
-    return passed
+    def __init__(self, credential: Mapping[str, str], defaults: Mapping[str, str]) -> None:
+        self.credential = _lines(credential)
+        self.defaults = {**_DEFAULTS, **_lines(defaults)}
+
+    def alone(self) -> bytes:
+        """For a request of the gateway's own."""
+        return b"".join((*self.defaults.values(), *self.credential.values(), _IDENTITY))
 
 
-def downstream_headers(upstream: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+def upstream_headers(client: RawHeaders, own: OwnHeaders, *, identity: bool) -> bytes:
+    """`identity`: the answer must come uncompressed."""
+    passing = _passing(client, _NOT_UPSTREAM)
+    encodings = passing.pop(b"accept-encoding", b"")
+    coding = _IDENTITY if identity else _acceptable(encodings)
+    return b"".join((*{**own.defaults, **passing, **own.credential}.values(), coding))
+
+
+def downstream_headers(upstream: RawHeaders, *, without: frozenset[bytes] = frozenset()) -> bytes:
     """The provider's headers as the client gets them."""
-    passed: CIMultiDict[str] = CIMultiDict()
-    for name, value in upstream.items():
+    return b"".join(_passing(upstream, _NOT_DOWNSTREAM | without if without else _NOT_DOWNSTREAM).values())
+
+
+def _lines(headers: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {name.lower().encode(): f"{name}: {value}\r\n".encode() for name, value in headers.items()}
+
+
+def _passing(headers: RawHeaders, dropped: frozenset[bytes]) -> dict[bytes, bytes]:
+    """By name in lower case, the lines of those that pass: one, or more of a header that came more than once."""
+    lines: dict[bytes, bytes] = {}
+    hop_by_hop: list[bytes] = []
+    for name, value in headers:
         lowered = name.lower()
-        if lowered in _NOT_DOWNSTREAM or lowered.startswith(OURS):
+        if lowered in dropped:
+            if lowered == b"connection":  # names more that belong to this connection alone
+                hop_by_hop += value.lower().split(b",")
             continue
-        if value.isprintable() or not _CONTROLS.search(value):
-            passed.add(name, value)
-    return passed
+        if lowered.startswith(_OURS) or value.translate(None, _PLAIN):
+            continue
+        line = b"%b: %b\r\n" % (name, value)
+        lines[lowered] = lines[lowered] + line if lowered in lines else line
+    for one in hop_by_hop:
+        lines.pop(one.strip(), None)
+    return lines
 
 
 @lru_cache(maxsize=256)
-def _acceptable(encodings: str) -> str:
+def _acceptable(lines: bytes) -> bytes:
     """Those of the client's encodings that we can read beside it."""
-    offered = {part.split(";")[0].strip().lower() for part in encodings.split(",")}
+    values = [line.partition(":")[2] for line in lines.decode("latin-1").splitlines()]
+    offered = {part.split(";")[0].strip().lower() for value in values for part in value.split(",")}
     common = [name for name in _DECODABLE if name in offered or "*" in offered]
-    return ", ".join(common) or "identity"
+    return f"Accept-Encoding: {', '.join(common) or 'identity'}\r\n".encode()

@@ -87,12 +87,13 @@ class Local:
 
     async def _ask(self, provider: Provider) -> list[str]:
         dialect = table.DIALECTS["openai" if "openai" in provider.dialects else min(provider.dialects)]
-        headers = self._upstream.own_headers(provider, dialect)
-        response = await self._upstream.send(provider, "/models", headers, None, method="GET")
-        async with response:
-            body = await response.content.read(LISTING_BYTES_MAX)
-            if response.status != 200:
-                raise ValueError(f"HTTP {response.status}")
+        answer = await self._upstream.send(provider, self._upstream.own(provider, "/models", dialect))
+        try:
+            body = await answer.whole(LISTING_BYTES_MAX)
+            if body is None or answer.status != 200:
+                raise ValueError(f"HTTP {answer.status}")
+        finally:
+            answer.close()
         return _Listing.names(body)
 
     def _reachable(self, provider: Provider, names: Iterable[str], dialect: str) -> Iterable[str]:

@@ -1,16 +1,10 @@
-"""Bytes from the provider to the client, with a reader beside them, for which the client leaving changes nothing."""
+"""What reads an answer beside its way from the provider to the client."""
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol
-
-import aiohttp
-from aiohttp import web
-from multidict import CIMultiDict
 
 from llmctl.domain.call import Reading
 
@@ -77,89 +71,7 @@ class DecodingReader:
 
     def close(self) -> tuple[bytes, Reading]:
         _, reading = self._reader.close()
-        return b"", reading if self._decoder is not None else replace(reading, error=UNREADABLE)
-
-
-class Client:
-    """The client's side of one call. Once it is gone, or takes nothing for too long, writing is a no-op."""
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._request = request
-        self._status = 502
-        self._headers: CIMultiDict[str] = CIMultiDict()
-        self._stream: web.StreamResponse | None = None
-        self.gone = False
-        # Some of the answer was not handed over. SDKs hang up at a stream's end mark: gone, and nothing missed.
-        self.missed = False
-        self.writing_since_s: float | None = None  # for the watch over stalled writes
-        self.gone_since_s = 0.0
-
-    @property
-    def started(self) -> bool:
-        return self._stream is not None
-
-    @property
-    def answer(self) -> web.StreamResponse:
-        """For aiohttp, which wants one even where nobody is left to read it."""
-        return self._stream or web.Response(status=self._status)
-
-    def head(self, status: int, headers: CIMultiDict[str]) -> None:
-        """What the answer will begin with."""
-        self._status = status
-        self._headers = headers
-
-    async def start(self) -> None:
-        """Sends the headers: a stream's client waits for them."""
-        await self.write(b"")
-
-    async def write(self, data: bytes) -> None:
-        if self.gone:
-            self.missed = True
-            return
-        self.writing_since_s = time.monotonic()
-        try:
-            if self._stream is None:
-                self._stream = web.StreamResponse(status=self._status, headers=self._headers)
-                await self._stream.prepare(self._request)
-            if data:
-                await self._stream.write(data)
-        except (ConnectionError, aiohttp.ClientError):
-            self.missed = True
-            self.leave()
-        finally:
-            self.writing_since_s = None
-
-    async def finish(self, rest: bytes) -> web.StreamResponse:
-        """The end of a whole answer. An answer that fits is sent in one piece, with its length."""
-        if self._stream is None and not self.gone:
-            return web.Response(status=self._status, headers=self._headers, body=rest)
-        if rest:
-            await self.write(rest)
-        if not self.gone and self._stream is not None:
-            try:
-                await self._stream.write_eof()
-            except (ConnectionError, aiohttp.ClientError):
-                self.leave()
-        return self.answer
-
-    def leave(self) -> None:
-        if not self.gone:
-            self.gone = True
-            self.gone_since_s = time.monotonic()
-
-    def check_connection(self) -> None:
-        """Notices a client that left while nothing was written to it."""
-        transport = self._request.transport
-        if transport is None or transport.is_closing():
-            self.leave()
-
-    def abort(self) -> None:
-        """Cuts the connection, so that a truncated answer never looks like a whole one."""
-        transport = self._request.transport
-        if transport is not None:
-            transport.abort()
-        self.missed = True
-        self.leave()
+        return b"", reading if self._decoder is not None else reading._replace(error=UNREADABLE)
 
 
 def decoded(body: bytes, encoding: str) -> bytes:
@@ -183,15 +95,9 @@ def _decoder(encoding: str) -> zlib._Decompress | None:
     return None
 
 
-def masked(body: bytes, headers: CIMultiDict[str], secret: str) -> bytes:
-    """An error body without our credential, which is taken out of `headers` too. A body that is compressed is unpacked
-    for it, if it can be."""
-    for name, value in list(headers.items()):
-        if secret in value:
-            headers[name] = value.replace(secret, "***")
-    encoding = headers.get("content-encoding", "").strip().lower()
+def masked(body: bytes, encoding: str, secret: str) -> tuple[bytes, bool]:
+    """An error body without our credential, and whether it had to be unpacked for it: a compressed one is, if it can
+    be."""
     plain = decoded(body, encoding) if body else body
-    if encoding not in ("", "identity") and plain:
-        del headers["content-encoding"]
-        body = plain
-    return body.replace(secret.encode(), b"***")
+    unpacked = encoding not in ("", "identity") and bool(plain)
+    return (plain if unpacked else body).replace(secret.encode(), b"***"), unpacked

@@ -1,30 +1,23 @@
-"""The way to the providers: one connection pool, our credentials, and no surprises (no redirects, proxies, cookies)."""
+"""The way to the providers: their connections, our credentials, and no surprises (no redirects, proxies, cookies)."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import select
 import socket
-import time
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
-from multidict import CIMultiDict
 from yarl import URL
 
-from llmctl.config import Config, Provider, Timeouts
+from llmctl.config import Config, Provider
 from llmctl.dialects.base import Dialect
 from llmctl.domain.errors import Refused
 
-KEEPALIVE_S = 10.0  # shorter than any provider's: a connection that they close first costs a failed call
-FIELD_BYTES_MAX = 64 << 10
-READ_BUFFER_BYTES = 64 << 10
-REST_S = 0.005  # a kept connection's, before its next request; costs a few more connections, no time
-STALE_TRIES = 3  # kept connections that turn out closed; each is dropped from the pool
-_HANG_UP = getattr(select, "POLLRDHUP", 0)  # the peer ended its side; POLLHUP and POLLERR are always told
+from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
+from .headers import OwnHeaders
+
+REQUEST_LINES_MAX = 10_000  # some dialects have the model in the path, and clients name it
 
 
 class UpstreamFailure(Exception):
@@ -36,18 +29,6 @@ class UpstreamFailure(Exception):
         self.refused = refused
         self.sent = sent
         self.answered = answered
-
-
-class Body(aiohttp.BytesPayload):
-    """A request's body. `sent`: the first byte of the request may have left."""
-
-    sent = False
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        if _hung_up(getattr(writer, "transport", None)):
-            raise aiohttp.ClientConnectionResetError("closed by the provider while it was kept")
-        self.sent = True
-        await super().write_with_length(writer, content_length)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -78,112 +59,90 @@ class Upstream:
 
     def __init__(self, config: Config, *, sandbox: tuple[str, str] | None = None) -> None:
         """`sandbox` is base URL and credential of the built-in provider, if it runs. Raises ConfigError."""
-        self._timeouts = config.server.timeouts
+        self._connect_s = config.server.timeouts.connect_s
         self._endpoints = {provider.name: _endpoint(provider, sandbox) for provider in config.providers.values()}
-        self._urls: dict[tuple[str, str], URL] = {}
+        self._request_lines: dict[tuple[str, str, str], bytes] = {}
+        self._own_headers: dict[tuple[str, str], OwnHeaders] = {}
 
     async def start(self) -> None:
-        connector = Connector(
+        self._connector = aiohttp.TCPConnector(
             limit=0,  # calls are limited by limits, not by sockets
-            keepalive_timeout=KEEPALIVE_S,
             family=socket.AF_UNSPEC,
         )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            auto_decompress=False,  # bytes pass as they come
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=_client_timeout(self._timeouts),
-            max_field_size=FIELD_BYTES_MAX,
-            max_line_size=FIELD_BYTES_MAX,
-            read_bufsize=READ_BUFFER_BYTES,
-        )
+        self._pools = {
+            name: Pool(self._connector, URL(endpoint.base_url), connect_s=self._connect_s)
+            for name, endpoint in self._endpoints.items()
+        }
+        self._pruning = asyncio.create_task(self._prune())
 
     async def close(self) -> None:
-        await self._session.close()
+        self._pruning.cancel()
+        for pool in self._pools.values():
+            pool.close()
+        await self._connector.close()
 
     def credential(self, provider: Provider) -> Credential | None:
         return self._endpoints[provider.name].credential()
 
-    def own_headers(self, provider: Provider, dialect: Dialect) -> CIMultiDict[str]:
-        """For requests of the gateway itself."""
-        credential = self.credential(provider)
-        headers = CIMultiDict(dialect.default_headers())
-        headers["Accept-Encoding"] = "identity"
-        if credential is not None:
-            headers.update(dialect.credential_headers(credential.secret))
-        return headers
+    def outgoing(self, provider: Provider, path: str, headers: bytes, body: bytes, *, method: str = "POST") -> Outgoing:
+        """A request to `path` below the provider's base URL; `headers` are lines, each with its end."""
+        line = self._request_lines.get((provider.name, method, path))
+        if line is None:
+            line = self._request_line(provider.name, method, path)
+        length = b"Content-Length: %d\r\n\r\n" % len(body) if method == "POST" else b"\r\n"
+        return Outgoing(line + headers + length, body)
 
-    async def send(
-        self, provider: Provider, path: str, headers: CIMultiDict[str], body: Body | None, *, method: str = "POST"
-    ) -> aiohttp.ClientResponse:
+    def own(self, provider: Provider, path: str, dialect: Dialect) -> Outgoing:
+        """A GET of the gateway itself."""
+        headers = self.own_headers(dialect, self.credential(provider)).alone()
+        return self.outgoing(provider, path, headers, b"", method="GET")
+
+    def own_headers(self, dialect: Dialect, credential: Credential | None) -> OwnHeaders:
+        """What is added to a request in this dialect."""
+        secret = credential.secret if credential else ""
+        found = self._own_headers.get((dialect.name, secret))
+        if found is None:
+            found = OwnHeaders(dialect.credential_headers(secret) if secret else {}, dialect.default_headers())
+            self._own_headers[dialect.name, secret] = found
+        return found
+
+    async def send(self, provider: Provider, outgoing: Outgoing) -> Answer:
         """One request, once. Raises UpstreamFailure."""
-        url = self._url(provider.name, path)
         try:
-            response = await self._request(method, url, headers, body)
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError, TimeoutError) as error:
-            connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
-            what = "did not answer in time" if connected else "could not be reached in time"
-            raise _failure("provider_timeout", provider, what, sent=_sent(body)) from None
-        except aiohttp.ClientConnectorError:
+            connection = await self._pools[provider.name].take()
+        except TimeoutError:
+            raise _failure("provider_timeout", provider, "could not be reached in time", sent=False) from None
+        except (aiohttp.ClientError, OSError):
             raise _failure("provider_unreachable", provider, "cannot be reached", sent=False) from None
-        except (aiohttp.ClientError, OSError, ValueError):
-            raise _failure("provider_failed", provider, "broke the connection", sent=_sent(body)) from None
-        if not 200 <= response.status < 300 and response.status < 400:
-            response.close()
-            what = f"answered with HTTP {response.status}: a wrong base_url?"
+        try:
+            answer = await connection.ask(outgoing)
+        except (aiohttp.ClientError, OSError, ConnectionBroken):
+            raise _failure("provider_failed", provider, "broke the connection", sent=True) from None
+        if not 200 <= answer.status < 300 and answer.status < 400:
+            answer.close()
+            what = f"answered with HTTP {answer.status}: a wrong base_url?"
             raise _failure("provider_failed", provider, what, sent=True, answered=True)
-        return response
+        return answer
 
-    async def _request(
-        self, method: str, url: URL, headers: CIMultiDict[str], body: Body | None
-    ) -> aiohttp.ClientResponse:
-        """Again on another connection where a kept one had been closed before the first byte left: some providers hang
-        up after each stream. Nothing is ever sent twice."""
-        for _ in range(STALE_TRIES):
-            try:
-                return await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
-            except aiohttp.ClientConnectorError:
-                raise
-            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-                if body is None or body.sent:
-                    raise
-        return await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+    async def _prune(self) -> None:
+        while True:
+            await asyncio.sleep(KEEPALIVE_S)
+            for pool in self._pools.values():
+                pool.prune()
 
-    def _url(self, name: str, path: str) -> URL:
-        url = self._urls.get((name, path))
-        if url is None:
-            url = self._urls[name, path] = URL(self._endpoints[name].base_url + path, encoded=True)
-        return url
+    def _request_line(self, name: str, method: str, path: str) -> bytes:
+        """Also says which host is meant."""
+        url = URL(self._endpoints[name].base_url + path, encoded=True)
+        if len(self._request_lines) >= REQUEST_LINES_MAX:
+            self._request_lines.clear()
+        line = f"{method} {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n".encode()
+        self._request_lines[name, method, path] = line
+        return line
 
 
-class Connector(aiohttp.TCPConnector):
-    """Keeps connections for the next request, but for those on which something came after the answer: it would be
-    taken for the answer to that request, and be handed to somebody whom it does not belong to. And each rests first:
-    providers that hang up after an answer do so a moment later, and a request sent into that moment is lost."""
-
-    async def _get(self, key: Any, traces: Any) -> Any:
-        kept = self._conns.get(key)
-        if kept and time.monotonic() - kept[0][1] < REST_S:  # the one that was kept longest
-            return None
-        while (connection := await super()._get(key, traces)) is not None:
-            if connection.protocol is not None and not connection.protocol.should_close:
-                break
-            connection.close()
-        return connection
-
-
-def _hung_up(transport: asyncio.BaseTransport | None) -> bool:
-    """Whether the peer has closed this connection, be it that the event loop has not noticed yet."""
-    if transport is None or transport.is_closing():
-        return True
-    waiting = select.poll()
-    waiting.register(transport.get_extra_info("socket"), _HANG_UP)
-    return bool(waiting.poll(0))
-
-
-def _sent(body: Body | None) -> bool:
-    return body is not None and body.sent
+def too_late(provider: Provider) -> UpstreamFailure:
+    """It took the request, and said nothing for too long."""
+    return _failure("provider_timeout", provider, "did not answer in time", sent=True)
 
 
 def _failure(code: str, provider: Provider, what: str, *, sent: bool, answered: bool = False) -> UpstreamFailure:
@@ -196,9 +155,3 @@ def _endpoint(provider: Provider, sandbox: tuple[str, str] | None) -> Endpoint:
         return Endpoint(provider, sandbox[0], (Credential(sandbox[1], 1),))
     credentials = tuple(Credential(source.read(), source.weight) for source in provider.credentials)
     return Endpoint(provider, provider.base_url, credentials)
-
-
-def _client_timeout(timeouts: Timeouts) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(
-        total=None, connect=None, sock_connect=timeouts.connect_s, sock_read=timeouts.read_s, ceil_threshold=60
-    )

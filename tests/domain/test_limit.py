@@ -43,7 +43,7 @@ def demand(
     input_tokens: int = 1_000, output_tokens: int = 1_000, least: int = 256, choices: int = 1, **more: object
 ) -> Demand:
     wanted = Demand(input_tokens, output_tokens, min(least, output_tokens), choices, False, RATES)
-    return replace(wanted, **more)  # type: ignore[arg-type]
+    return wanted._replace(**more)  # type: ignore[arg-type]
 
 
 def decided(standings: Sequence[Standing], wanted: Demand, share_percent: int = 25) -> Grant | Refused:

@@ -1,0 +1,136 @@
+"""The client's side of a call: what it gets is written as bytes, and its leaving changes nothing else."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from http import HTTPStatus
+
+import aiohttp
+from aiohttp import HttpVersion10, web
+from aiohttp.abc import AbstractStreamWriter
+
+BODILESS = (204, 304)  # RFC 9110, 6.4.1
+
+
+class Answer(web.StreamResponse):
+    """For aiohttp, which wants one from each handler, to write it: bytes that may have been written already."""
+
+    def __init__(self, status: int, unwritten: bytes = b"", *, keep_alive: bool = False) -> None:
+        super().__init__(status=status)
+        self._unwritten = unwritten
+        self._keeps_alive = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._keeps_alive
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        unwritten, self._unwritten = self._unwritten, b""
+        if unwritten:
+            await request.writer.write(unwritten)
+        return request.writer
+
+    async def write_eof(self, data: object = b"") -> None:
+        """All is written."""
+
+
+class Client:
+    """Once it is gone, or takes nothing for too long, writing is a no-op."""
+
+    def __init__(self, http: web.BaseRequest) -> None:
+        self._http = http
+        self._status = 502
+        self._headers = b""
+        self._keep_alive = http.keep_alive
+        self._chunked = http.version != HttpVersion10
+        self.started = False  # the head is written
+        self.gone = False
+        # Some of the answer was not handed over. SDKs hang up at a stream's end mark: gone, and nothing missed.
+        self.missed = False
+        self.writing_since_s: float | None = None  # for the watch over stalled writes
+        self.gone_since_s = 0.0
+
+    @property
+    def answer(self) -> Answer:
+        """Of which nothing is left to write."""
+        return Answer(self._status, keep_alive=self._keep_alive and not self.gone)
+
+    def head(self, status: int, headers: bytes) -> None:
+        """What the answer will begin with; `headers` are lines, each with its end."""
+        self._status = status
+        self._headers = headers
+
+    async def start(self) -> None:
+        """Sends the head of an answer of unknown length: a stream's client waits for it."""
+        await self.write(b"")
+
+    async def write(self, data: bytes) -> None:
+        if self.gone:
+            self.missed = True
+            return
+        if data and self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if not self.started:
+            self.started = True
+            if not self._chunked:
+                self._keep_alive = False  # its end is the connection's
+            data = self._head(b"Transfer-Encoding: chunked\r\n" if self._chunked else b"") + data
+        await self._send(data)
+
+    async def finish(self, rest: bytes) -> Answer:
+        """The end of a whole answer. One that fits is sent in one piece, with its length."""
+        if not self.started and not self.gone:
+            length = b"" if self._status in BODILESS else b"Content-Length: %d\r\n" % len(rest)
+            return Answer(self._status, self._head(length) + rest, keep_alive=self._keep_alive)
+        if rest:
+            await self.write(rest)
+        if not self.gone and self._chunked:
+            missed = self.missed
+            await self._send(b"0\r\n\r\n")
+            self.missed = missed
+        return self.answer
+
+    def leave(self) -> None:
+        if not self.gone:
+            self.gone = True
+            self.gone_since_s = time.monotonic()
+
+    def check_connection(self) -> None:
+        """Notices a client that left while nothing was written to it."""
+        transport = self._http.transport
+        if transport is None or transport.is_closing():
+            self.leave()
+
+    def abort(self) -> None:
+        """Cuts the connection, so that a truncated answer never looks like a whole one."""
+        transport = self._http.transport
+        if transport is not None:
+            transport.abort()
+        self.missed = True
+        self.leave()
+
+    def _head(self, framing: bytes) -> bytes:
+        old = self._http.version == HttpVersion10
+        kept = b"Connection: keep-alive\r\n" if old and self._keep_alive else b""
+        connection = kept if self._keep_alive else b"Connection: close\r\n"
+        return b"%b%b%b%b\r\n" % (_status_line(self._status, old=old), self._headers, framing, connection)
+
+    async def _send(self, data: bytes) -> None:
+        self.writing_since_s = time.monotonic()
+        try:
+            await self._http.writer.write(data)
+        except (ConnectionError, aiohttp.ClientError):
+            self.missed = True
+            self.leave()
+        finally:
+            self.writing_since_s = None
+
+
+@lru_cache(maxsize=256)
+def _status_line(status: int, *, old: bool) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:  # some providers' own
+        phrase = ""
+    return f"HTTP/1.{0 if old else 1} {status} {phrase}\r\n".encode()

@@ -1,0 +1,185 @@
+"""Connections to one provider: aiohttp's connector and HTTP parser, without its session between them and a call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from .headers import RawHeaders
+
+KEEPALIVE_S = 10.0  # shorter than any provider's: a connection that they close first costs a failed call
+REST_S = 0.02  # a kept connection's, before its next request; costs a few more connections, no time
+INTERIM_ANSWERS_MAX = 16  # "100 Continue" and its kind, before the one that counts
+FIELD_BYTES_MAX = 64 << 10
+READ_BUFFER_BYTES = 64 << 10
+ONE_PIECE_BYTES_MAX = 128 << 10  # head and body of a request are joined up to here, and sent at once
+
+
+class ConnectionBroken(Exception):
+    """The provider ended the connection, or answered with what is no HTTP."""
+
+
+class Outgoing:
+    """A request as bytes. `sent_at_s`: when it began to leave, by the monotonic clock; None: nothing of it has left."""
+
+    __slots__ = ("body", "head", "sent_at_s")
+
+    def __init__(self, head: bytes, body: bytes) -> None:
+        self.head = head
+        self.body = body
+        self.sent_at_s: float | None = None
+
+
+class Answer:
+    """A provider's answer, whose head has come. `content` is its body, as it comes."""
+
+    __slots__ = ("_connection", "content", "headers", "raw_headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: CIMultiDictProxy[str],
+        raw_headers: RawHeaders,
+        content: StreamReader,
+        connection: KeptConnection,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.raw_headers = raw_headers
+        self.content = content
+        self._connection: KeptConnection | None = connection
+        content.on_eof(self._whole)
+
+    async def whole(self, bytes_max: int) -> bytes | None:
+        """All of its body; None if it broke off, or has no end."""
+        body = b""
+        try:
+            while len(body) <= bytes_max:
+                chunk = await self.content.readany()
+                if not chunk:
+                    return body
+                body += chunk
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            pass
+        return None
+
+    def close(self) -> None:
+        """Cuts what has not come yet; the connection of an answer that is whole has been given back already."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            self.content.set_exception(aiohttp.ClientConnectionError("closed"))
+            connection.close()
+
+    def _whole(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.give_back()
+
+
+class KeptConnection:
+    """One connection, for one request at a time."""
+
+    __slots__ = ("_connection", "_pool", "_protocol", "_transport", "since_s")
+
+    def __init__(self, pool: Pool, connection: Connection) -> None:
+        assert connection.protocol is not None
+        assert connection.transport is not None
+        self._pool = pool
+        self._connection = connection
+        self._protocol: ResponseHandler = connection.protocol
+        self._transport: asyncio.Transport = connection.transport
+        self.since_s = 0.0
+        self._protocol.set_response_params(
+            read_until_eof=True,
+            auto_decompress=False,  # bytes pass as they come
+            read_bufsize=READ_BUFFER_BYTES,
+            max_line_size=FIELD_BYTES_MAX,
+            max_field_size=FIELD_BYTES_MAX,
+        )
+
+    @property
+    def is_usable(self) -> bool:
+        """False if the provider hung up, or if something came after the last answer: it would be taken for the answer
+        to the next request, and be handed to somebody whom it does not belong to."""
+        return not (self._transport.is_closing() or self._protocol.should_close)
+
+    async def ask(self, outgoing: Outgoing) -> Answer:
+        """Raises aiohttp.ClientError, OSError, ConnectionBroken; the connection is closed then. Waits for ever: a timer
+        for each piece of each answer would be dear, so the watch over all calls tells who waits too long."""
+        protocol, body = self._protocol, outgoing.body
+        try:
+            outgoing.sent_at_s = time.monotonic()
+            if len(body) <= ONE_PIECE_BYTES_MAX:
+                self._transport.write(outgoing.head + body)
+            else:
+                self._transport.write(outgoing.head)
+                self._transport.write(body)
+            for _ in range(INTERIM_ANSWERS_MAX):
+                message, content = await protocol.read()
+                if message.code >= 200 or message.code == 101:
+                    return Answer(message.code, message.headers, message.raw_headers, content, self)
+            raise ConnectionBroken("only interim answers")
+        except HttpProcessingError as error:
+            self.close()
+            raise ConnectionBroken(type(error).__name__) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def give_back(self) -> None:
+        if self.is_usable and not self._transport.get_write_buffer_size():
+            self._pool.keep(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Pool:
+    """The connections to one provider. They rest between two requests: providers that hang up after an answer do so a
+    moment later, and a request that is sent into that moment is lost."""
+
+    def __init__(self, connector: aiohttp.TCPConnector, base_url: URL, *, connect_s: float) -> None:
+        self._connector = connector
+        self._where = ClientRequest("GET", base_url, loop=asyncio.get_running_loop())
+        self._timeout = aiohttp.ClientTimeout(connect=connect_s, ceil_threshold=60)
+        self._kept: deque[KeptConnection] = deque()
+
+    async def take(self) -> KeptConnection:
+        """Raises TimeoutError, aiohttp.ClientConnectorError, OSError: nothing was sent."""
+        kept = self._kept
+        while kept:
+            rested_s = time.monotonic() - kept[0].since_s
+            if rested_s < REST_S:
+                break
+            connection = kept.popleft()
+            if rested_s < KEEPALIVE_S and connection.is_usable:
+                return connection
+            connection.close()
+        return KeptConnection(self, await self._connector.connect(self._where, [], self._timeout))
+
+    def keep(self, connection: KeptConnection) -> None:
+        """For the next request."""
+        connection.since_s = time.monotonic()
+        self._kept.append(connection)
+
+    def prune(self) -> None:
+        """Closes those that nobody used for long."""
+        oldest_s = time.monotonic() - KEEPALIVE_S
+        while self._kept and self._kept[0].since_s < oldest_s:
+            self._kept.popleft().close()
+
+    def close(self) -> None:
+        while self._kept:
+            self._kept.popleft().close()
