@@ -25,6 +25,7 @@ POLL_S = 0.5
 PAGE = 500
 # Workers commit side by side: a call may appear after one with a higher id. This far back is looked again.
 OVERLAP_S = 10
+RECENT_MAX = 100_000
 PENDING_MAX = 10_000  # open calls that are watched from the start
 
 
@@ -96,13 +97,13 @@ def follow_calls(run: App, filters: CallFilters, first: Sequence[Call], zone: Zo
     show = _printer(run, zone)
     # A call that is open may yet fail, or be estimated.
     begun = replace(filters, kinds=filters.kinds | {"open"}) if filters.kinds else filters
+    last_id = max((call.call_id for call in first), default=store.newest_id_before(run.now_s))
     with run.reading() as tx:
         waiting = store.newest(tx, replace(filters, kinds=frozenset({"open"})), calls_max=PENDING_MAX)
-    ended_before = [call for call in reversed(first) if call.state != "open"]
-    show(ended_before)
-    seen = {call.call_id for call in ended_before}
+        recent = store.after(tx, filters, call_id=store.step_back(last_id, OVERLAP_S), calls_max=RECENT_MAX)
+    show([call for call in reversed(first) if call.state != "open"])
+    seen = {call.call_id for call in (*first, *recent) if call.state != "open" and call.call_id <= last_id}
     pending = {call.call_id for call in (*first, *waiting)} - seen
-    last_id = max((call.call_id for call in (*first, *waiting)), default=store.newest_id_before(run.now_s))
     while True:
         floor = store.step_back(last_id, OVERLAP_S)
         with run.reading() as tx:

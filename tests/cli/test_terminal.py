@@ -201,6 +201,20 @@ async def test_following_prints_each_call_once_when_it_ends(empty: Path) -> None
     assert (process.returncode, rest, errors) == (130, "", "")
 
 
+async def test_following_begins_with_as_many_calls_as_were_asked_for(empty: Path) -> None:
+    async with Shop(empty / "llmctl.db", now_s=int(time.time())) as shop:
+        shop.user("alice")
+        for _ in range(5):
+            await shop.call("alice")
+    with subprocess.Popen(
+        [str(LLMCTL), "calls", "--follow", "-n", "2", "-o", "csv"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        shown, _ = process.communicate(timeout=10)
+    assert len(shown.splitlines()) == 3
+
+
 async def test_following_failures_shows_calls_that_were_open_and_failed(empty: Path) -> None:
     import asyncio
 
