@@ -97,9 +97,9 @@ def follow_calls(run: App, filters: CallFilters, first: Sequence[Call], zone: Zo
     show = _printer(run, zone)
     # A call that is open may yet fail, or be estimated.
     begun = replace(filters, kinds=filters.kinds | {"open"}) if filters.kinds else filters
-    last_id = max((call.call_id for call in first), default=store.newest_id_before(run.now_s))
     with run.reading() as tx:
         waiting = store.newest(tx, replace(filters, kinds=frozenset({"open"})), calls_max=PENDING_MAX)
+        last_id = max((call.call_id for call in (*first, *waiting)), default=store.newest_id_before(run.now_s))
         recent = store.after(tx, filters, call_id=store.step_back(last_id, OVERLAP_S), calls_max=RECENT_MAX)
     show([call for call in reversed(first) if call.state != "open"])
     seen = {call.call_id for call in (*first, *recent) if call.state != "open" and call.call_id <= last_id}

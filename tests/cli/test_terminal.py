@@ -231,7 +231,8 @@ async def test_following_failures_shows_calls_that_were_open_and_failed(empty: P
             shop.end(fine)
             shop.end(old, status=500, error="server_error")
             await shop.call("alice", asked="new", status=503, error="overloaded")
-            lines = [await asyncio.to_thread(process.stdout.readline) for _ in range(3)]
+            async with asyncio.timeout(20):
+                lines = [await asyncio.to_thread(process.stdout.readline) for _ in range(3)]
         finally:
             process.send_signal(signal.SIGINT)
             rest, _ = process.communicate(timeout=10)
