@@ -30,7 +30,7 @@ BATCH_MAX = 512
 SETTLE_WAIT_S = 0.005
 # After a batch of this size the next is given time to gather as many: what a transaction costs is shared by all in it,
 # and a crowd that keeps the interpreter busy gets on faster while the ledger does not ask for its share.
-CROWD = 16
+CROWD = 8
 CROWD_WAIT_S = 0.001
 RETRY_S = 0.2
 RECOVER_EVERY_S = 5.0
