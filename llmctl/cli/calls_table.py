@@ -40,7 +40,7 @@ def columns(run: App, zone: ZoneInfo) -> tuple[Column[Call], ...]:
         Column("key", lambda c: c.key, "KEY", _key),
         Column("key_id", lambda c: c.key_id),
         Column("end_user", lambda c: c.end_user),
-        Column("tags", lambda c: []),
+        Column("tags", lambda c: list(c.tags)),
         Column("provider", lambda c: c.provider, "PROVIDER", drop=3),
         Column("model", lambda c: c.model),
         Column("routed", None, "MODEL", _model),

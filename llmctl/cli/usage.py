@@ -8,7 +8,7 @@ import typer
 
 from . import context, filters
 from .command import single
-from .errors import NotYet, UsageMistake
+from .errors import UsageMistake
 from .filters import Asked
 from .render import FOCUS
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 
 app, command = single("usage")
-
-LATER = ("tag",)
 
 
 @command
@@ -34,7 +32,9 @@ def usage(
     last: filters.Last = None,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="COLUMNS", help="group, user, key, end-user, model, provider, or hour ... month."),
+        typer.Option(
+            "--by", metavar="COLUMNS", help="group, user, key, end-user, tag, model, provider; hour ... month."
+        ),
     ] = None,
 ) -> None:
     """Show who used how much, and how much of the limits is gone. Default: this month.
@@ -86,8 +86,6 @@ def _by(text: str | None, asked: Asked) -> list[By]:
         return ["user"] if asked.group is not None else ["group"]
     wanted: list[By] = []
     for name in (part.strip().replace("-", "_") for part in text.split(",")):
-        if name in LATER:
-            raise NotYet(f"usage by {name.replace('_', ' ')} is not possible yet", hint=f"use {', '.join(BYS)}")
         matching = [one for one in BYS if one == name]
         if not matching:
             raise UsageMistake(f"--by {name!r} is not possible", hint=f"use {', '.join(BYS)}")

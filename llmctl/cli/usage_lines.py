@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from .filters import Asked, Found
 
 TREND_DAYS = 7
-NO_GROUP = "(no group)"
-NO_END_USER = "(none named)"
+NOTHING = {"group": "(no group)", "end_user": "(none named)", "tag": "(no tag)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +51,15 @@ def lines_of(report: Report) -> list[Line]:
 
 def total_of(report: Report) -> Line:
     texts = ["TOTAL" if place == 0 else "" for place in range(len(report.by))]
-    return Line(texts, store.total(report.rows), report.found.subject, _standing_overall(report), is_sum=True)
+    sums = store.total(report.rows)
+    if "tag" in report.by:  # calls count in each of their tags
+        sums = store.total(store.report(report.tx, report.filters, [], report.found.zone))
+    return Line(texts, sums, report.found.subject, _standing_overall(report), is_sum=True)
 
 
 def _text(cell: Cell, by: By) -> str:
     if cell.text is None:
-        return NO_GROUP if by == "group" else NO_END_USER
+        return NOTHING[by]
     # An hour is shown as wall time; its offset is for machines.
     return cell.text.replace("T", " ")[:16] if by == "hour" else cell.text
 
@@ -69,7 +71,7 @@ def _parents(report: Report) -> dict[int, int | None]:
 
 
 def _trends(report: Report) -> dict[tuple[Cell, ...], list[int]] | None:
-    if any(one in store.PERIODS for one in report.by) or not report.rows or "end_user" in report.by:
+    if any(one in store.PERIODS for one in report.by) or not report.rows or {"end_user", "tag"} & {*report.by}:
         return None
     return store.trends(report.tx, report.filters, report.by, report.found.zone, days=TREND_DAYS)
 

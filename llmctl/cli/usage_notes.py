@@ -30,7 +30,9 @@ def heading(report: Report) -> str:
 
 
 def notes(report: Report, lines: Sequence[Line], total: Line) -> list[str]:
-    return [*_forecasts(report, lines, total), *_left_out(report, total)]
+    counted = sum(line.sums.calls for line in lines if not line.is_sum)
+    several = ["Calls with several tags are in several lines."] if counted > total.sums.calls else []
+    return [*several, *_forecasts(report, lines, total), *_left_out(report, total)]
 
 
 def _forecasts(report: Report, lines: Sequence[Line], total: Line) -> list[str]:

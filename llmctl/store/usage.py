@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
 from llmctl.domain.access import matches
 from llmctl.domain.errors import BadInput
 from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 
-from . import ids, rollups
-from .sql import as_json, run
+from .rollups import Stretch
+from .sql import as_json
+from .usage_sources import of_calls, of_rollups
 
-By = Literal["group", "user", "key", "end_user", "model", "provider", "hour", "day", "week", "month"]
+By = Literal["group", "user", "key", "end_user", "tag", "model", "provider", "hour", "day", "week", "month"]
 BYS: tuple[By, ...] = get_args(By)
 PERIODS: dict[By, Window] = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
+_NOT_ROLLED_UP: frozenset[By] = frozenset({"end_user", "tag"})
 PERIODS_MAX = 20_000  # hours of more than two years: beyond it the report is no use to anybody
 
 
@@ -66,7 +67,6 @@ class Sums:
 
 
 _SUM_NAMES = tuple(one.name for one in fields(Sums))
-_SUM_COLUMNS = [name.removesuffix("_usd") for name in _SUM_NAMES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,75 +85,33 @@ class Row:
 
 
 def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo) -> list[Row]:
-    """One row a combination that occurs. Periods are calendar ones of `zone`, in order; all else by cost."""
+    """One row a combination that occurs. Periods are calendar ones of `zone`, in order; all else by cost. By tag, a
+    call counts in the row of each of its tags: such rows do not add up."""
     where, parameters = _conditions(tx, filters)
     period = next((one for one in by if one in PERIODS), None)
     if sum(one in PERIODS for one in by) > 1:
         raise BadInput("one period at a time can be reported by", hint="choose one of hour, day, week, month")
     spans = _spans(tx, filters, period, zone)
     dimensions = [_DIMENSIONS[one] for one in by if one not in PERIODS]
-    read = _of_calls if "end_user" in by else _of_rollups
+    read = of_calls if _NOT_ROLLED_UP.intersection(by) else of_rollups
     names = _Names(tx)
     rows: dict[tuple[Cell, ...], Row] = {}
-    for number, *values in read(tx, spans, dimensions, where, parameters):
+    for number, *values in read(tx, [stretch for stretch, _ in spans], dimensions, where, parameters):
         rest = iter(values[: len(dimensions)])
-        cells = tuple(spans[number].cell if one in PERIODS else names.cell(one, next(rest)) for one in by)
-        # Lineages that end in the same group are one row, and so is a model that two providers have.
-        rows.setdefault(cells, Row(cells)).sums.add(values[len(dimensions) :])
+        found = [spans[number][1] if one in PERIODS else names.cell(one, next(rest)) for one in by]
+        for cells in _each_tag(found, by):
+            # Lineages that end in the same group are one row, and so is a model that two providers have.
+            rows.setdefault(cells, Row(cells)).sums.add(values[len(dimensions) :])
     return sorted(rows.values(), key=_order(by))
 
 
-def _of_rollups(
-    tx: sqlite3.Connection, spans: Sequence[_Span], dimensions: Sequence[str], where: str, parameters: dict[str, object]
-) -> Iterator[Sequence[Any]]:
-    """(number of the span, values of the dimensions, sums), more than one of them for the same values."""
-    plan = run(tx, rollups.plan([rollups.Stretch(span.number, span.first, span.end) for span in spans]))
-    sums = [f"sum(r.{name})" for name in _SUM_COLUMNS]
-    for source in (rollups.SUMMARIES, rollups.QUARTERS):
-        yield from tx.execute(
-            f"""
-            SELECT {", ".join(["s.value ->> 0", *dimensions, *sums])} FROM {source} WHERE {where}
-            GROUP BY {", ".join(["s.value ->> 0", *dimensions])}
-            """,
-            parameters | plan.parameters,
-        )
-
-
-def _of_calls(
-    tx: sqlite3.Connection, spans: Sequence[_Span], dimensions: Sequence[str], where: str, parameters: dict[str, object]
-) -> Iterator[Sequence[Any]]:
-    """The same from the calls themselves: roll-ups know end users only where a limit needs them. Takes seconds for each
-    million calls in the time that is asked for."""
-    if not spans:
+def _each_tag(cells: list[Cell], by: Sequence[By]) -> Iterator[tuple[Cell, ...]]:
+    if "tag" not in by:
+        yield tuple(cells)
         return
-    bucket = f"r.started_at_ms / {1000 * BUCKET_S}"
-    columns = [bucket if len(spans) > 1 else "0", *dimensions]
-    found = tx.execute(
-        f"""
-        SELECT {", ".join([*columns, *_SUMS_OF_CALLS])} FROM calls AS r
-        WHERE r.id >= :first_id AND r.started_at_ms >= :first_ms AND r.started_at_ms < :end_ms
-          AND r.state IN ('settled', 'released') AND {where}
-        GROUP BY {", ".join(str(place + 1) for place in range(len(columns)))}
-        """,
-        parameters
-        | {
-            "first_id": ids.at_or_after(spans[0].first * BUCKET_S),
-            "first_ms": spans[0].first * BUCKET_S * 1000,
-            "end_ms": spans[-1].end * BUCKET_S * 1000,
-        },
-    )
-    ends = [span.end for span in spans]
-    for at, *values in found:
-        yield (bisect_right(ends, at) if len(spans) > 1 else 0, *values)
-
-
-_SUMS_OF_CALLS = [
-    "sum(r.state = 'settled')",
-    "sum(r.error_id IS NOT NULL OR coalesce(r.status, 0) >= 400)",
-    "sum(coalesce(r.usage_source, '') = 'estimated')",
-    "sum(r.cost_nano IS NULL)",
-    *[f"coalesce(sum(r.{name}), 0)" for name in _SUM_COLUMNS[4:]],
-]
+    place = by.index("tag")
+    for tag in (cells[place].text or "").split(","):
+        yield (*cells[:place], Cell(tag or None), *cells[place + 1 :])
 
 
 def total(rows: Sequence[Row]) -> Sums:
@@ -199,28 +157,20 @@ _DIMENSIONS: dict[By, str] = {
     "model": "r.model_id",
     "provider": "r.model_id",
     "end_user": "r.end_user_id",
+    "tag": "r.tags_id",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """A run of roll-up buckets that is one row."""
-
-    number: int
-    first: int
-    end: int
-    cell: Cell
-
-
-def _spans(tx: sqlite3.Connection, filters: Filters, period: By | None, zone: ZoneInfo) -> list[_Span]:
+def _spans(tx: sqlite3.Connection, filters: Filters, period: By | None, zone: ZoneInfo) -> list[tuple[Stretch, Cell]]:
+    """Runs of roll-up buckets, each with the cell of its rows."""
     first, end = filters.since_s // BUCKET_S, -(-filters.until_s // BUCKET_S)
     if period is None:
-        return [_Span(0, first, end, Cell(None))]
+        return [(Stretch(0, first, end), Cell(None))]
     if filters.since_s == 0:
         # "All time" begins with the first call, not in 1970.
         (oldest,) = tx.execute("SELECT min(bucket) FROM rollups").fetchone()
         first = end if oldest is None else max(first, oldest)
-    spans: list[_Span] = []
+    spans: list[tuple[Stretch, Cell]] = []
     while first < end:
         if len(spans) >= PERIODS_MAX:
             raise BadInput(f"that is more than {PERIODS_MAX} {period}s", hint="report fewer, or by longer periods")
@@ -228,7 +178,8 @@ def _spans(tx: sqlite3.Connection, filters: Filters, period: By | None, zone: Zo
         end_s = window_end(PERIODS[period], zone, first * BUCKET_S)
         assert end_s is not None
         next_first = min(end, end_s // BUCKET_S)
-        spans.append(_Span(len(spans), first, next_first, Cell(_period_text(period, start_s, zone), start_s=start_s)))
+        cell = Cell(_period_text(period, start_s, zone), start_s=start_s)
+        spans.append((Stretch(len(spans), first, next_first), cell))
         first = next_first
     return spans
 
@@ -289,7 +240,7 @@ class _Names:
             (path,) = self._tx.execute("SELECT path FROM lineages WHERE id = ?", (value,)).fetchone()
             group_id = leaf(path)
             return Cell(None) if group_id is None else self._named("SELECT name FROM groups WHERE id = ?", group_id)
-        if by == "end_user":
+        if by in ("end_user", "tag"):
             row = self._tx.execute("SELECT name FROM names WHERE id = ?", (value,)).fetchone()
             return Cell(row[0] if row else None)
         if by == "user":

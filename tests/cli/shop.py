@@ -52,6 +52,11 @@ class Shop:
             users.add(tx, self._author, name, group=group, email=None)
             self._secrets[name] = keys.create(tx, self._author, name).secret
 
+    def knows(self, user: str) -> None:
+        """A user of before gets another key."""
+        with self._store.write() as tx:
+            self._secrets[user] = keys.create(tx, self._author, user, name="again").secret
+
     def _caller(self, user: str) -> Caller:
         return callers.load(self._store.connection, self._secrets[user], default_zone=ZONE, now_s=self.now_s)
 
@@ -66,6 +71,7 @@ class Shop:
         cost: int | None = DOLLAR // 100,
         usage: Usage | None = None,
         settle: bool = True,
+        tags: str = "",
         **closing: object,
     ) -> int:
         """One call, settled unless `settle` is False. Returns its id."""
@@ -83,6 +89,7 @@ class Shop:
             stream=False,
             demand=Demand(1_000, 1_000, 256, 1, False, Rates(DOLLAR, 10 * DOLLAR)),
             price_id=None,
+            tags=tags,
         )
         held = await self._ledger.hold(opening)
         assert isinstance(held, Granted), held

@@ -43,6 +43,14 @@ async def shop(empty: Path) -> None:
         shop.refused("alice")
 
 
+@pytest.fixture
+async def tagged(shop: None, empty: Path) -> None:
+    async with Shop(empty / "llmctl.db") as again:
+        again.knows("alice")
+        await again.call("alice", cost=3 * DOLLAR, tags="nightly,team=a")
+        await again.call("alice", cost=2 * DOLLAR, tags="nightly")
+
+
 FIELDS = [
     "calls",
     "errors",
@@ -160,6 +168,21 @@ class TestUsage:
                 assert sum(row[name] for row in rows) == sum(row[name] for row in cli.json("usage"))
         days = {row["day"]: row["calls"] for row in cli.json("usage", "--by", "end-user,day")}
         assert days == {row["day"]: row["calls"] for row in cli.json("usage", "--by", "day")}
+
+    def test_by_tag_a_call_counts_in_each_of_its_tags_and_once_in_the_total(self, cli: Cli, tagged: None) -> None:
+        rows = {row["tag"]: row for row in cli.json("usage", "--by", "tag")}
+        assert {tag: (row["calls"], row["cost_usd"]) for tag, row in rows.items() if tag} == {
+            "nightly": (2, "5.000000000"),
+            "team=a": (1, "3.000000000"),
+        }
+        assert rows[None]["calls"] == 11  # one was open, and is recovered
+        lines = cli("usage", "--by", "tag").out.splitlines()
+        assert [line.split()[1] for line in lines if line.startswith("TOTAL")] == ["13"]
+        assert "Calls with several tags are in several lines." in lines
+        assert [call["tags"] for call in cli.json("calls", "--user", "alice", "-n", "2")] == [
+            ["nightly"],
+            ["nightly", "team=a"],
+        ]
 
     def test_reports_of_the_past_say_nothing_of_limits_today(self, cli: Cli) -> None:
         cli("limit", "set", "--org", "--cost", "100", "--per", "month")

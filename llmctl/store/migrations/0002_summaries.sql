@@ -36,3 +36,5 @@ ALTER TABLE settings ADD COLUMN folded_user_id INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE settings ADD COLUMN folded_key_id INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE settings ADD COLUMN folded_model_id INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE settings ADD COLUMN folded_end_user_id INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE calls ADD COLUMN tags_id INTEGER;  -- a name: tags as their caller set them, joined by commas; NULL: none
