@@ -10,13 +10,25 @@ from . import context, filters
 from .command import single
 from .errors import UsageMistake
 from .filters import Asked
+from .options import whole_number
 from .render import FOCUS
 
 if TYPE_CHECKING:
-    from llmctl.store.usage import By
+    from collections.abc import Callable
+
+    from llmctl.store.usage import By, Row
 
 
 app, command = single("usage")
+
+
+SORTS = {
+    "cost": "cost_nano_usd",
+    "calls": "calls",
+    "input": "input_tokens",
+    "output": "output_tokens",
+    "errors": "errors",
+}
 
 
 @command
@@ -36,6 +48,13 @@ def usage(
             "--by", metavar="COLUMNS", help="group, user, key, end-user, tag, model, provider; hour ... month."
         ),
     ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", metavar="COLUMN", help="cost, calls, input, output, errors or name; highest first."),
+    ] = None,
+    limit: Annotated[
+        str | None, typer.Option("-n", "--limit", metavar="N", help="Only the first N rows; the rest as one.")
+    ] = None,
 ) -> None:
     """Show who used how much, and how much of the limits is gone. Default: this month.
 
@@ -43,6 +62,7 @@ def usage(
     --group includes the groups below it. Days are the group's days. -o focus is CSV for chargeback, as FOCUS has it.
 
       llmctl usage
+      llmctl usage --by user -n 10
       llmctl usage --group sales --last 7d --by user,day -o csv
       llmctl usage --since 2026-10-01 --until 2026-11-01 -o focus > october.csv
     """
@@ -54,9 +74,11 @@ def usage(
     run = context.of(ctx)
     asked = Asked(group, user, key, model, provider, since, until, last)
     run.offers_focus = True
-    if run.out.format == FOCUS and by is not None:
-        raise UsageMistake("-o focus has rows of its own", hint="leave out --by")
+    if run.out.format == FOCUS and not by is sort is limit is None:
+        raise UsageMistake("-o focus has rows of its own", hint="leave out --by, --sort and -n")
     wanted = _by(by, asked)
+    order = _order(sort)
+    rows_max = whole_number(limit, "-n", least=1) if limit is not None else None
     with run.reading() as tx:
         found = filters.find(tx, run, asked)
         which = store.Filters(
@@ -74,7 +96,23 @@ def usage(
             print_focus(run, tx, found, which)
             return
         rows = store.report(tx, which, wanted, found.zone)
-        print_report(Report(run, tx, asked, found, which, wanted, rows))
+        if order is not None:
+            rows.sort(key=order)
+        is_list = sort is not None or limit is not None
+        cut = len(rows) if rows_max is None else rows_max
+        print_report(Report(run, tx, asked, found, which, wanted, rows[:cut], rows[cut:], is_list))
+
+
+def _order(sort: str | None) -> Callable[[Row], tuple[object, ...]] | None:
+    """None: as reports are, by cost, periods in order."""
+    if sort is None:
+        return None
+    if sort == "name":
+        return lambda row: tuple(cell.text or "" for cell in row.cells)
+    column = SORTS.get(sort)
+    if column is None:
+        raise UsageMistake(f"--sort {sort!r} is not possible", hint=f"use {', '.join([*SORTS, 'name'])}")
+    return lambda row: (-getattr(row.sums, column), *(cell.text or "" for cell in row.cells))
 
 
 def _by(text: str | None, asked: Asked) -> list[By]:

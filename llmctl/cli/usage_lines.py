@@ -31,6 +31,8 @@ class Report:
     filters: Filters
     by: list[By]
     rows: list[Row]
+    rest: list[Row]  # beyond -n: shown as one line
+    is_list: bool  # an order or a number of rows was asked for: groups are no tree then
 
 
 def lines_of(report: Report) -> list[Line]:
@@ -43,15 +45,18 @@ def lines_of(report: Report) -> list[Line]:
         if trends is not None:
             line.trend = trends.get(row.cells, [0] * TREND_DAYS)
         lines.append(line)
-    if report.by == ["group"]:
+    if report.by == ["group"] and not report.is_list:
         line_of = {row.cells[0].id: line for row, line in zip(report.rows, lines, strict=True)}
         return tree(line_of, _parents(report), groups.names(report.tx), standing_of)
+    if report.rest:
+        texts = [f"({len(report.rest):,} more)", *[""] * (len(report.by) - 1)]
+        lines.append(Line(texts, store.total(report.rest), is_sum=True))
     return lines
 
 
 def total_of(report: Report) -> Line:
     texts = ["TOTAL" if place == 0 else "" for place in range(len(report.by))]
-    sums = store.total(report.rows)
+    sums = store.total([*report.rows, *report.rest])
     if "tag" in report.by:  # calls count in each of their tags
         sums = store.total(store.report(report.tx, report.filters, [], report.found.zone))
     return Line(texts, sums, report.found.subject, _standing_overall(report), is_sum=True)

@@ -30,7 +30,7 @@ def heading(report: Report) -> str:
 
 
 def notes(report: Report, lines: Sequence[Line], total: Line) -> list[str]:
-    counted = sum(line.sums.calls for line in lines if not line.is_sum)
+    counted = sum(row.sums.calls for row in (*report.rows, *report.rest))
     several = ["Calls with several tags are in several lines."] if counted > total.sums.calls else []
     return [*several, *_forecasts(report, lines, total), *_left_out(report, total)]
 

@@ -26,7 +26,7 @@ def print_report(report: Report) -> None:
         _columns(report, lines, total),
         lines,
         heading=heading(report),
-        total=total if len(report.rows) > 1 else None,
+        total=total if len(lines) > 1 else None,
         empty="No calls.",
         notes=notes(report, lines, total),
     )

@@ -184,6 +184,20 @@ class TestUsage:
             ["nightly", "team=a"],
         ]
 
+    def test_the_first_rows_in_an_order_and_the_rest_as_one(self, cli: Cli) -> None:
+        def names(*flags: str) -> list[str]:
+            return [row["user"] for row in cli.json("usage", "--by", "user", *flags)]
+
+        assert names("--sort", "cost", "-n", "2") == names("-n", "2") == ["alice", "dora"]
+        assert names("--sort", "calls", "-n", "1") == ["bob"]
+        assert names("--sort", "name") == ["alice", "bob", "dora", "solo"]
+        lines = cli("usage", "--by", "user", "-n", "1").out.splitlines()
+        assert [line.split("  ")[0] for line in lines[3:6]] == ["alice", "(3 more)", "TOTAL"]
+        assert [line.split("$")[1].split()[0] for line in lines[3:6]] == ["30.00", "8.01+", "38.01+"]
+        assert "= sales" not in cli("usage", "--sort", "calls").out
+        assert "use cost, calls, input, output, errors, name" in cli("usage", "--sort", "size", code=2).err
+        assert cli("usage", "-n", "0", code=2)
+
     def test_reports_of_the_past_say_nothing_of_limits_today(self, cli: Cli) -> None:
         cli("limit", "set", "--org", "--cost", "100", "--per", "month")
         assert "OF LIMIT" in cli("usage").out
