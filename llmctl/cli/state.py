@@ -13,6 +13,7 @@ from llmctl.store import usage as reports
 from llmctl.store.usage import Filters, Sums
 
 from . import humanize
+from .text import safe
 
 if TYPE_CHECKING:
     from llmctl.config import Address
@@ -53,8 +54,8 @@ def _not_ready(address: Address) -> str:
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
-        text = answer.read(ANSWER_BYTES_MAX).decode("utf-8", "replace").strip()
-        return "" if answer.status == http.client.OK else text or f"HTTP {answer.status}"
+        said = safe(answer.read(ANSWER_BYTES_MAX).decode("utf-8", "replace").strip())
+        return "" if answer.status == http.client.OK else said or f"HTTP {answer.status}"
     except (OSError, http.client.HTTPException):
         return f"no answer from http://{address}/readyz"
     finally:
