@@ -32,6 +32,7 @@ from .local import Local
 from .metrics import Metrics
 from .plan import Plan, plan_of
 from .refusals import CALL_ID, response_of
+from .tags import tags_of
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class Handler:
     async def _admit(self, arrival: Arrival, endpoint: Endpoint, asked: Request, secret: str) -> Call:
         """Access and limits: the call's worst case is held, on disk, when this returns. Raises Refused."""
         now_s = arrival.started_at_ms // 1000
+        tags = tags_of(arrival.http.headers)
         for _ in range(ADMIT_TRIES):
             caller = arrival.caller
             assert caller is not None
@@ -107,7 +109,7 @@ class Handler:
                 if self._renewed(arrival, secret):
                     continue  # judged by settings that are no longer in force
                 raise
-            granted = await self._ledger.hold(_opening(arrival, caller, endpoint, asked, plan))
+            granted = await self._ledger.hold(_opening(arrival, caller, endpoint, asked, plan, tags))
             if isinstance(granted, Refused):
                 raise granted
             if granted is not None:
@@ -173,7 +175,7 @@ class Handler:
         return answer
 
 
-def _opening(arrival: Arrival, caller: Caller, endpoint: Endpoint, asked: Request, plan: Plan) -> Opening:
+def _opening(arrival: Arrival, caller: Caller, endpoint: Endpoint, asked: Request, plan: Plan, tags: str) -> Opening:
     return Opening(
         arrival.id,
         arrival.started_at_ms,
@@ -186,4 +188,5 @@ def _opening(arrival: Arrival, caller: Caller, endpoint: Endpoint, asked: Reques
         asked.ask.stream,
         plan.demand,
         plan.price.id if plan.price else None,
+        tags=tags,
     )
