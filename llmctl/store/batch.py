@@ -16,7 +16,7 @@ import msgspec
 from llmctl.domain.errors import StoreError
 from llmctl.domain.limit import Grant, Limit, Standing, decide
 from llmctl.domain.usage import USAGE_CLASSES
-from llmctl.domain.window import BUCKET_S
+from llmctl.domain.window import BUCKET_S, SLOT_S
 
 from . import balances, fold, limits
 from .balances import Place, Row
@@ -121,6 +121,10 @@ class Batch:
         for row, place in wanted.items():
             if row not in standings:
                 standings[row] = run(self._tx, balances.booked(place))
+            if place.slides and run(self._tx, balances.slide(place, standings[row])):
+                for move in moves.values():  # of this batch, not written yet
+                    if move.place.is_slot_before(place):
+                        standings[row].add_earlier(move.settled, move.held)
         self._hold(openings, placed, standings, outcome)
         balances.write(self._tx, standings)
         return outcome
@@ -224,7 +228,10 @@ class Batch:
                 continue
             call = self._opened(opening, decision)
             for standing in mine_now:
-                standing.held += call.held(standing.limit)
+                held = call.held(standing.limit)
+                standing.held += held
+                if standing.limit.window == "minute":
+                    _hold_in_later_slots(standing, held, standings)
             granted.append((opening, call))
             outcome.holds.append(Granted(decision.output_tokens, decision.capped, call.held_nano))
         outcome.opened.extend(call for _, call in granted)
@@ -301,7 +308,7 @@ class Batch:
         self, applying: tuple[Limit, ...], user_id: int, end_user_id: int, provider: str, model: str, started_at_s: int
     ) -> tuple[Place, ...]:
         """The balances that a call counts in; the same for all calls of a batch that are alike."""
-        alike = (id(applying), user_id, end_user_id, provider, model, started_at_s // BUCKET_S)
+        alike = (id(applying), user_id, end_user_id, provider, model, started_at_s // SLOT_S)
         found = self._placed.get(alike)
         if found is None:
             found = self._placed[alike] = balances.places(
@@ -313,6 +320,13 @@ class Batch:
                 started_at_s=started_at_s,
             )
         return found
+
+
+def _hold_in_later_slots(one: Standing, held: int, standings: Mapping[Row, Standing]) -> None:
+    """Calls of one batch may have started in different slots of a minute: what an older one holds, newer ones see."""
+    for (limit_id, member_id, start_s), other in standings.items():
+        if (limit_id, member_id) == (one.limit.id, one.member_id) and start_s > one.window_start_s:
+            other.add_earlier(0, held)
 
 
 def _settled(limit: Limit, closing: Closing) -> int:
