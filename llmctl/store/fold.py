@@ -1,6 +1,7 @@
 """Carries the summaries of days and months on: roll-ups of an hour ago are added to them, a few rows at a time.
 
-A settle that comes later still is added to both (`late`), so that a report is exact at every moment.
+What changes roll-ups that are folded (a settle that comes late, a correction) changes both: `late`, `amend`. So a
+report is exact at every moment.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ _KEY_BACK = ", ".join(f"{name} DESC" for name in KEY)
 _AFTER = f"({_KEY}) > (?, ?, ?, ?, ?, ?)"
 _INTO = f"INSERT INTO summaries ({', '.join(_OF_SPAN + SUMS)})"
 _ADDED = f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = summaries.{name} + excluded.{name}' for name in SUMS)}"
+
+ADD_ROLLUPS = f"""
+    INSERT INTO rollups ({", ".join(KEY + SUMS)})
+    SELECT {picked(KEY + SUMS)} FROM json_each(?) WHERE true
+    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = rollups.{name} + excluded.{name}" for name in SUMS)}
+"""
 
 Kind = Literal["month", "day"]
 EVER = Span(0, 0, FAR)
@@ -71,16 +78,24 @@ def everything(store: Store, *, default_zone: str, now_s: int, rows_max: int = 2
             more = step(tx, default_zone=default_zone, now_s=now_s, rows_max=rows_max)
 
 
+def amend(tx: sqlite3.Connection, rows: Sequence[tuple[int, ...]], default_zone: str) -> None:
+    """Adds to roll-ups of any time, and to the summaries that hold them. `rows`: KEY and SUMS; sums may be negative."""
+    tx.execute(ADD_ROLLUPS, (as_json(rows),))
+    late(tx, rows, default_zone)
+
+
 def late(tx: sqlite3.Connection, rows: Sequence[tuple[int, ...]], default_zone: str) -> None:
-    """Adds to the summaries what is added to roll-ups that they hold already. `rows`: roll-up key and sums."""
-    added: list[tuple[int, ...]] = []
+    """Adds to the summaries what was added to roll-ups that they hold already."""
+    at, added = place(tx), []
     for row in rows:
-        bucket, lineage_id, user_id, *rest = row
-        added += [(span.id, user_id, lineage_id, *rest) for span in spans_of(tx, bucket, default_zone)]
-    tx.execute(
-        f"{_INTO} SELECT {picked(_OF_SPAN + SUMS)} FROM json_each(?) WHERE true {_ADDED}",
-        (as_json(added),),
-    )
+        if row[: len(KEY)] <= at:
+            bucket, lineage_id, user_id, *rest = row
+            added += [(span.id, user_id, lineage_id, *rest) for span in spans_of(tx, bucket, default_zone)]
+    if added:
+        tx.execute(
+            f"{_INTO} SELECT {picked(_OF_SPAN + SUMS)} FROM json_each(?) WHERE true {_ADDED}",
+            (as_json(added),),
+        )
 
 
 def place(tx: sqlite3.Connection) -> Place:

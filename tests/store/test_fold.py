@@ -132,6 +132,20 @@ def test_folded_reports_read_days_and_months_not_quarters_of_an_hour(store: Stor
         store.connection.execute("ROLLBACK")
 
 
+def test_a_correction_is_in_reports_of_every_part_that_is_folded(store: Store) -> None:
+    fill(store)
+    while step(store, rows_max=50):
+        pass
+    tx = store.connection
+    old, new = (tx.execute(f"SELECT * FROM rollups ORDER BY bucket {way} LIMIT 1").fetchone() for way in ("", "DESC"))
+    before = [usage.total(usage.report(tx, Filters(0, NOW_S + 1), [by], UTC)) for by in ("user", "day")]
+    with store.write() as write:
+        fold.amend(write, [(*row[:6], *[0] * 9, -5) for row in (old, new)], "UTC")
+    after = [usage.total(usage.report(tx, Filters(0, NOW_S + 1), [by], UTC)) for by in ("user", "day")]
+    assert [sums.cost_nano_usd for sums in after] == [sums.cost_nano_usd - 10 for sums in before]
+    assert [sums.calls for sums in after] == [sums.calls for sums in before]
+
+
 async def test_a_settle_of_yesterday_is_in_reports_though_yesterday_is_folded(tmp_path: Path) -> None:
     books = Books(tmp_path / "llmctl.db")
     caller = books.caller(books.add_user("alice", "sales"))
