@@ -178,11 +178,26 @@ async def test_a_settle_of_yesterday_is_in_reports_though_yesterday_is_folded(tm
     assert books.rows("SELECT sum(calls) FROM summaries JOIN spans ON spans.id = span_id GROUP BY kind") == [(3,), (3,)]
 
 
-async def test_an_old_database_is_carried_over_and_folded_while_it_serves(tmp_path: Path) -> None:
+# Of schema 2: a day that was folded, its summary as one row.
+FOLDED_BEFORE = f"""
+    INSERT INTO spans VALUES (1, 'day', {NOW_S // 900 - 5760}, {NOW_S // 900 - 5664});
+    INSERT INTO summaries SELECT 1, user_id, lineage_id, key_id, model_id, end_user_id, calls, errors, estimated_calls,
+        unpriced_calls, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_nano
+        FROM rollups ORDER BY bucket LIMIT 1;
+    UPDATE settings SET folded_bucket = {NOW_S // 900 - 5760}, folded_lineage_id = 1, folded_user_id = 1,
+        folded_key_id = 1, folded_model_id = 1;
+"""
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+async def test_an_old_database_is_carried_over_and_folded_while_it_serves(tmp_path: Path, schema: int) -> None:
     path = tmp_path / "llmctl.db"
     with closing_of(sqlite3.connect(path, isolation_level=None)) as old:
-        old.executescript(f"{migrations()[0][1]} PRAGMA user_version = 1; PRAGMA journal_mode = WAL;")
+        for _, sql in migrations()[:schema]:
+            old.executescript(sql)
+        old.executescript(f"PRAGMA user_version = {schema}; PRAGMA journal_mode = WAL;")
         old_reports = fill_old(old)
+        old.executescript(FOLDED_BEFORE if schema == 2 else "")
         _migrate(old)
     store = Store(path)
     fresh = Filters(0, NOW_S)

@@ -2,7 +2,7 @@
 -- They repeat the roll-ups up to one place in them (`folded`); the daemon carries them on, and begins with what is old.
 
 CREATE TABLE spans (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- of two, the later one is the higher: see fold.py
+    id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL CHECK (kind IN ('day', 'month')),
     first INTEGER NOT NULL,              -- bucket; days and months of every zone in use, so none crosses a midnight
     end INTEGER NOT NULL,                -- bucket, exclusive
@@ -10,7 +10,7 @@ CREATE TABLE spans (
 ) STRICT;
 
 CREATE TABLE summaries (
-    span_id INTEGER NOT NULL,            -- no span of this id: left over, and read by nobody
+    span_id INTEGER NOT NULL REFERENCES spans (id),
     user_id INTEGER NOT NULL,
     lineage_id INTEGER NOT NULL,
     key_id INTEGER NOT NULL,
@@ -30,8 +30,6 @@ CREATE TABLE summaries (
 ) STRICT, WITHOUT ROWID;
 
 -- `folded`: the last row of the roll-ups that the summaries hold, in the order of the roll-ups' primary key.
--- `folded_zones`: whose midnights the spans end at, with commas between.
-ALTER TABLE settings ADD COLUMN folded_zones TEXT NOT NULL DEFAULT '';
 ALTER TABLE settings ADD COLUMN folded_bucket INTEGER NOT NULL DEFAULT -1;
 ALTER TABLE settings ADD COLUMN folded_lineage_id INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE settings ADD COLUMN folded_user_id INTEGER NOT NULL DEFAULT 0;
