@@ -22,7 +22,7 @@ from . import balances, fold, limits
 from .balances import Place, Row
 from .booking import Closing, Granted, HoldResult, Opening
 from .interned import Interned
-from .sql import Bulk, as_json, picked, run
+from .sql import Bulk, as_json, run
 
 
 class OpenCall(msgspec.Struct, frozen=True, gc=False):
@@ -161,16 +161,10 @@ class Batch:
                     move = moves[place.row] = Move(place)
                 move.settled += _settled(place.limit, closing)
                 move.held -= call.held(place.limit)
-        self._tx.execute(_ADD_ROLLUPS, (as_json([(*row, *sums) for row, sums in rollups.items()]),))
+        self._tx.execute(fold.ADD_ROLLUPS, (as_json([(*row, *sums) for row, sums in rollups.items()]),))
         if late:
-            self._settle_late(rollups)
+            fold.late(self._tx, [(*row, *sums) for row, sums in rollups.items()], self._default_zone)
         return moves
-
-    def _settle_late(self, rollups: Mapping[tuple[int, ...], tuple[int, ...]]) -> None:
-        at = fold.place(self._tx)
-        late = [(*row, *sums) for row, sums in rollups.items() if row <= at]
-        if late:
-            fold.late(self._tx, late, self._default_zone)
 
     def _close_rows(self, closings: Sequence[Closing]) -> int:
         rows = []
@@ -376,9 +370,3 @@ _CLOSE_CALLS = Bulk(
     FROM {{rows}} AS j WHERE calls.id = j.id AND calls.state = 'open'
     """,
 )
-
-_ADD_ROLLUPS = f"""
-    INSERT INTO rollups ({", ".join(fold.KEY + fold.SUMS)})
-    SELECT {picked(fold.KEY + fold.SUMS)} FROM json_each(?) WHERE true
-    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = rollups.{name} + excluded.{name}" for name in fold.SUMS)}
-"""

@@ -350,7 +350,7 @@ class Writer:
         """A few rows of old roll-ups into the summaries; the next ones soon, but not before others had their turn."""
         now_s = int(self._clock_s())
         with storing():
-            self._folding = fold.due(store.connection, now_s=now_s)
+            self._folding = fold.due(store.connection, default_zone=self._default_zone, now_s=now_s)
         if self._folding:
             with store.write() as tx:
                 fold.step(tx, default_zone=self._default_zone, now_s=now_s)
