@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llmctl.store.scopes import Scope
 
 IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Change nothing if it exists already.")]
+IfExists = Annotated[bool, typer.Option("--if-exists", help="Change nothing if it does not exist.")]
 Org = Annotated[bool, typer.Option("--org", help="On the whole organisation.")]
 OnGroup = Annotated[str | None, typer.Option("--group", metavar="GROUP", help="On a group and all below it.")]
 OnUser = Annotated[str | None, typer.Option("--user", metavar="USER", help="On a user.")]
@@ -42,6 +43,12 @@ def check_one_scope(*, org: bool, group: str | None, user: str | None, key: str 
     if named > 1 or (needed and named == 0):
         what = "more than one of" if named else "none of"
         raise UsageMistake(f"{what} --org, --group, --user, --key is given", hint="name exactly one")
+
+
+def differs(name: str, value: str | None, none: bool) -> None:
+    """`--group sales --no-group` says two things. Raises UsageMistake."""
+    if value is not None and none:
+        raise UsageMistake(f"--{name} and --no-{name} are both given", hint="name one of them")
 
 
 def whole_number(text: str, flag: str, *, least: int = 0) -> int:
