@@ -52,8 +52,8 @@ def _columns(run: App) -> tuple[Column[Entry], ...]:
         Column("action", lambda e: e.action, "ACTION", fixed=True),
         Column("subject", lambda e: e.subject, "SUBJECT"),
         Column("change", None, "CHANGE", _change),
-        Column("before", lambda e: e.before),
-        Column("after", lambda e: e.after),
+        Column("before", lambda e: _values(e.before)),
+        Column("after", lambda e: _values(e.after)),
     )
 
 
@@ -65,11 +65,26 @@ def _change(entry: Entry) -> str:
         old, new = before.get(name), after.get(name)
         if old == new or (not before and new in (None, "", False)):
             continue
-        parts.append(
-            f"{name} {_text(old)} -> {_text(new)}" if before and after else f"{name} {_text(new if after else old)}"
-        )
+        shown = _text(name, old), _text(name, new)
+        parts.append(f"{name} {shown[0]} -> {shown[1]}" if before and after else f"{name} {shown[bool(after)]}")
     return ", ".join(parts)
 
 
-def _text(value: object) -> str:
-    return "-" if value in (None, "") else str(value).lower() if isinstance(value, bool) else str(value)
+def _text(name: str, value: object) -> str:
+    if value in (None, "", []):
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(times.rfc3339(value) if name.endswith("_at") and isinstance(value, int) else value)
+
+
+def _values(facts: dict[str, object] | None) -> dict[str, object] | None:
+    """Moments as everywhere in JSON."""
+    if facts is None:
+        return None
+    return {
+        name: times.rfc3339(value) if name.endswith("_at") and isinstance(value, int) else value
+        for name, value in facts.items()
+    }

@@ -192,10 +192,10 @@ def remove(
         held = len(limits.listing(tx, scope=scopes.of_group(tx, name), default_zone=run.config.timezone))
     values = {"group": group.name, "users": users, "groups": below, "moved_to": target, "removed": not dry_run}
     lost = f" Its {plural(held, 'limit')} will bind nobody." if held else ""
-    goes = f" {_members(users, below)} go to {target}." if target and (users or below) else ""
+    goes = f" Moves {_members(users, below)} to {target}." if target and (users or below) else ""
     if dry_run:
         if (users or below) and target is None:
-            goes = f" {_members(users, below)} would need --move-to GROUP."
+            goes = f" But it has {_members(users, below)}: that needs --move-to GROUP."
         run.out.one(values, f"Would remove group {group.name}.{goes}{lost}")
         return
     if target is not None or not (users or below):

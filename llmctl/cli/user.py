@@ -150,7 +150,9 @@ def rename(
 
 
 @verb(app, "remove")
-def remove(ctx: typer.Context, name: Name, if_exists: IfExists = False, dry_run: DryRun = False, yes: Yes = False) -> None:
+def remove(
+    ctx: typer.Context, name: Name, if_exists: IfExists = False, dry_run: DryRun = False, yes: Yes = False
+) -> None:
     """Remove a user and revoke all their keys. What they spent stays in the reports, under their name."""
     from llmctl.store import keys, users
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -28,6 +29,18 @@ def record(
     tx.execute(
         "INSERT INTO audit (at, actor, action, subject, before, after) VALUES (?, ?, ?, ?, ?, ?)",
         (author.at_s, author.name, action, subject, _json(before), _json(after)),
+    )
+    tx.execute("UPDATE settings SET settings_version = settings_version + 1")
+
+
+Change = tuple[str, dict[str, object] | None, dict[str, object] | None]  # subject, before, after
+
+
+def record_many(tx: sqlite3.Connection, author: Author, action: str, changes: Iterable[Change]) -> None:
+    """The same action on many subjects, a row each."""
+    tx.executemany(
+        "INSERT INTO audit (at, actor, action, subject, before, after) VALUES (?, ?, ?, ?, ?, ?)",
+        [(author.at_s, author.name, action, who, _json(before), _json(after)) for who, before, after in changes],
     )
     tx.execute("UPDATE settings SET settings_version = settings_version + 1")
 

@@ -138,6 +138,8 @@ def remove(tx: sqlite3.Connection, author: Author, name: str, *, move_to: str | 
     users, below = members(tx, name)
     if move_to is not None:
         target_id = _possible_parent(tx, group, move_to)
+        audit.record_many(tx, author, "user move", _moves("group", users, group, move_to))
+        audit.record_many(tx, author, "group set", _moves("parent", below, group, move_to))
         tx.execute("UPDATE users SET group_id = ? WHERE group_id = ? AND removed_at IS NULL", (target_id, group.id))
         tx.execute("UPDATE groups SET parent_id = ? WHERE parent_id = ? AND removed_at IS NULL", (target_id, group.id))
     elif users or below:
@@ -220,6 +222,10 @@ def _height(tx: sqlite3.Connection, group_id: int) -> int:
     ).fetchone()
     assert isinstance(levels, int)
     return levels
+
+
+def _moves(what: str, names: list[str], group: Group, target: str) -> list[audit.Change]:
+    return [(name, {what: group.name}, {what: target}) for name in names]
 
 
 def _facts(group: Group) -> dict[str, object]:

@@ -99,9 +99,7 @@ def change(tx: sqlite3.Connection, author: Author, name: str, *, group: str | No
     changed = get(tx, name)
     if user.group != changed.group:
         balances.forget(tx)
-        audit.record(
-            tx, author, "user move", user.name, before={"group": user.group}, after={"group": changed.group}
-        )
+        audit.record(tx, author, "user move", user.name, before={"group": user.group}, after={"group": changed.group})
     if user.email != changed.email:
         audit.record(tx, author, "user set", user.name, before={"email": user.email}, after={"email": changed.email})
     return changed
@@ -122,7 +120,7 @@ def rename(tx: sqlite3.Connection, author: Author, name: str, new: str) -> User:
 
 
 def remove(tx: sqlite3.Connection, author: Author, name: str) -> User:
-    """Ends a user and revokes all their keys. Their name stays in the history; a new user may take it. Raises NotFound."""
+    """Ends a user and revokes all their keys. The name stays in the history, and is free again. Raises NotFound."""
     user = get(tx, name)
     tx.execute("UPDATE keys SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL", (author.at_s, user.id))
     tx.execute("UPDATE users SET removed_at = ? WHERE id = ?", (author.at_s, user.id))
