@@ -174,6 +174,46 @@ def remove(
     run.out.one(values, f"Removed user {user.name}.{revoked}")
 
 
+@verb(app, "import")
+def import_(
+    ctx: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A CSV file with a header; - reads stdin.")],
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="GROUP", help="The group of users who have none in the file.")
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", metavar="WHEN", help="When keys end that have no end in the file: 90d.")
+    ] = None,
+    create_groups: Annotated[bool, typer.Option("--create-groups", help="Make groups that are not there.")] = False,
+    if_not_exists: Annotated[bool, typer.Option("--if-not-exists", help="Skip users that exist already.")] = False,
+    no_key: Annotated[bool, typer.Option("--no-key", help="Make no keys.")] = False,
+    key_file: Annotated[
+        str | None, typer.Option("--key-file", metavar="FILE", help="Write the keys to this new CSV file (0600).")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Add the users of a CSV file, each with a key: all of them, or none.
+
+    Columns: name, and if you like group, email, key (its name), expires, note. The keys go to --key-file.
+
+      name,group,email,expires
+      alice,sales,alice@example.org,90d
+    """
+    from . import user_import
+
+    user_import.run(
+        context.of(ctx),
+        file,
+        group=group,
+        expires=expires,
+        create_groups=create_groups,
+        if_not_exists=if_not_exists,
+        with_keys=not no_key,
+        key_file=key_file,
+        dry_run=dry_run,
+    )
+
+
 @verb(app, "disable")
 def disable(ctx: typer.Context, name: Name) -> None:
     """Stop all keys of a user, from the next request on."""

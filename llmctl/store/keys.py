@@ -91,7 +91,7 @@ def create(
         INSERT INTO keys (public_id, user_id, name, note, acts_for_end_users, created_at, expires_at)
         VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id
         """,
-        (_new_id(tx), owner.id, name, note, acts_for_end_users, author.at_s, expires_at_s),
+        (new_ids(tx, 1)[0], owner.id, name, note, acts_for_end_users, author.at_s, expires_at_s),
     ).fetchone()
     secret = _add_secret(tx, row_id, author.at_s)
     key = _get_row(tx, row_id)
@@ -231,6 +231,16 @@ def listing(tx: sqlite3.Connection, *, user: str | None = None) -> list[Key]:
     return [_key(row) for row in tx.execute(f"{_SELECT} WHERE u.id = ? ORDER BY k.id", (owner.id,))]
 
 
+def new_ids(tx: sqlite3.Connection, number: int) -> list[str]:
+    """Ids that no key has or had."""
+    found: dict[str, None] = {}
+    while len(found) < number:
+        public_id = "k_" + "".join(random.choice(ID_ALPHABET) for _ in range(ID_CHARS))
+        if tx.execute("SELECT 1 FROM keys WHERE public_id = ?", (public_id,)).fetchone() is None:
+            found[public_id] = None
+    return list(found)
+
+
 def check_note(note: str | None) -> None:
     if note is not None and (len(note) > NOTE_CHARS_MAX or not note.isprintable()):
         raise BadInput(f"{note[:40]!r} is no usable note", hint=f"one line of up to {NOTE_CHARS_MAX} characters")
@@ -292,13 +302,6 @@ def _add_secret(tx: sqlite3.Connection, row_id: int, now_s: int) -> str:
         (hash_of(secret), row_id, shown(secret), now_s),
     )
     return secret
-
-
-def _new_id(tx: sqlite3.Connection) -> str:
-    while True:
-        public_id = "k_" + "".join(random.choice(ID_ALPHABET) for _ in range(ID_CHARS))
-        if tx.execute("SELECT 1 FROM keys WHERE public_id = ?", (public_id,)).fetchone() is None:
-            return public_id
 
 
 def _facts(key: Key) -> dict[str, object]:
