@@ -46,6 +46,8 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
         Row("key", "llmctl.cli.key", "Keys: what users show the gateway."),
         Row("model", "llmctl.cli.model", "Who may use which models."),
         Row("limit", "llmctl.cli.limit", "Limits on cost, tokens, requests and calls at once."),
+        Row("export", "llmctl.cli.export", "The organisation as TOML: groups, users, access, limits."),
+        Row("apply", "llmctl.cli.apply", "Bring the organisation to what a TOML file says."),
         Row("price", "llmctl.cli.price", "What models cost."),
     ),
     "What happened": (
