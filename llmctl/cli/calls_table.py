@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -24,6 +25,8 @@ POLL_S = 0.5
 PAGE = 500
 # Workers commit side by side: a call may appear after one with a higher id. This far back is looked again.
 OVERLAP_S = 10
+RECENT_MAX = 100_000
+PENDING_MAX = 10_000  # open calls that are watched from the start
 
 
 def columns(run: App, zone: ZoneInfo) -> tuple[Column[Call], ...]:
@@ -37,7 +40,7 @@ def columns(run: App, zone: ZoneInfo) -> tuple[Column[Call], ...]:
         Column("key", lambda c: c.key, "KEY", _key),
         Column("key_id", lambda c: c.key_id),
         Column("end_user", lambda c: c.end_user),
-        Column("tags", lambda c: []),
+        Column("tags", lambda c: list(c.tags)),
         Column("provider", lambda c: c.provider, "PROVIDER", drop=3),
         Column("model", lambda c: c.model),
         Column("routed", None, "MODEL", _model),
@@ -92,26 +95,28 @@ def result(call: Call) -> str:
 def follow_calls(run: App, filters: CallFilters, first: Sequence[Call], zone: ZoneInfo) -> None:
     """Prints calls as they end, the oldest first, until Ctrl-C. Reads only: it never makes a call wait."""
     show = _printer(run, zone)
-    pending: set[int] = set()
-    seen: set[int] = set()
-    last_id = max((call.call_id for call in first), default=store.newest_id_before(run.now_s))
-    for call in reversed(first):
-        if call.state == "open":
-            pending.add(call.call_id)
-        else:
-            show([call])
-        seen.add(call.call_id)
+    # A call that is open may yet fail, or be estimated.
+    begun = replace(filters, kinds=filters.kinds | {"open"}) if filters.kinds else filters
+    with run.reading() as tx:
+        waiting = store.newest(tx, replace(filters, kinds=frozenset({"open"})), calls_max=PENDING_MAX)
+        last_id = max((call.call_id for call in (*first, *waiting)), default=store.newest_id_before(run.now_s))
+        recent = store.after(tx, filters, call_id=store.step_back(last_id, OVERLAP_S), calls_max=RECENT_MAX)
+    show([call for call in reversed(first) if call.state != "open"])
+    seen = {call.call_id for call in (*first, *recent) if call.state != "open" and call.call_id <= last_id}
+    pending = {call.call_id for call in (*first, *waiting)} - seen
     while True:
         floor = store.step_back(last_id, OVERLAP_S)
         with run.reading() as tx:
-            ended = [call for call in store.by_ids(tx, sorted(pending)) if call.state != "open"]
-            new = store.after(tx, filters, call_id=floor, calls_max=PAGE + len(seen))
-        fresh = [call for call in new if call.call_id not in seen]
-        pending -= {call.call_id for call in ended}
-        pending |= {call.call_id for call in fresh if call.state == "open"}
-        show(sorted([*ended, *(call for call in fresh if call.state != "open")], key=lambda call: call.call_id))
-        last_id = max([last_id, *(call.call_id for call in fresh)])
-        seen = {call_id for call_id in (*seen, *(call.call_id for call in fresh)) if call_id > floor}
+            looked_at = store.by_ids(tx, replace(filters, kinds=frozenset()), sorted(pending))
+            new = store.after(tx, begun, call_id=floor, calls_max=PAGE + len(seen))
+            over = {call.call_id for call in looked_at if call.state != "open"}
+            ended = store.by_ids(tx, filters, sorted(over - seen))
+        fresh = [call for call in new if call.call_id not in seen and call.call_id not in pending]
+        pending = pending - over | {call.call_id for call in fresh if call.state == "open"}
+        shown = [*ended, *(call for call in fresh if call.state != "open")]
+        show(sorted(shown, key=lambda call: call.call_id))
+        last_id = max([last_id, *(call.call_id for call in new)])
+        seen = {call_id for call_id in (*seen, *over, *(call.call_id for call in shown)) if call_id > floor}
         if len(fresh) < PAGE:
             time.sleep(POLL_S)
 

@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from . import help as help_page
 from .errors import UsageMistake
-from .render import COLORS, FORMATS
+from .render import COLORS, FOCUS, FORMATS
 
 if TYPE_CHECKING:
     from typer._click.core import Command as AnyCommand
@@ -114,7 +114,7 @@ def built(app: typer.Typer) -> Command | Noun:
 def _keep(ctx: typer.Context, param: typer.CallbackParam, value: object) -> object:
     """Common flags end in one place, wherever they stand. A flag that is not given changes nothing."""
     choices = {"format_": FORMATS, "color": COLORS}.get(str(param.name))
-    if value and choices and value not in choices:
+    if value and choices and value not in choices and (param.name, value) != ("format_", FOCUS):
         raise UsageMistake(f"{param.opts[0]} {value} is not possible", hint=f"write one of {', '.join(choices)}")
     if value:
         setattr(ctx.obj.flags, str(param.name), value)

@@ -18,7 +18,8 @@ import typer
 
 from llmctl.domain.errors import ConfigError
 
-from .render import Output
+from .errors import UsageMistake
+from .render import FOCUS, FORMATS, Output
 
 if TYPE_CHECKING:
     from llmctl.config import Config
@@ -46,6 +47,7 @@ class App:
         self.flags = Flags()
         self._clock_s = clock_s
         self._store: Store | None = None
+        self.offers_focus = False
 
     @cached_property
     def now_s(self) -> int:
@@ -58,6 +60,8 @@ class App:
 
     @cached_property
     def out(self) -> Output:
+        if self.flags.format_ == FOCUS and not self.offers_focus:
+            raise UsageMistake("-o focus is for usage", hint=f"write one of {', '.join(FORMATS)}")
         return Output(self.flags.format_ or "table", quiet=self.flags.quiet, color=self.flags.color or "auto")
 
     @property
@@ -95,6 +99,8 @@ class App:
     @contextmanager
     def reading(self) -> Iterator[Tx]:
         """A snapshot of the database. Needs no right to write it, and never waits for a writer."""
+        if self._store is not None and self._store.replaced():
+            self.close()  # a backup was restored while `top` looked on
         if self._store is None:
             from llmctl.store.database import Store
 

@@ -16,6 +16,7 @@ from . import times
 from .errors import UsageMistake
 
 if TYPE_CHECKING:
+    from llmctl.store import keys
     from llmctl.store.database import Tx
 
     from .context import App
@@ -74,10 +75,10 @@ class Found:
 
 def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
     """Raises NotFound, UsageMistake. Times are in the zone of the group that is reported, or of the user's."""
-    from llmctl.store import groups, keys, users
+    from llmctl.store import groups, users
 
     group = groups.get(tx, asked.group) if asked.group is not None else None
-    key = keys.get(tx, asked.key, revoked=True) if asked.key is not None else None
+    key = _key(tx, asked.key) if asked.key is not None else None
     user = users.get(tx, asked.user) if asked.user is not None else None
     home = group.name if group else (user.group if user else (key.group if key else None))
     group_id = groups.get(tx, home).id if home else None
@@ -99,6 +100,12 @@ def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
         zone=zone,
         ends_now=asked.until is None,
     )
+
+
+def _key(tx: Tx, reference: str) -> keys.Key:
+    from llmctl.store import keys
+
+    return keys.get(tx, reference, revoked=True)
 
 
 def _window(run: App, asked: Asked, zone: ZoneInfo, *, all_time: bool) -> tuple[int, int]:

@@ -57,3 +57,22 @@ def milliseconds(number: int | None) -> str:
 
 def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def size(number: int) -> str:
+    """Bytes: `512 B`, `620 kB`, `1.7 GB`."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if number >= unit:
+            return f"{number / unit:.1f} {name}" if number < 10 * unit else f"{number // unit} {name}"
+    return f"{number} B"
+
+
+def span(seconds: int) -> str:
+    """`40 s`, `14 min`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3_600:
+        return f"{seconds // 60} min"
+    if seconds < 86_400:
+        return f"{seconds // 3_600} h {seconds % 3_600 // 60} min".removesuffix(" 0 min")
+    return f"{seconds // 86_400} d {seconds % 86_400 // 3_600} h".removesuffix(" 0 h")

@@ -16,6 +16,7 @@ from typing import Generic, TextIO, TypeVar
 from .text import cells, cut, padded, safe, safe_json
 
 FORMATS = ("table", "json", "csv")
+FOCUS = "focus"  # of `usage` only: see usage_focus.py
 COLORS = ("auto", "always", "never")
 GAP = "  "
 LEAST_CELLS = 6  # a text column is not cut below this

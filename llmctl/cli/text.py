@@ -13,6 +13,8 @@ _BAR = ("█", "░")
 _BAR_ASCII = ("#", ".")
 _TREND = "▁▂▃▄▅▆▇█"
 _TREND_ASCII = "_.:-=+*#"
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
+_NARROW = "".join([_TREND, *_BAR, *_EIGHTHS, "…"])
 
 
 def safe(text: str) -> str:
@@ -29,7 +31,7 @@ def safe_json(text: str) -> str:
 
 def cells(text: str) -> int:
     """How wide a terminal shows it: East Asian characters and emoji take two cells."""
-    if text.isascii():
+    if text.strip(_NARROW).isascii():
         return len(text)
     from rich.cells import cell_len
 
@@ -70,6 +72,16 @@ def trend(values: Sequence[int], *, ascii_only: bool) -> str:
         return marks[0] * len(values)
     steps = len(marks) - 1
     return "".join(marks[-(-max(0, value) * steps // highest)] for value in values)
+
+
+def length(part: int, whole: int, *, ascii_only: bool) -> str:
+    """`███▌`: a bar as long as the part is of the whole; something always shows."""
+    if part <= 0 or whole <= 0:
+        return ""
+    if ascii_only:
+        return _BAR_ASCII[0] * max(1, part * BAR_CELLS // whole)
+    full, eighths = divmod(max(1, part * BAR_CELLS * 8 // whole), 8)
+    return _BAR[0] * full + _EIGHTHS[eighths]
 
 
 def _written_out(char: str) -> str:

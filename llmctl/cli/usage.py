@@ -8,17 +8,27 @@ import typer
 
 from . import context, filters
 from .command import single
-from .errors import NotYet, UsageMistake
+from .errors import UsageMistake
 from .filters import Asked
+from .options import whole_number
+from .render import FOCUS
 
 if TYPE_CHECKING:
-    from llmctl.store.usage import By
+    from collections.abc import Callable
+
+    from llmctl.store.usage import By, Row
 
 
 app, command = single("usage")
 
-LATER = ("end_user", "tag")
-TREND_DAYS = 7
+
+SORTS = {
+    "cost": "cost_nano_usd",
+    "calls": "calls",
+    "input": "input_tokens",
+    "output": "output_tokens",
+    "errors": "errors",
+}
 
 
 @command
@@ -34,24 +44,41 @@ def usage(
     last: filters.Last = None,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="COLUMNS", help="group, user, key, model, provider, hour, day, week, month."),
+        typer.Option(
+            "--by", metavar="COLUMNS", help="group, user, key, end-user, tag, model, provider; hour ... month."
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", metavar="COLUMN", help="cost, calls, input, output, errors or name; highest first."),
+    ] = None,
+    limit: Annotated[
+        str | None, typer.Option("-n", "--limit", metavar="N", help="Only the first N rows; the rest as one.")
     ] = None,
 ) -> None:
     """Show who used how much, and how much of the limits is gone. Default: this month.
 
     The organisation is shown by group, a group by user, a user by model. Rows by group are direct, so that they add up;
-    --group includes the groups below it. Days are the group's days.
+    --group includes the groups below it. Days are the group's days. -o focus is CSV for chargeback, as FOCUS has it.
 
       llmctl usage
+      llmctl usage --by user -n 10
       llmctl usage --group sales --last 7d --by user,day -o csv
+      llmctl usage --since 2026-10-01 --until 2026-11-01 -o focus > october.csv
     """
     from llmctl.store import usage as store
 
-    from .usage_table import Report, print_report
+    from .usage_lines import Report
+    from .usage_table import print_report
 
     run = context.of(ctx)
     asked = Asked(group, user, key, model, provider, since, until, last)
+    run.offers_focus = True
+    if run.out.format == FOCUS and not by is sort is limit is None:
+        raise UsageMistake("-o focus has rows of its own", hint="leave out --by, --sort and -n")
     wanted = _by(by, asked)
+    order = _order(sort)
+    rows_max = whole_number(limit, "-n", least=1) if limit is not None else None
     with run.reading() as tx:
         found = filters.find(tx, run, asked)
         which = store.Filters(
@@ -63,9 +90,29 @@ def usage(
             model=found.model,
             provider=found.provider,
         )
+        if run.out.format == FOCUS:
+            from .usage_focus import print_focus
+
+            print_focus(run, tx, found, which)
+            return
         rows = store.report(tx, which, wanted, found.zone)
-        report = Report(run, tx, asked, found, which, wanted, rows)
-        print_report(report)
+        if order is not None:
+            rows.sort(key=order)
+        is_list = sort is not None or limit is not None
+        cut = len(rows) if rows_max is None else rows_max
+        print_report(Report(run, tx, asked, found, which, wanted, rows[:cut], rows[cut:], is_list))
+
+
+def _order(sort: str | None) -> Callable[[Row], tuple[object, ...]] | None:
+    """None: as reports are, by cost, periods in order."""
+    if sort is None:
+        return None
+    if sort == "name":
+        return lambda row: tuple(cell.text or "" for cell in row.cells)
+    column = SORTS.get(sort)
+    if column is None:
+        raise UsageMistake(f"--sort {sort!r} is not possible", hint=f"use {', '.join([*SORTS, 'name'])}")
+    return lambda row: (-getattr(row.sums, column), *(cell.text or "" for cell in row.cells))
 
 
 def _by(text: str | None, asked: Asked) -> list[By]:
@@ -77,8 +124,6 @@ def _by(text: str | None, asked: Asked) -> list[By]:
         return ["user"] if asked.group is not None else ["group"]
     wanted: list[By] = []
     for name in (part.strip().replace("-", "_") for part in text.split(",")):
-        if name in LATER:
-            raise NotYet(f"usage by {name.replace('_', ' ')} is not possible yet", hint=f"use {', '.join(BYS)}")
         matching = [one for one in BYS if one == name]
         if not matching:
             raise UsageMistake(f"--by {name!r} is not possible", hint=f"use {', '.join(BYS)}")

@@ -83,6 +83,8 @@ class SseReader:
         for word in self.end_words:
             if word in raw:
                 return True
+        if b'"usage"' not in raw and b'"error"' not in raw:
+            return b"error:" in raw and (b"\nerror:" in raw or raw.startswith(b"error:"))
         for word in _STATED:
             found = raw.find(word)
             while found >= 0:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from .call import Ask
 from .errors import Refused
 from .money import PRICE_UNITS
+
+if TYPE_CHECKING:
+    from .call import Ask
 
 TURNS_UNKNOWN = -1  # a server-side tool without a bound of its own
 

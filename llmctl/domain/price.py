@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from .money import PRICE_UNITS
@@ -45,6 +44,7 @@ DAY_S = 86_400
 
 # Tiers that cost no more than standard, or are standard under another name. Any other name may be a premium.
 _STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only", "flex", "batch"})
+_UNKNOWN_TIER = "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,16 @@ class Price:
     output_tokens_max: int | None = None
     hours: tuple[Hours, ...] = ()
     unmetered: tuple[str, ...] = ()  # what the provider bills too and we cannot count yet: "audio_hours", ...
+    # Each request asks for one of a few.
+    _ceilings: dict[tuple[int, str, CacheWrites, bool], Ceiling] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _steps: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        tariffs = (self.tariff, *self.tiers.values(), *(hours.tariff for hours in self.hours))
+        steps = {above for tariff in tariffs for rate in tariff.rates.values() for above, _ in rate.steps}
+        self._steps.extend(sorted(steps))
 
     def cost_nano_usd(self, usage: Usage, service_tier: str = "", at_s: int | None = None) -> int:
         """What this usage costs, rounded once, up. `service_tier` is the tier that the answer says was
@@ -144,22 +154,28 @@ class Price:
         call's start: it matters only where prices depend on the hour, and without it the dearest hour counts.
         A meter without any rate adds nothing: `parts` shows it.
         """
-        return _ceil_e6(sum(part.nano_e6 for part in self.parts(usage, service_tier, at_s)))
+        return _ceil_e6(sum([units * (rate or 0) for _, units, rate in self._metered(usage, service_tier, at_s)]))
 
     def parts(self, usage: Usage, service_tier: str = "", at_s: int | None = None) -> list[Part]:
         """The cost line by line; the lines' `nano_e6` add up to the cost before it is rounded."""
+        metered = self._metered(usage, service_tier, at_s)
+        return [Part(meter, units, rate, units * (rate or 0)) for meter, units, rate in metered]
+
+    def _metered(self, usage: Usage, service_tier: str, at_s: int | None) -> list[tuple[str, int, int | None]]:
+        """What is billed: meter, units, and the rate if there is one."""
         tariff = self._tariff(service_tier, at_s)
-        inputs = _input_units(usage)
-        input_tokens = sum(units for _, units in inputs)
-        calls = [("request", int("request" in tariff.rates))]
+        metered = _input_units(usage)
+        input_tokens = usage.input_tokens if len(metered) == 1 else sum([units for _, units in metered])
+        metered += _output_units(usage)
+        if "request" in tariff.rates:
+            metered.append(("request", 1))
         if any(usage[-len(TOOL_METERS) :]):
-            calls += [(meter, getattr(usage, f"{meter}_calls")) for meter in TOOL_METERS]
+            metered += [(meter, getattr(usage, f"{meter}_calls")) for meter in TOOL_METERS]
         lines = []
-        for meter, units in (*inputs, *_output_units(usage), *calls):
+        for meter, units in metered:
             if units:
                 rate = tariff.find(meter)
-                per_million = None if rate is None else rate.at(input_tokens)
-                lines.append(Part(meter, units, per_million, units * (per_million or 0)))
+                lines.append((meter, units, None if rate is None else rate.at(input_tokens)))
         return lines
 
     def knows_tier(self, service_tier: str) -> bool:
@@ -188,14 +204,21 @@ class Price:
 
         `media`: the request carries or asks for audio, images or video.
         """
-        return _ceiling(self, self._step_below(input_tokens), service_tier, cache_writes, media)
-
-    def __hash__(self) -> int:
-        return hash((self.id, self.effective_from_s))  # enough to tell rows apart; rates are not hashable
+        # Clients name tiers: those that this price does not know are all alike.
+        tier = service_tier if self.knows_tier(service_tier) else _UNKNOWN_TIER
+        asked = (self._step_below(input_tokens), tier, cache_writes, media)
+        found = self._ceilings.get(asked)
+        if found is None:
+            found = self._ceilings[asked] = _ceiling(self, *asked)
+        return found
 
     def _step_below(self, input_tokens: int) -> int:
         """The smallest input that meets the same rates: between two steps, all inputs cost alike per token."""
-        return max((above + 1 for above in _steps(self) if above < input_tokens), default=0)
+        below = 0
+        for above in self._steps:
+            if above < input_tokens:
+                below = above + 1
+        return below
 
     def _tariff(self, service_tier: str, at_s: int | None) -> Tariff:
         tier = self.tiers.get(service_tier)
@@ -214,13 +237,6 @@ class Price:
         return () if service_tier in _STANDARD_TIERS else self.tiers.values()
 
 
-@lru_cache(maxsize=4096)
-def _steps(price: Price) -> tuple[int, ...]:
-    tariffs = (price.tariff, *price.tiers.values(), *(hours.tariff for hours in price.hours))
-    return tuple({above for tariff in tariffs for rate in tariff.rates.values() for above, _ in rate.steps})
-
-
-@lru_cache(maxsize=4096)  # few prices are in use at a time, and each request asks for one of a few ceilings
 def _ceiling(price: Price, input_tokens: int, service_tier: str, cache_writes: CacheWrites, media: bool) -> Ceiling:
     meters_in = ["input", "cache_read", *_CACHE_WRITE_METERS[cache_writes], *(_MEDIA_INPUT if media else ())]
     meters_out = ["output", "reasoning", *(_MEDIA_OUTPUT if media else ())]

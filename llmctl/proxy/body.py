@@ -37,8 +37,9 @@ class BodyReader:
         chunks: list[bytes] = []
         size = 0
         try:
-            while True:
-                if content.is_eof():  # all of it is here: most bodies come with their headers
+            whole = False
+            while not whole:
+                if whole := content.is_eof():  # all of it is here: most bodies come with their headers
                     chunk = content.read_nowait()
                 else:
                     async with asyncio.timeout(self._stall_s):

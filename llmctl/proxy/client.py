@@ -17,7 +17,8 @@ class Answer(web.StreamResponse):
     """For aiohttp, which wants one from each handler, to write it: bytes that may have been written already."""
 
     def __init__(self, status: int, unwritten: bytes = b"", *, keep_alive: bool = False) -> None:
-        super().__init__(status=status)
+        # Not the base's __init__: it prepares headers and state, for each call, that nothing here reads.
+        self._status = status
         self._unwritten = unwritten
         self._keeps_alive = keep_alive
 

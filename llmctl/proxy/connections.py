@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 import time
 from collections import deque
 
@@ -19,13 +18,11 @@ from yarl import URL
 from .headers import RawHeaders
 
 KEEPALIVE_S = 10.0  # shorter than any provider's: a connection that they close first costs a failed call
-REST_S = 0.005  # a kept connection's, before its next request; costs a few more connections, no time
+REST_S = 0.02  # a kept connection's, before its next request; costs a few more connections, no time
 INTERIM_ANSWERS_MAX = 16  # "100 Continue" and its kind, before the one that counts
 FIELD_BYTES_MAX = 64 << 10
 READ_BUFFER_BYTES = 64 << 10
 ONE_PIECE_BYTES_MAX = 128 << 10  # head and body of a request are joined up to here, and sent at once
-UPLOAD_BYTES_PER_S = 32 << 10  # what a provider may be slow to take is not what it is slow to answer
-_HANG_UP = getattr(select, "POLLRDHUP", 0)  # the peer ended its side; POLLHUP and POLLERR are always told
 
 
 class ConnectionBroken(Exception):
@@ -33,14 +30,14 @@ class ConnectionBroken(Exception):
 
 
 class Outgoing:
-    """A request as bytes. `sent`: some of it may have left."""
+    """A request as bytes. `sent_at_s`: when it began to leave, by the monotonic clock; None: nothing of it has left."""
 
-    __slots__ = ("body", "head", "sent")
+    __slots__ = ("body", "head", "sent_at_s")
 
     def __init__(self, head: bytes, body: bytes) -> None:
         self.head = head
         self.body = body
-        self.sent = False
+        self.sent_at_s: float | None = None
 
 
 class Answer:
@@ -92,7 +89,7 @@ class Answer:
 class KeptConnection:
     """One connection, for one request at a time."""
 
-    __slots__ = ("_connection", "_hang_up", "_pool", "_protocol", "_transport", "since_s")
+    __slots__ = ("_connection", "_pool", "_protocol", "_transport", "since_s")
 
     def __init__(self, pool: Pool, connection: Connection) -> None:
         assert connection.protocol is not None
@@ -101,37 +98,32 @@ class KeptConnection:
         self._connection = connection
         self._protocol: ResponseHandler = connection.protocol
         self._transport: asyncio.Transport = connection.transport
-        self._hang_up = select.poll()
-        self._hang_up.register(self._transport.get_extra_info("socket"), _HANG_UP)
         self.since_s = 0.0
         self._protocol.set_response_params(
             read_until_eof=True,
             auto_decompress=False,  # bytes pass as they come
             read_bufsize=READ_BUFFER_BYTES,
-            timeout_ceil_threshold=60,
             max_line_size=FIELD_BYTES_MAX,
             max_field_size=FIELD_BYTES_MAX,
         )
 
     @property
     def is_usable(self) -> bool:
-        """False if something came after the last answer (it would be taken for the answer to the next request, and be
-        handed to somebody whom it does not belong to), or if the provider hung up, be it that the event loop has not
-        noticed yet: what is sent then is lost."""
-        return not (self._transport.is_closing() or self._protocol.should_close or self._hang_up.poll(0))
+        """False if the provider hung up, or if something came after the last answer: it would be taken for the answer
+        to the next request, and be handed to somebody whom it does not belong to."""
+        return not (self._transport.is_closing() or self._protocol.should_close)
 
-    async def ask(self, outgoing: Outgoing, read_s: float) -> Answer:
-        """Raises TimeoutError, aiohttp.ClientError, OSError, ConnectionBroken; the connection is closed then."""
+    async def ask(self, outgoing: Outgoing) -> Answer:
+        """Raises aiohttp.ClientError, OSError, ConnectionBroken; the connection is closed then. Waits for ever: a timer
+        for each piece of each answer would be dear, so the watch over all calls tells who waits too long."""
         protocol, body = self._protocol, outgoing.body
         try:
-            protocol.read_timeout = read_s + len(body) / UPLOAD_BYTES_PER_S
-            outgoing.sent = True
+            outgoing.sent_at_s = time.monotonic()
             if len(body) <= ONE_PIECE_BYTES_MAX:
                 self._transport.write(outgoing.head + body)
             else:
                 self._transport.write(outgoing.head)
                 self._transport.write(body)
-            protocol.start_timeout()
             for _ in range(INTERIM_ANSWERS_MAX):
                 message, content = await protocol.read()
                 if message.code >= 200 or message.code == 101:
@@ -145,10 +137,10 @@ class KeptConnection:
             raise
 
     def give_back(self) -> None:
-        if self._transport.is_closing() or self._protocol.should_close or self._transport.get_write_buffer_size():
-            self.close()
-        else:
+        if self.is_usable and not self._transport.get_write_buffer_size():
             self._pool.keep(self)
+        else:
+            self.close()
 
     def close(self) -> None:
         self._connection.close()

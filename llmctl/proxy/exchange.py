@@ -20,10 +20,10 @@ from .client import Client
 from .connections import Answer, Outgoing
 from .errors import ANSWERS
 from .estimate import estimate
-from .headers import downstream_headers, head_of, upstream_headers
+from .headers import downstream_headers, upstream_headers
 from .refusals import CALL_ID, response_of
 from .relay import UNREADABLE, AnswerReader, DecodingReader, WholeReader, masked
-from .upstream import Credential, Upstream, UpstreamFailure
+from .upstream import Credential, Upstream, UpstreamFailure, too_late
 from .watch import Flight, Watch
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Exchange:
         outgoing, client = self._outgoing(call, credential), Client(call.http)
         if self._watch.is_pointless(client):
             return client.answer, _unsent_or_unanswered(call, outgoing, "client_gone")
-        with self._watch.over(client) as flight:
+        with self._watch.over(client, outgoing) as flight:
             try:
                 flight.response = response = await self._upstream.send(call.plan.provider, outgoing)
             except UpstreamFailure as failure:
@@ -56,6 +56,8 @@ class Exchange:
                 if not flight.cut:
                     raise
                 flight.task.uncancel()
+                if flight.cut == "provider_timeout":
+                    return self._no_answer(call, too_late(call.plan.provider))
                 return flight.client.answer, _unsent_or_unanswered(call, outgoing, flight.cut)
             try:
                 if response.status in CREDENTIAL_REFUSED:
@@ -72,13 +74,9 @@ class Exchange:
                 response.close()
 
     def _outgoing(self, call: Call, credential: Credential | None) -> Outgoing:
-        dialect, provider = call.endpoint.dialect, call.plan.provider
-        headers = upstream_headers(
-            call.http.raw_headers,
-            dialect.credential_headers(credential.secret) if credential else {},
-            dialect.default_headers(),
-            identity=call.injects_usage,
-        )
+        provider = call.plan.provider
+        own = self._upstream.own_headers(call.endpoint.dialect, credential)
+        headers = upstream_headers(call.http.raw_headers, own, identity=call.injects_usage)
         body = call.asked.upstream_body(
             model=call.plan.model,
             output_tokens_max=call.output_tokens_to_set,
@@ -98,8 +96,13 @@ class Exchange:
         try:
             if streamed:
                 await client.start()
-            content = response.content
-            while chunk := content.read_nowait() if content.is_eof() else await content.readany():
+            content, whole = response.content, False
+            while not whole:
+                flight.waiting_since_s = time.monotonic()
+                whole = content.is_eof()  # nothing more will come: most answers come in one piece
+                chunk = content.read_nowait() if whole else await content.readany()
+                if not chunk:
+                    break
                 if call.first_byte_s is None:
                     call.first_byte_s = time.perf_counter()
                 passed = reader.feed(chunk)
@@ -181,7 +184,7 @@ class Exchange:
 
 def _unsent_or_unanswered(call: Call, outgoing: Outgoing, error: str) -> Closing:
     """Of a call that was cut before its answer began."""
-    if outgoing.sent:
+    if outgoing.sent_at_s is not None:
         return settlement.unanswered(call, status=None, error=error, now_s=time.perf_counter())
     return settlement.released(call, status=None, error=error, now_s=time.perf_counter())
 
@@ -197,10 +200,11 @@ def _reader(call: Call, response: Answer, *, streamed: bool) -> AnswerReader:
 
 
 def _headers(call: Call, response: Answer, without: frozenset[bytes] = frozenset()) -> bytes:
-    ours = {CALL_ID: ids.shown(call.id)}
+    headers = downstream_headers(response.raw_headers, without=without)
+    headers += f"{CALL_ID}: {ids.shown(call.id)}\r\n".encode()
     if call.granted.capped:
-        ours[OUTPUT_CAPPED] = str(call.granted.output_tokens)
-    return downstream_headers(response.raw_headers, without=without) + head_of(ours)
+        headers += f"{OUTPUT_CAPPED}: {call.granted.output_tokens}\r\n".encode()
+    return headers
 
 
 def _encoding(response: Answer) -> str:

@@ -32,6 +32,8 @@ from .local import Local
 from .metrics import Metrics
 from .plan import Plan, plan_of
 from .refusals import CALL_ID, response_of
+from .sightings import Sightings
+from .tags import tags_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Handler:
         exchange: Exchange,
         local: Local,
         metrics: Metrics,
+        sightings: Sightings,
     ) -> None:
         self._config = config
         self._directory = directory
@@ -59,6 +62,7 @@ class Handler:
         self._exchange = exchange
         self._local = local
         self._metrics = metrics
+        self._sightings = sightings
         self.open_calls = 0
         self.draining = False
 
@@ -83,6 +87,7 @@ class Handler:
             raise Refused("shutting_down", "the gateway is shutting down", hint="retry in a moment")
         secret = client_secret(arrival.http.headers, arrival.query)
         arrival.caller = self._directory.caller(secret)
+        self._sightings.note(secret, arrival.http)
         if endpoint.kind == "local":
             self._directory.refresh()
             body = await self._local.answer(match, self._directory.caller(secret))
@@ -98,15 +103,17 @@ class Handler:
     async def _admit(self, arrival: Arrival, endpoint: Endpoint, asked: Request, secret: str) -> Call:
         """Access and limits: the call's worst case is held, on disk, when this returns. Raises Refused."""
         now_s = arrival.started_at_ms // 1000
+        tags = tags_of(arrival.http.headers)
         for _ in range(ADMIT_TRIES):
-            arrival.caller = caller = self._directory.caller(secret)
+            caller = arrival.caller
+            assert caller is not None
             try:
                 plan = plan_of(caller, asked.ask, endpoint.dialect.name, self._directory, self._config.bounds, now_s)
             except Refused:
-                if self._directory.refresh():
+                if self._renewed(arrival, secret):
                     continue  # judged by settings that are no longer in force
                 raise
-            granted = await self._ledger.hold(_opening(arrival, caller, endpoint, asked, plan))
+            granted = await self._ledger.hold(_opening(arrival, caller, endpoint, asked, plan, tags))
             if isinstance(granted, Refused):
                 raise granted
             if granted is not None:
@@ -114,8 +121,14 @@ class Handler:
                 return Call(
                     arrival.http, arrival.id, arrival.started_at_ms, arrival.began_s, endpoint, asked, plan, granted
                 )
-            self._directory.refresh()
+            self._renewed(arrival, secret)
         raise Refused("overloaded", "settings change faster than calls can be judged", hint="retry in a moment")
+
+    def _renewed(self, arrival: Arrival, secret: str) -> bool:
+        """Reads the caller once more. False: there is no newer one."""
+        self._directory.refresh()
+        before, arrival.caller = arrival.caller, self._directory.caller(secret)
+        return arrival.caller is not before
 
     async def _run(self, call: Call) -> web.StreamResponse:
         """Sends what was held for, and books the end: once, whatever happens."""
@@ -166,7 +179,7 @@ class Handler:
         return answer
 
 
-def _opening(arrival: Arrival, caller: Caller, endpoint: Endpoint, asked: Request, plan: Plan) -> Opening:
+def _opening(arrival: Arrival, caller: Caller, endpoint: Endpoint, asked: Request, plan: Plan, tags: str) -> Opening:
     return Opening(
         arrival.id,
         arrival.started_at_ms,
@@ -179,4 +192,5 @@ def _opening(arrival: Arrival, caller: Caller, endpoint: Endpoint, asked: Reques
         asked.ask.stream,
         plan.demand,
         plan.price.id if plan.price else None,
+        tags=tags,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from llmctl.domain.errors import Refused
 
@@ -17,7 +17,8 @@ HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection "
     b"te trailer transfer-encoding upgrade".split()
 )
-KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+KEY_HEADERS = (istr("x-api-key"), istr("api-key"), istr("x-goog-api-key"))
+_AUTHORIZATION = istr("authorization")
 # Towards the provider: client keys, and whatever would bill or identify an account other than ours.
 _NOT_UPSTREAM = HOP_BY_HOP | frozenset(
     b"authorization x-api-key api-key x-goog-api-key cookie openai-organization openai-project x-goog-user-project "
@@ -31,6 +32,7 @@ _NOT_DOWNSTREAM = HOP_BY_HOP | frozenset(
 _DECODABLE = ("gzip", "deflate")  # what metering can read without another library
 _OURS = b"x-llmctl-"
 _PLAIN = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])  # what a value is made of: no control characters
+_IDENTITY = b"Accept-Encoding: identity\r\n"
 _DEFAULTS = {  # where the client sends none
     b"user-agent": b"User-Agent: llmctl\r\n",
     b"accept": b"Accept: */*\r\n",
@@ -41,7 +43,7 @@ _DEFAULTS = {  # where the client sends none
 def client_secret(headers: CIMultiDictProxy[str], query: str) -> str:
     """The one key that a client shows, wherever its SDK puts it. Raises Refused: none, or two different ones."""
     found = set()
-    for value in headers.getall("authorization", ()):
+    for value in headers.getall(_AUTHORIZATION, ()):
         scheme, _, token = value.partition(" ")
         if scheme.lower() == "bearer" and token.strip():
             found.add(token.strip())
@@ -60,27 +62,29 @@ def client_secret(headers: CIMultiDictProxy[str], query: str) -> str:
     )
 
 
-def upstream_headers(
-    client: RawHeaders, credential: Mapping[str, str], defaults: Mapping[str, str], *, identity: bool
-) -> bytes:
-    """The client's headers with our credential in place of its key, and `defaults` where it sent none.
+class OwnHeaders:
+    """What the gateway adds: its credential in place of the client's key, and defaults where the client sent none."""
 
-    `identity`: the answer must come uncompressed.
-    """
+    def __init__(self, credential: Mapping[str, str], defaults: Mapping[str, str]) -> None:
+        self.credential = _lines(credential)
+        self.defaults = {**_DEFAULTS, **_lines(defaults)}
+
+    def alone(self) -> bytes:
+        """For a request of the gateway's own."""
+        return b"".join((*self.defaults.values(), *self.credential.values(), _IDENTITY))
+
+
+def upstream_headers(client: RawHeaders, own: OwnHeaders, *, identity: bool) -> bytes:
+    """`identity`: the answer must come uncompressed."""
     passing = _passing(client, _NOT_UPSTREAM)
     encodings = passing.pop(b"accept-encoding", b"")
-    coding = b"Accept-Encoding: identity\r\n" if identity else _acceptable(encodings)
-    return b"".join((*{**_DEFAULTS, **_lines(defaults), **passing, **_lines(credential)}.values(), coding))
+    coding = _IDENTITY if identity else _acceptable(encodings)
+    return b"".join((*{**own.defaults, **passing, **own.credential}.values(), coding))
 
 
 def downstream_headers(upstream: RawHeaders, *, without: frozenset[bytes] = frozenset()) -> bytes:
     """The provider's headers as the client gets them."""
     return b"".join(_passing(upstream, _NOT_DOWNSTREAM | without if without else _NOT_DOWNSTREAM).values())
-
-
-def head_of(headers: Mapping[str, str]) -> bytes:
-    """Headers of our own as lines, each with its end."""
-    return b"".join(_lines(headers).values())
 
 
 def _lines(headers: Mapping[str, str]) -> dict[bytes, bytes]:

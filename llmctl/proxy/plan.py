@@ -50,8 +50,8 @@ def plan_of(caller: Caller, ask: Ask, dialect: str, directory: Directory, bounds
     price = directory.price(provider, model, now_s)
     if ask.free:
         return Plan(provider, model, price, NOTHING, bounded=False)
-    binding = [limit for limit in caller.limits if _binds(limit, provider.name, model)]
-    if price is None and any(limit.measure == "cost" for limit in binding):
+    binding = [limit.measure for limit in caller.limits if _binds(limit, provider.name, model)]
+    if price is None and "cost" in binding:
         raise Refused(
             "model_unpriced",
             f"model {ask.model!r} has no price, and your organisation limits spend",

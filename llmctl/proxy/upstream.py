@@ -15,7 +15,7 @@ from llmctl.dialects.base import Dialect
 from llmctl.domain.errors import Refused
 
 from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
-from .headers import head_of
+from .headers import OwnHeaders
 
 REQUEST_LINES_MAX = 10_000  # some dialects have the model in the path, and clients name it
 
@@ -59,9 +59,10 @@ class Upstream:
 
     def __init__(self, config: Config, *, sandbox: tuple[str, str] | None = None) -> None:
         """`sandbox` is base URL and credential of the built-in provider, if it runs. Raises ConfigError."""
-        self._timeouts = config.server.timeouts
+        self._connect_s = config.server.timeouts.connect_s
         self._endpoints = {provider.name: _endpoint(provider, sandbox) for provider in config.providers.values()}
         self._request_lines: dict[tuple[str, str, str], bytes] = {}
+        self._own_headers: dict[tuple[str, str], OwnHeaders] = {}
 
     async def start(self) -> None:
         self._connector = aiohttp.TCPConnector(
@@ -69,7 +70,7 @@ class Upstream:
             family=socket.AF_UNSPEC,
         )
         self._pools = {
-            name: Pool(self._connector, URL(endpoint.base_url), connect_s=self._timeouts.connect_s)
+            name: Pool(self._connector, URL(endpoint.base_url), connect_s=self._connect_s)
             for name, endpoint in self._endpoints.items()
         }
         self._pruning = asyncio.create_task(self._prune())
@@ -93,11 +94,17 @@ class Upstream:
 
     def own(self, provider: Provider, path: str, dialect: Dialect) -> Outgoing:
         """A GET of the gateway itself."""
-        credential = self.credential(provider)
-        headers = {"Accept-Encoding": "identity", "User-Agent": "llmctl", "Accept": "*/*", **dialect.default_headers()}
-        if credential is not None:
-            headers.update(dialect.credential_headers(credential.secret))
-        return self.outgoing(provider, path, head_of(headers), b"", method="GET")
+        headers = self.own_headers(dialect, self.credential(provider)).alone()
+        return self.outgoing(provider, path, headers, b"", method="GET")
+
+    def own_headers(self, dialect: Dialect, credential: Credential | None) -> OwnHeaders:
+        """What is added to a request in this dialect."""
+        secret = credential.secret if credential else ""
+        found = self._own_headers.get((dialect.name, secret))
+        if found is None:
+            found = OwnHeaders(dialect.credential_headers(secret) if secret else {}, dialect.default_headers())
+            self._own_headers[dialect.name, secret] = found
+        return found
 
     async def send(self, provider: Provider, outgoing: Outgoing) -> Answer:
         """One request, once. Raises UpstreamFailure."""
@@ -108,9 +115,7 @@ class Upstream:
         except (aiohttp.ClientError, OSError):
             raise _failure("provider_unreachable", provider, "cannot be reached", sent=False) from None
         try:
-            answer = await connection.ask(outgoing, self._timeouts.read_s)
-        except TimeoutError:
-            raise _failure("provider_timeout", provider, "did not answer in time", sent=True) from None
+            answer = await connection.ask(outgoing)
         except (aiohttp.ClientError, OSError, ConnectionBroken):
             raise _failure("provider_failed", provider, "broke the connection", sent=True) from None
         if not 200 <= answer.status < 300 and answer.status < 400:
@@ -133,6 +138,11 @@ class Upstream:
         line = f"{method} {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n".encode()
         self._request_lines[name, method, path] = line
         return line
+
+
+def too_late(provider: Provider) -> UpstreamFailure:
+    """It took the request, and said nothing for too long."""
+    return _failure("provider_timeout", provider, "did not answer in time", sent=True)
 
 
 def _failure(code: str, provider: Provider, what: str, *, sent: bool, answered: bool = False) -> UpstreamFailure:

@@ -1,4 +1,5 @@
-"""Watches over calls under way, so that no chunk needs a timer of its own: stalled clients, clients that left."""
+"""Watches over calls under way, so that no chunk needs a timer of its own: silent providers, stalled clients, clients
+that left."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from typing import Any, Self
 from llmctl.config import Server
 
 from .client import Client
-from .connections import Answer
+from .connections import Answer, Outgoing
 
 EVERY_S = 1.0
+UPLOAD_BYTES_PER_S = 32 << 10  # what a provider is slow to take is not what it is slow to answer
 
 
 @dataclass(eq=False, slots=True)
@@ -21,8 +23,10 @@ class Flight:
 
     others: set[Flight]
     client: Client
+    outgoing: Outgoing
     task: asyncio.Task[Any]  # that waits for the answer
     response: Answer | None = None
+    waiting_since_s: float = 0.0  # for the provider's next bytes, once it has begun to answer
     cut: str = ""  # why we ended it, nobody waiting for it any more
 
     def __enter__(self) -> Self:
@@ -45,14 +49,15 @@ class Watch:
 
     def __init__(self, server: Server) -> None:
         self._flights: set[Flight] = set()
+        self._read_s = server.timeouts.read_s
         self._write_stall_s = server.timeouts.client_write_stall_s
         self._drain_s_max = 0.0 if server.on_disconnect == "cancel" else server.timeouts.drain_s_max
 
-    def over(self, client: Client) -> Flight:
-        """The flight of the call that the current task sends: `with watch.over(client) as flight:`."""
+    def over(self, client: Client, outgoing: Outgoing) -> Flight:
+        """The flight of the call that the current task sends: `with watch.over(client, outgoing) as flight:`."""
         task = asyncio.current_task()
         assert task is not None
-        return Flight(self._flights, client, task)
+        return Flight(self._flights, client, outgoing, task)
 
     def is_pointless(self, client: Client) -> bool:
         """True if the call would be cancelled as soon as it was sent: its client left while it was judged."""
@@ -75,6 +80,15 @@ class Watch:
         client = flight.client
         if client.writing_since_s is not None and now_s - client.writing_since_s > self._write_stall_s:
             client.abort()
+        if self._provider_is_silent(flight, now_s) and not flight.cut:
+            flight.end("provider_timeout")
         client.check_connection()
         if client.gone and not flight.cut and now_s - client.gone_since_s >= self._drain_s_max:
             flight.end("client_gone")
+
+    def _provider_is_silent(self, flight: Flight, now_s: float) -> bool:
+        sent_at_s, body = flight.outgoing.sent_at_s, flight.outgoing.body
+        if sent_at_s is None or flight.client.writing_since_s is not None:
+            return False
+        since_s = flight.waiting_since_s or sent_at_s + len(body) / UPLOAD_BYTES_PER_S
+        return now_s - since_s > self._read_s

@@ -12,6 +12,7 @@ from llmctl.domain.access import matches
 from llmctl.domain.limit import Limit, Measure, Standing
 from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 
+from . import rollups
 from .sql import Reading, as_json, from_json
 
 Row = tuple[int, int, int]  # limit id, member id, window start
@@ -138,12 +139,13 @@ def booked(place: Place) -> Reading[Standing]:
         conditions.append("model_id IN (SELECT value FROM json_each(:models))")
         parameters["models"] = as_json((yield from model_ids(limit.model_pattern)))
     where = " AND ".join(conditions)
+    plan = yield from rollups.whole(place.window_start_s // BUCKET_S, _end_bucket(place))
     ((settled,),) = yield (
         f"""
-        SELECT coalesce(sum({SETTLED[limit.measure]}), 0) FROM rollups
-        WHERE bucket >= :start / {BUCKET_S} AND bucket < :end / {BUCKET_S} AND {where}
+        SELECT (SELECT coalesce(sum({SETTLED[limit.measure]}), 0) FROM {rollups.SUMMARIES} WHERE {where})
+             + (SELECT coalesce(sum({SETTLED[limit.measure]}), 0) FROM {rollups.QUARTERS} WHERE {where})
         """,
-        parameters,
+        parameters | plan.parameters,
     )
     ((held,),) = yield (
         f"""
@@ -153,6 +155,10 @@ def booked(place: Place) -> Reading[Standing]:
         parameters,
     )
     return standing(place, settled, held)
+
+
+def _end_bucket(place: Place) -> int:
+    return rollups.FAR if place.window_end_s is None else place.window_end_s // BUCKET_S
 
 
 def model_ids(pattern: str) -> Reading[list[int]]:

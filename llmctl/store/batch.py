@@ -18,7 +18,7 @@ from llmctl.domain.limit import Grant, Limit, Standing, decide
 from llmctl.domain.usage import USAGE_CLASSES
 from llmctl.domain.window import BUCKET_S
 
-from . import balances, limits
+from . import balances, fold, limits
 from .balances import Place, Row
 from .booking import Closing, Granted, HoldResult, Opening
 from .interned import Interned
@@ -93,7 +93,9 @@ class Batch:
         share_percent: int,
         now_s: int,
         version: int,
+        folded: int,
     ) -> None:
+        """`folded`: up to this bucket of the roll-ups, the summaries may hold them too."""
         self._tx = tx
         self._interned = interned
         self._owner = owner
@@ -101,6 +103,7 @@ class Batch:
         self._share_percent = share_percent
         self._now_s = now_s
         self.version = version
+        self._folded = folded
         self._limits: dict[tuple[tuple[int, ...], int, int], tuple[Limit, ...]] = {}
         self._placed: dict[tuple[int, int, int, str, str, int], tuple[Place, ...]] = {}
 
@@ -131,6 +134,7 @@ class Batch:
         if changed < len(first):
             raise AlreadyClosed("some of these calls are closed already", hint="the ledger takes them one by one")
         rollups: dict[tuple[int, ...], tuple[int, ...]] = {}
+        late = False  # whether some of them may be folded into the summaries already
         moves: dict[Row, Move] = {}
         for call, closing in first.values():
             outcome.closed.append(closing)
@@ -140,6 +144,7 @@ class Batch:
             # End users cost a roll-up row each: only where a limit needs them.
             end_user_id = call.end_user_id if any(limit.each == "end_user" for limit in applying) else 0
             bucket = call.started_at_s // BUCKET_S
+            late = late or bucket <= self._folded
             row = (bucket, call.lineage_id, call.user_id, call.key_id, call.model_id, end_user_id)
             amounts = _rollup_amounts(closing)
             sums = rollups.get(row)
@@ -153,7 +158,15 @@ class Batch:
                 move.settled += _settled(place.limit, closing)
                 move.held -= call.held(place.limit)
         self._tx.execute(_ADD_ROLLUPS, (as_json([(*row, *sums) for row, sums in rollups.items()]),))
+        if late:
+            self._settle_late(rollups)
         return moves
+
+    def _settle_late(self, rollups: Mapping[tuple[int, ...], tuple[int, ...]]) -> None:
+        at = fold.place(self._tx)
+        late = [(*row, *sums) for row, sums in rollups.items() if row <= at]
+        if late:
+            fold.late(self._tx, late, self._default_zone)
 
     def _close_rows(self, closings: Sequence[Closing]) -> int:
         rows = []
@@ -262,6 +275,7 @@ class Batch:
                     call.held_input_tokens,
                     call.held_output_tokens,
                     opening.price_id,
+                    self._interned.name(self._tx, opening.tags) if opening.tags else None,
                 )
             )
         _OPEN_CALLS.execute(self._tx, rows)
@@ -329,7 +343,7 @@ def _rollup_amounts(closing: Closing) -> tuple[int, ...]:
 
 _OPENED = (
     "id started_at_ms state owner lineage_id user_id key_id end_user_id model_id endpoint_id request_model_id "
-    "stream held_nano held_input_tokens held_output_tokens price_id"
+    "stream held_nano held_input_tokens held_output_tokens price_id tags_id"
 ).split()
 _OPEN_CALLS = Bulk(
     _OPENED,
@@ -349,13 +363,8 @@ _CLOSE_CALLS = Bulk(
     """,
 )
 
-_ROLLUP_KEY = ["bucket", "lineage_id", "user_id", "key_id", "model_id", "end_user_id"]
-_ROLLUP_SUMS = (
-    "calls errors estimated_calls unpriced_calls input_tokens cache_read_tokens cache_write_tokens "
-    "output_tokens reasoning_tokens cost_nano"
-).split()
 _ADD_ROLLUPS = f"""
-    INSERT INTO rollups ({", ".join(_ROLLUP_KEY + _ROLLUP_SUMS)})
-    SELECT {picked(_ROLLUP_KEY + _ROLLUP_SUMS)} FROM json_each(?) WHERE true
-    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = rollups.{name} + excluded.{name}" for name in _ROLLUP_SUMS)}
+    INSERT INTO rollups ({", ".join(fold.KEY + fold.SUMS)})
+    SELECT {picked(fold.KEY + fold.SUMS)} FROM json_each(?) WHERE true
+    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = rollups.{name} + excluded.{name}" for name in fold.SUMS)}
 """

@@ -30,6 +30,7 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
     demand: Demand
     price_id: int | None  # None: unpriced
     end_user: str = ""
+    tags: str = ""  # joined by commas
 
 
 class Closing(msgspec.Struct, frozen=True, gc=False):

@@ -61,6 +61,7 @@ class Call:
     held_nano_usd: int
     latency_ms: int | None
     ttft_ms: int | None
+    tags: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -82,10 +83,10 @@ def after(tx: sqlite3.Connection, filters: CallFilters, *, call_id: int, calls_m
     )
 
 
-def by_ids(tx: sqlite3.Connection, call_ids: Sequence[int]) -> list[Call]:
-    """These calls, the oldest first; those that are not there are left out."""
+def by_ids(tx: sqlite3.Connection, filters: CallFilters, call_ids: Sequence[int]) -> list[Call]:
+    """Those of these calls that the filters let pass, the oldest first."""
     sql = "AND c.id IN (SELECT value FROM json_each(:ids)) ORDER BY c.id"
-    return _select(tx, CallFilters(), sql, {"ids": as_json(call_ids)})
+    return _select(tx, filters, sql, {"ids": as_json(call_ids)})
 
 
 def newest_id_before(time_s: int) -> int:
@@ -164,6 +165,7 @@ _SELECT = f"""
     SELECT c.id, c.started_at_ms, u.name, u.name || '/' || k.name, k.public_id, l.path, end_user.name,
            m.provider, m.model, e.dialect, e.endpoint, asked.name, served.name, c.stream, c.state, c.status,
            error.name, c.usage_source, c.cost_nano, c.price_id, p.source, c.held_nano, c.latency_ms, c.ttft_ms,
+           tags.name,
            {", ".join(f"c.{name}" for name in USAGE_CLASSES)}
     FROM calls c
     JOIN users u ON u.id = c.user_id
@@ -175,15 +177,16 @@ _SELECT = f"""
     LEFT JOIN names served ON served.id = c.response_model_id
     LEFT JOIN names end_user ON end_user.id = c.end_user_id
     LEFT JOIN names error ON error.id = c.error_id
+    LEFT JOIN names tags ON tags.id = c.tags_id
     LEFT JOIN prices p ON p.id = c.price_id
 """
-_FACTS = 24  # columns before the usage classes
+_FACTS = 25  # columns before the usage classes
 
 
 def _call(tx: sqlite3.Connection, row: Sequence[Any], groups: dict[str, str | None]) -> Call:
     call_id, started_at_ms, user, key, key_id, path, end_user, provider, model = row[:9]
     dialect, endpoint, asked, served, stream, state, status, error, usage_source = row[9:18]
-    cost, price_id, price_source, held, latency_ms, ttft_ms = row[18:_FACTS]
+    cost, price_id, price_source, held, latency_ms, ttft_ms, tags = row[18:_FACTS]
     if path not in groups:
         groups[path] = _group_name(tx, path)
     return Call(
@@ -211,6 +214,7 @@ def _call(tx: sqlite3.Connection, row: Sequence[Any], groups: dict[str, str | No
         held_nano_usd=held,
         latency_ms=latency_ms,
         ttft_ms=ttft_ms,
+        tags=tuple(tags.split(",")) if tags else (),
     )
 
 

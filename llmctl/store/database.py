@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 from llmctl.domain.errors import (
@@ -30,6 +29,7 @@ from .files import open_beside
 
 Tx = sqlite3.Connection  # an open transaction, for those above `store/`: they only hand it on
 
+MIGRATIONS = Path(__file__).with_name("migrations")
 SQLITE_MIN = (3, 38, 0)  # -> and ->> on JSON, RETURNING, STRICT
 BUSY_TIMEOUT_MS = 5_000
 LOCK_TIMEOUT_S = 10.0
@@ -196,16 +196,14 @@ def create(path: Path, *, now_s: int) -> None:
 
 def migrations() -> list[tuple[int, str]]:
     """(number, SQL) of every migration, in order."""
-    folder = resources.files("llmctl.store") / "migrations"
-    files = sorted((item for item in folder.iterdir() if item.name.endswith(".sql")), key=lambda item: item.name)
-    return [(int(item.name.split("_")[0]), item.read_text(encoding="utf-8")) for item in files]
+    files = sorted(MIGRATIONS.glob("*.sql"))
+    return [(int(file.name.split("_")[0]), file.read_text(encoding="utf-8")) for file in files]
 
 
 @cache
 def schema_version() -> int:
     """The schema that this program speaks: the number of its last migration."""
-    folder = resources.files("llmctl.store") / "migrations"
-    return max(int(item.name.split("_")[0]) for item in folder.iterdir() if item.name.endswith(".sql"))
+    return max(int(file.name.split("_")[0]) for file in MIGRATIONS.glob("*.sql"))
 
 
 def check_schema(connection: sqlite3.Connection) -> None:

@@ -157,6 +157,16 @@ def remove(tx: sqlite3.Connection, author: Author, name: str, *, move_to: str | 
     return group
 
 
+def names(tx: sqlite3.Connection) -> dict[int, str]:
+    """By id, also of groups that were removed."""
+    return dict(tx.execute("SELECT id, name FROM groups"))
+
+
+def parents(tx: sqlite3.Connection) -> dict[int, int | None]:
+    """By id, also of groups that were removed."""
+    return dict(tx.execute("SELECT id, parent_id FROM groups"))
+
+
 def lineage(tx: sqlite3.Connection, group_id: int | None) -> tuple[int, ...]:
     """Group ids from the root to this group."""
     rows = tx.execute(

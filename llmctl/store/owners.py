@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmctl.domain.errors import StoreUnavailable
@@ -28,6 +30,8 @@ class Owner:
         for slot in range(1 << SLOT_BITS):
             fd = _try_lock(database, slot)
             if fd is not None:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()} {int(time.time())}\n".encode(), 0)
                 return cls(database, slot, fd)
         raise StoreUnavailable(f"{1 << SLOT_BITS} processes serve {database} already", hint="stop one of them")
 
@@ -46,6 +50,32 @@ class Owner:
 
     def release(self) -> None:
         os.close(self._fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Living:
+    """A process that serves a database now. 0: it did not say (an older version)."""
+
+    pid: int
+    since_s: int
+
+
+def living(database: Path) -> list[Living]:
+    """Who serves this database, seen from outside: their files are only read, and none is made."""
+    found = []
+    for slot in range(1 << SLOT_BITS):
+        try:
+            fd = os.open(f"{database}.owner-{slot}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # never taken, or not ours to read
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            numbers = [int(part) for part in os.pread(fd, 100, 0).split() if part.isdigit()]
+            found.append(Living(*numbers) if len(numbers) == len(Living.__slots__) else Living(0, 0))
+        finally:
+            os.close(fd)
+    return found
 
 
 def _try_lock(database: Path, slot: int) -> int | None:

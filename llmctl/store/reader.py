@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,10 +20,11 @@ T = TypeVar("T")
 
 
 class Reader:
-    """`open`, any number of reads, `close`. Each statement is a snapshot of its own: none holds back checkpoints."""
+    """`open`, any number of reads, `close`. Each reading is a short snapshot, one after the other."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._turn = asyncio.Lock()
 
     async def open(self) -> None:
         uri = f"{self._path.absolute().as_uri()}?mode=ro"
@@ -49,6 +51,17 @@ class Reader:
         return await self._run(_priced_models(list(providers)))
 
     async def _run(self, reading: Reading[T]) -> T:
+        async with self._turn:
+            try:
+                try:
+                    await self._connection.execute("BEGIN")
+                    return await self._steps(reading)
+                finally:
+                    await self._connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                raise translated(error) from error
+
+    async def _steps(self, reading: Reading[T]) -> T:
         try:
             sql, parameters = next(reading)
             while True:
@@ -57,8 +70,6 @@ class Reader:
         except StopIteration as done:
             result: T = done.value
             return result
-        except sqlite3.Error as error:
-            raise translated(error) from error
 
 
 def _priced_models(providers: list[str]) -> Reading[list[str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llmctl.domain.principal import ORG_ID, PrincipalKind
 
-from . import groups, keys, users
+from . import groups, users
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ def of_user(tx: sqlite3.Connection, name: str) -> Scope:
 
 
 def of_key(tx: sqlite3.Connection, reference: str) -> Scope:
+    from . import keys  # late: it makes secrets, and most reports need none
+
     key = keys.get(tx, reference)
     return Scope("key", key.row_id, key.label)
 

@@ -12,8 +12,6 @@ from collections.abc import Generator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any, TypeVar
 
-import msgspec
-
 T = TypeVar("T")
 # A reading as steps: it yields statements, is sent their rows, and returns what they mean. So the same reading runs on
 # the ledger's connection inside a transaction, and on the daemon's reader beside its event loop.
@@ -31,11 +29,15 @@ def run(tx: sqlite3.Connection, reading: Reading[T]) -> T:
 
 
 def as_json(rows: Sequence[object]) -> str:
+    import msgspec  # late: most commands come without it, and start the sooner
+
     return msgspec.json.encode(rows).decode()
 
 
 def from_json(text: str) -> list[list[int]]:
     """Rows of integers that came as one JSON value."""
+    import msgspec
+
     return msgspec.json.decode(text, type=list[list[int]])
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from llmctl.domain.limit import Limit, Standing
 from llmctl.domain.window import BUCKET_S
 
-from . import balances
+from . import balances, rollups
 from .balances import Place
 from .sql import as_json, run
 
@@ -75,11 +75,14 @@ def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]
         where += " AND lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :principal)"
     if limit.model_pattern:
         where += " AND model_id IN (SELECT value FROM json_each(:models))"
+    settled = balances.SETTLED[limit.measure]
+    plan = run(tx, rollups.whole(place.window_start_s // BUCKET_S, rollups.FAR))
     rows = tx.execute(
         f"""
         SELECT user_id, sum(settled), sum(held) FROM (
-            SELECT user_id, {balances.SETTLED[limit.measure]} AS settled, 0 AS held FROM rollups
-            WHERE bucket >= :start / {BUCKET_S} AND {where}
+            SELECT user_id, sum({settled}) AS settled, 0 AS held FROM {rollups.SUMMARIES} WHERE {where} GROUP BY user_id
+            UNION ALL
+            SELECT user_id, sum({settled}), 0 FROM {rollups.QUARTERS} WHERE {where} GROUP BY user_id
             UNION ALL
             SELECT user_id, 0, {balances.HELD[limit.measure]} FROM calls
             WHERE state = 'open' AND started_at_ms >= :start * 1000 AND {where}
@@ -89,6 +92,7 @@ def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]
             "start": place.window_start_s,
             "principal": limit.principal_id,
             "models": as_json(run(tx, balances.model_ids(limit.model_pattern))) if limit.model_pattern else "[]",
+            **plan.parameters,
         },
     )
     return {user_id: (settled, held) for user_id, settled, held in rows}

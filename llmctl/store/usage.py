@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Literal, get_args
@@ -13,11 +13,14 @@ from llmctl.domain.access import matches
 from llmctl.domain.errors import BadInput
 from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 
+from .rollups import Stretch
 from .sql import as_json
+from .usage_sources import of_calls, of_rollups
 
-By = Literal["group", "user", "key", "model", "provider", "hour", "day", "week", "month"]
+By = Literal["group", "user", "key", "end_user", "tag", "model", "provider", "hour", "day", "week", "month"]
 BYS: tuple[By, ...] = get_args(By)
 PERIODS: dict[By, Window] = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
+_NOT_ROLLED_UP: frozenset[By] = frozenset({"end_user", "tag"})
 PERIODS_MAX = 20_000  # hours of more than two years: beyond it the report is no use to anybody
 
 
@@ -49,6 +52,10 @@ class Sums:
     reasoning_tokens: int = 0
     cost_nano_usd: int = 0
 
+    @property
+    def amounts(self) -> list[int]:
+        return [getattr(self, name) for name in _SUM_NAMES]
+
     def add(self, amounts: Sequence[int]) -> None:
         for name, amount in zip(_SUM_NAMES, amounts, strict=True):
             setattr(self, name, getattr(self, name) + amount)
@@ -60,7 +67,6 @@ class Sums:
 
 
 _SUM_NAMES = tuple(one.name for one in fields(Sums))
-_SUM_COLUMNS = [name.removesuffix("_usd") for name in _SUM_NAMES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,41 +85,39 @@ class Row:
 
 
 def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo) -> list[Row]:
-    """One row a combination that occurs. Periods are calendar ones of `zone`, in order; all else by cost."""
+    """One row a combination that occurs. Periods are calendar ones of `zone`, in order; all else by cost. By tag, a
+    call counts in the row of each of its tags: such rows do not add up."""
     where, parameters = _conditions(tx, filters)
     period = next((one for one in by if one in PERIODS), None)
     if sum(one in PERIODS for one in by) > 1:
         raise BadInput("one period at a time can be reported by", hint="choose one of hour, day, week, month")
     spans = _spans(tx, filters, period, zone)
-    parameters["spans"] = as_json([[span.number, span.first, span.end] for span in spans])
     dimensions = [_DIMENSIONS[one] for one in by if one not in PERIODS]
-    columns = ["s.value ->> 0", *dimensions]
-    sums = ", ".join(f"sum({name})" for name in _SUM_COLUMNS)
-    found = tx.execute(
-        f"""
-        SELECT {", ".join(columns)}, {sums}
-        FROM json_each(:spans) AS s
-        JOIN rollups AS r ON r.bucket >= s.value ->> 1 AND r.bucket < s.value ->> 2
-        WHERE {where}
-        GROUP BY {", ".join(str(i + 1) for i in range(len(columns)))}
-        """,
-        parameters,
-    )
+    read = of_calls if _NOT_ROLLED_UP.intersection(by) else of_rollups
     names = _Names(tx)
     rows: dict[tuple[Cell, ...], Row] = {}
-    for values in found:
-        span = spans[values[0]]
-        rest = iter(values[1 : len(columns)])
-        cells = tuple(span.cell if one in PERIODS else names.cell(one, next(rest)) for one in by)
-        # Lineages that end in the same group are one row, and so is a model that two providers have.
-        rows.setdefault(cells, Row(cells)).sums.add(values[len(columns) :])
+    for number, *values in read(tx, [stretch for stretch, _ in spans], dimensions, where, parameters):
+        rest = iter(values[: len(dimensions)])
+        found = [spans[number][1] if one in PERIODS else names.cell(one, next(rest)) for one in by]
+        for cells in _each_tag(found, by):
+            # Lineages that end in the same group are one row, and so is a model that two providers have.
+            rows.setdefault(cells, Row(cells)).sums.add(values[len(dimensions) :])
     return sorted(rows.values(), key=_order(by))
+
+
+def _each_tag(cells: list[Cell], by: Sequence[By]) -> Iterator[tuple[Cell, ...]]:
+    if "tag" not in by:
+        yield tuple(cells)
+        return
+    place = by.index("tag")
+    for tag in (cells[place].text or "").split(","):
+        yield (*cells[:place], Cell(tag or None), *cells[place + 1 :])
 
 
 def total(rows: Sequence[Row]) -> Sums:
     sums = Sums()
     for row in rows:
-        sums.add([getattr(row.sums, name) for name in _SUM_NAMES])
+        sums.add(row.sums.amounts)
     return sums
 
 
@@ -152,28 +156,21 @@ _DIMENSIONS: dict[By, str] = {
     "key": "r.key_id",
     "model": "r.model_id",
     "provider": "r.model_id",
+    "end_user": "r.end_user_id",
+    "tag": "r.tags_id",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """A run of roll-up buckets that is one row."""
-
-    number: int
-    first: int
-    end: int
-    cell: Cell
-
-
-def _spans(tx: sqlite3.Connection, filters: Filters, period: By | None, zone: ZoneInfo) -> list[_Span]:
+def _spans(tx: sqlite3.Connection, filters: Filters, period: By | None, zone: ZoneInfo) -> list[tuple[Stretch, Cell]]:
+    """Runs of roll-up buckets, each with the cell of its rows."""
     first, end = filters.since_s // BUCKET_S, -(-filters.until_s // BUCKET_S)
     if period is None:
-        return [_Span(0, first, end, Cell(None))]
+        return [(Stretch(0, first, end), Cell(None))]
     if filters.since_s == 0:
         # "All time" begins with the first call, not in 1970.
         (oldest,) = tx.execute("SELECT min(bucket) FROM rollups").fetchone()
         first = end if oldest is None else max(first, oldest)
-    spans: list[_Span] = []
+    spans: list[tuple[Stretch, Cell]] = []
     while first < end:
         if len(spans) >= PERIODS_MAX:
             raise BadInput(f"that is more than {PERIODS_MAX} {period}s", hint="report fewer, or by longer periods")
@@ -181,7 +178,8 @@ def _spans(tx: sqlite3.Connection, filters: Filters, period: By | None, zone: Zo
         end_s = window_end(PERIODS[period], zone, first * BUCKET_S)
         assert end_s is not None
         next_first = min(end, end_s // BUCKET_S)
-        spans.append(_Span(len(spans), first, next_first, Cell(_period_text(period, start_s, zone), start_s=start_s)))
+        cell = Cell(_period_text(period, start_s, zone), start_s=start_s)
+        spans.append((Stretch(len(spans), first, next_first), cell))
         first = next_first
     return spans
 
@@ -242,6 +240,9 @@ class _Names:
             (path,) = self._tx.execute("SELECT path FROM lineages WHERE id = ?", (value,)).fetchone()
             group_id = leaf(path)
             return Cell(None) if group_id is None else self._named("SELECT name FROM groups WHERE id = ?", group_id)
+        if by in ("end_user", "tag"):
+            row = self._tx.execute("SELECT name FROM names WHERE id = ?", (value,)).fetchone()
+            return Cell(row[0] if row else None)
         if by == "user":
             return self._named("SELECT name FROM users WHERE id = ?", value)
         return self._named(

@@ -52,6 +52,11 @@ class Shop:
             users.add(tx, self._author, name, group=group, email=None)
             self._secrets[name] = keys.create(tx, self._author, name).secret
 
+    def knows(self, user: str) -> None:
+        """A user of before gets another key."""
+        with self._store.write() as tx:
+            self._secrets[user] = keys.create(tx, self._author, user, name="again").secret
+
     def _caller(self, user: str) -> Caller:
         return callers.load(self._store.connection, self._secrets[user], default_zone=ZONE, now_s=self.now_s)
 
@@ -66,6 +71,7 @@ class Shop:
         cost: int | None = DOLLAR // 100,
         usage: Usage | None = None,
         settle: bool = True,
+        tags: str = "",
         **closing: object,
     ) -> int:
         """One call, settled unless `settle` is False. Returns its id."""
@@ -83,21 +89,28 @@ class Shop:
             stream=False,
             demand=Demand(1_000, 1_000, 256, 1, False, Rates(DOLLAR, 10 * DOLLAR)),
             price_id=None,
+            tags=tags,
         )
         held = await self._ledger.hold(opening)
         assert isinstance(held, Granted), held
         if settle:
-            facts: dict[str, Any] = {
-                "status": 200,
-                "usage": usage or Usage(input_tokens=1_000, cache_read_tokens=400, output_tokens=200),
-                "usage_source": "reported",
-                "cost_nano_usd": cost,
-                "raw_usage": '{"prompt_tokens":1000,"completion_tokens":200}',
-                "latency_ms": 840,
-                "ttft_ms": 210,
-            }
-            self._ledger.settle(Closing(call_id=call_id, state="settled", **(facts | closing)))
+            self.end(call_id, cost=cost, usage=usage, **closing)
         return call_id
+
+    def end(
+        self, call_id: int, *, cost: int | None = DOLLAR // 100, usage: Usage | None = None, **closing: object
+    ) -> None:
+        """Settles a call that is open."""
+        facts: dict[str, Any] = {
+            "status": 200,
+            "usage": usage or Usage(input_tokens=1_000, cache_read_tokens=400, output_tokens=200),
+            "usage_source": "reported",
+            "cost_nano_usd": cost,
+            "raw_usage": '{"prompt_tokens":1000,"completion_tokens":200}',
+            "latency_ms": 840,
+            "ttft_ms": 210,
+        }
+        self._ledger.settle(Closing(call_id=call_id, state="settled", **(facts | closing)))
 
     def refused(self, user: str, *, model: str = "gpt-5", code: str = "model_not_allowed") -> None:
         self._clock.at_s = float(self.now_s - 30)

@@ -201,6 +201,45 @@ async def test_following_prints_each_call_once_when_it_ends(empty: Path) -> None
     assert (process.returncode, rest, errors) == (130, "", "")
 
 
+async def test_following_begins_with_as_many_calls_as_were_asked_for(empty: Path) -> None:
+    async with Shop(empty / "llmctl.db", now_s=int(time.time())) as shop:
+        shop.user("alice")
+        for _ in range(5):
+            await shop.call("alice")
+    with subprocess.Popen(
+        [str(LLMCTL), "calls", "--follow", "-n", "2", "-o", "csv"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        shown, _ = process.communicate(timeout=10)
+    assert len(shown.splitlines()) == 3
+
+
+async def test_following_failures_shows_calls_that_were_open_and_failed(empty: Path) -> None:
+    import asyncio
+
+    async with Shop(empty / "llmctl.db", now_s=int(time.time())) as shop:
+        shop.user("alice")
+        old = await shop.call("alice", asked="old", settle=False)
+        fine = await shop.call("alice", asked="fine", settle=False)
+        process = subprocess.Popen(
+            [str(LLMCTL), "calls", "--follow", "--failed", "-o", "csv"], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert process.stdout is not None
+            await asyncio.sleep(1.5)
+            shop.end(fine)
+            shop.end(old, status=500, error="server_error")
+            await shop.call("alice", asked="new", status=503, error="overloaded")
+            async with asyncio.timeout(20):
+                lines = [await asyncio.to_thread(process.stdout.readline) for _ in range(3)]
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=10)
+    assert [line.split(",")[0] for line in lines[:1]] == ["id"]
+    assert ["old" in lines[1], "new" in lines[2], rest] == [True, True, ""]
+
+
 def test_help_imports_neither_the_store_nor_pydantic_nor_rich_tables() -> None:
     code = (
         "import sys; from llmctl.cli.app import run; run(['--help']);"

@@ -43,6 +43,14 @@ async def shop(empty: Path) -> None:
         shop.refused("alice")
 
 
+@pytest.fixture
+async def tagged(shop: None, empty: Path) -> None:
+    async with Shop(empty / "llmctl.db") as again:
+        again.knows("alice")
+        await again.call("alice", cost=3 * DOLLAR, tags="nightly,team=a")
+        await again.call("alice", cost=2 * DOLLAR, tags="nightly")
+
+
 FIELDS = [
     "calls",
     "errors",
@@ -115,13 +123,80 @@ class TestUsage:
         lines = cli("usage", "--group", "sales").out.splitlines()
         assert lines[0] == "sales  1-23 Nov 2026 UTC   1 open call holds $0.01"
         assert lines[2].split() == ["USER", "CALLS", "INPUT", "CACHED", "OUTPUT", "COST", "OF", "LIMIT", "7", "DAYS"]
-        assert lines[3].startswith("alice      3   3.0k     40%     600  $30.00  ███████░░░  75%")
+        assert lines[3].startswith("alice      3   3.0k     40%     600   $30.00   ███████░░░  75%")
         assert lines[3].endswith("▁▁▁▁███")
         assert lines[6].startswith("TOTAL      9")
         assert lines[6].endswith("███░░░░░░░  37%  of $100.00")
-        assert "! 1 call without a price, not in COST: llmctl calls --group sales --unpriced" in lines
-        assert "! 1 call estimated: llmctl calls --group sales --estimated" in lines
+        assert "! 1 call without a price, not in COST (+): llmctl calls --group sales --unpriced" in lines
+        assert "! 1 call estimated (~): llmctl calls --group sales --estimated" in lines
         assert "! 1 call failed: llmctl calls --group sales --failed" in lines
+
+    def test_where_spending_leads_is_told_and_said_to_be_linear(self, cli: Cli) -> None:
+        cli("limit", "set", "--org", "--cost", "100", "--per", "month")
+        cli("limit", "set", "--user", "alice", "--cost", "35", "--per", "month")
+        cli("limit", "set", "--user", "dora", "--cost", "4", "--per", "month")
+        notes = cli("usage", "--group", "sales").out.splitlines()[8:]
+        # 30 dollars in 22 days and 14 hours: 35 after 26 days and 8 hours.
+        assert notes[:2] == [
+            "! dora has spent $4.00/month; resets 1 Dec",
+            "! alice reaches $35.00/month about 27 Nov (linear)",
+        ]
+        assert "organisation ends near $50.49 of $100.00/month on 1 Dec (linear)" in cli("usage").out
+        cli("limit", "set", "--org", "--cost", "40", "--per", "month")
+        assert "! organisation reaches $40.00/month about 24 Nov (linear)" in cli("usage").out
+
+    def test_groups_are_a_tree_whose_own_lines_add_up_and_whose_sums_limits_count(self, cli: Cli) -> None:
+        cli("limit", "set", "--group", "sales", "--cost", "100", "--per", "month")
+        lines = [line.split("  ▁")[0].rstrip() for line in cli("usage").out.splitlines()[3:8]]
+        assert [line[:17].rstrip() for line in lines] == ["sales", "  emea", "= sales in all", "(no group)", "TOTAL"]
+        assert [line.split()[-5] for line in lines if "░" not in line] == ["8", "1", "1", "10"]
+        assert "37%" in lines[2]
+        below = cli("usage", "--group", "emea", "--by", "group").out
+        assert "sales" not in below
+
+    def test_unpriced_and_estimated_calls_mark_the_cost_of_their_line(self, cli: Cli) -> None:
+        by_model = {line.split()[0]: line for line in cli("usage", "--user", "bob").out.splitlines()[3:9]}
+        assert "unpriced" in by_model[HOSTILE]
+        assert " ~$0.01 " in by_model["=cmd()"]
+        assert "~$2.01+" in by_model["TOTAL"]
+
+    def test_by_end_user_agrees_with_the_other_reports(self, cli: Cli) -> None:
+        for by in ("end-user", "end-user,day", "user,end-user"):
+            rows = cli.json("usage", "--by", by)
+            assert sum(row["calls"] for row in rows) == 10
+            for name in ("errors", "estimated_calls", "unpriced_calls", "input_tokens"):
+                assert sum(row[name] for row in rows) == sum(row[name] for row in cli.json("usage"))
+        days = {row["day"]: row["calls"] for row in cli.json("usage", "--by", "end-user,day")}
+        assert days == {row["day"]: row["calls"] for row in cli.json("usage", "--by", "day")}
+
+    def test_by_tag_a_call_counts_in_each_of_its_tags_and_once_in_the_total(self, cli: Cli, tagged: None) -> None:
+        rows = {row["tag"]: row for row in cli.json("usage", "--by", "tag")}
+        assert {tag: (row["calls"], row["cost_usd"]) for tag, row in rows.items() if tag} == {
+            "nightly": (2, "5.000000000"),
+            "team=a": (1, "3.000000000"),
+        }
+        assert rows[None]["calls"] == 11  # one was open, and is recovered
+        lines = cli("usage", "--by", "tag").out.splitlines()
+        assert [line.split()[1] for line in lines if line.startswith("TOTAL")] == ["13"]
+        assert "Calls with several tags are in several lines." in lines
+        assert [call["tags"] for call in cli.json("calls", "--user", "alice", "-n", "2")] == [
+            ["nightly"],
+            ["nightly", "team=a"],
+        ]
+
+    def test_the_first_rows_in_an_order_and_the_rest_as_one(self, cli: Cli) -> None:
+        def names(*flags: str) -> list[str]:
+            return [row["user"] for row in cli.json("usage", "--by", "user", *flags)]
+
+        assert names("--sort", "cost", "-n", "2") == names("-n", "2") == ["alice", "dora"]
+        assert names("--sort", "calls", "-n", "1") == ["bob"]
+        assert names("--sort", "name") == ["alice", "bob", "dora", "solo"]
+        lines = cli("usage", "--by", "user", "-n", "1").out.splitlines()
+        assert [line.split("  ")[0] for line in lines[3:6]] == ["alice", "(3 more)", "TOTAL"]
+        assert [line.split("$")[1].split()[0] for line in lines[3:6]] == ["30.00", "8.01+", "38.01+"]
+        assert "= sales" not in cli("usage", "--sort", "calls").out
+        assert "use cost, calls, input, output, errors, name" in cli("usage", "--sort", "size", code=2).err
+        assert cli("usage", "-n", "0", code=2)
 
     def test_reports_of_the_past_say_nothing_of_limits_today(self, cli: Cli) -> None:
         cli("limit", "set", "--org", "--cost", "100", "--per", "month")

@@ -29,7 +29,7 @@ async def test_calls_are_listed_by_time_and_by_id(tmp_path: Path) -> None:
     recent = CallFilters(since_s=NOW_S - 2 * DAY_S, until_s=NOW_S)
     assert [call.call_id for call in calls.newest(tx, recent, calls_max=9)] == ids[2:0:-1]
     assert [call.call_id for call in calls.after(tx, everything, call_id=ids[1], calls_max=9)] == ids[2:]
-    assert [call.call_id for call in calls.by_ids(tx, [ids[3], ids[0], 5])] == [ids[0], ids[3]]
+    assert [call.call_id for call in calls.by_ids(tx, calls.CallFilters(), [ids[3], ids[0], 5])] == [ids[0], ids[3]]
     assert calls.newest_id_before(NOW_S) < ids[3]
     assert calls.newest_id_before(NOW_S) > ids[2]
     store.close()

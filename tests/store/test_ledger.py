@@ -430,5 +430,7 @@ def test_call_ids_rise_and_read_back() -> None:
 
 def test_a_failed_commit_leaves_no_transaction_open(books: Books) -> None:
     with pytest.raises(sqlite3.IntegrityError), transaction(books.store.connection):
-        books.store.connection.execute("INSERT INTO settings VALUES (2, 1, 1, 'UTC')")
+        books.store.connection.execute(
+            "INSERT INTO settings (id, settings_version, prices_version, timezone) VALUES (2, 1, 1, 'UTC')"
+        )
     assert not books.store.connection.in_transaction

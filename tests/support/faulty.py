@@ -450,7 +450,7 @@ async def continue_without_end(line: Line) -> None:
     await line.request()
     while True:
         await line.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.005)
 
 
 async def length_too_long(line: Line) -> None:

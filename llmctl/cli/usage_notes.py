@@ -1,0 +1,94 @@
+"""What stands above and below a usage table: whose and when, where spending leads, and what the figures leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+from llmctl.domain.forecast import forecast
+from llmctl.domain.limit import Standing
+from llmctl.domain.money import usd_short
+from llmctl.store import usage as store
+
+from . import humanize, times
+from .usage_lines import Report
+from .usage_tree import Line
+
+RUNNING_OUT_MAX = 5  # more are a list of their own: llmctl limit list
+
+
+def heading(report: Report) -> str:
+    found = report.found
+    parts = [found.subject, times.period(found.since_s, found.until_s, found.zone, report.run.now_s)]
+    if found.provider or found.model:
+        parts.insert(1, " ".join(part for part in (found.provider, found.model) if part))
+    count, held = store.open_calls(report.tx, report.filters)
+    if count:
+        holds = "holds" if count == 1 else "hold"
+        parts.append(f" {humanize.plural(count, 'open call')} {holds} {usd_short(held)}")
+    return "  ".join(parts)
+
+
+def notes(report: Report, lines: Sequence[Line], total: Line) -> list[str]:
+    counted = sum(row.sums.calls for row in (*report.rows, *report.rest))
+    several = ["Calls with several tags are in several lines."] if counted > total.sums.calls else []
+    return [*several, *_forecasts(report, lines, total), *_left_out(report, total)]
+
+
+def _forecasts(report: Report, lines: Sequence[Line], total: Line) -> list[str]:
+    """Who runs out before the window ends, the soonest first; and where the whole ends."""
+    now_s = report.run.now_s
+    running_out = []
+    for line in (*lines, total):
+        found = forecast(line.standing, now_s) if line.standing is not None else None
+        if line.standing is not None and found is not None and found.runs_out_s is not None:
+            text = _runs_out(line.name, line.standing, found.runs_out_s, now_s)
+            running_out.append((found.runs_out_s, text))
+    running_out.sort()
+    texts = [text for _, text in running_out[:RUNNING_OUT_MAX]]
+    if len(running_out) > RUNNING_OUT_MAX:
+        more = humanize.plural(len(running_out) - RUNNING_OUT_MAX, "more limit")
+        texts.append(f"! {more} will not last: llmctl limit list")
+    return [*texts, *_end_of(total, now_s)]
+
+
+def _end_of(total: Line, now_s: int) -> list[str]:
+    standing = total.standing
+    found = forecast(standing, now_s) if standing is not None else None
+    if standing is None or found is None or found.runs_out_s is not None:
+        return []
+    day = _day(standing.window_end_s, standing.limit.zone, now_s)
+    return [f"{total.name} ends near {usd_short(found.settled_at_end)} of {_amount(standing)} on {day} (linear)"]
+
+
+def _runs_out(name: str, standing: Standing, runs_out_s: int, now_s: int) -> str:
+    zone = standing.limit.zone
+    if runs_out_s <= now_s:
+        return f"! {name} has spent {_amount(standing)}; resets {_day(standing.window_end_s, zone, now_s)}"
+    return f"! {name} reaches {_amount(standing)} about {_day(runs_out_s, zone, now_s)} (linear)"
+
+
+def _amount(standing: Standing) -> str:
+    limit = standing.limit
+    return humanize.limit_text(limit.measure, limit.amount, limit.window)
+
+
+def _day(at_s: int | None, zone: str, now_s: int) -> str:
+    """`28 Nov`; within a day also the time."""
+    assert at_s is not None  # what has no end has no forecast
+    info = ZoneInfo(zone)
+    shown = times.moment_short if abs(at_s - now_s) < 86_400 else times.day_short
+    return shown(at_s, info, now_s)
+
+
+def _left_out(report: Report, total: Line) -> list[str]:
+    flags = report.asked.as_flags()
+    found = []
+    for count, word, flag in (
+        (total.sums.unpriced_calls, "without a price, not in COST (+)", "unpriced"),
+        (total.sums.estimated_calls, "estimated (~)", "estimated"),
+        (total.sums.errors, "failed", "failed"),
+    ):
+        if count:
+            found.append(f"! {humanize.plural(count, 'call')} {word}: llmctl calls{flags} --{flag}")
+    return found
