@@ -11,7 +11,7 @@ from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
 from .humanize import plural
-from .options import IfExists, IfNotExists, differs
+from .options import IfExists, IfNotExists, Sort, differs, in_order
 from .render import Column
 from .times import rfc3339
 
@@ -56,14 +56,14 @@ def add(
 
 
 @verb(app, "list")
-def list_(ctx: typer.Context) -> None:
+def list_(ctx: typer.Context, sort: Sort = None) -> None:
     """List all groups."""
     from llmctl.store import groups
 
     run = context.of(ctx)
     with run.reading() as tx:
         found = groups.listing(tx)
-    run.out.rows(_columns(), found, empty="No groups yet. Next: llmctl group add sales")
+    run.out.rows(_columns(), in_order(_columns(), found, sort), empty="No groups yet. Next: llmctl group add sales")
 
 
 @verb(app, "show")

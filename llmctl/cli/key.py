@@ -10,7 +10,7 @@ import typer
 from . import context, secret_output, times
 from .command import noun, verb
 from .errors import UsageMistake
-from .options import differs
+from .options import Sort, differs, in_order
 from .render import Column
 from .secret_output import KeyFile
 from .times import ahead, duration_s, end_short, moment_short, rfc3339
@@ -66,15 +66,22 @@ def create(
 def list_(
     ctx: typer.Context,
     user: Annotated[str | None, typer.Argument(metavar="USER", help="Only keys of this user.")] = None,
+    group: Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Only of users directly in it.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Revoked keys too.")] = False,
+    sort: Sort = None,
 ) -> None:
     """List keys. Secrets are not kept, so none is shown: only how each begins."""
-    from llmctl.store import keys
+    from llmctl.store import groups, keys
 
     run = context.of(ctx)
     with run.reading() as tx:
-        found = [key for key in keys.listing(tx, user=user) if all_ or key.revoked_at_s is None]
-    run.out.rows(_columns(run), found, empty="No keys. Next: llmctl key create USER")
+        home = groups.get(tx, group).name if group is not None else None
+        found = [
+            key
+            for key in keys.listing(tx, user=user)
+            if (all_ or key.revoked_at_s is None) and (home is None or key.group == home)
+        ]
+    run.out.rows(_columns(run), in_order(_columns(run), found, sort), empty="No keys. Next: llmctl key create USER")
 
 
 @verb(app, "show")

@@ -11,7 +11,7 @@ from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
 from .humanize import plural
-from .options import IfExists, IfNotExists, differs
+from .options import IfExists, IfNotExists, Sort, differs, in_order
 from .render import Column
 from .secret_output import KeyFile
 from .times import ahead, rfc3339
@@ -72,14 +72,17 @@ def add(
 def list_(
     ctx: typer.Context,
     group: Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Only those directly in it.")] = None,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Only disabled users.")] = False,
+    sort: Sort = None,
 ) -> None:
     """List users."""
     from llmctl.store import users
 
     run = context.of(ctx)
     with run.reading() as tx:
-        found = users.listing(tx, group=group)
-    run.out.rows(_columns(), found, empty="No users yet. Next: llmctl user add alice" if not group else "No users.")
+        found = [user for user in users.listing(tx, group=group) if user.disabled or not disabled]
+    empty = "No users." if group or disabled else "No users yet. Next: llmctl user add alice"
+    run.out.rows(_columns(), in_order(_columns(), found, sort), empty=empty)
 
 
 @verb(app, "show")

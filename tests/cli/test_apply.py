@@ -165,7 +165,7 @@ def test_what_is_set_on_keys_waits_for_the_keys(cli: Cli, file: Path) -> None:
     cli("limit", "set", "--key", "alice", "--concurrency", "3")
     exported = cli("export").out
     assert '[keys."alice/default"]\nlimits = [\n    { concurrency = 3 },\n]' in exported
-    cli("limit", "remove", "l1")
+    cli("limit", "remove", "l1", "--yes")
     cli("key", "revoke", "alice")
     file.write_text(exported)
     assert "! no key alice/default: what is set on it waits" in cli("apply", "org.toml").err
