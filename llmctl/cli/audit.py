@@ -25,16 +25,29 @@ def audit(
     text: Annotated[
         str | None, typer.Argument(metavar="TEXT", help="Only changes whose person, action or subject contains it.")
     ] = None,
+    actor: Annotated[str | None, typer.Option("--actor", metavar="TEXT", help="Only by this person.")] = None,
+    action: Annotated[
+        str | None, typer.Option("--action", metavar="TEXT", help="Only this action: key rotate.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="Only of this: alice, l3.")] = None,
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 7d, 2026-11-01.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Until then, exclusive.")] = None,
     limit: Newest = "50",
 ) -> None:
     """List who changed what, and when; the newest first. Changes stay listed when what they changed is gone."""
     from llmctl.store import audit as store
 
     run = context.of(ctx)
-    since_s = times.since(since, run.zone, run.now_s) if since else 0
+    filters = store.AuditFilters(
+        text=text or "",
+        actor=actor or "",
+        action=action or "",
+        subject=subject or "",
+        since_s=times.since(since, run.zone, run.now_s) if since else 0,
+        until_s=times.until(until, run.zone, run.now_s) if until else 1 << 50,
+    )
     with run.reading() as tx:
-        found = store.listing(tx, text=text or "", since_s=since_s, entries_max=whole_number(limit, "-n", least=1))
+        found = store.listing(tx, filters, entries_max=whole_number(limit, "-n", least=1))
     run.out.rows(_columns(run), found, empty="Nothing was changed.")
 
 
