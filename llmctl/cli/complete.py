@@ -15,7 +15,12 @@ from .render import COLORS, FORMATS
 if TYPE_CHECKING:
     from typer._click.core import Command, Parameter
 
-WORDS = {"FORMAT": FORMATS, "WHEN": COLORS, "WINDOW": ("hour", "day", "week", "month", "total"), "MEMBER": ("user",)}
+WORDS = {
+    "FORMAT": FORMATS,
+    "WHEN": COLORS,
+    "WINDOW": ("minute", "hour", "day", "week", "month", "total"),
+    "MEMBER": ("user", "end-user"),
+}
 
 
 def answer(app: App, args: Sequence[str]) -> list[str]:

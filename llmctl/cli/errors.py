@@ -21,12 +21,6 @@ class UsageMistake(LlmctlError):
     code = "usage"
 
 
-class NotYet(LlmctlError):
-    """Part of the contract that this version does not do."""
-
-    code = "not_supported"
-
-
 def exit_code(error: LlmctlError) -> int:
     return EXIT_USAGE if isinstance(error, (UsageMistake, BadInput)) else EXIT_FAILED
 

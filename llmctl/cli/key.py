@@ -47,6 +47,9 @@ def create(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What it is for: laptop, ci.")] = "default",
     expires: Expires = None,
     note: Note = None,
+    acts_for_end_users: Annotated[
+        bool, typer.Option("--acts-for-end-users", help="Its calls name the customer whom they are for.")
+    ] = False,
     key_file: KeyFile = None,
 ) -> None:
     """Create a key and print it, once."""
@@ -56,7 +59,15 @@ def create(
     expires_at_s = ahead(expires, run.zone, run.now_s) if expires else None
     with secret_output.secret_file(key_file) as file:
         with run.writing() as (tx, author):
-            new = keys.create(tx, author, user, name=name, expires_at_s=expires_at_s, note=note)
+            new = keys.create(
+                tx,
+                author,
+                user,
+                name=name,
+                expires_at_s=expires_at_s,
+                note=note,
+                acts_for_end_users=acts_for_end_users,
+            )
         if file is not None:
             file.write(f"{new.secret}\n")
     secret_output.show(run, new, before=f"Created key {new.key.label} ({new.key.id})", after="", path=key_file)

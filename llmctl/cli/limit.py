@@ -15,7 +15,7 @@ from llmctl.domain.window import WINDOWS, Window
 from . import context, humanize
 from .ask import DryRun, Yes, confirm
 from .command import noun, verb
-from .errors import NotYet, UsageMistake
+from .errors import UsageMistake
 from .options import IfExists, OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope, whole_number
 from .overview import limit_text, limit_values
 from .render import Column
@@ -191,22 +191,20 @@ def _window(measure: Measure, per: str | None) -> Window:
             raise UsageMistake("--concurrency takes no --per", hint="calls at once have no window: leave it out")
         return "total"
     if per is None:
-        raise UsageMistake("--per is missing", hint=f"write --per {', '.join(WINDOWS[1:-1])} or {WINDOWS[-1]}")
+        raise UsageMistake("--per is missing", hint=f"write --per {', '.join(WINDOWS[:-1])} or {WINDOWS[-1]}")
     for window in WINDOWS:
         if per == window:
-            if window == "minute":
-                raise NotYet("limits per minute are not possible yet", hint="use --per hour, or --concurrency")
             return window
-    raise UsageMistake(f"--per {per!r} is not a window", hint=f"write one of {', '.join(WINDOWS[1:])}")
+    raise UsageMistake(f"--per {per!r} is not a window", hint=f"write one of {', '.join(WINDOWS)}")
 
 
 def _each(text: str | None, *, on_many: bool) -> Each:
     if text is None:
         return ""
     if text == "end-user":
-        raise NotYet("limits on each end user are not possible yet", hint="use --each user, or --key")
+        return "end_user"
     if text != "user":
-        raise UsageMistake(f"--each {text!r} is not possible", hint="write --each user")
+        raise UsageMistake(f"--each {text!r} is not possible", hint="write --each user or --each end-user")
     if not on_many:
         raise UsageMistake("--each user needs --org or --group", hint="a user or key has no members: leave it out")
     return "user"

@@ -136,13 +136,12 @@ def _read_limit(table: Table, kind: PrincipalKind) -> LimitSpec:
     window = "total"
     if measure != "concurrency":
         if "per" not in table.names():
-            raise table.error(measure, "its window is missing", f"per = {', '.join(WINDOWS[1:])}")
-        window = table.choice("per", "month", WINDOWS[1:])
+            raise table.error(measure, "its window is missing", f"per = {', '.join(WINDOWS)}")
+        window = table.choice("per", "month", WINDOWS)
     each: Each = ""
     if "each" in table.names():
-        table.choice("each", "user", ("user",))
-        each = "user"
-        if kind in ("user", "key"):
+        each = "end_user" if table.choice("each", "user", ("user", "end-user")) == "end-user" else "user"
+        if kind in ("user", "key") and each == "user":
             raise table.error("each", f"a {kind} has no users", "leave it out")
     return LimitSpec(
         measure,

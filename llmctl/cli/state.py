@@ -6,6 +6,7 @@ import http.client
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from llmctl.domain.forecast import forecast
 from llmctl.domain.limit import Standing
 from llmctl.domain.window import window_start
 from llmctl.store import limits, owners, standings
@@ -107,6 +108,12 @@ class Near:
     def percent(self) -> int:
         amount = self.standing.limit.amount
         return 100 * self.used // amount if amount else 100
+
+
+def runs_out_s(near: Near, now_s: int) -> int | None:
+    """When nothing is left of it, if spending goes on as it has in its window; None: not before that ends."""
+    found = forecast(near.standing, now_s)
+    return found.runs_out_s if found is not None else None
 
 
 def nearest(run: App, tx: Tx) -> list[Near]:

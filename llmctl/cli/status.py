@@ -43,7 +43,7 @@ def status(ctx: typer.Context) -> None:
             "open_calls": open_calls,
             "held_usd": usd_exact(held),
             "today": _today_values(today),
-            "limits_near": [_near_values(one) for one in near],
+            "limits_near": [_near_values(one, run.now_s) for one in near],
             "database": str(run.database),
             "database_bytes": size,
             "schema": schema,
@@ -52,7 +52,7 @@ def status(ctx: typer.Context) -> None:
             ("Gateway", _daemon_text(run, daemon)),
             ("Open", f"{humanize.plural(open_calls, 'call')}, {usd_short(held)} held"),
             ("Today", _today_text(today)),
-            ("Limits", [_near_text(one) for one in near] or [f"none above {state.NEAR_PERCENT}%"]),
+            ("Limits", [_near_text(one, run) for one in near] or [f"none above {state.NEAR_PERCENT}%"]),
             ("Database", f"{run.database}, {humanize.size(size)}, schema {schema}"),
         ],
     )
@@ -103,13 +103,27 @@ def _today_text(today: Sums) -> str:
     return ", ".join(parts)
 
 
-def _near_values(near: Near) -> dict[str, object]:
+def _near_values(near: Near, now_s: int) -> dict[str, object]:
+    from . import state, times
     from .overview import limit_values
 
-    return {**limit_values(near.standing, near.member), "used_percent": near.percent}
+    return {
+        **limit_values(near.standing, near.member),
+        "used_percent": near.percent,
+        "runs_out_at_linear": times.rfc3339(state.runs_out_s(near, now_s)),
+    }
 
 
-def _near_text(near: Near) -> str:
+def _near_text(near: Near, run: App) -> str:
+    from zoneinfo import ZoneInfo
+
+    from . import state, times
+
     amount = near.standing.limit.amount
     held = ", with what open calls hold" if near.standing.settled < amount <= near.used else ""
-    return f"{near.percent}% of {near.text}, {near.on}{held}"
+    at_s = state.runs_out_s(near, run.now_s)
+    ends = ""
+    if at_s is not None and at_s > run.now_s:
+        zone = ZoneInfo(near.standing.limit.zone)
+        ends = f", runs out about {times.moment_short(at_s, zone, run.now_s)} (linear)"
+    return f"{near.percent}% of {near.text}, {near.on}{held}{ends}"

@@ -14,7 +14,7 @@ from llmctl.store.usage import Sums
 
 from . import humanize, text, times
 from .render import Column, Output
-from .state import Daemon, Near
+from .state import Daemon, Near, runs_out_s
 
 T = TypeVar("T")
 Widths = dict[str, list[int]]  # of columns, by the heading of the first
@@ -140,7 +140,7 @@ def _sections(moment: Moment, out: Output) -> list[Section[Activity] | Section[N
     limits = [near for near in moment.standing.limits if near.used]
     return [
         Section(_activity_columns("USER", live), live.users),
-        Section(_limit_columns(ascii_only=out.ascii_only), limits),
+        Section(_limit_columns(moment, ascii_only=out.ascii_only), limits),
         Section(_activity_columns("MODEL", live), live.models),
         Section(_trouble_columns(moment), live.troubles),
     ]
@@ -159,7 +159,17 @@ def _activity_columns(title: str, live: Live) -> list[Column[Activity]]:
     ]
 
 
-def _limit_columns(*, ascii_only: bool) -> list[Column[Near]]:
+def _limit_columns(moment: Moment, *, ascii_only: bool) -> list[Column[Near]]:
+    def runs_out(near: Near) -> str:
+        """Linear; a dash: not before its window ends."""
+        at_s = runs_out_s(near, moment.now_s)
+        if at_s is None:
+            return "-"
+        if at_s <= moment.now_s:
+            return "spent"
+        zone = ZoneInfo(near.standing.limit.zone)
+        return f"~{times.moment_short(at_s, zone, moment.now_s)}"
+
     def left(near: Near) -> str:
         return humanize.amount(near.standing.limit.measure, max(0, near.standing.left))
 
@@ -174,6 +184,7 @@ def _limit_columns(*, ascii_only: bool) -> list[Column[Near]]:
             fixed=True,
         ),
         Column("left", None, "LEFT", left, right=True),
+        Column("end", None, "RUNS OUT", runs_out, drop=1),
     ]
 
 

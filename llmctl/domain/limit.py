@@ -38,13 +38,15 @@ class Limit:
     model_pattern: str  # "" = every model
     amount: int
     soft: bool
+    created_at_s: int = 0
 
 
 @dataclass(slots=True)
 class Standing:
     """A limit in its current window, for one member: what is settled and what open calls hold.
 
-    Not frozen: calls that are decided in one batch move it one after another.
+    Not frozen: calls that are decided in one batch move it one after another. Of a window that slides, the row that
+    begins at `window_start_s` is the newest part; `earlier_*` are what the parts before it add to `settled` and `held`.
     """
 
     limit: Limit
@@ -53,6 +55,15 @@ class Standing:
     window_end_s: int | None
     settled: int
     held: int
+    earlier_settled: int = 0
+    earlier_held: int = 0
+
+    def add_earlier(self, settled: int, held: int) -> None:
+        """What an earlier part of a sliding window counts."""
+        self.settled += settled
+        self.held += held
+        self.earlier_settled += settled
+        self.earlier_held += held
 
     @property
     def left(self) -> int:
@@ -155,6 +166,8 @@ def refusal(standing: Standing, demand: Demand, now_s: int) -> Refused:
             facts=facts,
         )
     reset_s = None if standing.window_end_s is None else standing.window_end_s - now_s
+    if reset_s is not None and limit.window == "minute":  # it slides: some of it comes back sooner
+        reset_s = min(reset_s, RETRY_S_MAX)
     # A request that is open will count: of those nothing is given back.
     if standing.settled + least <= limit.amount and limit.measure != "requests":
         return Refused(

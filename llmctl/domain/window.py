@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 Window = Literal["minute", "hour", "day", "week", "month", "total"]
 WINDOWS: tuple[Window, ...] = get_args(Window)
 
+SLOT_S = 5  # a minute slides: it is this slot of it and those of the 60 seconds before
+MINUTE_S = 60
 BUCKET_S = 900  # roll-ups: every zone's offset is a multiple of 15 minutes
 
 

@@ -13,7 +13,7 @@ from aiohttp.web import BaseRequest
 
 from llmctl.config import Config
 from llmctl.dialects import table
-from llmctl.dialects.request import Request
+from llmctl.dialects.request import Request, end_user_id
 from llmctl.dialects.table import Endpoint
 from llmctl.domain.errors import LlmctlError, Refused
 from llmctl.domain.principal import Caller
@@ -37,6 +37,8 @@ from .tags import tags_of
 
 logger = logging.getLogger(__name__)
 
+END_USER = "x-llmctl-end-user"
+UNNAMED = "(unnamed)"
 ADMIT_TRIES = 10  # an admin's script may change settings many times a second; calls go on between two changes
 
 
@@ -192,5 +194,11 @@ def _opening(arrival: Arrival, caller: Caller, endpoint: Endpoint, asked: Reques
         asked.ask.stream,
         plan.demand,
         plan.price.id if plan.price else None,
-        tags=tags,
+        _end_user(arrival, asked) if caller.acts_for_end_users else "",
+        tags,
     )
+
+
+def _end_user(arrival: Arrival, asked: Request) -> str:
+    """Whom a call is for, of a key that acts for end users. Those that it does not name share one member."""
+    return end_user_id(arrival.http.headers.get(END_USER)) or asked.ask.end_user or UNNAMED

@@ -10,17 +10,21 @@ from zoneinfo import ZoneInfo
 
 from llmctl.domain.access import matches
 from llmctl.domain.limit import Limit, Measure, Standing
-from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
+from llmctl.domain.window import BUCKET_S, MINUTE_S, SLOT_S, Window, window_end, window_start
 
 from . import rollups
+from .ids import at_or_after
 from .sql import Reading, as_json, from_json
 
+KEEP_SLOTS_S = 600
+FAR_S = 1 << 40  # after every call
 Row = tuple[int, int, int]  # limit id, member id, window start
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One balance: a limit, its member (the user of an --each limit, else 0), and a window."""
+    """One balance: a limit, its member (the user or end user of an --each limit, else 0), and a window; of a
+    minute, a slot of it."""
 
     limit: Limit
     row: Row
@@ -33,6 +37,14 @@ class Place:
     @property
     def window_start_s(self) -> int:
         return self.row[2]
+
+    def is_slot_before(self, other: Place) -> bool:
+        """Whether this is an earlier slot of the minute that the other one ends, of the same balance."""
+        return self.row[:2] == other.row[:2] and other.row[2] - MINUTE_S <= self.row[2] < other.row[2]
+
+    @property
+    def slides(self) -> bool:
+        return self.limit.window == "minute"
 
 
 def places(
@@ -51,6 +63,9 @@ def places(
 
 
 def place_of(limit: Limit, member_id: int, at_s: int) -> Place:
+    if limit.window == "minute":
+        start_s = at_s - at_s % SLOT_S
+        return Place(limit, (limit.id, member_id, start_s), start_s + SLOT_S)
     start_s, end_s = _window(limit.window, limit.zone, at_s // BUCKET_S)
     return Place(limit, (limit.id, member_id, start_s), end_s)
 
@@ -96,7 +111,14 @@ def write(tx: sqlite3.Connection, standings: Mapping[Row, Standing]) -> None:
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?) WHERE true
         ON CONFLICT DO UPDATE SET settled = excluded.settled, held = excluded.held
         """,
-        (as_json([(*row, one.settled, one.held) for row, one in standings.items()]),),
+        (
+            as_json(
+                [
+                    (*row, one.settled - one.earlier_settled, one.held - one.earlier_held)
+                    for row, one in standings.items()
+                ]
+            ),
+        ),
     )
 
 
@@ -121,11 +143,57 @@ HELD: dict[Measure, str] = {
 
 def booked(place: Place) -> Reading[Standing]:
     """A balance from the facts alone: roll-ups for what is settled, open calls for what is held."""
+    if place.slides or place.limit.each == "end_user":  # finer than roll-ups are kept
+        end_s = place.window_end_s if place.window_end_s is not None else FAR_S
+        return standing(place, *(yield from _called(place, place.window_start_s, end_s)))
+    where, parameters = yield from _counted(place)
+    plan = yield from rollups.whole(place.window_start_s // BUCKET_S, _end_bucket(place))
+    ((settled,),) = yield (
+        f"""
+        SELECT (SELECT coalesce(sum({SETTLED[place.limit.measure]}), 0) FROM {rollups.SUMMARIES} WHERE {where})
+             + (SELECT coalesce(sum({SETTLED[place.limit.measure]}), 0) FROM {rollups.QUARTERS} WHERE {where})
+        """,
+        parameters | plan.parameters,
+    )
+    ((held,),) = yield (
+        f"""
+        SELECT coalesce(sum({HELD[place.limit.measure]}), 0) FROM calls
+        WHERE state = 'open' AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000 AND {where}
+        """,
+        parameters,
+    )
+    return standing(place, settled, held)
+
+
+def slide(place: Place, one: Standing) -> Reading[bool]:
+    """Adds what the slots before this one count to a standing of a limit per minute: by their balances (True), or by
+    the calls themselves."""
+    from_s, start_s = place.window_start_s - MINUTE_S, place.window_start_s
+    young = from_s < place.limit.created_at_s + SLOT_S  # too young to have a balance of each slot
+    if young:
+        settled, held = yield from _called(place, from_s, start_s)
+        oldest_s = from_s
+    else:
+        rows = yield (
+            """
+            SELECT coalesce(sum(settled), 0), coalesce(sum(held), 0), coalesce(min(window_start), ?4)
+            FROM balances WHERE limit_id = ?1 AND member_id = ?2 AND window_start >= ?3 AND window_start < ?4
+            """,
+            (place.limit.id, place.member_id, from_s, start_s),
+        )
+        settled, held, oldest_s = rows[0]
+    one.add_earlier(settled, held)
+    one.window_end_s = oldest_s + SLOT_S + MINUTE_S
+    return not young
+
+
+def _counted(place: Place) -> Reading[tuple[str, dict[str, object]]]:
+    """Which rows of roll-ups and calls count in this balance: a condition, and its parameters."""
     limit = place.limit
     conditions = ["true"]
     parameters: dict[str, object] = {
         "start": place.window_start_s,
-        "end": place.window_end_s if place.window_end_s is not None else 1 << 50,
+        "end": place.window_end_s if place.window_end_s is not None else FAR_S,
         "principal": limit.principal_id,
         "member": place.member_id,
     }
@@ -135,26 +203,30 @@ def booked(place: Place) -> Reading[Standing]:
         conditions.append(f"{limit.principal}_id = :principal")
     if limit.each:
         conditions.append(f"{limit.each}_id = :member")
+    if limit.each == "end_user":
+        conditions.append("end_user_id <> 0")  # lets the index be used
     if limit.model_pattern:
         conditions.append("model_id IN (SELECT value FROM json_each(:models))")
         parameters["models"] = as_json((yield from model_ids(limit.model_pattern)))
-    where = " AND ".join(conditions)
-    plan = yield from rollups.whole(place.window_start_s // BUCKET_S, _end_bucket(place))
-    ((settled,),) = yield (
+    return " AND ".join(conditions), parameters
+
+
+def _called(place: Place, from_s: int, end_s: int) -> Reading[tuple[int, int]]:
+    """Settled and held by the calls themselves that started from `from_s` on, before `end_s`."""
+    where, parameters = yield from _counted(place)
+    measure = place.limit.measure
+    settled = {"requests": "1", "cost": "coalesce(cost_nano, 0)"}.get(measure, SETTLED[measure])
+    ((spent, held),) = yield (
         f"""
-        SELECT (SELECT coalesce(sum({SETTLED[limit.measure]}), 0) FROM {rollups.SUMMARIES} WHERE {where})
-             + (SELECT coalesce(sum({SETTLED[limit.measure]}), 0) FROM {rollups.QUARTERS} WHERE {where})
+        SELECT coalesce(sum(CASE state WHEN 'settled' THEN {settled} END), 0),
+               coalesce(sum(CASE state WHEN 'open' THEN {HELD[measure]} END), 0)
+        FROM calls
+        WHERE id >= :first AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000
+          AND state IN ('open', 'settled') AND {where}
         """,
-        parameters | plan.parameters,
+        parameters | {"first": at_or_after(from_s), "start": from_s, "end": end_s},
     )
-    ((held,),) = yield (
-        f"""
-        SELECT coalesce(sum({HELD[limit.measure]}), 0) FROM calls
-        WHERE state = 'open' AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000 AND {where}
-        """,
-        parameters,
-    )
-    return standing(place, settled, held)
+    return spent, held
 
 
 def _end_bucket(place: Place) -> int:
@@ -173,4 +245,15 @@ def now(limit: Limit, member_id: int, now_s: int) -> Reading[Standing]:
         "SELECT settled, held FROM balances WHERE limit_id = ? AND member_id = ? AND window_start = ?",
         place.row,
     )
-    return standing(place, *rows[0]) if rows else (yield from booked(place))
+    found = standing(place, *rows[0]) if rows else (yield from booked(place))
+    if place.slides:
+        yield from slide(place, found)
+    return found
+
+
+def drop_past_minutes(tx: sqlite3.Connection, now_s: int) -> None:
+    """Slots of minutes long gone: a new one is begun every few seconds."""
+    tx.execute(
+        "DELETE FROM balances WHERE window_start < ? AND limit_id IN (SELECT id FROM limits WHERE window = 'minute')",
+        (now_s - KEEP_SLOTS_S,),
+    )

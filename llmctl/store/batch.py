@@ -16,13 +16,13 @@ import msgspec
 from llmctl.domain.errors import StoreError
 from llmctl.domain.limit import Grant, Limit, Standing, decide
 from llmctl.domain.usage import USAGE_CLASSES
-from llmctl.domain.window import BUCKET_S
+from llmctl.domain.window import BUCKET_S, SLOT_S
 
 from . import balances, fold, limits
 from .balances import Place, Row
 from .booking import Closing, Granted, HoldResult, Opening
 from .interned import Interned
-from .sql import Bulk, as_json, picked, run
+from .sql import Bulk, as_json, run
 
 
 class OpenCall(msgspec.Struct, frozen=True, gc=False):
@@ -121,6 +121,10 @@ class Batch:
         for row, place in wanted.items():
             if row not in standings:
                 standings[row] = run(self._tx, balances.booked(place))
+            if place.slides and run(self._tx, balances.slide(place, standings[row])):
+                for move in moves.values():  # of this batch, not written yet
+                    if move.place.is_slot_before(place):
+                        standings[row].add_earlier(move.settled, move.held)
         self._hold(openings, placed, standings, outcome)
         balances.write(self._tx, standings)
         return outcome
@@ -157,16 +161,10 @@ class Batch:
                     move = moves[place.row] = Move(place)
                 move.settled += _settled(place.limit, closing)
                 move.held -= call.held(place.limit)
-        self._tx.execute(_ADD_ROLLUPS, (as_json([(*row, *sums) for row, sums in rollups.items()]),))
+        self._tx.execute(fold.ADD_ROLLUPS, (as_json([(*row, *sums) for row, sums in rollups.items()]),))
         if late:
-            self._settle_late(rollups)
+            fold.late(self._tx, [(*row, *sums) for row, sums in rollups.items()], self._default_zone)
         return moves
-
-    def _settle_late(self, rollups: Mapping[tuple[int, ...], tuple[int, ...]]) -> None:
-        at = fold.place(self._tx)
-        late = [(*row, *sums) for row, sums in rollups.items() if row <= at]
-        if late:
-            fold.late(self._tx, late, self._default_zone)
 
     def _close_rows(self, closings: Sequence[Closing]) -> int:
         rows = []
@@ -224,7 +222,10 @@ class Batch:
                 continue
             call = self._opened(opening, decision)
             for standing in mine_now:
-                standing.held += call.held(standing.limit)
+                held = call.held(standing.limit)
+                standing.held += held
+                if standing.limit.window == "minute":
+                    _hold_in_later_slots(standing, held, standings)
             granted.append((opening, call))
             outcome.holds.append(Granted(decision.output_tokens, decision.capped, call.held_nano))
         outcome.opened.extend(call for _, call in granted)
@@ -301,7 +302,7 @@ class Batch:
         self, applying: tuple[Limit, ...], user_id: int, end_user_id: int, provider: str, model: str, started_at_s: int
     ) -> tuple[Place, ...]:
         """The balances that a call counts in; the same for all calls of a batch that are alike."""
-        alike = (id(applying), user_id, end_user_id, provider, model, started_at_s // BUCKET_S)
+        alike = (id(applying), user_id, end_user_id, provider, model, started_at_s // SLOT_S)
         found = self._placed.get(alike)
         if found is None:
             found = self._placed[alike] = balances.places(
@@ -313,6 +314,13 @@ class Batch:
                 started_at_s=started_at_s,
             )
         return found
+
+
+def _hold_in_later_slots(one: Standing, held: int, standings: Mapping[Row, Standing]) -> None:
+    """Calls of one batch may have started in different slots of a minute: what an older one holds, newer ones see."""
+    for (limit_id, member_id, start_s), other in standings.items():
+        if (limit_id, member_id) == (one.limit.id, one.member_id) and start_s > one.window_start_s:
+            other.add_earlier(0, held)
 
 
 def _settled(limit: Limit, closing: Closing) -> int:
@@ -362,9 +370,3 @@ _CLOSE_CALLS = Bulk(
     FROM {{rows}} AS j WHERE calls.id = j.id AND calls.state = 'open'
     """,
 )
-
-_ADD_ROLLUPS = f"""
-    INSERT INTO rollups ({", ".join(fold.KEY + fold.SUMS)})
-    SELECT {picked(fold.KEY + fold.SUMS)} FROM json_each(?) WHERE true
-    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = rollups.{name} + excluded.{name}" for name in fold.SUMS)}
-"""

@@ -1,6 +1,8 @@
 """Carries the summaries of days and months on: roll-ups of an hour ago are added to them, a few rows at a time.
 
-A settle that comes later still is added to both (`late`), so that a report is exact at every moment.
+What changes roll-ups that are folded (a settle that comes late, a correction) changes both: `late`, `amend`. So a
+report is exact at every moment. Where a time zone comes into use whose midnights no span ends at, all is folded anew:
+until that is done, reports read quarters of an hour.
 """
 
 from __future__ import annotations
@@ -32,17 +34,30 @@ _AFTER = f"({_KEY}) > (?, ?, ?, ?, ?, ?)"
 _INTO = f"INSERT INTO summaries ({', '.join(_OF_SPAN + SUMS)})"
 _ADDED = f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = summaries.{name} + excluded.{name}' for name in SUMS)}"
 
+ADD_ROLLUPS = f"""
+    INSERT INTO rollups ({", ".join(KEY + SUMS)})
+    SELECT {picked(KEY + SUMS)} FROM json_each(?) WHERE true
+    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = rollups.{name} + excluded.{name}" for name in SUMS)}
+"""
+
 Kind = Literal["month", "day"]
 EVER = Span(0, 0, FAR)
 
 
-def due(reader: sqlite3.Connection, *, now_s: int) -> bool:
-    """Whether there is something to fold. Cheap: two look-ups."""
+def due(reader: sqlite3.Connection, *, default_zone: str, now_s: int) -> bool:
+    """Whether there is something to fold. Cheap: some look-ups."""
+    if _new_zones(reader, default_zone) or _left_over(reader, 1):
+        return True
     return _next(reader, place(reader), now_s) is not None
 
 
 def step(tx: sqlite3.Connection, *, default_zone: str, now_s: int, rows_max: int = ROWS_MAX) -> bool:
     """Folds some rows; False: nothing was left to do."""
+    if zones := _new_zones(tx, default_zone):
+        _begin_anew(tx, zones)
+    if left_over := _left_over(tx, rows_max):
+        tx.executemany(f"DELETE FROM summaries WHERE ({', '.join(_OF_SPAN)}) = (?, ?, ?, ?, ?, ?)", left_over)
+        return True
     at = place(tx)
     bucket = _next(tx, at, now_s)
     if bucket is None:
@@ -71,16 +86,24 @@ def everything(store: Store, *, default_zone: str, now_s: int, rows_max: int = 2
             more = step(tx, default_zone=default_zone, now_s=now_s, rows_max=rows_max)
 
 
+def amend(tx: sqlite3.Connection, rows: Sequence[tuple[int, ...]], default_zone: str) -> None:
+    """Adds to roll-ups of any time, and to the summaries that hold them. `rows`: KEY and SUMS; sums may be negative."""
+    tx.execute(ADD_ROLLUPS, (as_json(rows),))
+    late(tx, rows, default_zone)
+
+
 def late(tx: sqlite3.Connection, rows: Sequence[tuple[int, ...]], default_zone: str) -> None:
-    """Adds to the summaries what is added to roll-ups that they hold already. `rows`: roll-up key and sums."""
-    added: list[tuple[int, ...]] = []
+    """Adds to the summaries what was added to roll-ups that they hold already."""
+    at, added = place(tx), []
     for row in rows:
-        bucket, lineage_id, user_id, *rest = row
-        added += [(span.id, user_id, lineage_id, *rest) for span in spans_of(tx, bucket, default_zone)]
-    tx.execute(
-        f"{_INTO} SELECT {picked(_OF_SPAN + SUMS)} FROM json_each(?) WHERE true {_ADDED}",
-        (as_json(added),),
-    )
+        if row[: len(KEY)] <= at:
+            bucket, lineage_id, user_id, *rest = row
+            added += [(span.id, user_id, lineage_id, *rest) for span in spans_of(tx, bucket, default_zone)]
+    if added:
+        tx.execute(
+            f"{_INTO} SELECT {picked(_OF_SPAN + SUMS)} FROM json_each(?) WHERE true {_ADDED}",
+            (as_json(added),),
+        )
 
 
 def place(tx: sqlite3.Connection) -> Place:
@@ -102,8 +125,7 @@ def _span_of(tx: sqlite3.Connection, kind: Kind, bucket: int, default_zone: str,
     ).fetchone()
     if row is not None and bucket < row[2]:
         return Span(*row)
-    zones = tx.execute("SELECT DISTINCT timezone FROM groups WHERE timezone IS NOT NULL AND removed_at IS NULL")
-    first, end = _cuts(kind, bucket, frozenset([default_zone, *(zone for (zone,) in zones)]))
+    first, end = _cuts(kind, bucket, frozenset(_folded_zones(tx) or {default_zone}))
     (after,) = tx.execute("SELECT min(first) FROM spans WHERE kind = ? AND first > ?", (kind, bucket)).fetchone()
     first = max(first, within.first, row[2] if row is not None else first)
     end = min(end, within.end, after if after is not None else end)
@@ -121,6 +143,34 @@ def _cuts(kind: Kind, bucket: int, zones: frozenset[str]) -> tuple[int, int]:
     ends = [window_end(kind, info, at_s) for info in infos]
     first_s = max(window_start(kind, info, at_s) for info in infos)
     return first_s // BUCKET_S, min(end for end in ends if end is not None) // BUCKET_S
+
+
+def _folded_zones(tx: sqlite3.Connection) -> set[str]:
+    (zones,) = tx.execute("SELECT folded_zones FROM settings").fetchone()
+    return {*zones.split(",")} - {""}
+
+
+def _new_zones(tx: sqlite3.Connection, default_zone: str) -> set[str]:
+    """All zones in use, if the spans are not cut for all of them."""
+    rows = tx.execute("SELECT DISTINCT timezone FROM groups WHERE timezone IS NOT NULL AND removed_at IS NULL")
+    zones = {default_zone, *(zone for (zone,) in rows)}
+    return set() if zones <= _folded_zones(tx) else zones
+
+
+def _begin_anew(tx: sqlite3.Connection, zones: set[str]) -> None:
+    tx.execute("UPDATE settings SET folded_bucket = -1, folded_zones = ?", (",".join(sorted(zones)),))
+    tx.execute("DELETE FROM spans")
+
+
+def _left_over(tx: sqlite3.Connection, rows_max: int) -> list[tuple[int, ...]]:
+    """Summaries of spans that are no more."""
+    return tx.execute(
+        f"""
+        SELECT {", ".join(_OF_SPAN)} FROM summaries
+        WHERE span_id < coalesce((SELECT min(id) FROM spans), {FAR}) LIMIT ?
+        """,
+        (rows_max,),
+    ).fetchall()
 
 
 def _next(tx: sqlite3.Connection, at: Place, now_s: int) -> int | None:

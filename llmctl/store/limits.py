@@ -32,7 +32,8 @@ _ZONE_SQL = """
 """
 _COLUMNS = f"""
     id, {LABEL_SQL} AS label, principal, principal_id, each, measure, window,
-    CASE principal WHEN 'org' THEN NULL ELSE {_ZONE_SQL} END AS zone, model_pattern, amount, soft
+    CASE principal WHEN 'org' THEN NULL ELSE {_ZONE_SQL} END AS zone, model_pattern, amount, soft,
+    created_at
 """
 
 
@@ -125,14 +126,25 @@ def applying(
     return tuple(_limit(row, default_zone) for row in rows)
 
 
-_Row = tuple[int, str, str, int, Each, Measure, Window, str | None, str, int, int]
+_Row = tuple[int, str, str, int, Each, Measure, Window, str | None, str, int, int, int]
 
 
 def _limit(row: _Row, default_zone: str) -> Limit:
-    limit_id, label, principal, principal_id, each, measure, window, zone, pattern, amount, soft = row
+    limit_id, label, principal, principal_id, each, measure, window, zone, pattern, amount, soft, created_at_s = row
     on = f"{label}, each {each.replace('_', '-')}" if each else label
     return Limit(
-        limit_id, on, principal, principal_id, each, measure, window, zone or default_zone, pattern, amount, bool(soft)
+        id=limit_id,
+        on=on,
+        principal=principal,
+        principal_id=principal_id,
+        each=each,
+        measure=measure,
+        window=window,
+        zone=zone or default_zone,
+        model_pattern=pattern,
+        amount=amount,
+        soft=bool(soft),
+        created_at_s=created_at_s,
     )
 
 

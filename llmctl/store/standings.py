@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from llmctl.domain.limit import Limit, Standing
-from llmctl.domain.window import BUCKET_S
+from llmctl.domain.window import BUCKET_S, MINUTE_S
 
 from . import balances, rollups
 from .balances import Place
@@ -27,6 +27,8 @@ class Nearest:
 
 
 def now(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Nearest:
+    if limit.each == "end_user":
+        return _nearest_end_user(tx, limit, now_s)
     if limit.each != "user":
         return Nearest(of_member(tx, limit, NO_MEMBER, now_s), "", 0)
     place = balances.place_of(limit, NO_MEMBER, now_s)
@@ -37,6 +39,25 @@ def now(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Nearest:
     (name,) = tx.execute("SELECT name FROM users WHERE id = ?", (user_id,)).fetchone()
     standing = Standing(limit, user_id, place.window_start_s, place.window_end_s, settled, held)
     return Nearest(standing, name, len(by_user))
+
+
+def _nearest_end_user(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Nearest:
+    """By the balances alone: there may be a million end users, and each that has called has one."""
+    place = balances.place_of(limit, NO_MEMBER, now_s)
+    from_s = place.window_start_s - MINUTE_S if place.slides else place.window_start_s
+    row = tx.execute(
+        """
+        SELECT member_id, sum(settled), sum(held), count(*) OVER () FROM balances
+        WHERE limit_id = ? AND window_start >= ? GROUP BY member_id ORDER BY sum(settled + held) DESC LIMIT 1
+        """,
+        (limit.id, from_s),
+    ).fetchone()
+    if row is None:
+        return Nearest(Standing(limit, NO_MEMBER, place.window_start_s, place.window_end_s, 0, 0), "", 0)
+    member_id, settled, held, members = row
+    (name,) = tx.execute("SELECT name FROM names WHERE id = ?", (member_id,)).fetchone()
+    standing = Standing(limit, member_id, place.window_start_s, place.window_end_s, settled, held)
+    return Nearest(standing, name, members)
 
 
 def of_member(tx: sqlite3.Connection, limit: Limit, user_id: int, now_s: int) -> Standing:
@@ -70,6 +91,15 @@ def empty(limit: Limit) -> Standing:
 def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]:
     """(settled, held) by user: one pass, where there may be ten thousand members."""
     limit = place.limit
+    if place.slides:
+        rows = tx.execute(
+            """
+            SELECT member_id, sum(settled), sum(held) FROM balances
+            WHERE limit_id = ? AND window_start >= ? GROUP BY member_id
+            """,
+            (limit.id, place.window_start_s - MINUTE_S),
+        )
+        return {user_id: (settled, held) for user_id, settled, held in rows}
     where = "true"
     if limit.principal == "group":
         where += " AND lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :principal)"

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 
 from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnavailable
 
-from . import fold, recovery
+from . import balances, fold, recovery
 from .batch import Batch, OpenCall, Outcome
 from .booking import Closing, HoldResult, Opening, Refusal
 from .database import Store, check_schema, schema_version, storing
@@ -340,6 +340,7 @@ class Writer:
                 with storing():
                     owners = recovery.open_owners(store.connection)
                 self._recover(store, [slot for slot in owners if slot != self._owner.slot])
+                self._drop_past_minutes(store)
             if time.monotonic() >= self._fold_at_s:
                 self._fold(store)
         except StoreError as error:
@@ -349,11 +350,18 @@ class Writer:
         """A few rows of old roll-ups into the summaries; the next ones soon, but not before others had their turn."""
         now_s = int(self._clock_s())
         with storing():
-            self._folding = fold.due(store.connection, now_s=now_s)
+            self._folding = fold.due(store.connection, default_zone=self._default_zone, now_s=now_s)
         if self._folding:
             with store.write() as tx:
                 fold.step(tx, default_zone=self._default_zone, now_s=now_s)
         self._fold_at_s = time.monotonic() + (FOLD_PAUSE_S if self._folding else FOLD_EVERY_S)
+
+    def _drop_past_minutes(self, store: Store) -> None:
+        with storing():
+            some = store.connection.execute("SELECT 1 FROM limits WHERE window = 'minute' LIMIT 1").fetchone()
+        if some:
+            with store.write() as tx:
+                balances.drop_past_minutes(tx, int(self._clock_s()))
 
     def _recover(self, store: Store, slots: Sequence[int]) -> None:
         """Books what dead owners left open."""

@@ -184,7 +184,7 @@ def test_an_export_holds_no_secret_and_is_json_too(cli: Cli, file: Path) -> None
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9._@+-]{0,7}", fullmatch=True)
 LIMITS = st.dictionaries(
-    st.tuples(st.sampled_from(MEASURES[:3]), st.sampled_from(WINDOWS[1:]), st.sampled_from(["", "m*"]), st.booleans()),
+    st.tuples(st.sampled_from(MEASURES[:3]), st.sampled_from(WINDOWS), st.sampled_from(["", "m*"]), st.booleans()),
     st.tuples(st.integers(0, 10**15), st.booleans()),
     max_size=3,
 )

@@ -71,11 +71,12 @@ def test_a_limit_that_cannot_be_understood_is_wrong_usage(cli: Cli, args: list[s
     assert cli.json("limit", "list") == []
 
 
-@pytest.mark.parametrize("later", [["--per", "minute"], ["--per", "day", "--each", "end-user"]])
-def test_what_is_not_there_yet_is_refused_with_what_to_use(cli: Cli, later: list[str]) -> None:
-    failed = cli("limit", "set", "--org", "--requests", "5", *later, "-o", "json", code=1)
-    assert failed.error["code"] == "not_supported"
-    assert "use --" in failed.error["hint"]
+def test_limits_per_minute_and_on_each_end_user_are_set_and_shown(cli: Cli) -> None:
+    cli("limit", "set", "--org", "--requests", "60", "--per", "minute")
+    cli("limit", "set", "--org", "--cost", "5", "--per", "month", "--each", "end-user")
+    rows = cli.json("limit", "list")
+    assert [(row["window"], row["each"]) for row in rows] == [("minute", None), ("month", "end_user")]
+    assert "end-user" in cli("limit", "show", "l2").out
 
 
 def test_model_rules_are_put_listed_and_taken_back(cli: Cli, filled: Fill) -> None:

@@ -166,6 +166,7 @@ def test_while_it_is_stopped_the_shell_has_its_terminal(terminal: Terminal) -> N
     terminal.read_until("FAILURE")
     terminal.process.send_signal(signal.SIGTSTP)
     terminal.read_until(LEAVE)
+    os.waitid(os.P_PID, terminal.process.pid, os.WSTOPPED | os.WNOWAIT)
     terminal.process.send_signal(signal.SIGCONT)
     terminal.read_until(ENTER)
     terminal.read_until("FAILURE")

@@ -114,22 +114,50 @@ def test_reports_are_the_same_after_a_zone_came_into_use(store: Store) -> None:
         step(store, rows_max=20)
     with store.write() as tx:
         groups.add(tx, Author("tester", NOW_S), "india", parent=None, timezone="Asia/Kolkata")
-    while step(store, rows_max=400, zone="America/St_Johns"):
+    assert reports(store) == before
+    while step(store, rows_max=40, zone="America/St_Johns"):
         pass
     assert reports(store) == before
+    for zone in {*ZONES} - {"UTC"}:
+        assert reads_no_quarters(store, ZoneInfo(zone))
+    ((left_over,),) = store.connection.execute(
+        "SELECT count(*) FROM summaries WHERE span_id NOT IN (SELECT id FROM spans)"
+    ).fetchall()
+    assert left_over == 0
+
+
+def reads_no_quarters(store: Store, zone: ZoneInfo) -> bool:
+    """Whether a report by day needs no roll-ups of a day that is over."""
+    stretch = Filters(START_S + DAY_S, NOW_S + 1)
+    expected = usage.report(store.connection, stretch, ["day"], zone)
+    over = (NOW_S - 30 * DAY_S) // BUCKET_S
+    store.connection.execute("BEGIN")
+    store.connection.execute("DELETE FROM rollups WHERE bucket BETWEEN ? AND ?", (over, over + 95))
+    found = usage.report(store.connection, stretch, ["day"], zone)
+    store.connection.execute("ROLLBACK")
+    return found == expected
 
 
 def test_folded_reports_read_days_and_months_not_quarters_of_an_hour(store: Store) -> None:
     fill(store)
     fold.everything(store, default_zone="UTC", now_s=NOW_S)
-    for zone in ("UTC", "Europe/Berlin"):
-        stretch = Filters(NOW_S - 69 * DAY_S, NOW_S + 1)
-        expected = usage.report(store.connection, stretch, ["day"], ZoneInfo(zone))
-        day = NOW_S - 30 * DAY_S
-        store.connection.execute("BEGIN")
-        store.connection.execute("DELETE FROM rollups WHERE bucket BETWEEN ? AND ?", (day // 900, day // 900 + 95))
-        assert usage.report(store.connection, stretch, ["day"], ZoneInfo(zone)) == expected
-        store.connection.execute("ROLLBACK")
+    assert reads_no_quarters(store, UTC)
+    assert reads_no_quarters(store, ZoneInfo("Europe/Berlin"))  # a group's
+    assert not reads_no_quarters(store, ZoneInfo("Asia/Kolkata"))  # nobody's
+
+
+def test_a_correction_is_in_reports_of_every_part_that_is_folded(store: Store) -> None:
+    fill(store)
+    while step(store, rows_max=50):
+        pass
+    tx = store.connection
+    old, new = (tx.execute(f"SELECT * FROM rollups ORDER BY bucket {way} LIMIT 1").fetchone() for way in ("", "DESC"))
+    before = [usage.total(usage.report(tx, Filters(0, NOW_S + 1), [by], UTC)) for by in ("user", "day")]
+    with store.write() as write:
+        fold.amend(write, [(*row[:6], *[0] * 9, -5) for row in (old, new)], "UTC")
+    after = [usage.total(usage.report(tx, Filters(0, NOW_S + 1), [by], UTC)) for by in ("user", "day")]
+    assert [sums.cost_nano_usd for sums in after] == [sums.cost_nano_usd - 10 for sums in before]
+    assert [sums.calls for sums in after] == [sums.calls for sums in before]
 
 
 async def test_a_settle_of_yesterday_is_in_reports_though_yesterday_is_folded(tmp_path: Path) -> None:
@@ -150,18 +178,33 @@ async def test_a_settle_of_yesterday_is_in_reports_though_yesterday_is_folded(tm
     assert books.rows("SELECT sum(calls) FROM summaries JOIN spans ON spans.id = span_id GROUP BY kind") == [(3,), (3,)]
 
 
-async def test_an_old_database_is_carried_over_and_folded_while_it_serves(tmp_path: Path) -> None:
+# Of schema 2: a day that was folded, its summary as one row.
+FOLDED_BEFORE = f"""
+    INSERT INTO spans VALUES (1, 'day', {NOW_S // 900 - 5760}, {NOW_S // 900 - 5664});
+    INSERT INTO summaries SELECT 1, user_id, lineage_id, key_id, model_id, end_user_id, calls, errors, estimated_calls,
+        unpriced_calls, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_nano
+        FROM rollups ORDER BY bucket LIMIT 1;
+    UPDATE settings SET folded_bucket = {NOW_S // 900 - 5760}, folded_lineage_id = 1, folded_user_id = 1,
+        folded_key_id = 1, folded_model_id = 1;
+"""
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+async def test_an_old_database_is_carried_over_and_folded_while_it_serves(tmp_path: Path, schema: int) -> None:
     path = tmp_path / "llmctl.db"
     with closing_of(sqlite3.connect(path, isolation_level=None)) as old:
-        old.executescript(f"{migrations()[0][1]} PRAGMA user_version = 1; PRAGMA journal_mode = WAL;")
+        for _, sql in migrations()[:schema]:
+            old.executescript(sql)
+        old.executescript(f"PRAGMA user_version = {schema}; PRAGMA journal_mode = WAL;")
         old_reports = fill_old(old)
+        old.executescript(FOLDED_BEFORE if schema == 2 else "")
         _migrate(old)
     store = Store(path)
     fresh = Filters(0, NOW_S)
     assert usage.report(store.connection, fresh, ["user", "day"], UTC) == old_reports
     async with running(Ledger(path, default_zone="UTC", share_percent=25, clock_s=lambda: NOW_S)):
         async with asyncio.timeout(10):
-            while fold.due(store.connection, now_s=NOW_S):
+            while fold.due(store.connection, default_zone="UTC", now_s=NOW_S):
                 await asyncio.sleep(0.01)
     assert store.connection.execute("SELECT count(*) FROM spans WHERE kind = 'month'").fetchone() == (3,)
     assert usage.report(store.connection, fresh, ["user", "day"], UTC) == old_reports

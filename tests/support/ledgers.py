@@ -8,7 +8,7 @@ from pathlib import Path
 from llmctl.domain.demand import Demand, Rates
 from llmctl.domain.principal import Caller
 from llmctl.domain.usage import Usage
-from llmctl.store import callers, groups, keys, limits, scopes, users
+from llmctl.store import callers, fold, groups, keys, limits, scopes, users
 from llmctl.store.audit import Author
 from llmctl.store.booking import Closing, Opening
 from llmctl.store.database import Store, create
@@ -104,6 +104,17 @@ def differences(books: Books) -> list[str]:
     rollups = books.rows(f"SELECT coalesce(sum(calls), 0), {sums} FROM rollups")
     if calls != rollups:
         found.append(f"calls say {calls}, roll-ups {rollups}")
+    folded = books.rows(
+        f"SELECT coalesce(sum(calls), 0), {sums} FROM rollups WHERE ({', '.join(fold.KEY)}) <= (?, ?, ?, ?, ?, ?)",
+        *fold.place(books.store.connection),
+    )
+    for kind in ("day", "month"):
+        summed = books.rows(
+            f"SELECT coalesce(sum(calls), 0), {sums} FROM summaries JOIN spans ON spans.id = span_id WHERE kind = ?",
+            kind,
+        )
+        if summed != folded:
+            found.append(f"roll-ups say {folded}, summaries of each {kind} {summed}")
     balances = books.rows("SELECT limit_id, window_start, settled, held FROM balances")
     for limit_id, window_start, settled, held in balances:
         ((measure, kind, principal),) = books.rows(

@@ -1,0 +1,145 @@
+"""Limits per minute slide: no two bursts around the turn of a minute, and nothing is forgotten before its time."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from llmctl.domain.errors import Refused
+from llmctl.store.booking import Closing, Granted
+from llmctl.store.ledger import Ledger
+from tests.support.ledgers import Books, closing, opening
+
+REQUESTS = 5
+
+
+class Clock:
+    """Hours ahead, so that limits of now are old."""
+
+    def __init__(self) -> None:
+        self.now_s = time.time() + 7_200
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Books:
+    return Books(tmp_path / "llmctl.db")
+
+
+@pytest.fixture
+async def ledger(books: Books, clock: Clock) -> AsyncIterator[Ledger]:
+    ledger = books.ledger(clock_s=clock)
+    await ledger.start()
+    yield ledger
+    await ledger.close()
+
+
+async def ask(books: Books, ledger: Ledger, clock: Clock, secret: str) -> Granted | Refused:
+    result = await ledger.hold(opening(ledger, books.caller(secret), at_ms=int(clock.now_s * 1000)))
+    assert result is not None
+    return result
+
+
+async def test_in_no_sixty_seconds_more_pass_than_the_limit_says(books: Books, ledger: Ledger, clock: Clock) -> None:
+    secret = books.add_user("alice")
+    books.limit("org", REQUESTS, measure="requests", window="minute")
+    passed = []
+    chance = random.Random(1)
+    for _ in range(300):
+        clock.now_s += chance.choice([0.1, 0.5, 3, 8])
+        if isinstance(await ask(books, ledger, clock, secret), Granted):
+            passed.append(clock.now_s)
+    assert all(sum(at <= other < at + 60 for other in passed) <= REQUESTS for at in passed)
+    spent_s = passed[-1] - passed[0]
+    assert len(passed) >= REQUESTS * spent_s / 66  # what a slot of five seconds costs, and no more
+
+
+async def test_a_refusal_says_when_there_is_room_again(books: Books, ledger: Ledger, clock: Clock) -> None:
+    secret = books.add_user("alice")
+    books.limit("org", REQUESTS, measure="requests", window="minute")
+    for _ in range(REQUESTS):
+        assert isinstance(await ask(books, ledger, clock, secret), Granted)
+    clock.now_s += 40
+    refused = await ask(books, ledger, clock, secret)
+    assert isinstance(refused, Refused)
+    assert refused.code == "rate_limited"
+    assert refused.retry_after_s is not None
+    assert 15 <= refused.retry_after_s <= 26
+    clock.now_s += refused.retry_after_s
+    assert isinstance(await ask(books, ledger, clock, secret), Granted)
+
+
+async def test_what_was_settled_in_the_last_minute_counts(books: Books, ledger: Ledger, clock: Clock) -> None:
+    secret = books.add_user("alice")
+    books.limit("user alice", 2_200, measure="tokens", window="minute")
+    first = opening(ledger, books.caller(secret), at_ms=int(clock.now_s * 1000))
+    assert isinstance(await ledger.hold(first), Granted)
+    assert isinstance(await ask(books, ledger, clock, secret), Refused)
+    ledger.settle(closing(first.call_id, input_tokens=150, output_tokens=50))
+    clock.now_s += 20
+    assert isinstance(await ask(books, ledger, clock, secret), Granted)
+    assert isinstance(await ask(books, ledger, clock, secret), Refused)
+
+
+async def test_calls_of_one_batch_that_began_in_different_slots_see_each_other(
+    books: Books, ledger: Ledger, clock: Clock
+) -> None:
+    caller = books.caller(books.add_user("alice"))
+    books.limit("org", 1, measure="requests", window="minute")
+    caller = books.caller(books.add_user("bob"))
+    older, newer = (opening(ledger, caller, at_ms=int((clock.now_s - late_s) * 1000)) for late_s in (9, 0))
+    results = [ledger.hold(one) for one in (older, newer)]
+    granted = [await result for result in results]
+    assert [type(one) for one in granted] == [Granted, Refused]
+
+
+async def test_a_limit_set_now_counts_the_minute_before_it(books: Books) -> None:
+    secret = books.add_user("alice")
+    ledger = books.ledger()
+    await ledger.start()
+    try:
+        for back_s in (30, 20):
+            at_ms = int((time.time() - back_s) * 1000)
+            assert isinstance(await ledger.hold(opening(ledger, books.caller(secret), at_ms=at_ms)), Granted)
+        books.limit("org", 3, measure="requests", window="minute")
+        results = [await ledger.hold(opening(ledger, books.caller(secret))) for _ in range(2)]
+        assert [type(one) for one in results] == [Granted, Refused]
+    finally:
+        await ledger.close()
+
+
+async def test_workers_share_a_minute(books: Books, ledger: Ledger, clock: Clock) -> None:
+    secret = books.add_user("alice")
+    books.limit("org", 2, measure="requests", window="minute")
+    other = books.ledger(clock_s=clock)
+    await other.start()
+    try:
+        results = []
+        for one in (ledger, other, ledger):
+            clock.now_s += 6
+            results.append(type(await ask(books, one, clock, secret)))
+        assert results == [Granted, Granted, Refused]
+    finally:
+        await other.close()
+
+
+async def test_a_released_call_gives_its_place_back(books: Books, ledger: Ledger, clock: Clock) -> None:
+    secret = books.add_user("alice")
+    books.limit("org", 1, measure="requests", window="minute")
+    first = opening(ledger, books.caller(secret), at_ms=int(clock.now_s * 1000))
+    assert isinstance(await ledger.hold(first), Granted)
+    clock.now_s += 10
+    assert isinstance(await ask(books, ledger, clock, secret), Refused)
+    ledger.settle(Closing(first.call_id, "released"))
+    assert isinstance(await ask(books, ledger, clock, secret), Granted)
