@@ -159,12 +159,12 @@ def _columns() -> tuple[Column[Change], ...]:
         Column("sign", None, " ", _sign, fixed=True),
         Column("action", lambda c: {"+": "add", "~": "change", "-": "remove"}[_sign(c)]),
         Column("what", lambda c: c.noun, "WHAT", fixed=True),
-        Column("on", None, "ON", lambda c: c.member.name or "organisation"),
+        Column("on", None, "ON", lambda c: c.member.name or "organisation", fixed=True),
         Column("kind", lambda c: c.member.kind),
         Column("name", lambda c: c.member.name or None),
         Column("before", lambda c: _text(c.before) or None),
         Column("after", lambda c: _text(c.after) or None),
-        Column("change", None, "CHANGE", _difference),
+        Column("change", None, "CHANGE", _difference, fixed=True),  # who says yes has to see all of it
     )
 
 
