@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
-.PHONY: help install serve test check format bench soak clean
+.PHONY: help install serve test check format docs bench soak clean
 
 help: ## show this list
 	@[ -t 1 ] && bold=$$(printf '\033[1m') plain=$$(printf '\033[0m') || bold= plain=; \
@@ -38,6 +38,9 @@ check: $(VENV)/.installed-dev ## all that a change has to pass: lint, format, ty
 format: $(VENV)/.installed-dev ## format the code, fix what ruff can fix
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
+
+docs: $(VENV)/.installed-dev ## write the command reference into README.md
+	@$(BIN)/python -m tests.reference
 
 bench: $(VENV)/.installed-dev ## measure the gateway beside a bare pass-through
 	@$(BIN)/python -m tests.bench $(ARGS)

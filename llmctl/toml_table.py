@@ -66,6 +66,12 @@ class Table:
             raise self.error(key, f"must be a whole number from {least} to {most}", f"{key} = {default}")
         return value
 
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self._take(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, "must be true or false", f"{key} = {str(default).lower()}")
+        return value
+
     def seconds(self, key: str, default: float) -> float:
         value = self._take(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86_400:

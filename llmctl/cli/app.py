@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
     "Start": (
         Row("init", "llmctl.cli.init", "Make a configuration and a database."),
         Row("serve", "llmctl.cli.serve", "Run the gateway."),
+        Row("completion", "llmctl.cli.completion", "Complete commands and names in bash, zsh or fish."),
         Row("config", "llmctl.cli.config", "Find and check the configuration."),
     ),
     "The organisation": (
@@ -46,6 +47,8 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
         Row("key", "llmctl.cli.key", "Keys: what users show the gateway."),
         Row("model", "llmctl.cli.model", "Who may use which models."),
         Row("limit", "llmctl.cli.limit", "Limits on cost, tokens, requests and calls at once."),
+        Row("export", "llmctl.cli.export", "The organisation as TOML: groups, users, access, limits."),
+        Row("apply", "llmctl.cli.apply", "Bring the organisation to what a TOML file says."),
         Row("price", "llmctl.cli.price", "What models cost."),
     ),
     "What happened": (
@@ -95,6 +98,8 @@ def run(args: Sequence[str], *, clock_s: Callable[[], float] = time.time) -> int
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character must not end the command
     app = App(clock_s)
+    if os.environ.get("_LLMCTL_COMPLETE"):
+        return _complete(app, args)
     settings = {"help_option_names": HELP_NAMES}
     program = Program(name="llmctl", context_settings=settings, params=flags_of(_version))
     try:
@@ -117,6 +122,20 @@ def run(args: Sequence[str], *, clock_s: Callable[[], float] = time.time) -> int
             traceback.print_exc()
         text = f"{type(error).__name__}: {error}"
         return _failed(LlmctlError(text, hint="this is a bug; LLMCTL_DEBUG=1 shows where", code="bug"), args)
+    finally:
+        app.close()
+    return errors.EXIT_OK
+
+
+def _complete(app: App, args: Sequence[str]) -> int:
+    """For the shell: no word of ours may disturb the line that somebody is typing."""
+    from .complete import answer
+
+    try:
+        for name in answer(app, args):
+            typer.echo(name)
+    except Exception:
+        return errors.EXIT_FAILED
     finally:
         app.close()
     return errors.EXIT_OK

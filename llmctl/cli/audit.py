@@ -25,16 +25,29 @@ def audit(
     text: Annotated[
         str | None, typer.Argument(metavar="TEXT", help="Only changes whose person, action or subject contains it.")
     ] = None,
+    actor: Annotated[str | None, typer.Option("--actor", metavar="TEXT", help="Only by this person.")] = None,
+    action: Annotated[
+        str | None, typer.Option("--action", metavar="TEXT", help="Only this action: key rotate.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="Only of this: alice, l3.")] = None,
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 7d, 2026-11-01.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Until then, exclusive.")] = None,
     limit: Newest = "50",
 ) -> None:
     """List who changed what, and when; the newest first. Changes stay listed when what they changed is gone."""
     from llmctl.store import audit as store
 
     run = context.of(ctx)
-    since_s = times.since(since, run.zone, run.now_s) if since else 0
+    filters = store.AuditFilters(
+        text=text or "",
+        actor=actor or "",
+        action=action or "",
+        subject=subject or "",
+        since_s=times.since(since, run.zone, run.now_s) if since else 0,
+        until_s=times.until(until, run.zone, run.now_s) if until else 1 << 50,
+    )
     with run.reading() as tx:
-        found = store.listing(tx, text=text or "", since_s=since_s, entries_max=whole_number(limit, "-n", least=1))
+        found = store.listing(tx, filters, entries_max=whole_number(limit, "-n", least=1))
     run.out.rows(_columns(run), found, empty="Nothing was changed.")
 
 
@@ -52,8 +65,8 @@ def _columns(run: App) -> tuple[Column[Entry], ...]:
         Column("action", lambda e: e.action, "ACTION", fixed=True),
         Column("subject", lambda e: e.subject, "SUBJECT"),
         Column("change", None, "CHANGE", _change),
-        Column("before", lambda e: e.before),
-        Column("after", lambda e: e.after),
+        Column("before", lambda e: _values(e.before)),
+        Column("after", lambda e: _values(e.after)),
     )
 
 
@@ -65,11 +78,26 @@ def _change(entry: Entry) -> str:
         old, new = before.get(name), after.get(name)
         if old == new or (not before and new in (None, "", False)):
             continue
-        parts.append(
-            f"{name} {_text(old)} -> {_text(new)}" if before and after else f"{name} {_text(new if after else old)}"
-        )
+        shown = _text(name, old), _text(name, new)
+        parts.append(f"{name} {shown[0]} -> {shown[1]}" if before and after else f"{name} {shown[bool(after)]}")
     return ", ".join(parts)
 
 
-def _text(value: object) -> str:
-    return "-" if value in (None, "") else str(value).lower() if isinstance(value, bool) else str(value)
+def _text(name: str, value: object) -> str:
+    if value in (None, "", []):
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(times.rfc3339(value) if name.endswith("_at") and isinstance(value, int) else value)
+
+
+def _values(facts: dict[str, object] | None) -> dict[str, object] | None:
+    """Moments as everywhere in JSON."""
+    if facts is None:
+        return None
+    return {
+        name: times.rfc3339(value) if name.endswith("_at") and isinstance(value, int) else value
+        for name, value in facts.items()
+    }

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from llmctl.store.database import Store, Tx
 
 PERSON_CHARS_MAX = 64
+LOGIN_UID = Path("/proc/self/loginuid")
+NO_UID = 2**32 - 1
 
 
 @dataclass(slots=True)
@@ -155,12 +157,25 @@ def program() -> str:
 
 
 def _person() -> str:
-    """The system user; under sudo also who they were before: `root (alice)`."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = f"uid {os.getuid()}"  # containers run as users without a name
-    before = os.environ.get("SUDO_USER", "")
-    if os.getuid() == 0 and before and before.isprintable() and len(before) <= PERSON_CHARS_MAX and before != user:
+    """The system user, and who they were before sudo or su: `root (alice)`, `llmctl (alice)`."""
+    user = _user_name(os.getuid())
+    before = _login_name() or os.environ.get("SUDO_USER", "")
+    if before and before.isprintable() and len(before) <= PERSON_CHARS_MAX and before != user:
         return f"{user} ({before})"
     return user
+
+
+def _login_name() -> str:
+    """Who logged in, as the kernel keeps it over sudo and su, where it does; the environment can be made up."""
+    try:
+        uid = int(LOGIN_UID.read_text())
+    except (OSError, ValueError):
+        return ""
+    return "" if uid == NO_UID else _user_name(uid)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"  # containers run as users without a name

@@ -7,30 +7,35 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import context
+from .ask import DryRun, Yes, confirm
 from .command import noun, verb
-from .options import IfNotExists
+from .errors import UsageMistake
+from .humanize import plural
+from .options import IfExists, IfNotExists, Sort, differs, in_order
 from .render import Column
 from .times import rfc3339
 
 if TYPE_CHECKING:
     from llmctl.store.groups import Group
 
+    from .context import App
+
 app = noun("Groups: departments, or tiers of customers. They nest; users belong to one, or to none.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The group.")]
+Name = Annotated[str, typer.Argument(metavar="GROUP", help="The group.")]
+Parent = Annotated[str | None, typer.Option("--parent", metavar="GROUP", help="The group that it belongs to.")]
+TimeZone = Annotated[
+    str | None,
+    typer.Option("--timezone", metavar="TZ", help="Where its days begin: Europe/Berlin. Default: the parent's."),
+]
 
 
 @verb(app, "add")
 def add(
     ctx: typer.Context,
-    name: Name,
-    parent: Annotated[
-        str | None, typer.Option("--parent", metavar="GROUP", help="The group that it belongs to.")
-    ] = None,
-    timezone: Annotated[
-        str | None,
-        typer.Option("--timezone", metavar="TZ", help="Where its days begin: Europe/Berlin. Default: the parent's."),
-    ] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the new group.")],
+    parent: Parent = None,
+    timezone: TimeZone = None,
     if_not_exists: IfNotExists = False,
 ) -> None:
     """Add a group."""
@@ -51,14 +56,14 @@ def add(
 
 
 @verb(app, "list")
-def list_(ctx: typer.Context) -> None:
+def list_(ctx: typer.Context, sort: Sort = None) -> None:
     """List all groups."""
     from llmctl.store import groups
 
     run = context.of(ctx)
     with run.reading() as tx:
         found = groups.listing(tx)
-    run.out.rows(_columns(), found, empty="No groups yet. Next: llmctl group add sales")
+    run.out.rows(_columns(), in_order(_columns(), found, sort), empty="No groups yet. Next: llmctl group add sales")
 
 
 @verb(app, "show")
@@ -90,6 +95,130 @@ def show(ctx: typer.Context, name: Name) -> None:
             ("Limits", [limit.text for limit in limits] or "none of its own"),
         ],
     )
+
+
+@verb(app, "set")
+def set_(
+    ctx: typer.Context,
+    name: Name,
+    parent: Parent = None,
+    no_parent: Annotated[bool, typer.Option("--no-parent", help="Below no group.")] = False,
+    timezone: TimeZone = None,
+    no_timezone: Annotated[bool, typer.Option("--no-timezone", help="In the time zone that it inherits.")] = False,
+) -> None:
+    """Change a group: what it belongs to, where its days begin.
+
+    What was spent stays with the groups that it was spent in; limits count by the new time zone at once.
+    """
+    from llmctl.store import groups
+
+    run = context.of(ctx)
+    differs("parent", parent, no_parent)
+    differs("timezone", timezone, no_timezone)
+    if not (parent or no_parent or timezone or no_timezone):
+        raise UsageMistake("nothing to change is given", hint="name --parent, --timezone, --no-parent or --no-timezone")
+    with run.writing() as (tx, author):
+        before = groups.get(tx, name)
+        group = groups.change(
+            tx,
+            author,
+            name,
+            parent=None if no_parent else parent or before.parent,
+            timezone=None if no_timezone else timezone or before.timezone,
+        )
+    changes = [
+        f"{what} {old or none} -> {new or none}"
+        for what, old, new, none in (
+            ("parent", before.parent, group.parent, "none"),
+            ("time zone", before.timezone, group.timezone, "inherited"),
+        )
+        if old != new
+    ]
+    text = f"Changed group {group.name}: {', '.join(changes)}." if changes else f"Group {group.name} is so: unchanged."
+    run.out.one(_record(group) | {"changed": bool(changes)}, text)
+
+
+@verb(app, "rename")
+def rename(
+    ctx: typer.Context, name: Name, new: Annotated[str, typer.Argument(metavar="NEW", help="The new name.")]
+) -> None:
+    """Rename a group. Its users, limits and history stay."""
+    from llmctl.store import groups
+
+    run = context.of(ctx)
+    with run.writing() as (tx, author):
+        before = groups.get(tx, name)
+        group = groups.rename(tx, author, name, new)
+    changed = before.name != group.name
+    text = f"Renamed group {before.name} to {group.name}." if changed else f"Group {group.name} is so: unchanged."
+    run.out.one({"group": group.name, "before": before.name, "changed": changed}, text)
+
+
+@verb(app, "disable")
+def disable(ctx: typer.Context, name: Name) -> None:
+    """Stop all keys of a group and of the groups below it, from the next request on."""
+    _set_disabled(context.of(ctx), name, disabled=True)
+
+
+@verb(app, "enable")
+def enable(ctx: typer.Context, name: Name) -> None:
+    """Let a disabled group's keys work again."""
+    _set_disabled(context.of(ctx), name, disabled=False)
+
+
+@verb(app, "remove")
+def remove(
+    ctx: typer.Context,
+    name: Name,
+    move_to: Annotated[
+        str | None, typer.Option("--move-to", metavar="GROUP", help="Where its users and groups go.")
+    ] = None,
+    if_exists: IfExists = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Remove a group. With members only if they go elsewhere. What was spent stays in the reports, under its name."""
+    from llmctl.store import groups, limits, scopes
+
+    run = context.of(ctx)
+    with run.reading() as tx:
+        found = groups.find(tx, name)
+        if found is None and if_exists:
+            run.out.one({"group": name, "removed": False}, f"There is no group {name}: unchanged.")
+            return
+        group = groups.get(tx, name)
+        target = groups.get(tx, move_to).name if move_to is not None else None
+        users, below = groups.members(tx, name)
+        held = len(limits.listing(tx, scope=scopes.of_group(tx, name), default_zone=run.config.timezone))
+    values = {"group": group.name, "users": users, "groups": below, "moved_to": target, "removed": not dry_run}
+    lost = f" Its {plural(held, 'limit')} will bind nobody." if held else ""
+    goes = f" Moves {_members(users, below)} to {target}." if target and (users or below) else ""
+    if dry_run:
+        if (users or below) and target is None:
+            goes = f" But it has {_members(users, below)}: that needs --move-to GROUP."
+        run.out.one(values, f"Would remove group {group.name}.{goes}{lost}")
+        return
+    if target is not None or not (users or below):
+        confirm(run, f"Remove group {group.name}?{goes}{lost}", yes=yes)
+    with run.writing() as (tx, author):
+        groups.remove(tx, author, name, move_to=target)
+    run.out.one(values, f"Removed group {group.name}.{goes}")
+
+
+def _members(users: list[str], below: list[str]) -> str:
+    parts = [plural(len(names), noun) for names, noun in ((users, "user"), (below, "group")) if names]
+    return " and ".join(parts)
+
+
+def _set_disabled(run: App, name: str, *, disabled: bool) -> None:
+    from llmctl.store import groups
+
+    with run.writing() as (tx, author):
+        changed = groups.set_disabled(tx, author, name, disabled=disabled)
+        group = groups.get(tx, name)
+    word = "disabled" if disabled else "enabled"
+    text = f"Group {group.name} is {word}." if changed else f"Group {group.name} is {word} already: unchanged."
+    run.out.one({"group": group.name, "disabled": disabled, "changed": changed}, text)
 
 
 def _record(group: Group) -> dict[str, object]:

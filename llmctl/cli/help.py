@@ -76,7 +76,7 @@ def first_line(paragraphs: str) -> str:
 
 def _common(command: Command, ctx: Context) -> list[str]:
     params = [param for param in command.get_params(ctx) if param.name in COMMON]
-    return section("Common options, before or after the command", [(_names(param), _help(param)) for param in params])
+    return section("Common options, wherever you write them", [(_names(param), _help(param)) for param in params])
 
 
 def _usage_line(pieces: Sequence[str]) -> str:

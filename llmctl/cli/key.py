@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import context, secret_output
+from . import context, secret_output, times
 from .command import noun, verb
 from .errors import UsageMistake
+from .options import Sort, differs, in_order
 from .render import Column
 from .secret_output import KeyFile
 from .times import ahead, duration_s, end_short, moment_short, rfc3339
@@ -17,15 +18,26 @@ from .times import ahead, duration_s, end_short, moment_short, rfc3339
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from llmctl.store.keys import Key
+    from llmctl.store.database import Tx
+    from llmctl.store.keys import Key, Secret
 
     from .context import App
 
-app = noun("Keys: what users show the gateway. KEY is an id (k_7Q2MX), user/name, or a user with one key.")
+app = noun("""
+Keys: what users show the gateway. KEY is an id (k_7Q2MX), user/name, a user with one key, or how the secret begins.
 
-Reference = Annotated[str, typer.Argument(metavar="KEY", help="An id, user/name, or a user with one active key.")]
+A key was leaked? Its secret never goes onto a command line; - reads it from stdin:
+
+  llmctl key show -                       whose is it, from where is it used, what did it do?
+  llmctl key rotate k_7Q2MX               a new secret; the old one is dead
+  llmctl key rotate k_7Q2MX --grace 7d    both work; show tells who still uses the old one
+  llmctl key revoke k_7Q2MX --old         end the grace now
+""")
+
+Reference = Annotated[str, typer.Argument(metavar="KEY", help="An id, user/name, a user; - reads a secret from stdin.")]
+Note = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="What it is for, in your words.")]
 Expires = Annotated[str | None, typer.Option("--expires", metavar="WHEN", help="When it ends: 90d, 2026-12-31, never.")]
-SECRET_CHARS_MAX = 4096
+LINE_CHARS_MAX = 65_536
 
 
 @verb(app, "create")
@@ -34,6 +46,7 @@ def create(
     user: Annotated[str, typer.Argument(metavar="USER", help="Whose key it is.")],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What it is for: laptop, ci.")] = "default",
     expires: Expires = None,
+    note: Note = None,
     acts_for_end_users: Annotated[
         bool, typer.Option("--acts-for-end-users", help="Its calls name the customer whom they are for.")
     ] = False,
@@ -47,7 +60,13 @@ def create(
     with secret_output.secret_file(key_file) as file:
         with run.writing() as (tx, author):
             new = keys.create(
-                tx, author, user, name=name, expires_at_s=expires_at_s, acts_for_end_users=acts_for_end_users
+                tx,
+                author,
+                user,
+                name=name,
+                expires_at_s=expires_at_s,
+                note=note,
+                acts_for_end_users=acts_for_end_users,
             )
         if file is not None:
             file.write(f"{new.secret}\n")
@@ -58,43 +77,83 @@ def create(
 def list_(
     ctx: typer.Context,
     user: Annotated[str | None, typer.Argument(metavar="USER", help="Only keys of this user.")] = None,
+    group: Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Only of users directly in it.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Revoked keys too.")] = False,
+    sort: Sort = None,
 ) -> None:
     """List keys. Secrets are not kept, so none is shown: only how each begins."""
-    from llmctl.store import keys
+    from llmctl.store import groups, keys
 
     run = context.of(ctx)
     with run.reading() as tx:
-        found = [key for key in keys.listing(tx, user=user) if all_ or key.revoked_at_s is None]
-    run.out.rows(_columns(run), found, empty="No keys. Next: llmctl key create USER")
+        home = groups.get(tx, group).name if group is not None else None
+        found = [
+            key
+            for key in keys.listing(tx, user=user)
+            if (all_ or key.revoked_at_s is None) and (home is None or key.group == home)
+        ]
+    run.out.rows(_columns(run), in_order(_columns(run), found, sort), empty="No keys. Next: llmctl key create USER")
 
 
 @verb(app, "show")
 def show(
     ctx: typer.Context,
-    reference: Annotated[str, typer.Argument(metavar="KEY", help="Also -: reads a secret from stdin.")],
+    reference: Reference,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="What it did since: 24h, 7d. Default: 7d.")
+    ] = None,
 ) -> None:
-    """Show one key. With - it reads a found secret from stdin and tells whose it is."""
+    """Show one key: whose it is, what it did, and who uses which of its secrets, from where and when last."""
+    from . import key_report
+
+    run = context.of(ctx)
+    since_s = times.since(since or "7d", run.zone, run.now_s)
+    with run.reading() as tx:
+        key, shown = find(tx, reference, revoked=True)
+        report = key_report.read(tx, run, key, since_s)
+    key_report.show(run, report, shown)
+
+
+@verb(app, "set")
+def set_(
+    ctx: typer.Context,
+    reference: Reference,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="What it is for: laptop, ci.")] = None,
+    expires: Expires = None,
+    note: Note = None,
+    no_note: Annotated[bool, typer.Option("--no-note", help="Without a note.")] = False,
+    grace: Annotated[
+        str | None,
+        typer.Option("--grace", metavar="SPAN", help="After a rotation: the old secret works so long from now on."),
+    ] = None,
+) -> None:
+    """Change a key's name, end or note, or the grace of its old secret. Its id and secret stay."""
     from llmctl.store import keys
 
     run = context.of(ctx)
-    secret = _secret_from_stdin() if reference == "-" else ""
-    with run.reading() as tx:
-        key = keys.of_secret(tx, secret) if secret else keys.get(tx, reference, revoked=True)
-    until = key.old_secret_until_s
-    fields = [
-        ("Key", f"{key.label} ({key.id})"),
-        ("State", state(key, run.now_s)),
-        ("Group", key.group or ""),
-        ("Begins with", key.prefix),
-        ("Created", moment_short(key.created_at_s, run.zone, run.now_s)),
-        ("Expires", end_short(key.expires_at_s, run.zone, run.now_s)),
-    ]
-    if key.revoked_at_s is not None:
-        fields.append(("Revoked", moment_short(key.revoked_at_s, run.zone, run.now_s)))
-    if until is not None and until > run.now_s:
-        fields.append(("Old secret", f"works until {moment_short(until, run.zone, run.now_s)} {run.zone.key}"))
-    run.out.result(key_values(key, run.now_s), fields)
+    differs("note", note, no_note)
+    if name is None and expires is None and note is None and not no_note and grace is None:
+        raise UsageMistake("nothing to change is given", hint="name --name, --expires, --note, --no-note or --grace")
+    ends = (ahead(expires, run.zone, run.now_s),) if expires else None
+    grace_s = duration_s(grace) if grace else 0
+    with run.writing() as (tx, author):
+        before, _ = find(tx, reference)
+        keys.change(
+            tx,
+            author,
+            before.id,
+            name=name or before.name,
+            expires_at_s=ends[0] if ends else before.expires_at_s,
+            note=None if no_note else note or before.note,
+        )
+        if grace_s:
+            keys.set_grace(tx, author, before.id, grace_s=grace_s)
+        key = keys.get(tx, before.id)
+    changed = key != before
+    text = f"Changed key {key.label} ({key.id})." if changed else f"Key {key.label} ({key.id}) is so: unchanged."
+    if grace_s:
+        text += f" Its old secret works until {moment_short(run.now_s + grace_s, run.zone, run.now_s)} {run.zone.key}."
+    run.out.one(key_values(key, run.now_s) | {"changed": changed}, text)
 
 
 @verb(app, "rotate")
@@ -113,14 +172,14 @@ def rotate(
     grace_s = duration_s(grace) if grace else 0
     with secret_output.secret_file(key_file) as file:
         with run.writing() as (tx, author):
-            new = keys.rotate(tx, author, reference, grace_s=grace_s)
+            key, _ = find(tx, reference)
+            new = keys.rotate(tx, author, key.id, grace_s=grace_s)
         if file is not None:
             file.write(f"{new.secret}\n")
     key = new.key
     after = "The old secret is dead."
     if grace_s:
-        until = moment_short(run.now_s + grace_s, run.zone, run.now_s)
-        after = f"The old secret works until {until} {run.zone.key}.\nLeaked? llmctl key revoke {key.label} --old"
+        after = f"{_used_until(run, key, grace_s)}\nLeaked? llmctl key revoke {key.label} --old"
     secret_output.show(run, new, before=f"Rotated {key.label} ({key.id}). New secret", after=after, path=key_file)
 
 
@@ -135,13 +194,37 @@ def revoke(
 
     run = context.of(ctx)
     with run.writing() as (tx, author):
-        key = keys.get(tx, reference, revoked=not old)
-        changed = (keys.revoke_old if old else keys.revoke)(tx, author, reference)
+        key, _ = find(tx, reference, revoked=not old)
+        changed = (keys.revoke_old if old else keys.revoke)(tx, author, key.id)
     if old:
         text = f"Revoked the old secret of {key.label}; the new one works." if changed else "No old secret: unchanged."
     else:
         text = f"Revoked {key.label} ({key.id})." if changed else f"{key.label} is revoked already: unchanged."
     run.out.one({"key": key.id, "user": key.user, "name": key.name, "old": old, "changed": changed}, text)
+
+
+def find(tx: Tx, reference: str, *, revoked: bool = False) -> tuple[Key, Secret | None]:
+    """The key that was named; with `-`, the one whose secret stands on stdin, and that secret. Raises NotFound."""
+    from llmctl.store import keys
+
+    if reference == "-":
+        key, secret = keys.of_secret(tx, _secret_from_stdin())
+        return keys.get(tx, key.id, revoked=revoked), secret
+    key = keys.get(tx, reference, revoked=revoked)
+    begins = [one for one in keys.secrets_of(tx, key) if one.prefix == reference]
+    return key, begins[0] if begins else None
+
+
+def _used_until(run: App, key: Key, grace_s: int) -> str:
+    """Who has to change over to the new secret, so far as that is known."""
+    from . import key_report
+
+    until = moment_short(run.now_s + grace_s, run.zone, run.now_s)
+    with run.reading() as tx:
+        users = key_report.old_users(tx, run, key)
+    if not users:
+        return f"The old secret works until {until} {run.zone.key}."
+    return "\n".join([f"The old secret works until {until} {run.zone.key}. Used until now by:", *users])
 
 
 def state(key: Key, now_s: int) -> str:
@@ -161,14 +244,25 @@ def key_values(key: Key, now_s: int) -> dict[str, object]:
         "created_at": rfc3339(key.created_at_s),
         "expires_at": rfc3339(key.expires_at_s),
         "revoked_at": rfc3339(key.revoked_at_s),
-        "old_secret_until": rfc3339(key.old_secret_until_s),
+        "old_secret_until": rfc3339(old_until_s(key, now_s)),
+        "note": key.note,
     }
 
 
 def _secret_from_stdin() -> str:
-    secret = sys.stdin.readline(SECRET_CHARS_MAX).strip()
+    """The secret in the first line, also amid other text: people paste `OPENAI_API_KEY=sk-llmctl-...`."""
+    from llmctl.store.secrets import PREFIX, SECRET_CHARS
+
+    if sys.stdin.isatty():
+        import getpass
+
+        text = getpass.getpass("Secret (not shown): ", stream=sys.stderr)
+    else:
+        text = sys.stdin.readline(LINE_CHARS_MAX)
+    start = text.find(PREFIX)
+    secret = text[start : start + SECRET_CHARS] if start >= 0 else text.strip()
     if not secret:
-        raise UsageMistake("no secret on stdin", hint="llmctl key show - < FILE, or type it and press Enter")
+        raise UsageMistake("no secret on stdin", hint="llmctl key show - < FILE, or paste it and press Enter")
     return secret
 
 
@@ -193,10 +287,17 @@ def _columns(run: App) -> tuple[Column[Key], ...]:
         ),
         Column("created_at", lambda k: rfc3339(k.created_at_s)),
         Column("revoked_at", lambda k: rfc3339(k.revoked_at_s)),
-        Column("old_secret_until", lambda k: rfc3339(k.old_secret_until_s)),
+        Column("old_secret_until", lambda k: rfc3339(old_until_s(k, now_s))),
+        Column("note", lambda k: k.note, "NOTE", drop=5),
     )
 
 
-def _old_until(key: Key, zone: ZoneInfo, now_s: int) -> str:
+def old_until_s(key: Key, now_s: int) -> int | None:
+    """When the grace of a rotation ends; None if no old secret works."""
     until_s = key.old_secret_until_s
-    return "-" if until_s is None or until_s <= now_s else moment_short(until_s, zone, now_s)
+    return None if until_s is None or until_s <= now_s else until_s
+
+
+def _old_until(key: Key, zone: ZoneInfo, now_s: int) -> str:
+    until_s = old_until_s(key, now_s)
+    return "-" if until_s is None else moment_short(until_s, zone, now_s)

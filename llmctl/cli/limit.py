@@ -13,9 +13,10 @@ from llmctl.domain.money import parse_usd
 from llmctl.domain.window import WINDOWS, Window
 
 from . import context, humanize
+from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
-from .options import OnGroup, OnKey, OnUser, Org, check_one_scope, scope, whole_number
+from .options import IfExists, OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope, whole_number
 from .overview import limit_text, limit_values
 from .render import Column
 from .times import end_short
@@ -88,7 +89,14 @@ def set_(
 
 
 @verb(app, "list")
-def list_(ctx: typer.Context, org: Org = False, group: OnGroup = None, user: OnUser = None, key: OnKey = None) -> None:
+def list_(
+    ctx: typer.Context,
+    org: Org = False,
+    group: OnGroup = None,
+    user: OnUser = None,
+    key: OnKey = None,
+    sort: Sort = None,
+) -> None:
     """List limits and how they stand; with a scope, those set on exactly it."""
     from llmctl.store import limits, standings
 
@@ -101,7 +109,10 @@ def list_(ctx: typer.Context, org: Org = False, group: OnGroup = None, user: OnU
         ]
     notes = [f"* nearest of {row.members}: llmctl limit show l{row.standing.limit.id}" for row in found if row.member]
     run.out.rows(
-        _columns(run), found, notes=notes, empty="No limits: any key can spend without end. Next: llmctl limit set -h"
+        _columns(run),
+        in_order(_columns(run), found, sort),
+        notes=notes,
+        empty="No limits: any key can spend without end. Next: llmctl limit set -h",
     )
 
 
@@ -129,14 +140,27 @@ def show(ctx: typer.Context, limit_id: LimitId) -> None:
 
 
 @verb(app, "remove")
-def remove(ctx: typer.Context, limit_id: Annotated[str, typer.Argument(metavar="LIMIT", help="Its id: l3.")]) -> None:
+def remove(
+    ctx: typer.Context, limit_id: LimitId, if_exists: IfExists = False, dry_run: DryRun = False, yes: Yes = False
+) -> None:
     """Remove a limit."""
     from llmctl.store import limits
 
     run = context.of(ctx)
+    with run.reading() as tx:
+        known = [f"l{limit.id}" for limit in limits.listing(tx, default_zone=run.config.timezone)]
+        if if_exists and limit_id not in known:
+            run.out.one({"id": limit_id, "removed": False}, f"There is no limit {limit_id}: unchanged.")
+            return
+        limit = limits.get(tx, limit_id, default_zone=run.config.timezone)
+    what = f"l{limit.id}: {limit_text(limit)} on {_on(limit)}"
+    if dry_run:
+        run.out.one({"id": f"l{limit.id}", "removed": False}, f"Would remove {what}.")
+        return
+    confirm(run, f"Remove {what}?", yes=yes)
     with run.writing() as (tx, author):
-        gone = limits.remove(tx, author, limit_id, default_zone=run.config.timezone)
-    run.out.one({"id": f"l{gone.id}", "removed": True}, f"Removed l{gone.id}: {limit_text(gone)} on {_on(gone)}.")
+        limits.remove(tx, author, limit_id, default_zone=run.config.timezone)
+    run.out.one({"id": f"l{limit.id}", "removed": True}, f"Removed {what}.")
 
 
 def _measure(

@@ -8,7 +8,7 @@ import typer
 
 from . import context
 from .command import noun, verb
-from .options import OnGroup, OnKey, OnUser, Org, check_one_scope, scope
+from .options import OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope
 from .render import Column
 from .times import rfc3339
 
@@ -26,7 +26,14 @@ Pattern = Annotated[str, typer.Argument(metavar="PATTERN", help="A model, or a p
 
 
 @verb(app, "list")
-def list_(ctx: typer.Context, org: Org = False, group: OnGroup = None, user: OnUser = None, key: OnKey = None) -> None:
+def list_(
+    ctx: typer.Context,
+    org: Org = False,
+    group: OnGroup = None,
+    user: OnUser = None,
+    key: OnKey = None,
+    sort: Sort = None,
+) -> None:
     """List the rules; with a scope, those set on exactly it."""
     from llmctl.store import model_rules
 
@@ -34,7 +41,11 @@ def list_(ctx: typer.Context, org: Org = False, group: OnGroup = None, user: OnU
     with run.reading() as tx:
         where = scope(tx, org=org, group=group, user=user, key=key)
         found = model_rules.listing(tx, scope=where)
-    run.out.rows(_columns(), found, empty="No rules: every key may use every model. Next: llmctl model allow 'gpt-5*'")
+    run.out.rows(
+        _columns(),
+        in_order(_columns(), found, sort),
+        empty="No rules: every key may use every model. Next: llmctl model allow 'gpt-5*'",
+    )
 
 
 @verb(app, "allow")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,12 +14,20 @@ if TYPE_CHECKING:
     from llmctl.store.database import Tx
     from llmctl.store.scopes import Scope
 
+    from .render import Column
+
+T = TypeVar("T")
+
 IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Change nothing if it exists already.")]
+IfExists = Annotated[bool, typer.Option("--if-exists", help="Change nothing if it does not exist.")]
 Org = Annotated[bool, typer.Option("--org", help="On the whole organisation.")]
 OnGroup = Annotated[str | None, typer.Option("--group", metavar="GROUP", help="On a group and all below it.")]
 OnUser = Annotated[str | None, typer.Option("--user", metavar="USER", help="On a user.")]
 OnKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="On a key: its id or user/name.")]
 
+Sort = Annotated[
+    str | None, typer.Option("--sort", metavar="COLUMN", help="By this column of -o json; -COLUMN: the highest first.")
+]
 Newest = Annotated[str, typer.Option("-n", "--limit", metavar="N", help="How many. Default: 50.")]
 
 
@@ -42,6 +51,35 @@ def check_one_scope(*, org: bool, group: str | None, user: str | None, key: str 
     if named > 1 or (needed and named == 0):
         what = "more than one of" if named else "none of"
         raise UsageMistake(f"{what} --org, --group, --user, --key is given", hint="name exactly one")
+
+
+def in_order(columns: Sequence[Column[T]], rows: Sequence[T], by: str | None) -> Sequence[T]:
+    """The rows by a column: numbers as such, texts without regard to case, what is empty last. Raises UsageMistake."""
+    if by is None:
+        return rows
+    named = {column.name: column.value for column in columns if column.value is not None}
+    value = named.get(by.removeprefix("-"))
+    if value is None:
+        raise UsageMistake(f"--sort {by!r} is not possible", hint=f"use {', '.join(named)}")
+    there = [row for row in rows if value(row) not in (None, "")]
+    empty = [row for row in rows if value(row) in (None, "")]
+    return [*sorted(there, key=lambda row: _comparable(value(row)), reverse=by.startswith("-")), *empty]
+
+
+def _comparable(value: object) -> tuple[float, str]:
+    """Money is text in JSON, and sorts as a number."""
+    if isinstance(value, (int, float)):
+        return (float(value), "")
+    text = str(value)
+    with suppress(ValueError):
+        return (float(text), "") if text[:1].isdigit() or text[:1] == "-" else (0.0, text.lower())
+    return (0.0, text.lower())
+
+
+def differs(name: str, value: str | None, none: bool) -> None:
+    """`--group sales --no-group` says two things. Raises UsageMistake."""
+    if value is not None and none:
+        raise UsageMistake(f"--{name} and --no-{name} are both given", hint="name one of them")
 
 
 def whole_number(text: str, flag: str, *, least: int = 0) -> int:

@@ -13,7 +13,7 @@ from llmctl.domain.money import parse_usd
 from . import context, humanize, price_table, times
 from .command import noun, verb
 from .errors import UsageMistake
-from .options import whole_number
+from .options import Sort, in_order, whole_number
 
 if TYPE_CHECKING:
     from llmctl.domain.price import Price
@@ -43,6 +43,7 @@ def list_(
     all_: Annotated[
         bool, typer.Option("--all", help="Of the whole catalogue, not only of configured providers.")
     ] = False,
+    sort: Sort = None,
 ) -> None:
     """List the prices in force."""
     from llmctl.store import price_choice, prices
@@ -55,7 +56,11 @@ def list_(
         configured = run.config.providers.values()
         known = {name for one in configured for name in (one.name, one.catalogue)} | {price_choice.ANY_PROVIDER}
         found = [price for price in found if price.provider in known]
-    run.out.rows(price_table.columns(run), found, empty="No prices here. The whole catalogue: llmctl price list --all")
+    run.out.rows(
+        price_table.columns(run),
+        in_order(price_table.columns(run), found, sort),
+        empty="No prices here. The whole catalogue: llmctl price list --all",
+    )
 
 
 @verb(app, "show")

@@ -25,7 +25,8 @@ T = TypeVar("T")
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for a formula
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
-_BOLD, _YELLOW, _PLAIN = "\x1b[1m", "\x1b[33m", "\x1b[0m"
+RED, GREEN, YELLOW = "\x1b[31m", "\x1b[32m", "\x1b[33m"
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Output:
         if notes and not self.quiet:
             self._write("\n" if rows or heading else "")
             for note in notes:
-                self._write(f"{self.paint(safe(note), _YELLOW) if note.startswith('!') else safe(note)}\n")
+                self._write(f"{self.paint(safe(note), YELLOW) if note.startswith('!') else safe(note)}\n")
 
     def one(self, values: Mapping[str, object], lines: str) -> None:
         """One thing: an object, or text for people (dropped by -q)."""

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import context, secret_output
+from .ask import DryRun, Yes, confirm
 from .command import noun, verb
-from .options import IfNotExists
+from .errors import UsageMistake
+from .humanize import plural
+from .options import IfExists, IfNotExists, Sort, differs, in_order
 from .render import Column
 from .secret_output import KeyFile
 from .times import ahead, rfc3339
@@ -20,15 +23,18 @@ if TYPE_CHECKING:
 
 app = noun("Users: people, or apps. Each has keys, and belongs to one group or to none.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The user.")]
+Name = Annotated[str, typer.Argument(metavar="USER", help="The user.")]
+ToGroup = Annotated[str | None, typer.Option("--group", metavar="GROUP", help="The group of the user.")]
+NoGroup = Annotated[bool, typer.Option("--no-group", help="In no group.")]
+Email = Annotated[str | None, typer.Option("--email", metavar="EMAIL", help="For people.")]
 
 
 @verb(app, "add")
 def add(
     ctx: typer.Context,
-    name: Name,
-    group: Annotated[str | None, typer.Option("--group", metavar="GROUP", help="The group of the user.")] = None,
-    email: Annotated[str | None, typer.Option("--email", metavar="EMAIL", help="For people.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the new user.")],
+    group: ToGroup = None,
+    email: Email = None,
     expires: Annotated[
         str | None, typer.Option("--expires", metavar="WHEN", help="When the key ends: 90d, 2026-12-31, never.")
     ] = None,
@@ -66,14 +72,17 @@ def add(
 def list_(
     ctx: typer.Context,
     group: Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Only those directly in it.")] = None,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Only disabled users.")] = False,
+    sort: Sort = None,
 ) -> None:
     """List users."""
     from llmctl.store import users
 
     run = context.of(ctx)
     with run.reading() as tx:
-        found = users.listing(tx, group=group)
-    run.out.rows(_columns(), found, empty="No users yet. Next: llmctl user add alice" if not group else "No users.")
+        found = [user for user in users.listing(tx, group=group) if user.disabled or not disabled]
+    empty = "No users." if group or disabled else "No users yet. Next: llmctl user add alice"
+    run.out.rows(_columns(), in_order(_columns(), found, sort), empty=empty)
 
 
 @verb(app, "show")
@@ -104,6 +113,110 @@ def show(ctx: typer.Context, name: Name) -> None:
     )
 
 
+@verb(app, "set")
+def set_(
+    ctx: typer.Context,
+    name: Name,
+    group: ToGroup = None,
+    no_group: NoGroup = False,
+    email: Email = None,
+    no_email: Annotated[bool, typer.Option("--no-email", help="Without an address.")] = False,
+) -> None:
+    """Change a user: group, address. What was spent stays with the group that it was spent in."""
+    if not (group or no_group or email or no_email):
+        raise UsageMistake("nothing to change is given", hint="name --group, --email, --no-group or --no-email")
+    _change(context.of(ctx), name, group=group, no_group=no_group, email=email, no_email=no_email)
+
+
+@verb(app, "move")
+def move(ctx: typer.Context, name: Name, group: ToGroup = None, no_group: NoGroup = False) -> None:
+    """Move a user to another group, from the next request on. Keys stay; so does what was spent where it was spent."""
+    if not (group or no_group):
+        raise UsageMistake("none of --group, --no-group is given", hint="name one of them")
+    _change(context.of(ctx), name, group=group, no_group=no_group)
+
+
+@verb(app, "rename")
+def rename(
+    ctx: typer.Context, name: Name, new: Annotated[str, typer.Argument(metavar="NEW", help="The new name.")]
+) -> None:
+    """Rename a user. Keys, limits and history stay."""
+    from llmctl.store import users
+
+    run = context.of(ctx)
+    with run.writing() as (tx, author):
+        before = users.get(tx, name)
+        user = users.rename(tx, author, name, new)
+    changed = before.name != user.name
+    text = f"Renamed user {before.name} to {user.name}." if changed else f"User {user.name} is so: unchanged."
+    run.out.one({"user": user.name, "before": before.name, "changed": changed}, text)
+
+
+@verb(app, "remove")
+def remove(
+    ctx: typer.Context, name: Name, if_exists: IfExists = False, dry_run: DryRun = False, yes: Yes = False
+) -> None:
+    """Remove a user and revoke all their keys. What they spent stays in the reports, under their name."""
+    from llmctl.store import keys, users
+
+    run = context.of(ctx)
+    with run.reading() as tx:
+        if if_exists and users.find(tx, name) is None:
+            run.out.one({"user": name, "keys": [], "removed": False}, f"There is no user {name}: unchanged.")
+            return
+        user = users.get(tx, name)
+        owned = [key.id for key in keys.listing(tx, user=name) if key.revoked_at_s is None]
+    values = {"user": user.name, "keys": owned, "removed": not dry_run}
+    revoked = f" {plural(len(owned), 'key')} revoked." if owned else ""
+    if dry_run:
+        run.out.one(values, f"Would remove user {user.name}.{revoked}")
+        return
+    confirm(run, f"Remove user {user.name} and revoke {plural(len(owned), 'key')}?", yes=yes)
+    with run.writing() as (tx, author):
+        users.remove(tx, author, name)
+    run.out.one(values, f"Removed user {user.name}.{revoked}")
+
+
+@verb(app, "import")
+def import_(
+    ctx: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A CSV file with a header; - reads stdin.")],
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="GROUP", help="The group of users who have none in the file.")
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", metavar="WHEN", help="When keys end that have no end in the file: 90d.")
+    ] = None,
+    create_groups: Annotated[bool, typer.Option("--create-groups", help="Make groups that are not there.")] = False,
+    if_not_exists: Annotated[bool, typer.Option("--if-not-exists", help="Skip users that exist already.")] = False,
+    no_key: Annotated[bool, typer.Option("--no-key", help="Make no keys.")] = False,
+    key_file: Annotated[
+        str | None, typer.Option("--key-file", metavar="FILE", help="Write the keys to this new CSV file (0600).")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Add the users of a CSV file, each with a key: all of them, or none.
+
+    Columns: name, and if you like group, email, key (its name), expires, note. The keys go to --key-file.
+
+      name,group,email,expires
+      alice,sales,alice@example.org,90d
+    """
+    from . import user_import
+
+    user_import.run(
+        context.of(ctx),
+        file,
+        group=group,
+        expires=expires,
+        create_groups=create_groups,
+        if_not_exists=if_not_exists,
+        with_keys=not no_key,
+        key_file=key_file,
+        dry_run=dry_run,
+    )
+
+
 @verb(app, "disable")
 def disable(ctx: typer.Context, name: Name) -> None:
     """Stop all keys of a user, from the next request on."""
@@ -114,6 +227,31 @@ def disable(ctx: typer.Context, name: Name) -> None:
 def enable(ctx: typer.Context, name: Name) -> None:
     """Let a disabled user's keys work again."""
     _set_disabled(context.of(ctx), name, disabled=False)
+
+
+def _change(
+    run: App, name: str, *, group: str | None, no_group: bool, email: str | None = None, no_email: bool = False
+) -> None:
+    from llmctl.store import users
+
+    differs("group", group, no_group)
+    differs("email", email, no_email)
+    with run.writing() as (tx, author):
+        before = users.get(tx, name)
+        user = users.change(
+            tx,
+            author,
+            name,
+            group=None if no_group else group or before.group,
+            email=None if no_email else email or before.email,
+        )
+    changes = [
+        f"{what} {old or 'none'} -> {new or 'none'}"
+        for what, old, new in (("group", before.group, user.group), ("email", before.email, user.email))
+        if old != new
+    ]
+    text = f"Changed user {user.name}: {', '.join(changes)}." if changes else f"User {user.name} is so: unchanged."
+    run.out.one(_record(user) | {"changed": bool(changes)}, text)
 
 
 def _set_disabled(run: App, name: str, *, disabled: bool) -> None:

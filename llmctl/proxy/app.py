@@ -26,6 +26,7 @@ from .handler import Handler
 from .local import Local
 from .metrics import Metrics
 from .server import HttpServer
+from .sightings import Sightings
 from .upstream import Upstream
 from .watch import Watch
 
@@ -71,6 +72,7 @@ class Gateway:
         await self._upstream.start()
         self._metrics = Metrics(self._ledger)
         self._watch = Watch(config.server)
+        self._sightings = Sightings(config)
         self._handler = Handler(
             config=config,
             directory=self._directory,
@@ -79,7 +81,9 @@ class Gateway:
             exchange=Exchange(self._upstream, self._watch),
             local=Local(config, self._directory, self._reader, self._upstream),
             metrics=self._metrics,
+            sightings=self._sightings,
         )
+        self._tasks.append(asyncio.create_task(self._sightings.run()))
         self._tasks.append(asyncio.create_task(self._watch.run()))
         await self._listen(clients, admin)
 
@@ -100,6 +104,7 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._sightings.flush()
         await self._upstream.close()
         await self._ledger.close()
         await self._reader.close()

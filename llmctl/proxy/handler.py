@@ -32,6 +32,7 @@ from .local import Local
 from .metrics import Metrics
 from .plan import Plan, plan_of
 from .refusals import CALL_ID, response_of
+from .sightings import Sightings
 from .tags import tags_of
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Handler:
         exchange: Exchange,
         local: Local,
         metrics: Metrics,
+        sightings: Sightings,
     ) -> None:
         self._config = config
         self._directory = directory
@@ -62,6 +64,7 @@ class Handler:
         self._exchange = exchange
         self._local = local
         self._metrics = metrics
+        self._sightings = sightings
         self.open_calls = 0
         self.draining = False
 
@@ -86,6 +89,7 @@ class Handler:
             raise Refused("shutting_down", "the gateway is shutting down", hint="retry in a moment")
         secret = client_secret(arrival.http.headers, arrival.query)
         arrival.caller = self._directory.caller(secret)
+        self._sightings.note(secret, arrival.http)
         if endpoint.kind == "local":
             self._directory.refresh()
             body = await self._local.answer(match, self._directory.caller(secret))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -32,6 +33,18 @@ def record(
     tx.execute("UPDATE settings SET settings_version = settings_version + 1")
 
 
+Change = tuple[str, dict[str, object] | None, dict[str, object] | None]  # subject, before, after
+
+
+def record_many(tx: sqlite3.Connection, author: Author, action: str, changes: Iterable[Change]) -> None:
+    """The same action on many subjects, a row each."""
+    tx.executemany(
+        "INSERT INTO audit (at, actor, action, subject, before, after) VALUES (?, ?, ?, ?, ?, ?)",
+        [(author.at_s, author.name, action, who, _json(before), _json(after)) for who, before, after in changes],
+    )
+    tx.execute("UPDATE settings SET settings_version = settings_version + 1")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One change. `before` and `after` are what was written down, None where there was nothing."""
@@ -45,16 +58,37 @@ class Entry:
     after: dict[str, object] | None
 
 
-def listing(tx: sqlite3.Connection, *, text: str = "", since_s: int = 0, entries_max: int) -> list[Entry]:
-    """The newest changes first; with `text`, those whose actor, action or subject contains it, in any letter case."""
+@dataclass(frozen=True, slots=True)
+class AuditFilters:
+    """Which changes: each text is part of what it is compared with, in any letter case; empty: all."""
+
+    text: str = ""  # in actor, action or subject
+    actor: str = ""
+    action: str = ""
+    subject: str = ""
+    since_s: int = 0
+    until_s: int = 1 << 50
+
+
+def listing(tx: sqlite3.Connection, filters: AuditFilters, *, entries_max: int) -> list[Entry]:
+    """The newest changes first."""
     rows = tx.execute(
         """
         SELECT id, at, actor, action, subject, before, after FROM audit
-        WHERE at >= ?2
-          AND (?1 = '' OR instr(lower(actor), ?1) OR instr(lower(action), ?1) OR instr(lower(subject), ?1))
-        ORDER BY id DESC LIMIT ?3
+        WHERE at >= :since AND at < :until
+          AND instr(lower(actor), :actor) AND instr(lower(action), :action) AND instr(lower(subject), :subject)
+          AND (instr(lower(actor), :text) OR instr(lower(action), :text) OR instr(lower(subject), :text))
+        ORDER BY id DESC LIMIT :most
         """,
-        (text.lower(), since_s, entries_max),
+        {
+            "since": filters.since_s,
+            "until": filters.until_s,
+            "actor": filters.actor.lower(),
+            "action": filters.action.lower(),
+            "subject": filters.subject.lower(),
+            "text": filters.text.lower(),
+            "most": entries_max,
+        },
     )
     return [
         Entry(entry_id, at_s, actor, action, subject, _value(before), _value(after))

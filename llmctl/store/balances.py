@@ -122,6 +122,11 @@ def write(tx: sqlite3.Connection, standings: Mapping[Row, Standing]) -> None:
     )
 
 
+def forget(tx: sqlite3.Connection) -> None:
+    """Every balance: the next hold computes anew what a change of zone, tree or group has moved."""
+    tx.execute("DELETE FROM balances")
+
+
 SETTLED: dict[Measure, str] = {
     "cost": "cost_nano",
     "tokens": "input_tokens + output_tokens",

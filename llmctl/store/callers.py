@@ -39,6 +39,8 @@ def load(reader: sqlite3.Connection, secret: str, *, default_zone: str, now_s: i
         raise _invalid(f"key {public_id} is revoked", "ask your admin for a new one")
     if user_off:
         raise _invalid(f"the user of key {public_id} is disabled", "ask your admin")
+    if secret_ends is not None and secret_ends <= now_s:
+        raise _invalid(f"this secret of key {public_id} was replaced", "use the new one, or ask your admin")
     check_expiry(public_id, ends, now_s)
     lineage = groups.lineage(reader, group_id)
     group_name, zone = "", default_zone

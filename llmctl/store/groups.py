@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from llmctl.domain.errors import AlreadyExists, BadInput
 
-from . import audit
+from . import audit, balances
 from .audit import Author
 from .names import check_name, column, unknown
 
@@ -40,11 +40,9 @@ def add(tx: sqlite3.Connection, author: Author, name: str, *, parent: str | None
     check_name("group", name)
     if find(tx, name) is not None:
         raise AlreadyExists(f'group "{name}" exists already', hint=f"llmctl group show {name}")
-    parent_id = None
-    if parent is not None:
-        parent_id = get(tx, parent).id
-        if len(lineage(tx, parent_id)) >= DEPTH_MAX:
-            raise BadInput(f"groups nest at most {DEPTH_MAX} deep", hint="choose a parent nearer to the root")
+    parent_id = None if parent is None else get(tx, parent).id
+    if len(lineage(tx, parent_id)) >= DEPTH_MAX:
+        raise _too_deep()
     if timezone is not None:
         check_timezone(timezone)
     tx.execute(
@@ -70,6 +68,93 @@ def get(tx: sqlite3.Connection, name: str) -> Group:
 
 def listing(tx: sqlite3.Connection) -> list[Group]:
     return [_group(row) for row in tx.execute(f"{_SELECT} ORDER BY g.name")]
+
+
+def change(
+    tx: sqlite3.Connection,
+    author: Author,
+    name: str,
+    *,
+    parent: str | None,
+    timezone: str | None,
+) -> Group:
+    """Puts a group below another one (None: below none) and into a time zone (None: the inherited one).
+
+    What was spent stays booked to the groups that it was spent in. Raises BadInput, NotFound (group, parent).
+    """
+    group = get(tx, name)
+    parent_id = None if parent is None else _possible_parent(tx, group, parent)
+    if timezone is not None:
+        check_timezone(timezone)
+    tx.execute("UPDATE groups SET parent_id = ?, timezone = ? WHERE id = ?", (parent_id, timezone, group.id))
+    changed = get(tx, name)
+    before, after = _facts(group), _facts(changed)
+    if before != after:
+        balances.forget(tx)
+        audit.record(tx, author, "group set", group.name, before=before, after=after)
+    return changed
+
+
+def rename(tx: sqlite3.Connection, author: Author, name: str, new: str) -> Group:
+    """Another name for the same group: its users, limits and history stay. Raises BadInput, AlreadyExists, NotFound."""
+    group = get(tx, name)
+    check_name("group", new)
+    if new == group.name:
+        return group
+    other = find(tx, new)
+    if other is not None and other.id != group.id:
+        raise AlreadyExists(f'group "{other.name}" exists already', hint=f"llmctl group show {other.name}")
+    tx.execute("UPDATE groups SET name = ? WHERE id = ?", (new, group.id))
+    audit.record(tx, author, "group rename", group.name, before={"name": group.name}, after={"name": new})
+    return get(tx, new)
+
+
+def set_disabled(tx: sqlite3.Connection, author: Author, name: str, *, disabled: bool) -> bool:
+    """Stops or restores all keys of a group and of the groups below it. False: it was so already. Raises NotFound."""
+    group = get(tx, name)
+    if group.disabled == disabled:
+        return False
+    tx.execute("UPDATE groups SET disabled_at = ? WHERE id = ?", (author.at_s if disabled else None, group.id))
+    action = "group disable" if disabled else "group enable"
+    audit.record(tx, author, action, group.name, before={"disabled": group.disabled}, after={"disabled": disabled})
+    return True
+
+
+def members(tx: sqlite3.Connection, name: str) -> tuple[list[str], list[str]]:
+    """The users and the groups directly in a group. Raises NotFound."""
+    group = get(tx, name)
+    return (
+        column(tx, "SELECT name FROM users WHERE group_id = ? AND removed_at IS NULL ORDER BY name", group.id),
+        column(tx, "SELECT name FROM groups WHERE parent_id = ? AND removed_at IS NULL ORDER BY name", group.id),
+    )
+
+
+def remove(tx: sqlite3.Connection, author: Author, name: str, *, move_to: str | None = None) -> Group:
+    """Ends a group; its users and groups go to `move_to`. Its name stays in the history.
+
+    Raises NotFound; BadInput if it has members and nowhere to move them.
+    """
+    group = get(tx, name)
+    users, below = members(tx, name)
+    if move_to is not None:
+        target_id = _possible_parent(tx, group, move_to)
+        audit.record_many(tx, author, "user move", _moves("group", users, group, move_to))
+        audit.record_many(tx, author, "group set", _moves("parent", below, group, move_to))
+        tx.execute("UPDATE users SET group_id = ? WHERE group_id = ? AND removed_at IS NULL", (target_id, group.id))
+        tx.execute("UPDATE groups SET parent_id = ? WHERE parent_id = ? AND removed_at IS NULL", (target_id, group.id))
+    elif users or below:
+        held = " and ".join(
+            f"{len(names)} {noun}{'' if len(names) == 1 else 's'}"
+            for names, noun in ((users, "user"), (below, "group"))
+            if names
+        )
+        raise BadInput(f"group {group.name} has {held}", hint="say where they go: --move-to GROUP")
+    tx.execute("UPDATE groups SET removed_at = ? WHERE id = ?", (author.at_s, group.id))
+    balances.forget(tx)
+    before = _facts(group) | {"users": users, "groups": below}
+    after: dict[str, object] | None = None if move_to is None else {"moved_to": move_to}
+    audit.record(tx, author, "group remove", group.name, before=before, after=after)
+    return group
 
 
 def names(tx: sqlite3.Connection) -> dict[int, str]:
@@ -114,6 +199,47 @@ def check_timezone(name: str) -> str:
     except (OSError, ValueError, KeyError):
         raise BadInput(f"unknown time zone {name!r}", hint="write an IANA name such as Europe/Berlin or UTC") from None
     return name
+
+
+def _possible_parent(tx: sqlite3.Connection, group: Group, parent: str) -> int:
+    """The id of the group `parent`, unless `group` would then lie below itself or too deep."""
+    new = get(tx, parent)
+    above = lineage(tx, new.id)
+    if group.id in above:
+        what = "itself" if new.id == group.id else f"{new.name}, which lies below it"
+        raise BadInput(f"group {group.name} cannot go below {what}", hint="choose a group that is not below it")
+    if len(above) + _height(tx, group.id) > DEPTH_MAX:
+        raise _too_deep()
+    return new.id
+
+
+def _too_deep() -> BadInput:
+    return BadInput(f"groups nest at most {DEPTH_MAX} deep", hint="choose a parent nearer to the root")
+
+
+def _height(tx: sqlite3.Connection, group_id: int) -> int:
+    """How many levels a group and those below it take."""
+    (levels,) = tx.execute(
+        """
+        WITH RECURSIVE down (id, depth) AS (
+            SELECT ?, 1
+            UNION ALL
+            SELECT g.id, depth + 1 FROM groups g JOIN down ON g.parent_id = down.id WHERE g.removed_at IS NULL
+        )
+        SELECT max(depth) FROM down
+        """,
+        (group_id,),
+    ).fetchone()
+    assert isinstance(levels, int)
+    return levels
+
+
+def _moves(what: str, names: list[str], group: Group, target: str) -> list[audit.Change]:
+    return [(name, {what: group.name}, {what: target}) for name in names]
+
+
+def _facts(group: Group) -> dict[str, object]:
+    return {"parent": group.parent, "timezone": group.timezone}
 
 
 def _group(row: tuple[int, str, str | None, str | None, int, int, int]) -> Group:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llmctl.domain.errors import AlreadyExists, BadInput
 
-from . import audit, groups
+from . import audit, balances, groups
 from .audit import Author
 from .names import check_name, column, unknown
 
@@ -39,8 +39,7 @@ def add(tx: sqlite3.Connection, author: Author, name: str, *, group: str | None,
     check_name("user", name)
     if find(tx, name) is not None:
         raise AlreadyExists(f'user "{name}" exists already', hint=f"llmctl user show {name}")
-    if email is not None and ("@" not in email or len(email) > EMAIL_CHARS_MAX or not email.isprintable()):
-        raise BadInput(f"{email!r} is not an e-mail address", hint="write it as name@example.org")
+    check_email(email)
     group_id = groups.get(tx, group).id if group is not None else None
     tx.execute(
         "INSERT INTO users (name, group_id, email, created_at) VALUES (?, ?, ?, ?)",
@@ -86,6 +85,53 @@ def set_disabled(tx: sqlite3.Connection, author: Author, name: str, *, disabled:
         after={"disabled": disabled},
     )
     return True
+
+
+def change(tx: sqlite3.Connection, author: Author, name: str, *, group: str | None, email: str | None) -> User:
+    """Moves a user to a group (None: to none) and sets the address. What was spent stays booked where it was spent.
+
+    Raises BadInput, NotFound (user, group).
+    """
+    user = get(tx, name)
+    check_email(email)
+    group_id = None if group is None else groups.get(tx, group).id
+    tx.execute("UPDATE users SET group_id = ?, email = ? WHERE id = ?", (group_id, email, user.id))
+    changed = get(tx, name)
+    if user.group != changed.group:
+        balances.forget(tx)
+        audit.record(tx, author, "user move", user.name, before={"group": user.group}, after={"group": changed.group})
+    if user.email != changed.email:
+        audit.record(tx, author, "user set", user.name, before={"email": user.email}, after={"email": changed.email})
+    return changed
+
+
+def rename(tx: sqlite3.Connection, author: Author, name: str, new: str) -> User:
+    """Another name for the same user: keys, limits and history stay. Raises BadInput, AlreadyExists, NotFound."""
+    user = get(tx, name)
+    check_name("user", new)
+    if new == user.name:
+        return user
+    other = find(tx, new)
+    if other is not None and other.id != user.id:
+        raise AlreadyExists(f'user "{other.name}" exists already', hint=f"llmctl user show {other.name}")
+    tx.execute("UPDATE users SET name = ? WHERE id = ?", (new, user.id))
+    audit.record(tx, author, "user rename", user.name, before={"name": user.name}, after={"name": new})
+    return get(tx, new)
+
+
+def remove(tx: sqlite3.Connection, author: Author, name: str) -> User:
+    """Ends a user and revokes all their keys. The name stays in the history, and is free again. Raises NotFound."""
+    user = get(tx, name)
+    tx.execute("UPDATE keys SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL", (author.at_s, user.id))
+    tx.execute("UPDATE users SET removed_at = ? WHERE id = ?", (author.at_s, user.id))
+    before: dict[str, object] = {"group": user.group, "email": user.email, "keys_revoked": user.active_keys}
+    audit.record(tx, author, "user remove", user.name, before=before)
+    return user
+
+
+def check_email(email: str | None) -> None:
+    if email is not None and ("@" not in email or len(email) > EMAIL_CHARS_MAX or not email.isprintable()):
+        raise BadInput(f"{email!r} is not an e-mail address", hint="write it as name@example.org")
 
 
 def _user(row: tuple[int, str, str | None, str | None, int, int, int]) -> User:

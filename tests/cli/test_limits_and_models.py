@@ -42,7 +42,7 @@ def test_limits_of_every_measure_and_scope_are_listed_with_their_standing(cli: C
 
 def test_a_limit_is_removed_by_its_id(cli: Cli) -> None:
     cli("limit", "set", "--org", "--cost", "200", "--per", "month")
-    assert cli("limit", "remove", "l1").out == "Removed l1: $200.00/month on org.\n"
+    assert cli("limit", "remove", "l1", "--yes").out == "Removed l1: $200.00/month on org.\n"
     assert cli("limit", "remove", "l1", code=1).err == "error: no limit l1; See: llmctl limit list\n"
 
 

@@ -209,8 +209,23 @@ def test_every_change_is_in_the_audit_with_who_and_what(cli: Cli, filled: Fill) 
     assert len(cli.json("audit", "-n", "2")) == 2
 
 
-def test_the_audit_names_the_person_behind_sudo(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SUDO_USER", "carol")
+def test_the_audit_names_the_person_behind_sudo(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("llmctl.cli.context.LOGIN_UID", tmp_path / "loginuid")
     monkeypatch.setattr("os.getuid", lambda: 0)
+    monkeypatch.setenv("SUDO_USER", "carol")
     cli("user", "add", "alice")
     assert cli.json("audit", "-n", "1")[0]["actor"] == "root (carol)"
+    (tmp_path / "loginuid").write_text("54321")  # what the kernel says counts, not what the environment does
+    cli("user", "add", "bob")
+    assert cli.json("audit", "-n", "1")[0]["actor"] == "root (uid 54321)"
+
+
+def test_the_audit_is_filtered_by_person_action_subject_and_time(cli: Cli, filled: Fill) -> None:
+    filled("sales/alice")
+    cli.now_s += 3 * 86_400
+    cli("user", "remove", "alice", "--yes")
+    assert [entry["action"] for entry in cli.json("audit", "--action", "user remove")] == ["user remove"]
+    assert {entry["subject"] for entry in cli.json("audit", "--subject", "ALICE")} == {"alice", "alice/default"}
+    assert [entry["action"] for entry in cli.json("audit", "--since", "1d")] == ["user remove"]
+    assert "user remove" not in {entry["action"] for entry in cli.json("audit", "--until", "2026-11-24")}
+    assert cli.json("audit", "--actor", "nobody-else") == []

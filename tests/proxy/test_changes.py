@@ -122,10 +122,10 @@ def test_a_limit_counts_what_was_spent_before_and_is_raised_and_removed_at_once(
     assert call(key) == Counter({200: 3, 429: AT_ONCE - 3})  # exactly, however many ask at once
     gateway.llmctl("limit", "set", "--user", "finn", "--cost", "0.001", "--per", "total")
     gateway.llmctl(
-        "limit", "remove", next(row["id"] for row in limits(gateway, "finn") if row["measure"] == "requests")
+        "limit", "remove", next(row["id"] for row in limits(gateway, "finn") if row["measure"] == "requests"), "--yes"
     )
     assert call(key) == Counter({400: AT_ONCE})  # a call may cost more than all of the money limit
-    gateway.llmctl("limit", "remove", limits(gateway, "finn")[0]["id"])
+    gateway.llmctl("limit", "remove", limits(gateway, "finn")[0]["id"], "--yes")
     assert call(key) == ALL[200]
 
 

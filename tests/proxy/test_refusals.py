@@ -220,4 +220,4 @@ def test_every_principals_limit_stops_a_call(gateway: Daemon, client: Client, re
         chat(client(gateway.add_user("member-other", "team-each")), "echo-org")
     if where == "org":
         chat(client(secret), "echo-1")
-        gateway.here("limit", "remove", gateway.json("limit", "list", "--org")[0]["id"])
+        gateway.here("limit", "remove", gateway.json("limit", "list", "--org")[0]["id"], "--yes")

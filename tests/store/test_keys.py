@@ -104,7 +104,7 @@ def test_a_found_secret_leads_to_its_key_also_when_it_is_revoked(store: Store, a
     new = create(store, author)
     with store.write() as tx:
         keys.revoke(tx, author, "alice")
-        assert keys.of_secret(tx, new.secret).id == new.key.id
+        assert keys.of_secret(tx, new.secret)[0].id == new.key.id
         with pytest.raises(NotFound) as caught:
             keys.of_secret(tx, "sk-llmctl-secret")
         assert "sk-llmctl-secret" not in str(caught.value)

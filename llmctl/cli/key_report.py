@@ -1,0 +1,153 @@
+"""What `llmctl key show` tells: a key, what it did, and where each of its secrets is used from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmctl.domain.money import usd_exact
+
+from . import humanize
+from .key import key_values, old_until_s, state
+from .render import Column
+from .times import end_short, moment_short, rfc3339
+
+if TYPE_CHECKING:
+    from llmctl.store.database import Tx
+    from llmctl.store.keys import Key, Secret
+    from llmctl.store.sightings import Sighting
+    from llmctl.store.usage import Row
+
+    from .context import App
+
+PLACES_SHOWN_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one secret was used from."""
+
+    secret: Secret
+    seen: Sighting
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    key: Key
+    secrets: list[Secret]
+    places: list[Place]
+    models: list[Row]
+    since_s: int
+
+
+def read(tx: Tx, run: App, key: Key, since_s: int) -> Report:
+    from llmctl.store import keys, usage
+
+    filters = usage.Filters(since_s=since_s, until_s=run.now_s + 1, key_id=key.row_id)
+    return Report(
+        key, keys.secrets_of(tx, key), _places(tx, key), usage.report(tx, filters, ["model"], run.zone), since_s
+    )
+
+
+def old_users(tx: Tx, run: App, key: Key) -> list[str]:
+    """`  10.0.4.17  openai-python  212 calls   2 min ago`: where old secrets were used from, if anywhere."""
+    places = [place for place in _places(tx, key) if place.secret.state(run.now_s) == "old"]
+    if not places:
+        return []
+    lines = run.out.table([one for one in _columns(run)[1:] if one.title], places[:PLACES_SHOWN_MAX])
+    return [f"  {line}" for line in lines[1:]]
+
+
+def show(run: App, report: Report, asked: Secret | None) -> None:
+    """`asked`: the secret that was read from stdin, if it was found by one."""
+    from llmctl.store.usage import total
+
+    key, now_s, sums = report.key, run.now_s, total(report.models)
+    values = key_values(key, now_s) | {
+        "secrets": [_secret_values(one, now_s) for one in report.secrets],
+        "seen": [
+            {column.name: column.value(place) for column in _columns(run) if column.value} for place in report.places
+        ],
+        "since": rfc3339(report.since_s),
+        "calls": sums.calls,
+        "cost_usd": usd_exact(sums.cost_nano_usd),
+        "models": [{"model": row.cells[0].text, "calls": row.sums.calls} for row in report.models],
+    }
+    fields: list[tuple[str, str | list[str]]] = [
+        ("Key", f"{key.label} ({key.id})"),
+        ("State", state(key, now_s)),
+        ("Group", key.group or ""),
+        ("Begins with", key.prefix),
+        ("Created", moment_short(key.created_at_s, run.zone, now_s)),
+        ("Expires", end_short(key.expires_at_s, run.zone, now_s)),
+    ]
+    if key.revoked_at_s is not None:
+        fields.append(("Revoked", moment_short(key.revoked_at_s, run.zone, now_s)))
+    if key.note:
+        fields.append(("Note", key.note))
+    if asked is not None:
+        values["found"] = _secret_values(asked, now_s)
+        fields.append(("This secret", _secret_text(run, asked)))
+    if (until_s := old_until_s(key, now_s)) is not None:
+        fields.append(("Old secret", f"works until {moment_short(until_s, run.zone, now_s)} {run.zone.key}"))
+    fields.append((f"Since {moment_short(report.since_s, run.zone, now_s)}", _did(report)))
+    run.out.result(values, fields)
+    if run.out.format == "table" and report.places:
+        run.out.line("")
+        notes = []
+        if len(report.places) > PLACES_SHOWN_MAX:
+            notes = [f"{len(report.places) - PLACES_SHOWN_MAX} more: llmctl key show {key.id} -o json"]
+        run.out.rows(_columns(run), report.places[:PLACES_SHOWN_MAX], notes=notes)
+    if sums.calls:
+        run.out.prose(f"\nEach call: llmctl calls --key {key.id} --since {rfc3339(report.since_s)}")
+
+
+def _places(tx: Tx, key: Key) -> list[Place]:
+    from llmctl.store import keys, sightings
+
+    by_hash = {secret.hash: secret for secret in keys.secrets_of(tx, key)}
+    return [Place(by_hash[seen.hash], seen) for seen in sightings.of_key(tx, key.row_id)]
+
+
+def _did(report: Report) -> list[str]:
+    if not report.models:
+        return ["no calls"]
+    return [
+        f"{humanize.plural(sums.calls, 'call')} of {cells[0].text}, {humanize.usd(sums.known_cost_nano_usd)}"
+        for cells, sums in ((row.cells, row.sums) for row in report.models)
+    ]
+
+
+def _secret_text(run: App, secret: Secret) -> str:
+    if secret.ends_at_s is None:
+        return "the current one: it works"
+    end = f"{moment_short(secret.ends_at_s, run.zone, run.now_s)} {run.zone.key}"
+    return f"an old one: it works until {end}" if secret.ends_at_s > run.now_s else f"replaced: dead since {end}"
+
+
+def _secret_values(secret: Secret, now_s: int) -> dict[str, object]:
+    return {
+        "prefix": secret.prefix,
+        "state": secret.state(now_s),
+        "created_at": rfc3339(secret.created_at_s),
+        "ends_at": rfc3339(secret.ends_at_s),
+    }
+
+
+def _columns(run: App) -> tuple[Column[Place], ...]:
+    return (
+        Column("secret", lambda p: p.secret.state(run.now_s), "SECRET", fixed=True),
+        Column("address", lambda p: p.seen.address, "FROM"),
+        Column("client", lambda p: p.seen.client, "CLIENT"),
+        Column("calls", lambda p: p.seen.calls, "CALLS", right=True),
+        Column("prefix", lambda p: p.secret.prefix),
+        Column("first_at", lambda p: rfc3339(p.seen.first_at_s)),
+        Column("last_at", lambda p: rfc3339(p.seen.last_at_s), "LAST", lambda p: _ago(run.now_s - p.seen.last_at_s)),
+    )
+
+
+def _ago(span_s: int) -> str:
+    for unit_s, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if span_s >= unit_s:
+            return f"{span_s // unit_s} {name} ago"
+    return "now"

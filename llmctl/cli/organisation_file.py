@@ -1,0 +1,153 @@
+"""The organisation as a TOML file: what `export` writes and `apply` reads."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmctl.domain.access import check_pattern
+from llmctl.domain.errors import BadInput, ConfigError
+from llmctl.domain.limit import MEASURES, Each
+from llmctl.domain.money import parse_usd, usd_plain
+from llmctl.domain.organisation import ATTRIBUTES, ORG, Effect, LimitSpec, Member, Organisation, organisation
+from llmctl.domain.principal import PrincipalKind
+from llmctl.domain.window import WINDOWS
+from llmctl.toml_table import Table
+
+SECTIONS: dict[str, PrincipalKind] = {"groups": "group", "users": "user", "keys": "key"}
+FILE_BYTES_MAX = 64 << 20
+
+
+def written(members: Organisation, *, head: str) -> str:
+    """TOML text. Keys stand in it only where rules or limits are set on them; secrets never."""
+    import tomli_w
+
+    return f"{head}\n{tomli_w.dumps(values(members))}"
+
+
+def values(members: Organisation) -> dict[str, dict[str, object]]:
+    """The file as plain values, for TOML and JSON."""
+    found: dict[str, dict[str, object]] = {}
+    if any(_set_on(members[ORG])):
+        found["organisation"] = _member(members[ORG])
+    for section, kind in SECTIONS.items():
+        listed = {
+            member.name: _member(member)
+            for member in members.values()
+            if member.kind == kind and (kind != "key" or any(_set_on(member)))
+        }
+        if listed:
+            found[section] = listed  # type: ignore[assignment]
+    return found
+
+
+def read(path: Path, text: str) -> Organisation:
+    """Raises ConfigError: it names file, line, key and what to write."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path.name}: {error}", hint="mend the TOML there") from None
+    file = Table(raw, "", path, text)
+    members = [_read_member(file.table("organisation"), *ORG)] if "organisation" in file.names() else []
+    for section, kind in SECTIONS.items():
+        listed = file.table(section)
+        members += [_read_member(listed.table(name), kind, name) for name in listed.names()]
+    file.finish()
+    found = organisation(members)
+    if len(found) != len(members):
+        seen: set[object] = set()
+        twice = next(one for one in members if one.place in seen or seen.add(one.place))  # type: ignore[func-returns-value]
+        raise ConfigError(f'{path.name}: {twice.kind} "{twice.name}" stands there twice', hint="keep one of them")
+    return found
+
+
+def _set_on(member: Member) -> tuple[object, ...]:
+    return (member.rules, member.limits)
+
+
+def _member(member: Member) -> dict[str, object]:
+    found: dict[str, object] = {name: value for name, value in member.attributes.items() if value}
+    for effect in ("allow", "deny"):
+        patterns = sorted(pattern for pattern, one in member.rules.items() if one == effect)
+        if patterns:
+            found[effect] = patterns
+    if member.limits:
+        found["limits"] = [_limit(limit) for _, limit in sorted(member.limits.items())]
+    return found
+
+
+def _limit(limit: LimitSpec) -> dict[str, object]:
+    found: dict[str, object] = {limit.measure: usd_plain(limit.amount) if limit.measure == "cost" else limit.amount}
+    if limit.measure != "concurrency":
+        found["per"] = limit.window
+    if limit.each:
+        found["each"] = limit.each.replace("_", "-")
+    if limit.models:
+        found["models"] = limit.models
+    if limit.soft:
+        found["soft"] = True
+    return found
+
+
+def _read_member(table: Table, kind: PrincipalKind, name: str) -> Member:
+    attributes: dict[str, str | bool | None] = {}
+    for key, default in ATTRIBUTES[kind].items():
+        value = table.boolean(key, False) if default is False else table.string(key, "") or None
+        if key in table.names():
+            attributes[key] = value
+    rules: dict[str, Effect] = {}
+    for effect, pattern in _patterns(table):
+        if rules.get(pattern, effect) != effect:
+            raise table.error(effect, f"{pattern!r} is both allowed and denied", "keep one of them")
+        rules[pattern] = effect
+    limits: dict[tuple[str, ...], LimitSpec] = {}
+    for row in table.tables("limits"):
+        limit = _read_limit(row, kind)
+        if limit.identity in limits:
+            raise table.error("limits", "two limits differ in their amount only", "keep one of them")
+        limits[limit.identity] = limit
+    table.finish()
+    return Member(kind, name, attributes, rules, limits)
+
+
+def _patterns(table: Table) -> Iterator[tuple[Effect, str]]:
+    effects: tuple[Effect, ...] = ("allow", "deny")
+    for effect in effects:
+        for pattern in table.strings(effect, ()):
+            try:
+                yield effect, check_pattern(pattern)
+            except BadInput as error:
+                raise table.error(effect, error.message, error.hint) from None
+
+
+def _read_limit(table: Table, kind: PrincipalKind) -> LimitSpec:
+    named = [measure for measure in MEASURES if measure in table.names()]
+    if len(named) != 1:
+        raise table.error("", f"a limit has one of {', '.join(MEASURES)}", '{ cost = "200", per = "month" }')
+    measure = named[0]
+    if measure == "cost":
+        try:
+            amount = parse_usd(table.string("cost", "200"))
+        except BadInput as error:
+            raise table.error("cost", error.message, error.hint) from None
+    else:
+        amount = table.integer(measure, 1, most=10**15)
+    window = "total"
+    if measure != "concurrency":
+        if "per" not in table.names():
+            raise table.error(measure, "its window is missing", f"per = {', '.join(WINDOWS)}")
+        window = table.choice("per", "month", WINDOWS)
+    each: Each = ""
+    if "each" in table.names():
+        each = "end_user" if table.choice("each", "user", ("user", "end-user")) == "end-user" else "user"
+        if kind in ("user", "key") and each == "user":
+            raise table.error("each", f"a {kind} has no users", "leave it out")
+    return LimitSpec(
+        measure,
+        amount,
+        next(one for one in WINDOWS if one == window),
+        each,
+        table.string("models", ""),
+        table.boolean("soft", False),
+    )

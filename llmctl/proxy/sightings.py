@@ -1,0 +1,84 @@
+"""Where secrets are used from: counted in memory, written every few seconds, off the way of the calls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from aiohttp.web import BaseRequest
+
+from llmctl.config import Config
+from llmctl.domain.errors import LlmctlError
+from llmctl.store import sightings
+from llmctl.store.database import Store
+from llmctl.store.secrets import hash_of
+from llmctl.store.sightings import Sighting
+
+logger = logging.getLogger(__name__)
+
+FLUSH_EVERY_S = 5.0
+PLACES_MAX = 10_000  # between two writes; a crowd beyond it goes unseen
+CLIENT_CHARS_MAX = 64
+ADDRESS_CHARS_MAX = 45  # the longest way to write an IPv6 address
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
+class Sightings:
+    """Belongs to the event loop; the file is written on a thread."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._seen: dict[tuple[str, str, str], int] = {}
+
+    def note(self, secret: str, http: BaseRequest) -> None:
+        """One call with a secret that was let in. Behind a proxy on this machine: from where the proxy says."""
+        address = http.remote or ""
+        headers = http.headers
+        if address in _LOOPBACK:
+            address = headers.get("X-Forwarded-For", address)[-2 * ADDRESS_CHARS_MAX :]
+        place = (secret, address, headers.get("User-Agent", "")[: 2 * CLIENT_CHARS_MAX])
+        number = self._seen.get(place)
+        if number is not None or len(self._seen) < PLACES_MAX:
+            self._seen[place] = (number or 0) + 1
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_EVERY_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """What cannot be written now is dropped: it helps to find a leak, no call depends on it."""
+        if not self._seen:
+            return
+        seen, self._seen = self._seen, {}
+        try:
+            await asyncio.to_thread(self._write, seen, int(time.time()))
+        except LlmctlError as error:
+            logger.info("where keys are used from was not written: %s", error)
+
+    def _write(self, seen: dict[tuple[str, str, str], int], now_s: int) -> None:
+        found = [
+            Sighting(hash_of(secret), _address(address), _client(agent), now_s, now_s, calls)
+            for (secret, address, agent), calls in seen.items()
+        ]
+        store = Store(self._config.database, synchronous=self._config.server.synchronous)
+        try:
+            with store.write() as tx:
+                sightings.add(tx, found)
+        finally:
+            store.close()
+
+
+def _address(text: str) -> str:
+    """The last of those that proxies appended: the one that the nearest saw."""
+    return _clean(text.rpartition(",")[2].strip())[:ADDRESS_CHARS_MAX]
+
+
+def _client(agent: str) -> str:
+    """`OpenAI/Python 1.2` -> `OpenAI/Python 1.2`; of a browser's long line only its first word."""
+    return _clean(agent.partition(" (")[0])[:CLIENT_CHARS_MAX]
+
+
+def _clean(text: str) -> str:
+    return "".join(char if char.isascii() and char.isprintable() else "?" for char in text)

@@ -1,0 +1,55 @@
+"""Where secrets are used from, and when last: so that a leaked one, or one that nobody changed yet, is found."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PLACES_MAX = 200  # kept of a secret, the newest: a key in an app's hands is seen from everywhere
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Calls with one secret from one place. `client` is the first word of the User-Agent."""
+
+    hash: bytes
+    address: str
+    client: str
+    first_at_s: int
+    last_at_s: int
+    calls: int
+
+
+def add(tx: sqlite3.Connection, found: Sequence[Sighting]) -> None:
+    """Adds to what was seen before. Does not bump the settings: no call depends on it."""
+    if not found:
+        return
+    tx.executemany(
+        """
+        INSERT INTO sightings (hash, address, client, first_at, last_at, calls)
+        SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM secrets WHERE hash = ?1)
+        ON CONFLICT DO UPDATE SET last_at = max(last_at, excluded.last_at), calls = calls + excluded.calls
+        """,
+        [(one.hash, one.address, one.client, one.first_at_s, one.last_at_s, one.calls) for one in found],
+    )
+    tx.executemany(
+        """
+        DELETE FROM sightings WHERE hash = ?1 AND (address, client) IN (
+            SELECT address, client FROM sightings WHERE hash = ?1 ORDER BY last_at DESC LIMIT -1 OFFSET ?2
+        )
+        """,
+        [(secret, PLACES_MAX) for secret in {one.hash for one in found}],
+    )
+
+
+def of_key(tx: sqlite3.Connection, key_id: int) -> list[Sighting]:
+    """Of all secrets of a key, the newest sighting first."""
+    rows = tx.execute(
+        """
+        SELECT g.hash, g.address, g.client, g.first_at, g.last_at, g.calls
+        FROM secrets s JOIN sightings g ON g.hash = s.hash WHERE s.key_id = ? ORDER BY g.last_at DESC
+        """,
+        (key_id,),
+    )
+    return [Sighting(*row) for row in rows]

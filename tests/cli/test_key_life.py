@@ -1,0 +1,116 @@
+"""The life of a key after its making: changed, rotated, found again when it leaked."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmctl.store import keys, sightings
+from llmctl.store.database import Store
+from llmctl.store.sightings import Sighting
+
+from .conftest import Cli
+from .shop import DOLLAR, NOW_S, Shop
+
+Fill = Callable[..., None]
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    return lambda text: monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+
+def test_a_key_gets_another_name_end_and_note(cli: Cli, filled: Fill) -> None:
+    filled("alice")
+    changed = cli.json("key", "set", "alice", "--name", "laptop", "--expires", "90d", "--note", "Alice's, at home")
+    assert (changed["name"], changed["expires_at"], changed["changed"]) == ("laptop", "2027-02-21T14:00:00Z", True)
+    assert "Alice's, at home" in cli("key", "show", "alice/laptop").out
+    back = cli.json("key", "set", "alice", "--expires", "never", "--no-note")
+    assert (back["name"], back["expires_at"], back["note"]) == ("laptop", None, None)
+    assert cli.json("key", "set", "alice", "--name", "laptop")["changed"] is False
+    (newest, *_) = cli.json("audit", "key set")
+    assert newest["before"]["expires_at"] == "2027-02-21T14:00:00Z"
+
+
+def test_a_key_does_not_take_a_name_that_another_one_has(cli: Cli, filled: Fill) -> None:
+    filled("alice")
+    cli("key", "create", "alice", "--name", "ci")
+    assert "exists already" in cli("key", "set", "alice/ci", "--name", "DEFAULT", code=1).err
+    assert "no usable note" in cli("key", "set", "alice/ci", "--note", "a\nb", code=2).err
+
+
+def test_a_grace_is_extended_and_shortened_but_the_dead_stay_dead(cli: Cli, filled: Fill) -> None:
+    filled("alice")
+    assert "no old secret that works" in cli("key", "set", "alice", "--grace", "1d", code=1).err
+    cli("key", "rotate", "alice", "--grace", "1d")
+    assert cli.json("key", "set", "alice", "--grace", "7d")["old_secret_until"] == "2026-11-30T14:00:00Z"
+    assert cli.json("key", "set", "alice", "--grace", "1h")["old_secret_until"] == "2026-11-23T15:00:00Z"
+    cli.now_s += 3601
+    assert cli.json("key", "show", "alice")["old_secret_until"] is None
+    assert "no old secret that works" in cli("key", "set", "alice", "--grace", "1d", code=1).err
+
+
+def test_a_leaked_secret_is_found_by_how_it_begins(cli: Cli) -> None:
+    secret = cli.secret("user", "add", "alice")
+    assert cli.json("key", "show", secret[:16])["user"] == "alice"
+    cli("key", "rotate", "alice")
+    assert "replaced: dead since 23 Nov 14:00 UTC" in cli("key", "show", secret[:16]).out
+    assert "too short" in cli("key", "show", secret[:11], code=1).err
+    assert "no key has a secret that begins" in cli("key", "show", "sk-llmctl-000000", code=1).err
+    refused = cli("key", "show", secret, code=1).err
+    assert "looks like a secret" in refused
+    assert secret[20:] not in refused
+
+
+def test_every_key_command_reads_the_secret_from_stdin(cli: Cli, stdin: Callable[[str], None]) -> None:
+    secret = cli.secret("user", "add", "alice")
+    stdin(f"export OPENAI_API_KEY={secret}  # oops\n")
+    shown = cli.json("key", "show", "-")
+    assert (shown["user"], shown["found"]["state"]) == ("alice", "current")
+    stdin(secret)
+    assert cli("key", "rotate", "-").out.startswith("sk-llmctl-")
+    stdin(secret)
+    assert cli.json("key", "show", "-")["found"]["state"] == "dead"
+    stdin(secret)
+    assert cli.json("key", "revoke", "-")["user"] == "alice"
+    stdin("")
+    assert "no secret on stdin" in cli("key", "show", "-", code=2).err
+
+
+def see(database: Path, user: str, *places: tuple[str, str, int, int]) -> None:
+    store = Store(database)
+    with store.write() as tx:
+        key = keys.get(tx, user)
+        newest = keys.secrets_of(tx, key)[0].hash
+        sightings.add(tx, [Sighting(newest, address, client, at, at, calls) for address, client, at, calls in places])
+    store.close()
+
+
+def test_a_rotation_tells_who_still_uses_the_old_secret(cli: Cli, filled: Fill, empty: Path) -> None:
+    filled("alice")
+    see(empty / "llmctl.db", "alice", ("10.0.4.17", "openai-python/3", NOW_S - 120, 200), ("10.0.4.80", "claude", 9, 9))
+    see(empty / "llmctl.db", "alice", ("10.0.4.17", "openai-python/3", NOW_S - 60, 12))
+    rotated = cli("key", "rotate", "alice", "--grace", "24h").err
+    assert "Used until now by:\n" in rotated
+    assert "  10.0.4.17  openai-python/3    212  1 min ago\n" in rotated
+    see(empty / "llmctl.db", "alice", ("10.0.4.99", "curl/8", NOW_S, 1))
+    seen = {place["address"]: place for place in cli.json("key", "show", "alice")["seen"]}
+    assert {address: place["secret"] for address, place in seen.items()} == {
+        "10.0.4.17": "old",
+        "10.0.4.80": "old",
+        "10.0.4.99": "current",
+    }
+    assert (seen["10.0.4.17"]["calls"], seen["10.0.4.17"]["last_at"]) == (212, "2026-11-23T13:59:00Z")
+
+
+async def test_a_key_shows_what_it_did_since(cli: Cli, empty: Path) -> None:
+    async with Shop(empty / "llmctl.db") as shop:
+        shop.user("alice")
+        for age_s in (60, 3 * 86_400, 20 * 86_400):
+            await shop.call("alice", at_s=shop.now_s - age_s, cost=DOLLAR)
+    assert "1 call of gpt-5, $1.00" in cli("key", "show", "alice", "--since", "24h").out
+    assert cli.json("key", "show", "alice")["calls"] == 2
+    assert cli.json("key", "show", "alice", "--since", "2026-11-01")["cost_usd"] == "3.000000000"
