@@ -9,7 +9,7 @@ import typer
 
 from llmctl.domain.errors import BadInput
 from llmctl.domain.limit import Each, Measure
-from llmctl.domain.money import parse_usd
+from llmctl.domain.money import parse_usd, usd_exact
 from llmctl.domain.window import WINDOWS, Window
 
 from . import context, humanize
@@ -19,12 +19,13 @@ from .errors import UsageMistake
 from .options import IfExists, OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope, whole_number
 from .overview import limit_text, limit_values
 from .render import Column
-from .times import end_short
+from .times import ahead, end_short, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llmctl.domain.limit import Limit
+    from llmctl.store.grants import Granted
     from llmctl.store.standings import Nearest
 
     from .context import App
@@ -49,13 +50,16 @@ def set_(
     user: OnUser = None,
     key: OnKey = None,
     each: Annotated[
-        str | None, typer.Option("--each", metavar="MEMBER", help="user: as much for each user, not for all together.")
+        str | None,
+        typer.Option("--each", metavar="MEMBER", help="user or end-user: as much for each, not for all."),
     ] = None,
     cost: Annotated[str | None, typer.Option("--cost", metavar="USD", help="Money: 200 or 200.50.")] = None,
     tokens: Annotated[str | None, typer.Option("--tokens", metavar="N", help="Input and output: 500k, 2M.")] = None,
     requests: Annotated[str | None, typer.Option("--requests", metavar="N", help="Calls.")] = None,
     concurrency: Annotated[str | None, typer.Option("--concurrency", metavar="N", help="Calls at once.")] = None,
-    per: Annotated[str | None, typer.Option("--per", metavar="WINDOW", help="hour, day, week, month or total.")] = None,
+    per: Annotated[
+        str | None, typer.Option("--per", metavar="WINDOW", help="minute, hour, day, week, month, total.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", metavar="PATTERN", help="Only calls of these models count, and are stopped."),
@@ -119,24 +123,85 @@ def list_(
 @verb(app, "show")
 def show(ctx: typer.Context, limit_id: LimitId) -> None:
     """Show one limit and how it stands; one on each user: for every user who has called."""
-    from llmctl.store import limits, standings
+    from llmctl.store import grants, limits, standings
 
     run = context.of(ctx)
     with run.reading() as tx:
         limit = limits.get(tx, limit_id, default_zone=run.config.timezone)
         nearest = standings.now(tx, limit, run.now_s)
         members = standings.members(tx, limit, run.now_s)
+        granted = grants.listing(tx, limit, run.now_s)
     values = limit_values(nearest.standing, nearest.member)
+    values["grants"] = [_grant_values(limit, one) for one in granted]
     values["members"] = [limit_values(one.standing, one.member) for one in members]
     fields = [("Limit", f"l{limit.id} on {_on(limit)}"), ("Amount", limit_text(limit))]
     if not limit.each:
         fields += [("Spent", _spent(nearest)), ("Held", _amount(nearest, nearest.standing.held))]
         fields += [("Left", _amount(nearest, nearest.standing.left))]
     fields.append(("Resets", end_short(nearest.standing.window_end_s, ZoneInfo(limit.zone), run.now_s)))
+    fields += [("Granted", f"{_grant_text(limit, one, run)}: {one.reason}") for one in granted]
     run.out.result(values, fields)
     if members and run.out.format == "table":
         run.out.line("")
         run.out.rows(_member_columns(), members)
+
+
+@verb(app, "grant")
+def grant(
+    ctx: typer.Context,
+    limit_id: LimitId,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept in the audit.")],
+    user: Annotated[str | None, typer.Option("--user", metavar="NAME", help="For this one, of each user.")] = None,
+    end_user: Annotated[
+        str | None, typer.Option("--end-user", metavar="NAME", help="For this one, of each end user.")
+    ] = None,
+    cost: Annotated[str | None, typer.Option("--cost", metavar="USD", help="Money: 200 or 200.50.")] = None,
+    tokens: Annotated[str | None, typer.Option("--tokens", metavar="N", help="Input and output: 500k, 2M.")] = None,
+    requests: Annotated[str | None, typer.Option("--requests", metavar="N", help="Calls.")] = None,
+    concurrency: Annotated[str | None, typer.Option("--concurrency", metavar="N", help="Calls at once.")] = None,
+    for_: Annotated[str | None, typer.Option("--for", metavar="SPAN", help="How long: 24h, 7d.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="WHEN", help="A date, or a moment.")] = None,
+) -> None:
+    """Allow more than a limit says, for a time. It ends by itself."""
+    from llmctl.store import grants, limits
+
+    run = context.of(ctx)
+    measure, amount = _measure(cost, tokens, requests, concurrency)
+    ends = [text for text in (for_, until) if text is not None]
+    if len(ends) != 1:
+        raise UsageMistake(
+            "how long is not said" if not ends else "--for and --until are both given", hint="write --for 7d"
+        )
+    with run.writing() as (tx, author):
+        limit = limits.get(tx, limit_id, default_zone=run.config.timezone)
+        until_s = ahead(ends[0], ZoneInfo(limit.zone), run.now_s)
+        if until_s is None:
+            raise UsageMistake("a grant has an end", hint="for good, raise the limit: llmctl limit set")
+        if limit.measure != measure:
+            raise UsageMistake(f"limit l{limit.id} is on {limit.measure}", hint=f"write --{limit.measure}")
+        named = {"user": user, "end_user": end_user}
+        if other := [name for name, text in named.items() if text is not None and name != limit.each]:
+            wrong = other[0].replace("_", "-")
+            raise UsageMistake(f"limit l{limit.id} is not on each {wrong}", hint=f"leave out --{wrong}")
+        member = named.get(limit.each) or ""
+        given = grants.add(tx, author, limit, member=member, amount=amount, until_s=until_s, reason=reason)
+    values = {"id": f"l{limit.id}", **_grant_values(limit, given)}
+    run.out.one(values, f"{_grant_text(limit, given, run)}, on l{limit.id}: {limit_text(limit)} on {_on(limit)}.")
+
+
+def _grant_values(limit: Limit, given: Granted) -> dict[str, object]:
+    return {
+        "member": given.member or None,
+        "amount": usd_exact(given.amount) if limit.measure == "cost" else given.amount,
+        "until": rfc3339(given.until_s),
+        "reason": given.reason,
+    }
+
+
+def _grant_text(limit: Limit, given: Granted, run: App) -> str:
+    whom = given.member or "all"
+    end = end_short(given.until_s, ZoneInfo(limit.zone), run.now_s)
+    return f"{humanize.amount(limit.measure, given.amount)} more for {whom} until {end}"
 
 
 @verb(app, "remove")

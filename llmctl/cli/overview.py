@@ -105,6 +105,7 @@ def limit_values(standing: Standing, member: str = "") -> dict[str, object]:
         "each": limit.each or None,
         "measure": limit.measure,
         "amount": exact(limit.amount),
+        "granted": exact(standing.extra),
         "window": None if limit.measure == "concurrency" else limit.window,
         "models": limit.model_pattern or None,
         "soft": limit.soft,

@@ -106,7 +106,7 @@ class Near:
 
     @property
     def percent(self) -> int:
-        amount = self.standing.limit.amount
+        amount = self.standing.amount
         return 100 * self.used // amount if amount else 100
 
 

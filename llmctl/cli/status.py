@@ -119,7 +119,7 @@ def _near_text(near: Near, run: App) -> str:
 
     from . import state, times
 
-    amount = near.standing.limit.amount
+    amount = near.standing.amount
     held = ", with what open calls hold" if near.standing.settled < amount <= near.used else ""
     at_s = state.runs_out_s(near, run.now_s)
     ends = ""

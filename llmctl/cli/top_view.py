@@ -180,7 +180,7 @@ def _limit_columns(moment: Moment, *, ascii_only: bool) -> list[Column[Near]]:
             "used",
             None,
             "USED",
-            lambda near: text.bar(near.used, near.standing.limit.amount, ascii_only=ascii_only),
+            lambda near: text.bar(near.used, near.standing.amount, ascii_only=ascii_only),
             fixed=True,
         ),
         Column("left", None, "LEFT", left, right=True),

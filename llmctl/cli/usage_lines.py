@@ -129,4 +129,4 @@ def _cost_limits(report: Report) -> list[Limit]:
 
 def gone(standing: Standing) -> float:
     """The share of a limit that is spent."""
-    return standing.settled / standing.limit.amount if standing.limit.amount else float("inf")
+    return standing.settled / standing.amount if standing.amount else float("inf")

@@ -98,14 +98,14 @@ def _limit_column(*, ascii_only: bool) -> Column[Line]:
     def shown(line: Line) -> str:
         if line.standing is None:
             return ""
-        return text.bar(line.standing.settled, line.standing.limit.amount, ascii_only=ascii_only)
+        return text.bar(line.standing.settled, line.standing.amount, ascii_only=ascii_only)
 
     return Column("of_limit", None, "OF LIMIT", shown, drop=3, fixed=True)
 
 
 def _whole(total: Line) -> str:
     """Under the trends, beside its bar: what the bar is a share of."""
-    return f"of {usd_short(total.standing.limit.amount)}" if total.standing is not None else ""
+    return f"of {usd_short(total.standing.amount)}" if total.standing is not None else ""
 
 
 def _trend_column(total: Line, *, ascii_only: bool) -> Column[Line]:

@@ -18,7 +18,7 @@ class Forecast(NamedTuple):
 
 def forecast(standing: Standing, now_s: int) -> Forecast | None:
     """None where nothing can be said: a window without an end, one that has just begun, concurrency."""
-    start_s, end_s, amount = standing.window_start_s, standing.window_end_s, standing.limit.amount
+    start_s, end_s, amount = standing.window_start_s, standing.window_end_s, standing.amount
     if end_s is None or standing.limit.measure == "concurrency" or standing.settled <= 0:
         return None
     elapsed_s, length_s = now_s - start_s, end_s - start_s

@@ -24,6 +24,15 @@ HOLD_MAX = AMOUNT_NANO_MAX // 1_000  # a million dollars a call: thousands at on
 
 
 @dataclass(frozen=True, slots=True)
+class Extra:
+    """What a limit allows more until a moment: to one member, or (0) to all."""
+
+    member_id: int
+    amount: int
+    until_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """Principal + measure + amount + window. `amount` is nano-USD, tokens, calls, or calls at once."""
 
@@ -39,6 +48,7 @@ class Limit:
     amount: int
     soft: bool
     created_at_s: int = 0
+    extras: tuple[Extra, ...] = ()
 
 
 @dataclass(slots=True)
@@ -57,6 +67,19 @@ class Standing:
     held: int
     earlier_settled: int = 0
     earlier_held: int = 0
+    extra: int = 0  # granted for now
+
+    @property
+    def amount(self) -> int:
+        return self.limit.amount + self.extra
+
+    def grant(self, now_s: int) -> None:
+        """Counts what is granted at this moment."""
+        self.extra = sum(
+            extra.amount
+            for extra in self.limit.extras
+            if extra.until_s > now_s and extra.member_id in (0, self.member_id)
+        )
 
     def add_earlier(self, settled: int, held: int) -> None:
         """What an earlier part of a sliding window counts."""
@@ -67,7 +90,7 @@ class Standing:
 
     @property
     def left(self) -> int:
-        return self.limit.amount - self.settled - self.held
+        return self.limit.amount + self.extra - self.settled - self.held
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +159,7 @@ def refusal(standing: Standing, demand: Demand, now_s: int) -> Refused:
         "on": limit.on,
         "measure": limit.measure,
         "window": limit.window,
-        "amount": _exact(limit, limit.amount),
+        "amount": _exact(limit, standing.amount),
         "spent": _exact(limit, standing.settled),
         "held": _exact(limit, standing.held),
         "needed": _exact(limit, least),
@@ -144,21 +167,21 @@ def refusal(standing: Standing, demand: Demand, now_s: int) -> Refused:
     }
     name = f"limit l{limit.id} ({limit.on}{', ' + limit.model_pattern if limit.model_pattern else ''})"
     if limit.measure == "concurrency":
-        if limit.amount == 0:
+        if standing.amount == 0:
             return Refused("limit_spent", f"{name} allows no calls", hint="ask your admin to raise it", facts=facts)
         return Refused(
             "rate_limited",
-            f"{name}: {limit.amount} at once, all in use",
+            f"{name}: {standing.amount} at once, all in use",
             hint="retry when an open call has ended",
             retry_after_s=1,
             facts=facts,
         )
     numbers = (
-        f"{_short(limit, limit.amount)}{_per(limit)}, {_short(limit, standing.settled)} spent, "
+        f"{_short(limit, standing.amount)}{_per(limit)}, {_short(limit, standing.settled)} spent, "
         f"{_short(limit, standing.held)} held by open calls, {_short(limit, max(0, standing.left))} left; "
         f"this call needs up to {_short(limit, least)}"
     )
-    if least > limit.amount and limit.amount > 0:
+    if least > standing.amount and standing.amount > 0:
         return Refused(
             "request_exceeds_limit",
             f"this call alone exceeds {name}: {numbers}",
@@ -169,7 +192,7 @@ def refusal(standing: Standing, demand: Demand, now_s: int) -> Refused:
     if reset_s is not None and limit.window == "minute":  # it slides: some of it comes back sooner
         reset_s = min(reset_s, RETRY_S_MAX)
     # A request that is open will count: of those nothing is given back.
-    if standing.settled + least <= limit.amount and limit.measure != "requests":
+    if standing.settled + least <= standing.amount and limit.measure != "requests":
         return Refused(
             "limit_held",
             f"{name} is held by open calls: {numbers}",
@@ -177,7 +200,7 @@ def refusal(standing: Standing, demand: Demand, now_s: int) -> Refused:
             retry_after_s=HELD_RETRY_S,
             facts=facts,
         )
-    if reset_s is not None and reset_s <= RETRY_S_MAX and limit.amount > 0:
+    if reset_s is not None and reset_s <= RETRY_S_MAX and standing.amount > 0:
         return Refused(
             "rate_limited",
             f"{name} is spent: {numbers}",

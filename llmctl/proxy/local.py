@@ -145,7 +145,7 @@ def _standing(standing: Standing) -> dict[str, object]:
         "unit": "USD" if limit.measure == "cost" else limit.measure,
         "window": limit.window,
         "models": limit.model_pattern or None,
-        "amount": shown(limit.amount),
+        "amount": shown(standing.amount),
         "spent": shown(standing.settled),
         "held": shown(standing.held),
         "left": shown(max(0, standing.left)),

@@ -248,6 +248,7 @@ def now(limit: Limit, member_id: int, now_s: int) -> Reading[Standing]:
     found = standing(place, *rows[0]) if rows else (yield from booked(place))
     if place.slides:
         yield from slide(place, found)
+    found.grant(now_s)
     return found
 
 

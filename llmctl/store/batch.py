@@ -121,6 +121,8 @@ class Batch:
         for row, place in wanted.items():
             if row not in standings:
                 standings[row] = run(self._tx, balances.booked(place))
+            if place.limit.extras:
+                standings[row].grant(self._now_s)
             if place.slides and run(self._tx, balances.slide(place, standings[row])):
                 for move in moves.values():  # of this batch, not written yet
                     if move.place.is_slot_before(place):

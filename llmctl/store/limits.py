@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from llmctl.domain.access import check_pattern
 from llmctl.domain.errors import NotFound
-from llmctl.domain.limit import Each, Limit, Measure
+from llmctl.domain.limit import Each, Extra, Limit, Measure
 from llmctl.domain.money import usd_plain
 from llmctl.domain.window import Window
 
@@ -33,7 +33,8 @@ _ZONE_SQL = """
 _COLUMNS = f"""
     id, {LABEL_SQL} AS label, principal, principal_id, each, measure, window,
     CASE principal WHEN 'org' THEN NULL ELSE {_ZONE_SQL} END AS zone, model_pattern, amount, soft,
-    created_at
+    created_at,
+    (SELECT json_group_array(json_array(member_id, g.amount, until_at)) FROM grants g WHERE limit_id = limits.id)
 """
 
 
@@ -90,6 +91,7 @@ def put(
 def remove(tx: sqlite3.Connection, author: Author, reference: str, *, default_zone: str) -> Limit:
     """Removes the limit `l3`. Raises NotFound."""
     limit = get(tx, reference, default_zone=default_zone)
+    tx.execute("DELETE FROM grants WHERE limit_id = ?", (limit.id,))
     tx.execute("DELETE FROM limits WHERE id = ?", (limit.id,))
     tx.execute("DELETE FROM balances WHERE limit_id = ?", (limit.id,))
     audit.record(tx, author, "limit remove", f"{reference} {limit.on}", before=_facts(limit))
@@ -126,11 +128,25 @@ def applying(
     return tuple(_limit(row, default_zone) for row in rows)
 
 
-_Row = tuple[int, str, str, int, Each, Measure, Window, str | None, str, int, int, int]
+_Row = tuple[int, str, str, int, Each, Measure, Window, str | None, str, int, int, int, str]
 
 
 def _limit(row: _Row, default_zone: str) -> Limit:
-    limit_id, label, principal, principal_id, each, measure, window, zone, pattern, amount, soft, created_at_s = row
+    (
+        limit_id,
+        label,
+        principal,
+        principal_id,
+        each,
+        measure,
+        window,
+        zone,
+        pattern,
+        amount,
+        soft,
+        created_at_s,
+        extras,
+    ) = row
     on = f"{label}, each {each.replace('_', '-')}" if each else label
     return Limit(
         id=limit_id,
@@ -145,6 +161,7 @@ def _limit(row: _Row, default_zone: str) -> Limit:
         amount=amount,
         soft=bool(soft),
         created_at_s=created_at_s,
+        extras=() if extras == "[]" else tuple(Extra(*extra) for extra in json.loads(extras)),
     )
 
 

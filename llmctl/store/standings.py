@@ -38,6 +38,7 @@ def now(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Nearest:
     user_id, (settled, held) = max(by_user.items(), key=lambda item: sum(item[1]))
     (name,) = tx.execute("SELECT name FROM users WHERE id = ?", (user_id,)).fetchone()
     standing = Standing(limit, user_id, place.window_start_s, place.window_end_s, settled, held)
+    standing.grant(now_s)
     return Nearest(standing, name, len(by_user))
 
 
@@ -57,6 +58,7 @@ def _nearest_end_user(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Neare
     member_id, settled, held, members = row
     (name,) = tx.execute("SELECT name FROM names WHERE id = ?", (member_id,)).fetchone()
     standing = Standing(limit, member_id, place.window_start_s, place.window_end_s, settled, held)
+    standing.grant(now_s)
     return Nearest(standing, name, members)
 
 
@@ -77,10 +79,13 @@ def members(tx: sqlite3.Connection, limit: Limit, now_s: int) -> list[Nearest]:
 def by_member(tx: sqlite3.Connection, limit: Limit, now_s: int) -> dict[int, Standing]:
     """A limit on each user, for everybody who has called in its current window, by user id."""
     place = balances.place_of(limit, NO_MEMBER, now_s)
-    return {
+    found = {
         user_id: Standing(limit, user_id, place.window_start_s, place.window_end_s, settled, held)
         for user_id, (settled, held) in _by_user(tx, place).items()
     }
+    for standing in found.values():
+        standing.grant(now_s)
+    return found
 
 
 def empty(limit: Limit) -> Standing:

@@ -102,3 +102,31 @@ def test_a_limit_is_shown_with_its_members(cli: Cli, filled: Fill) -> None:
     shown = cli.json("limit", "show", "l1")
     assert (shown["id"], shown["amount"], shown["members"]) == ("l1", "50.000000000", [])
     assert cli("limit", "show", "l1").out.startswith("Limit   l1 on sales, each user\nAmount  $50.00/month\n")
+
+
+def test_a_grant_allows_more_for_a_time_and_is_shown(cli: Cli, filled: Fill) -> None:
+    filled("sales/alice")
+    cli("limit", "set", "--group", "sales", "--cost", "20", "--per", "day", "--each", "user")
+    done = cli("limit", "grant", "l1", "--user", "alice", "--cost", "30", "--for", "7d", "--reason", "launch week")
+    assert "$30.00 more for alice until" in done.out
+    (grant,) = cli.json("limit", "show", "l1")["grants"]
+    assert (grant["member"], grant["amount"], grant["reason"]) == ("alice", "30.000000000", "launch week")
+    assert "launch week" in cli("limit", "show", "l1").out
+    (entry,) = cli.json("audit", "--action", "limit grant")
+    assert entry["after"]["reason"] == "launch week"
+
+
+@pytest.mark.parametrize(
+    ("args", "wrong"),
+    [
+        (["--tokens", "5", "--for", "1d"], "limit l1 is on cost"),
+        (["--cost", "5"], "how long is not said"),
+        (["--cost", "5", "--for", "never"], "a grant has an end"),
+        (["--cost", "5", "--for", "1d", "--until", "2099-01-01"], "both given"),
+        (["--cost", "5", "--for", "1d", "--user", "alice"], "is not on each user"),
+    ],
+)
+def test_a_grant_that_makes_no_sense_is_wrong_usage(cli: Cli, filled: Fill, args: list[str], wrong: str) -> None:
+    filled("sales/alice")
+    cli("limit", "set", "--org", "--cost", "20", "--per", "day")
+    assert wrong in cli("limit", "grant", "l1", *args, "--reason", "x", code=2).err

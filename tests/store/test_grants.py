@@ -1,0 +1,68 @@
+"""Grants: more for one member for a time, and then no more."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from llmctl.domain.errors import BadInput, Refused
+from llmctl.store import grants, limits
+from llmctl.store.booking import Granted
+from tests.support.ledgers import Books, opening
+
+CALL_NANO = 11_000_000
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Books:
+    return Books(tmp_path / "llmctl.db")
+
+
+def give(books: Books, limit_id: int, member: str, *, amount: int = CALL_NANO, for_s: int = 3_600) -> None:
+    with books.store.write() as tx:
+        limit = limits.get(tx, f"l{limit_id}", default_zone="UTC")
+        until_s = int(time.time()) + for_s
+        grants.add(tx, books.author, limit, member=member, amount=amount, until_s=until_s, reason="launch")
+
+
+async def test_a_grant_is_for_its_member_and_its_time(books: Books) -> None:
+    alice, bob = books.add_user("alice", "sales"), books.add_user("bob", "sales")
+    limit_id = books.limit("group sales", CALL_NANO, each="user", window="total")
+    give(books, limit_id, "alice")
+    now_s = time.time()
+    ledger = books.ledger(clock_s=lambda: now_s)
+    await ledger.start()
+    try:
+
+        async def ask(secret: str) -> type:
+            return type(await ledger.hold(opening(ledger, books.caller(secret))))
+
+        assert [await ask(alice) for _ in range(3)] == [Granted, Granted, Refused]
+        assert [await ask(bob) for _ in range(2)] == [Granted, Refused]
+        give(books, limit_id, "bob", amount=2 * CALL_NANO)
+        assert await ask(bob) is Granted
+        now_s += 3_700
+        assert await ask(bob) is Refused
+    finally:
+        await ledger.close()
+
+
+async def test_a_grant_to_all_raises_a_pooled_limit(books: Books) -> None:
+    alice = books.add_user("alice")
+    give(books, books.limit("org", 1, measure="concurrency", window="total"), "", amount=1)
+    ledger = books.ledger()
+    await ledger.start()
+    try:
+        results = [await ledger.hold(opening(ledger, books.caller(alice))) for _ in range(3)]
+    finally:
+        await ledger.close()
+    assert [type(one) for one in results] == [Granted, Granted, Refused]
+    assert "2 at once" in str(results[-1])
+
+
+def test_a_pooled_limit_has_no_members(books: Books) -> None:
+    books.add_user("alice")
+    with pytest.raises(BadInput, match="one amount for all"):
+        give(books, books.limit("org", 1, window="day"), "alice")
