@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from . import context, secret_output, times
 from .command import noun, verb
 from .errors import UsageMistake
+from .key_reference import named
 from .options import Sort, differs, in_order
 from .render import Column
 from .secret_output import KeyFile
@@ -18,8 +18,7 @@ from .times import ahead, duration_s, end_short, moment_short, rfc3339
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from llmctl.store.database import Tx
-    from llmctl.store.keys import Key, Secret
+    from llmctl.store.keys import Key
 
     from .context import App
 
@@ -37,7 +36,6 @@ A key was leaked? Its secret never goes onto a command line; - reads it from std
 Reference = Annotated[str, typer.Argument(metavar="KEY", help="An id, user/name, a user; - reads a secret from stdin.")]
 Note = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="What it is for, in your words.")]
 Expires = Annotated[str | None, typer.Option("--expires", metavar="WHEN", help="When it ends: 90d, 2026-12-31, never.")]
-LINE_CHARS_MAX = 65_536
 
 
 @verb(app, "create")
@@ -108,8 +106,9 @@ def show(
 
     run = context.of(ctx)
     since_s = times.since(since or "7d", run.zone, run.now_s)
+    asked = named(reference)
     with run.reading() as tx:
-        key, shown = find(tx, reference, revoked=True)
+        key, shown = asked.find(tx, revoked=True)
         report = key_report.read(tx, run, key, since_s)
     key_report.show(run, report, shown)
 
@@ -136,8 +135,9 @@ def set_(
         raise UsageMistake("nothing to change is given", hint="name --name, --expires, --note, --no-note or --grace")
     ends = (ahead(expires, run.zone, run.now_s),) if expires else None
     grace_s = duration_s(grace) if grace else 0
+    asked = named(reference)
     with run.writing() as (tx, author):
-        before, _ = find(tx, reference)
+        before, _ = asked.find(tx)
         keys.change(
             tx,
             author,
@@ -170,9 +170,10 @@ def rotate(
 
     run = context.of(ctx)
     grace_s = duration_s(grace) if grace else 0
+    asked = named(reference)
     with secret_output.secret_file(key_file) as file:
         with run.writing() as (tx, author):
-            key, _ = find(tx, reference)
+            key, _ = asked.find(tx)
             new = keys.rotate(tx, author, key.id, grace_s=grace_s)
         if file is not None:
             file.write(f"{new.secret}\n")
@@ -193,26 +194,15 @@ def revoke(
     from llmctl.store import keys
 
     run = context.of(ctx)
+    asked = named(reference)
     with run.writing() as (tx, author):
-        key, _ = find(tx, reference, revoked=not old)
+        key, _ = asked.find(tx, revoked=not old)
         changed = (keys.revoke_old if old else keys.revoke)(tx, author, key.id)
     if old:
         text = f"Revoked the old secret of {key.label}; the new one works." if changed else "No old secret: unchanged."
     else:
         text = f"Revoked {key.label} ({key.id})." if changed else f"{key.label} is revoked already: unchanged."
     run.out.one({"key": key.id, "user": key.user, "name": key.name, "old": old, "changed": changed}, text)
-
-
-def find(tx: Tx, reference: str, *, revoked: bool = False) -> tuple[Key, Secret | None]:
-    """The key that was named; with `-`, the one whose secret stands on stdin, and that secret. Raises NotFound."""
-    from llmctl.store import keys
-
-    if reference == "-":
-        key, secret = keys.of_secret(tx, _secret_from_stdin())
-        return keys.get(tx, key.id, revoked=revoked), secret
-    key = keys.get(tx, reference, revoked=revoked)
-    begins = [one for one in keys.secrets_of(tx, key) if one.prefix == reference]
-    return key, begins[0] if begins else None
 
 
 def _used_until(run: App, key: Key, grace_s: int) -> str:
@@ -247,23 +237,6 @@ def key_values(key: Key, now_s: int) -> dict[str, object]:
         "old_secret_until": rfc3339(old_until_s(key, now_s)),
         "note": key.note,
     }
-
-
-def _secret_from_stdin() -> str:
-    """The secret in the first line, also amid other text: people paste `OPENAI_API_KEY=sk-llmctl-...`."""
-    from llmctl.store.secrets import PREFIX, SECRET_CHARS
-
-    if sys.stdin.isatty():
-        import getpass
-
-        text = getpass.getpass("Secret (not shown): ", stream=sys.stderr)
-    else:
-        text = sys.stdin.readline(LINE_CHARS_MAX)
-    start = text.find(PREFIX)
-    secret = text[start : start + SECRET_CHARS] if start >= 0 else text.strip()
-    if not secret:
-        raise UsageMistake("no secret on stdin", hint="llmctl key show - < FILE, or paste it and press Enter")
-    return secret
 
 
 def _columns(run: App) -> tuple[Column[Key], ...]:

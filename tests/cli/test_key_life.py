@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +81,18 @@ def test_every_key_command_reads_the_secret_from_stdin(cli: Cli, stdin: Callable
     assert cli.json("key", "revoke", "-")["user"] == "alice"
     stdin("")
     assert "no secret on stdin" in cli("key", "show", "-", code=2).err
+
+
+def test_who_is_asked_for_a_secret_keeps_nobody_waiting(cli: Cli, empty: Path) -> None:
+    secret = cli.secret("user", "add", "alice")
+    command = [sys.executable, "-m", "llmctl", "key", "revoke", "-"]
+    with subprocess.Popen(command, cwd=empty, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        time.sleep(1)  # it has started, and waits
+        began_s = time.monotonic()
+        cli("user", "add", "bob")
+        assert time.monotonic() - began_s < 5
+        out, _ = process.communicate(f"{secret}\n", timeout=20)
+    assert out.startswith("Revoked alice/default")
 
 
 def see(database: Path, user: str, *places: tuple[str, str, int, int]) -> None:

@@ -169,3 +169,35 @@ def test_a_price_opens_a_model_to_those_under_a_money_limit(gateway: Daemon, cal
 
 def limits(gateway: Daemon, user: str) -> list[dict[str, Any]]:
     return gateway.json("limit", "list", "--user", user)
+
+
+def test_a_group_or_user_that_is_moved_stopped_or_removed_is_judged_so_at_once(gateway: Daemon, call: Any) -> None:
+    key = gateway.add_user("mona", "movers")
+    gateway.llmctl("group", "add", "closed")
+    gateway.llmctl("model", "deny", "echo-*", "--group", "closed")
+    assert call(key) == ALL[200]
+    gateway.llmctl("user", "move", "mona", "--group", "closed")
+    assert call(key) == ALL[403]
+    gateway.llmctl("user", "move", "mona", "--group", "movers")
+    assert call(key) == ALL[200]
+    gateway.llmctl("group", "set", "movers", "--parent", "closed")
+    assert call(key) == ALL[403]
+    gateway.llmctl("group", "set", "movers", "--no-parent")
+    gateway.llmctl("group", "rename", "movers", "shakers")
+    gateway.llmctl("user", "rename", "mona", "monica")
+    assert call(key) == ALL[200]
+    gateway.llmctl("group", "disable", "shakers")
+    assert call(key) == ALL[401]
+    gateway.llmctl("group", "enable", "shakers")
+    assert call(key) == ALL[200]
+    gateway.llmctl("user", "remove", "monica", "--yes")
+    assert call(key) == ALL[401]
+
+
+def test_a_limit_counts_on_when_its_group_changes_its_days(gateway: Daemon, call: Any) -> None:
+    """Balances of the old zone are forgotten; what was spent in the total window is found again."""
+    key = gateway.add_user("zoe", "zonal")
+    gateway.llmctl("limit", "set", "--group", "zonal", "--requests", str(AT_ONCE + 2), "--per", "total")
+    assert call(key) == ALL[200]
+    gateway.llmctl("group", "set", "zonal", "--timezone", "Pacific/Auckland")
+    assert call(key) == Counter({200: 2, 429: AT_ONCE - 2})
