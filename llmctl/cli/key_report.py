@@ -81,6 +81,8 @@ def show(run: App, report: Report, asked: Secret | None) -> None:
         ("Created", moment_short(key.created_at_s, run.zone, now_s)),
         ("Expires", end_short(key.expires_at_s, run.zone, now_s)),
     ]
+    if key.acts_for_end_users:
+        fields.append(("Acts for", "end users, whom each call names"))
     if key.revoked_at_s is not None:
         fields.append(("Revoked", moment_short(key.revoked_at_s, run.zone, now_s)))
     if key.note:

@@ -138,7 +138,8 @@ def show(ctx: typer.Context, limit_id: LimitId) -> None:
     if not limit.each:
         fields += [("Spent", _spent(nearest)), ("Held", _amount(nearest, nearest.standing.held))]
         fields += [("Left", _amount(nearest, nearest.standing.left))]
-    fields.append(("Resets", end_short(nearest.standing.window_end_s, ZoneInfo(limit.zone), run.now_s)))
+    ends = end_short(nearest.standing.window_end_s, ZoneInfo(limit.zone), run.now_s)
+    fields.append(("Resets", "slides" if limit.window == "minute" else ends))
     fields += [("Granted", f"{_grant_text(limit, one, run)}: {one.reason}") for one in granted]
     run.out.result(values, fields)
     if members and run.out.format == "table":
@@ -151,7 +152,7 @@ def grant(
     ctx: typer.Context,
     limit_id: LimitId,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept in the audit.")],
-    user: Annotated[str | None, typer.Option("--user", metavar="NAME", help="For this one, of each user.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="For this one, of each user.")] = None,
     end_user: Annotated[
         str | None, typer.Option("--end-user", metavar="NAME", help="For this one, of each end user.")
     ] = None,
@@ -160,7 +161,7 @@ def grant(
     requests: Annotated[str | None, typer.Option("--requests", metavar="N", help="Calls.")] = None,
     concurrency: Annotated[str | None, typer.Option("--concurrency", metavar="N", help="Calls at once.")] = None,
     for_: Annotated[str | None, typer.Option("--for", metavar="SPAN", help="How long: 24h, 7d.")] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="WHEN", help="A date, or a moment.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="A date, or a moment.")] = None,
 ) -> None:
     """Allow more than a limit says, for a time. It ends by itself."""
     from llmctl.store import grants, limits
@@ -347,6 +348,8 @@ def _resets(run: App, row: Nearest) -> str:
     """When; of a limit on each user: whose standing is shown, the note below says where the others are."""
     if row.member:
         return f"{row.member}*"
+    if row.standing.limit.window == "minute":
+        return "slides"
     if row.standing.window_end_s is None:
         return "-"
     return end_short(row.standing.window_end_s, ZoneInfo(row.standing.limit.zone), run.now_s)
