@@ -289,6 +289,17 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     return connection
 
 
+def migrate_file(path: Path) -> None:
+    """Brings the file to this program's schema, one migration after another, each whole or not at all. The caller has
+    it to himself."""
+    with storing():
+        connection = _connect(path, "FULL")
+        try:
+            _migrate(connection)
+        finally:
+            connection.close()
+
+
 def _migrate(connection: sqlite3.Connection) -> None:
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     for number, sql in migrations():

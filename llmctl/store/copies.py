@@ -1,0 +1,166 @@
+"""Copies of the database: made while it is in use, checked before they count, put back in one step."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from llmctl.domain.errors import AlreadyExists, LlmctlError, NotFound, SchemaMismatch, StoreBroken, StoreUnavailable
+
+from . import audit, owners
+from .audit import Author
+from .database import LOCK_TIMEOUT_S, Store, WriteLock, migrate_file, must_exist, schema_version, storing
+
+
+def backup(source: Path, target: Path) -> int:
+    """A copy of the database as it is at this moment, whoever writes meanwhile; checked, in one file that only its
+    owner may read. Returns its size. Raises AlreadyExists, StoreError."""
+    must_exist(source)
+    with _finished(target) as unfinished:
+        _copy(source, unfinished)
+        check(unfinished)
+    return target.stat().st_size
+
+
+def check(path: Path) -> int:
+    """The schema of a file that is a sound database of ours. Raises NotFound, StoreBroken, SchemaMismatch."""
+    if not path.is_file():
+        raise NotFound(f"no file {path}", hint="check the path")
+    with storing(), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        if schema == 0 or not {"settings", "calls", "rollups"} <= tables:
+            raise SchemaMismatch(f"{path} is not an llmctl database", hint="check the path")
+        if schema > schema_version():
+            raise SchemaMismatch(
+                f"{path} has schema {schema}, this llmctl speaks {schema_version()}", hint="use a newer llmctl"
+            )
+        faults = [text for (text,) in connection.execute("PRAGMA integrity_check(3)")]
+        if faults != ["ok"]:
+            raise StoreBroken(f"{path} is damaged: {faults[0]}", hint="use another copy")
+    assert isinstance(schema, int)
+    return schema
+
+
+def restore(source: Path, database: Path, author: Author) -> Path | None:
+    """Puts a copy in the place of the database, in one step. Returns where the replaced one is kept. Raises LlmctlError
+    (a gateway runs), NotFound, StoreError: then nothing has changed."""
+    check(source)
+    with _alone(database), _finished(database, replace=True) as unfinished:
+        _copy(source, unfinished)
+        migrate_file(unfinished)
+        with closing(Store(unfinished)) as store, store.write() as tx:
+            audit.record(tx, author, "restore", str(database), after={"from": str(source.absolute())})
+        _drop_log(unfinished)
+        kept = None
+        if database.exists():
+            kept = _kept(database, f"before-restore-{author.at_s}")
+            _drop_log(database)  # what it held is in the kept copy: it must not be taken for the new file's
+    return kept
+
+
+def migrate(database: Path, author: Author) -> tuple[int, Path | None]:
+    """Brings an older database to this program's schema. Returns the schema that it had, and where it is kept as it
+    was. Raises LlmctlError (a gateway runs), SchemaMismatch (a newer one), StoreError: then nothing has changed."""
+    must_exist(database)
+    before = check(database)
+    if before == schema_version():
+        return before, None
+    with _alone(database):
+        kept = _kept(database, f"schema-{before}")
+        migrate_file(database)
+    with closing(Store(database)) as store, store.write() as tx:
+        facts: dict[str, object] = {"schema": before}
+        audit.record(tx, author, "migrate", str(database), before=facts, after={"schema": schema_version()})
+    return before, kept
+
+
+def _kept(database: Path, name: str) -> Path:
+    kept = Path(f"{database}.{name}")
+    number = 1
+    while kept.exists():
+        number += 1
+        kept = Path(f"{database}.{name}-{number}")
+    with _finished(kept) as unfinished:
+        _copy(database, unfinished)
+    return kept
+
+
+def _copy(source: Path, target: Path) -> None:
+    """In one step: a reader's snapshot, which stops no writer. In pieces it would begin anew with each write."""
+    uri = f"{source.absolute().as_uri()}?mode=ro"
+    with (
+        storing(),
+        closing(sqlite3.connect(uri, uri=True)) as reading,
+        closing(sqlite3.connect(target)) as writing,
+    ):
+        reading.backup(writing)
+        writing.execute("PRAGMA journal_mode = DELETE")  # all of it in the one file
+
+
+@contextmanager
+def _finished(target: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A file to write beside `target`, which becomes `target` in one step, and on disk, when the block ends well."""
+    if target.exists() and not replace:
+        raise AlreadyExists(f"{target} exists already", hint="choose another name, or remove it")
+    try:
+        fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.absolute().parent)  # mode 0600
+    except OSError as error:
+        raise StoreUnavailable(f"cannot write beside {target}: {error.strerror}", hint="choose another place") from None
+    unfinished = Path(name)
+    try:
+        owner = target.stat() if replace and target.exists() else None
+        yield unfinished
+        os.fsync(fd)
+        if owner is not None and os.geteuid() == 0:
+            os.fchown(fd, owner.st_uid, owner.st_gid)
+        if replace:
+            unfinished.replace(target)
+        else:
+            os.link(unfinished, target)  # fails, where replacing would not, if somebody was faster
+            unfinished.unlink()
+        _sync_directory(target)
+    except FileExistsError:
+        raise AlreadyExists(f"{target} exists already", hint="choose another name, or remove it") from None
+    except OSError as error:
+        raise StoreUnavailable(f"cannot write {target}: {error.strerror}", hint="check disk space") from None
+    finally:
+        os.close(fd)
+        unfinished.unlink(missing_ok=True)
+        for suffix in ("-journal", "-wal", "-shm", ".lock"):
+            Path(f"{unfinished}{suffix}").unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(database: Path) -> Iterator[None]:
+    """Nobody else serves or writes. Raises LlmctlError, StoreUnavailable."""
+    if database.exists() and (serving := owners.living(database)):
+        what = f"a gateway serves {database} (process {serving[0].pid})"
+        raise LlmctlError(what, hint="stop it first", code="gateway_runs")
+    if not database.exists():
+        yield
+        return
+    lock = WriteLock(database, LOCK_TIMEOUT_S)
+    try:
+        with lock.held():
+            yield
+    finally:
+        lock.close()
+
+
+def _drop_log(database: Path) -> None:
+    """Moves the write-ahead log into the file, and removes it."""
+    with storing(), closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path.absolute().parent, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
