@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
         Row("migrate", "llmctl.cli.migrate", "Bring the database of an older llmctl up to date."),
         Row("backup", "llmctl.cli.backup", "Copy the database, while it is in use."),
         Row("restore", "llmctl.cli.restore", "Put a copy in the place of the database."),
+        Row("prune", "llmctl.cli.prune", "Forget old calls; sums stay."),
         Row("config", "llmctl.cli.config", "Find and check the configuration."),
     ),
     "The organisation": (

@@ -1,0 +1,60 @@
+"""Forgetting old calls: in small steps, so that whoever serves meanwhile waits for none. Sums by time stay."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+from . import audit
+from .audit import Author
+from .database import Store
+from .ids import at_or_after
+
+STEP_CALLS = 500  # a few milliseconds
+PAUSE_S = 0.01  # in which others get the lock
+CHECKPOINT_STEPS = 20
+
+# Limits in total on each end user are counted by the calls themselves: those stay.
+_OLD = """
+    FROM calls WHERE id > :after AND id < :end AND state <> 'open' AND (end_user_id = 0 OR NOT EXISTS (
+        SELECT 1 FROM limits WHERE each = 'end_user' AND window = 'total'
+    ))
+"""
+
+
+def count(path: Path, before_s: int) -> int:
+    """How many calls `prune` would forget."""
+    with closing(Store(path, readonly=True)) as store, store.read() as tx:
+        (calls,) = tx.execute(f"SELECT count(*) {_OLD}", {"after": -1, "end": at_or_after(before_s)}).fetchone()
+    assert isinstance(calls, int)
+    return calls
+
+
+def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S) -> int:
+    """Forgets the calls that started before that moment, and returns how many. What is still open stays. Interrupted,
+    it has done a part, and the next one goes on."""
+    forgotten, last = 0, -1
+    with closing(Store(path)) as store:
+        step = 0
+        while True:
+            with store.write() as tx:
+                ids = [
+                    call_id
+                    for (call_id,) in tx.execute(
+                        f"SELECT id {_OLD} ORDER BY id LIMIT {STEP_CALLS}",
+                        {"after": last, "end": at_or_after(before_s)},
+                    )
+                ]
+                tx.executemany("DELETE FROM calls WHERE id = ?", ((call_id,) for call_id in ids))
+                if len(ids) < STEP_CALLS:
+                    tx.execute("DELETE FROM refusal_counts WHERE minute < ?", (before_s // 60,))
+                    forgotten += len(ids)
+                    if forgotten:
+                        facts: dict[str, object] = {"calls": forgotten, "before": before_s}
+                        audit.record(tx, author, "prune", "calls", after=facts)
+                    return forgotten
+            forgotten, last, step = forgotten + len(ids), ids[-1], step + 1
+            if step % CHECKPOINT_STEPS == 0:
+                store.checkpoint()
+            time.sleep(pause_s)

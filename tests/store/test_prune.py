@@ -1,0 +1,86 @@
+"""Old calls are forgotten in small steps; sums, balances and what is open stay."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from llmctl.store import prune
+from llmctl.store.booking import Granted
+from llmctl.store.ledger import Ledger
+from tests.support.ledgers import DOLLAR, Books, closing, opening
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Books:
+    return Books(tmp_path / "llmctl.db")
+
+
+async def call(books: Books, ledger: Ledger, secret: str, *, settle: bool = True) -> None:
+    granted = None
+    while granted is None:  # the settings changed: asked again, as the handler does
+        wanted = opening(ledger, books.caller(secret), at_ms=int(ledger._clock_s() * 1000))
+        granted = await ledger.hold(wanted)
+    assert isinstance(granted, Granted)
+    if settle:
+        ledger.settle(closing(wanted.call_id))
+
+
+async def test_what_is_older_goes_and_what_it_cost_stays(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "STEP_CALLS", 7)
+    secret = books.add_user("alice")
+    books.limit("user alice", 10 * DOLLAR, window="total")
+    now_s = time.time() - 100 * DAY_S
+    ledger = books.ledger(clock_s=lambda: now_s)
+    await ledger.start()
+    try:
+        for _ in range(30):
+            await call(books, ledger, secret)
+        await call(books, ledger, secret, settle=False)
+        now_s += 99 * DAY_S
+        for _ in range(5):
+            await call(books, ledger, secret)
+        while not ledger.idle:
+            await asyncio.sleep(0.01)
+        before = books.rows("SELECT sum(calls), sum(cost_nano) FROM rollups")
+        cut_s = int(time.time()) - 90 * DAY_S
+        assert prune.count(books.path, cut_s) == 30
+        assert prune.prune(books.path, books.author, cut_s, pause_s=0) == 30
+        assert books.rows("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state") == [
+            ("open", 1),
+            ("settled", 5),
+        ]
+        assert books.rows("SELECT sum(calls), sum(cost_nano) FROM rollups") == before == [(35, 35 * 1_500_000)]
+        assert books.rows("SELECT settled FROM balances") == [(35 * 1_500_000,)]
+        assert prune.prune(books.path, books.author, cut_s) == 0
+        assert books.rows("SELECT count(*) FROM audit WHERE action = 'prune'") == [(1,)]
+    finally:
+        await ledger.close()
+
+
+async def test_a_gateway_goes_on_meanwhile(books: Books) -> None:
+    secret = books.add_user("alice")
+    now_s = time.time() - 100 * DAY_S
+    ledger = books.ledger(clock_s=lambda: now_s)
+    await ledger.start()
+    try:
+        await asyncio.gather(*(call(books, ledger, secret) for _ in range(6_000)))
+        while not ledger.idle:
+            await asyncio.sleep(0.01)
+        now_s += 100 * DAY_S
+        pruning = asyncio.create_task(asyncio.to_thread(prune.prune, books.path, books.author, int(now_s) - 90 * DAY_S))
+        waits = []
+        while not pruning.done():
+            began_s = time.perf_counter()
+            await call(books, ledger, secret)
+            waits.append(time.perf_counter() - began_s)
+        assert await pruning == 6_000
+        assert len(waits) > 10
+        assert sorted(waits)[len(waits) // 2] < 0.1
+    finally:
+        await ledger.close()
