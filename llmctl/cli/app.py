@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
         Row("init", "llmctl.cli.init", "Make a configuration and a database."),
         Row("serve", "llmctl.cli.serve", "Run the gateway."),
         Row("completion", "llmctl.cli.completion", "Complete commands and names in bash, zsh or fish."),
+        Row("doctor", "llmctl.cli.doctor", "Whether all is well, and what to do if not."),
         Row("migrate", "llmctl.cli.migrate", "Bring the database of an older llmctl up to date."),
         Row("backup", "llmctl.cli.backup", "Copy the database, while it is in use."),
         Row("restore", "llmctl.cli.restore", "Put a copy in the place of the database."),

@@ -30,6 +30,7 @@ from .files import open_beside
 Tx = sqlite3.Connection  # an open transaction, for those above `store/`: they only hand it on
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+SQLITE_VERSION = sqlite3.sqlite_version
 SQLITE_MIN = (3, 38, 0)  # -> and ->> on JSON, RETURNING, STRICT
 BUSY_TIMEOUT_MS = 5_000
 LOCK_TIMEOUT_S = 10.0

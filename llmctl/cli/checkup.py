@@ -1,0 +1,173 @@
+"""What `llmctl doctor` looks at. Each check says how it is, and what to do where it is not well."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import shutil
+import stat
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Literal
+
+from llmctl.domain.errors import LlmctlError
+
+from . import humanize
+
+if TYPE_CHECKING:
+    from llmctl.config import Provider
+    from llmctl.store.invariants import Wrong
+
+    from .context import App
+
+State = Literal["ok", "warning", "failed"]
+ANSWER_S = 5.0
+CLOCK_OFF_S = 60
+FREE_BYTES_MIN = 1 << 30
+FILES_MIN = 4_096
+UNPRICED_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line: what was looked at, how it is, and the mend."""
+
+    name: str
+    state: State
+    text: str
+    mend: str = ""
+
+
+def files(run: App) -> Iterator[Check]:
+    """Configuration and database: there, private, of this version, sound, with room to grow."""
+    from llmctl.store import copies, database
+
+    yield Check("configuration", "ok", str(run.config.path))
+    path = run.database
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield Check("permissions", "warning", f"others may read {path}", f"chmod 600 {path}")
+    else:
+        yield Check("permissions", "ok", f"{path} is its owner's alone")
+    try:
+        schema = copies.check(path)
+    except LlmctlError as error:
+        yield Check("database", "failed", error.message, error.hint)
+    else:
+        size = humanize.size(database.file_bytes(path))
+        yield Check("database", "ok", f"sound, schema {schema}, {size}")
+    free = shutil.disk_usage(path.absolute().parent).free
+    wanted = max(FREE_BYTES_MIN, database.file_bytes(path))
+    state: State = "ok" if free >= wanted else "warning"
+    yield Check("disk", state, f"{humanize.size(free)} free", "" if state == "ok" else "make room, or: llmctl prune")
+
+
+def books(wrong: Wrong) -> Iterator[Check]:
+    """Roll-ups and balances against the calls."""
+    from llmctl.domain.money import usd_short
+
+    mend = "llmctl doctor --repair"
+    if wrong.rollups:
+        text = f"{humanize.plural(len(wrong.rollups), 'row')} differ from the calls, by {usd_short(wrong.cost_nano)}"
+        yield Check("roll-ups", "failed", text, mend)
+    else:
+        yield Check("roll-ups", "ok", "they say what the calls say")
+    if wrong.balances:
+        text = f"{len(wrong.balances)} of {wrong.balances_checked} differ from the calls"
+        yield Check("balances", "failed", text, mend)
+    else:
+        yield Check("balances", "ok", f"{wrong.balances_checked} current ones say what the calls say")
+
+
+def calls(run: App) -> Iterator[Check]:
+    """Calls that nobody will end, and calls without a price."""
+    from llmctl.store import live, owners
+
+    with run.reading() as tx:
+        open_calls, _ = live.open_calls(tx)
+        unpriced = tx.execute(
+            """
+            SELECT m.provider || '/' || m.model, sum(r.unpriced_calls) FROM rollups r JOIN models m ON m.id = r.model_id
+            WHERE r.bucket >= ? AND r.unpriced_calls > 0 GROUP BY 1 ORDER BY 2 DESC
+            """,
+            ((run.now_s - UNPRICED_DAYS * 86_400) // 900,),
+        ).fetchall()
+    serving = owners.living(run.database)
+    if open_calls and not serving:
+        text = f"{humanize.plural(open_calls, 'call')} open, and no gateway runs"
+        yield Check("open calls", "warning", text, "llmctl serve books them, as estimated")
+    else:
+        yield Check("open calls", "ok", f"{open_calls} open")
+    if unpriced:
+        model, number = unpriced[0]
+        others = f" and {len(unpriced) - 1} more" if len(unpriced) > 1 else ""
+        text = f"{model} ({humanize.plural(number, 'call')} in {UNPRICED_DAYS} days){others} cost nobody knows what"
+        yield Check("prices", "warning", text, f"llmctl price set {model} --input ... --output ...")
+    else:
+        yield Check("prices", "ok", f"every call of the last {UNPRICED_DAYS} days has one")
+
+
+def system() -> Iterator[Check]:
+    """This machine, for this process's user."""
+    from llmctl.store import database
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = soft == resource.RLIM_INFINITY or soft >= FILES_MIN
+    mend = "" if enough else f"ulimit -n {FILES_MIN}, or LimitNOFILE= in the unit: each stream takes two"
+    yield Check("open files", "ok" if enough else "warning", f"{soft} at most", mend)
+    yield Check("versions", "ok", f"Python {platform.python_version()}, SQLite {database.SQLITE_VERSION}")
+
+
+def providers(run: App) -> Iterator[Check]:
+    """Whether each can be reached, takes our credential, and has our time."""
+    for provider in run.config.providers.values():
+        if not provider.is_sandbox:
+            yield from _provider(provider)
+
+
+def _provider(provider: Provider) -> Iterator[Check]:
+    from llmctl.dialects import table
+
+    name = f"provider {provider.name}"
+    dialect = table.DIALECTS["openai" if "openai" in provider.dialects else min(provider.dialects)]
+    url = f"{provider.base_url}/models"  # http or https: the configuration is read strictly
+    request = urllib.request.Request(url, headers={"User-Agent": "llmctl"})  # noqa: S310
+    try:
+        for source in provider.credentials[:1]:
+            for header, value in {**dialect.default_headers(), **dialect.credential_headers(source.read())}.items():
+                request.add_header(header, value)
+        status, date = _answer(request)
+    except LlmctlError as error:
+        yield Check(name, "failed", error.message, error.hint)
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        yield Check(name, "failed", f"cannot be reached: {reason}", f"check base_url of [providers.{provider.name}]")
+        return
+    if status in (401, 403):
+        yield Check(name, "failed", f"refuses our credential (HTTP {status})", f"check [providers.{provider.name}]")
+    elif status >= 500:
+        yield Check(name, "warning", f"answers with HTTP {status}", "look at its status page")
+    else:
+        yield Check(name, "ok", f"answers (HTTP {status})")
+    off_s = abs(parsedate_to_datetime(date).timestamp() - time.time()) if date else 0
+    if off_s > CLOCK_OFF_S:
+        yield Check("clock", "warning", f"{off_s:.0f} s away from {provider.name}'s", "set it: limits go by the clock")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def _answer(request: urllib.request.Request) -> tuple[int, str]:
+    opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=ANSWER_S) as answer:
+            return answer.status, answer.headers.get("Date", "")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers.get("Date", "")

@@ -1,0 +1,118 @@
+"""doctor: each thing that can be broken is broken here, seen, and mended where that is possible."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl.store.booking import Granted
+from llmctl.store.ledger import Ledger
+from tests.support.faulty import Faulty
+from tests.support.ledgers import Books, opening
+from tests.support.ledgers import closing as ended
+
+from .conftest import NOW_S, Cli
+
+
+@pytest.fixture
+def shop(cli: Cli, empty: Path) -> Path:
+    """Some calls under limits."""
+    secret = cli.secret("user", "add", "alice", "-q")
+    cli("limit", "set", "--user", "alice", "--cost", "10", "--per", "month")
+    cli("limit", "set", "--org", "--tokens", "1M", "--per", "day")
+    path = empty / "llmctl.db"
+    asyncio.run(call(path, secret, 20))
+    return path
+
+
+async def call(path: Path, secret: str, count: int) -> None:
+    books = Books.__new__(Books)
+    from llmctl.store.database import Store
+
+    books.path, books.store = path, Store(path)
+    ledger = Ledger(path, default_zone="UTC", share_percent=25, clock_s=lambda: NOW_S)
+    await ledger.start()
+    for _ in range(count):
+        wanted = opening(ledger, books.caller(secret), at_ms=NOW_S * 1000)
+        assert isinstance(await ledger.hold(wanted), Granted)
+        ledger.settle(ended(wanted.call_id))
+    await ledger.close()
+    books.store.close()
+
+
+def states(cli: Cli, *args: str, code: int) -> dict[str, str]:
+    rows: list[dict[str, Any]] = cli("doctor", "--offline", *args, "-o", "json", code=code).json
+    return {row["check"]: row["state"] for row in rows}
+
+
+def test_all_is_well(cli: Cli, shop: Path) -> None:
+    assert set(states(cli, code=0).values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "check"),
+    [
+        ("UPDATE rollups SET cost_nano = cost_nano + 1", "roll-ups"),
+        ("DELETE FROM rollups", "roll-ups"),
+        ("UPDATE rollups SET bucket = bucket + 1", "roll-ups"),
+        ("UPDATE calls SET output_tokens = output_tokens + 5 WHERE id = (SELECT max(id) FROM calls)", "roll-ups"),
+        ("UPDATE balances SET settled = settled - 1 WHERE limit_id = 1", "balances"),
+        ("UPDATE balances SET held = 7 WHERE limit_id = 2", "balances"),
+    ],
+)
+def test_books_that_disagree_are_seen_and_mended(cli: Cli, shop: Path, sql: str, check: str) -> None:
+    with closing(sqlite3.connect(shop)) as connection, connection:
+        connection.execute(sql)
+    assert states(cli, code=1)[check] == "failed"
+    assert "--repair" in cli("doctor", "--offline", code=1).out
+    assert set(states(cli, "--repair", code=0).values()) == {"ok"}
+    (entry,) = cli.json("audit", "--action", "doctor repair")
+    assert entry["subject"] == "books"
+    usage = cli.json("usage")
+    with closing(sqlite3.connect(shop)) as connection:
+        (tokens,) = connection.execute("SELECT sum(output_tokens) FROM calls").fetchone()
+    assert sum(row["output_tokens"] for row in usage) == tokens
+
+
+def test_what_was_pruned_is_not_missed(cli: Cli, shop: Path) -> None:
+    cli.now_s += 86_400 * 100
+    cli("prune", "--keep", "90d", "--yes")
+    assert states(cli, code=0)["roll-ups"] == "ok"
+
+
+def test_files_that_others_may_read_and_calls_without_an_end_or_a_price_are_told(cli: Cli, shop: Path) -> None:
+    shop.chmod(0o644)
+    with closing(sqlite3.connect(shop)) as connection, connection:
+        connection.execute("UPDATE calls SET state = 'open', owner = 3 WHERE id = (SELECT max(id) FROM calls)")
+        connection.execute("UPDATE rollups SET unpriced_calls = 2")
+    found = states(cli, code=1)
+    assert {name for name, state in found.items() if state == "warning"} == {"permissions", "open calls", "prices"}
+
+
+def test_a_damaged_database_is_told(cli: Cli, shop: Path) -> None:
+    whole = shop.read_bytes()
+    shop.write_bytes(whole[: len(whole) // 2])
+    cli("doctor", "--offline", code=1)
+
+
+def test_providers_are_asked(cli: Cli, shop: Path, empty: Path) -> None:
+    config = empty / "config.toml"
+    gone = '[providers.gone]\ndialect = "openai"\nbase_url = "http://127.0.0.1:9/v1"\ncredential_file = "credential"\n'
+    with Faulty() as faulty:
+        there = [
+            text for text in faulty.providers(empty).split("[providers.") if text.startswith(("fine]", "forbidden]"))
+        ]
+        (empty / "credential").chmod(0o600)
+        config.write_text(config.read_text() + gone + "".join(f"[providers.{text}" for text in there))
+        rows = cli("doctor", "-o", "json", code=1).json
+    found = {row["check"]: row for row in rows}
+    assert found["provider gone"]["state"] == "failed"
+    assert "cannot be reached" in found["provider gone"]["text"]
+    assert found["provider fine"]["state"] == "ok"
+    assert found["provider forbidden"]["state"] == "failed"
+    assert "refuses our credential" in found["provider forbidden"]["text"]
