@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from .demand import Demand
@@ -93,8 +93,7 @@ class Standing:
         return self.limit.amount + self.extra - self.settled - self.held
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """The call may go. `output_tokens` is the maximum per choice that was held; `capped`: lower than asked for."""
 
     output_tokens: int
@@ -116,21 +115,23 @@ def decide(standings: Sequence[Standing], demand: Demand, *, share_percent: int,
     `share_percent` is how much of what is left a capped call may take, so that one caller does not take all of it.
     """
     output_tokens = demand.output_tokens
+    cost_nano, tokens = demand.cost_nano_usd(output_tokens), demand.tokens(output_tokens)
     refusals = []
     for standing in standings:
-        if standing.limit.soft:
-            continue
-        if needed(standing.limit, demand, output_tokens) <= max(0, standing.left):  # what costs nothing always fits
+        limit = standing.limit
+        wanted = cost_nano if limit.measure == "cost" else tokens if limit.measure == "tokens" else 1
+        if limit.soft or wanted <= 0 or wanted <= standing.left:  # what costs nothing always fits
             continue
         fitting = _largest_fitting(standing, demand, share_percent)
         if fitting is None:
             refusals.append(refusal(standing, demand, now_s))
-        else:
-            output_tokens = min(output_tokens, fitting)
+        elif fitting < output_tokens:
+            output_tokens = fitting
+            cost_nano, tokens = demand.cost_nano_usd(output_tokens), demand.tokens(output_tokens)
     if refusals:
         # Of several, the one that waiting helps least: a client must not retry what stays spent.
         return min(refusals, key=lambda refused: _FINAL_FIRST.index(refused.code))
-    if max(demand.cost_nano_usd(output_tokens), demand.tokens(output_tokens)) > HOLD_MAX:
+    if cost_nano > HOLD_MAX or tokens > HOLD_MAX:
         return Refused("bad_request", "this call could cost more than a million dollars", hint="ask for less output")
     return Grant(output_tokens, capped=output_tokens < demand.output_tokens)
 

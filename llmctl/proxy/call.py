@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp.web import BaseRequest
 
@@ -27,13 +27,11 @@ class Arrival:
     asked: Request | None = None
     admitted: bool = False  # it has a row as a call: a failure from here on is booked there
 
-    @property
-    def path(self) -> str:
-        return self.http.raw_path.partition("?")[0]
+    path: str = field(init=False)
+    query: str = field(init=False)
 
-    @property
-    def query(self) -> str:
-        return self.http.raw_path.partition("?")[2]
+    def __post_init__(self) -> None:
+        self.path, _, self.query = self.http.raw_path.partition("?")
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from yarl import URL
 from .headers import RawHeaders
 
 KEEPALIVE_S = 10.0  # shorter than any provider's: a connection that they close first costs a failed call
-REST_S = 0.02  # a kept connection's, before its next request; costs a few more connections, no time
+REST_S = 0.005  # a kept connection's, before its next request; costs a few more connections, no time
 INTERIM_ANSWERS_MAX = 16  # "100 Continue" and its kind, before the one that counts
 FIELD_BYTES_MAX = 64 << 10
 READ_BUFFER_BYTES = 64 << 10
