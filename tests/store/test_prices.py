@@ -418,20 +418,22 @@ TIERS: tuple[tuple[str, dict[str, str]], ...] = (
 
 
 def test_costs_are_those_of_genai_prices_rounded_up(full: database.Store) -> None:
-    """Over about 400 models, dates from 2024 to 2027, hours and tiers. For xAI only the input is
-    compared: we add its documented tool fees, which the catalogue lacks.
+    """Over about 400 models, dates from 2024 to 2027, hours and tiers. Where we add documented fees that the
+    catalogue lacks, only the input is compared: all of xAI, OpenRouter.
     """
     picks = random.Random(11)
     compared = 0
     with full.read() as tx:
         for provider in genai_providers:
             for model in picks.sample(provider.models, min(12, len(provider.models))):
+                if (provider.id, model.id) == ("openrouter", "perplexity/sonar"):
+                    continue  # its request fee is ours too
                 found = prices.find(tx, "me", provider.id, model.id)
                 for _ in range(5 if found else 0):
                     at_s = picks.randrange(1_704_067_200, 1_830_297_600)
                     ours, theirs = _usages(picks)
                     tier, context = picks.choice(TIERS)
-                    if provider.id == "x-ai":
+                    if provider.id in ("x-ai", "openrouter"):
                         ours, theirs = (
                             Usage(ours.input_tokens),
                             genai_prices.Usage(input_tokens=ours.input_tokens),
@@ -564,6 +566,15 @@ def test_a_regex_that_could_run_for_long_is_left_out_and_counted(tmp_path: Path)
     read = catalogue.from_file(path)
     assert [row.model for row in read.rows] == ["m"]
     assert list(read.notes.values()) == [1]
+
+
+def test_openrouter_bills_the_searches_and_requests_of_the_providers_behind_it(full: database.Store) -> None:
+    with full.read() as tx:
+        searching = pick(prices.find(tx, "openrouter", "openrouter", "openai/gpt-5.2"), NOW_S)
+        sonar = pick(prices.find(tx, "openrouter", "openrouter", "perplexity/sonar"), NOW_S)
+    assert searching is not None and sonar is not None
+    assert searching.cost_nano_usd(Usage(web_search_calls=3)) == 30_000_000
+    assert sonar.cost_nano_usd(Usage(input_tokens=7, output_tokens=236)) == 5_243_000
 
 
 # --- what providers say that calls cost
