@@ -59,6 +59,7 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
     "What happened": (
         Row("usage", "llmctl.cli.usage", "Who used how much, and how much of the limits is gone."),
         Row("calls", "llmctl.cli.calls", "The single calls."),
+        Row("why", "llmctl.cli.why", "Why a call passed or not: every limit that was looked at."),
         Row("status", "llmctl.cli.status", "Whether the gateway is up, and what is near its end."),
         Row("top", "llmctl.cli.top", "What goes on now, live."),
         Row("audit", "llmctl.cli.audit", "Who changed what, and when."),

@@ -14,7 +14,11 @@ LlmctlError
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .why import Looked
 
 
 class LlmctlError(Exception):
@@ -90,6 +94,7 @@ class Refused(LlmctlError):
         self.retry_after_s = retry_after_s
         self.param = param
         self.facts = dict(facts or {})
+        self.looked: Sequence[Looked] = ()  # the limits that were looked at, where the ledger decided
 
 
 # One line per case of the outside contract (DESIGN section 7). `proxy/errors.py` maps each to HTTP.

@@ -174,7 +174,7 @@ class Handler:
                     arrival.endpoint.name,
                     ask.model if ask else "",
                     ask.stream if ask else False,
-                    refused.code,
+                    refused,
                     answer.status,
                 )
             )

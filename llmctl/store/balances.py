@@ -146,7 +146,7 @@ def booked(place: Place) -> Reading[Standing]:
     if place.slides or place.limit.each == "end_user":  # finer than roll-ups are kept
         end_s = place.window_end_s if place.window_end_s is not None else FAR_S
         return standing(place, *(yield from _called(place, place.window_start_s, end_s)))
-    where, parameters = yield from _counted(place)
+    where, parameters = yield from counted(place)
     plan = yield from rollups.whole(place.window_start_s // BUCKET_S, _end_bucket(place))
     ((settled,),) = yield (
         f"""
@@ -187,7 +187,7 @@ def slide(place: Place, one: Standing) -> Reading[bool]:
     return not young
 
 
-def _counted(place: Place) -> Reading[tuple[str, dict[str, object]]]:
+def counted(place: Place) -> Reading[tuple[str, dict[str, object]]]:
     """Which rows of roll-ups and calls count in this balance: a condition, and its parameters."""
     limit = place.limit
     conditions = ["true"]
@@ -213,7 +213,7 @@ def _counted(place: Place) -> Reading[tuple[str, dict[str, object]]]:
 
 def _called(place: Place, from_s: int, end_s: int) -> Reading[tuple[int, int]]:
     """Settled and held by the calls themselves that started from `from_s` on, before `end_s`."""
-    where, parameters = yield from _counted(place)
+    where, parameters = yield from counted(place)
     measure = place.limit.measure
     settled = {"requests": "1", "cost": "coalesce(cost_nano, 0)"}.get(measure, SETTLED[measure])
     ((spent, held),) = yield (

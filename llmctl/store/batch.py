@@ -16,6 +16,7 @@ import msgspec
 from llmctl.domain.errors import StoreError
 from llmctl.domain.limit import Grant, Limit, Standing, decide
 from llmctl.domain.usage import USAGE_CLASSES
+from llmctl.domain.why import looked_at
 from llmctl.domain.window import BUCKET_S, SLOT_S
 
 from . import balances, fold, limits
@@ -220,6 +221,7 @@ class Batch:
             mine_now = [standings[place.row] for place in places]
             decision = decide(mine_now, opening.demand, share_percent=self._share_percent, now_s=self._now_s)
             if not isinstance(decision, Grant):
+                decision.looked = looked_at(mine_now, opening.demand)
                 outcome.holds.append(decision)
                 continue
             call = self._opened(opening, decision)

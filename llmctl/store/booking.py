@@ -51,7 +51,7 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """A call that was refused before it reached the ledger's decision (model not allowed, unknown model, ...)."""
+    """A call that was not let through: by a limit, or before (model not allowed, unknown model, ...)."""
 
     call_id: int
     started_at_ms: int
@@ -60,7 +60,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     endpoint: str
     request_model: str
     stream: bool
-    code: str
+    refused: Refused
     status: int
 
 

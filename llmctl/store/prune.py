@@ -47,6 +47,7 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
                     )
                 ]
                 tx.executemany("DELETE FROM calls WHERE id = ?", ((call_id,) for call_id in ids))
+                tx.executemany("DELETE FROM refusals WHERE call_id = ?", ((call_id,) for call_id in ids))
                 if len(ids) < STEP_CALLS:
                     tx.execute("DELETE FROM refusal_counts WHERE minute < ?", (before_s // 60,))
                     forgotten += len(ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from . import why
 from .booking import Refusal
 from .interned import Interned
 from .sql import as_json, picked
@@ -20,17 +21,18 @@ class RefusalLog:
         self._seen: dict[tuple[int, str], int] = {}
 
     def write(self, tx: sqlite3.Connection, interned: Interned, refusals: Sequence[Refusal]) -> None:
-        rows, counts = [], []
+        rows, reasons, counts = [], [], []
         for refusal in refusals:
             minute = refusal.started_at_ms // 60_000
             if minute != self._minute:
                 self._minute, self._seen = minute, {}
-            key = (refusal.caller.key_id, refusal.code)
+            key = (refusal.caller.key_id, refusal.refused.code)
             self._seen[key] = self._seen.get(key, 0) + 1
-            error_id = interned.name(tx, refusal.code)
+            error_id = interned.name(tx, refusal.refused.code)
             if self._seen[key] > REFUSED_ROWS_PER_MINUTE:
                 counts.append((minute, refusal.caller.key_id, error_id))
                 continue
+            reasons.append(why.row_of(refusal.call_id, refusal.refused))
             rows.append(
                 (
                     refusal.call_id,
@@ -49,6 +51,7 @@ class RefusalLog:
             )
         if rows:
             tx.execute(_REFUSED_CALLS, (as_json(rows),))
+            tx.executemany("INSERT INTO refusals VALUES (?, ?, ?, ?)", reasons)
         if counts:
             tx.execute(_COUNT_REFUSALS, (as_json(counts),))
 

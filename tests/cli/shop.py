@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from llmctl.domain.demand import Demand, Rates
+from llmctl.domain.errors import Refused
 from llmctl.domain.principal import Caller
 from llmctl.domain.usage import Usage
 from llmctl.store import callers, groups, keys, users
@@ -123,7 +124,7 @@ class Shop:
                 endpoint="chat.completions",
                 request_model=model,
                 stream=False,
-                code=code,
+                refused=Refused(code, "as it is"),
                 status=403,
             )
         )

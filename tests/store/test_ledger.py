@@ -259,7 +259,17 @@ async def test_a_flood_of_refusals_makes_twenty_rows_a_minute_and_a_count(books:
     now_ms = int(time.time() * 1000) // 60_000 * 60_000
     for _ in range(50):
         ledger.refuse(
-            Refusal(ledger.new_call_id(), now_ms, caller, "openai", "chat.completions", "x", False, "limit_spent", 429)
+            Refusal(
+                ledger.new_call_id(),
+                now_ms,
+                caller,
+                "openai",
+                "chat.completions",
+                "x",
+                False,
+                Refused("limit_spent", "spent"),
+                429,
+            )
         )
     await ledger.close()
     assert books.rows("SELECT count(*) FROM calls WHERE state = 'refused'") == [(20,)]

@@ -1,0 +1,216 @@
+"""`llmctl why`: every limit that was looked at for a call, which one bound, and what would pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from llmctl.domain.money import usd_exact, usd_fine
+
+from . import context, humanize
+from .command import single
+from .errors import UsageMistake
+from .options import whole_number
+from .render import Column
+from .times import end_short, rfc3339, rfc3339_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmctl.domain.why import Looked
+    from llmctl.store.calls import Call
+    from llmctl.store.why import Why
+
+    from .context import App
+
+app, command = single("why")
+
+INPUT_TOKENS = "1000"
+VERDICTS = {"fits": "fits", "capped": "output lowered", "soft": "over, soft", "refused": "too little left"}
+
+
+@command
+def why(
+    ctx: typer.Context,
+    call: Annotated[str | None, typer.Argument(metavar="[CALL]", help="Its id: see llmctl calls.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="A call that they would make.")] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="With this key: its id or user/name.")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="As the user would ask for it.")] = None,
+    end_user: Annotated[str | None, typer.Option("--end-user", metavar="NAME", help="For this end user.")] = None,
+    input_tokens: Annotated[
+        str | None, typer.Option("--input-tokens", metavar="N", help=f"Of that call. Default: {INPUT_TOKENS}.")
+    ] = None,
+    output_tokens: Annotated[
+        str | None, typer.Option("--output-tokens", metavar="N", help="Its output maximum. Default: the model's.")
+    ] = None,
+) -> None:
+    """Explain why a call passed or not; or, with --user and --model, whether one would pass now.
+
+    llmctl why c_01JD8W6ZK3QT
+    llmctl why --user alice --model gpt-5
+    """
+    run = context.of(ctx)
+    if call is not None:
+        if any(text is not None for text in (user, key, model, end_user, input_tokens, output_tokens)):
+            raise UsageMistake("a call and a supposed call are both given", hint="write llmctl why CALL alone")
+        _explain(run, call)
+        return
+    if model is None or (user is None) == (key is None):
+        raise UsageMistake("which call is not said", hint="write llmctl why CALL, or --user U --model M")
+    from .would import suppose
+
+    supposed = suppose(
+        run,
+        user=user,
+        key=key,
+        model=model,
+        end_user=end_user or "",
+        input_tokens=whole_number(input_tokens or INPUT_TOKENS, "--input-tokens", least=0),
+        output_tokens=None if output_tokens is None else whole_number(output_tokens, "--output-tokens", least=1),
+    )
+    values: dict[str, object] = {**supposed.values, "limits": [_values(one) for one in supposed.limits]}
+    run.out.result(values, supposed.fields)
+    _table(run, supposed.limits)
+
+
+def _explain(run: App, reference: str) -> None:
+    from llmctl.store import why as store
+
+    with run.reading() as tx:
+        found = store.of_call(tx, reference, default_zone=run.config.timezone)
+    from llmctl.domain.why import tightest
+
+    one = found.call
+    near = tightest(found.limits)
+    bound = found.bound or (f"l{near.limit_id}" if near is not None else None)
+    values: dict[str, object] = {
+        "id": one.id,
+        "started_at": rfc3339_ms(one.started_at_ms),
+        "user": one.user,
+        "key": one.key,
+        "group": one.group,
+        "end_user": one.end_user,
+        "provider": one.provider,
+        "model": one.model or one.request_model,
+        "state": one.state,
+        "status": one.status,
+        "error": one.error,
+        "message": found.message or None,
+        "held_usd": usd_exact(one.held_nano_usd),
+        "held_input_tokens": found.held_input_tokens,
+        "held_output_tokens": found.held_output_tokens,
+        "cost_usd": None if one.cost_nano_usd is None else usd_exact(one.cost_nano_usd),
+        "bound": bound,
+        "limits": [_values(looked) for looked in found.limits],
+    }
+    run.out.result(values, _fields(run, found, near))
+    _table(run, found.limits)
+
+
+def _fields(run: App, found: Why, near: Looked | None) -> list[tuple[str, str]]:
+    from .calls_table import result
+
+    one = found.call
+    fields = [
+        ("Call", f"{one.id} at {rfc3339_ms(one.started_at_ms)}"),
+        ("Caller", _caller(one)),
+        ("Model", f"{one.provider}/{one.model}" if one.model else one.request_model),
+        ("Result", result(one)),
+    ]
+    if found.message:
+        fields.append(("Told", found.message))
+    if one.state != "refused":
+        tokens = f"{found.held_input_tokens:,} input and {found.held_output_tokens:,} output tokens"
+        fields.append(("Held", f"{usd_fine(one.held_nano_usd)}: up to {tokens}"))
+    if one.state == "settled" and one.cost_nano_usd is not None:
+        used = f"{one.usage.input_tokens:,} input and {one.usage.output_tokens:,} output tokens"
+        fields.append(("Booked", f"{usd_fine(one.cost_nano_usd)}: {used}"))
+    if one.state == "refused" and found.bound and near is not None:
+        bound = next((looked for looked in found.limits if f"l{looked.limit_id}" == found.bound), near)
+        fields.append(("Bound by", found.bound))
+        fields.append(("Would pass", would_pass(run, bound)))
+    elif near is not None and one.state != "refused":
+        fields.append(("Nearest", f"l{near.limit_id}"))
+    if not found.limits:
+        fields.append(("Limits", "none was looked at" if one.state == "refused" else "none applies"))
+    return fields
+
+
+def _caller(call: Call) -> str:
+    group = f" in {call.group}" if call.group else ""
+    return f"{call.key}{group}{f' for {call.end_user}' if call.end_user else ''}"
+
+
+def would_pass(run: App, bound: Looked) -> str:
+    """What a limit that refuses would let through instead, and when it lets through more."""
+    if bound.measure == "concurrency":
+        return "as soon as an open call has ended"
+    again = ""
+    if bound.window == "minute":
+        again = "; it slides: some comes back each few seconds"
+    elif bound.resets_at_s is not None:
+        again = f"; all again at {end_short(bound.resets_at_s, ZoneInfo(bound.zone), run.now_s)}"
+    if bound.left <= 0:
+        return f"nothing{again or ', until the limit is raised'}"
+    return f"a call that needs up to {_number(bound, bound.left)}{again}"
+
+
+def _values(one: Looked) -> dict[str, object]:
+    def exact(number: int) -> str | int:
+        return usd_exact(number) if one.measure == "cost" else number
+
+    return {
+        "id": f"l{one.limit_id}",
+        "on": one.on,
+        "measure": one.measure,
+        "window": None if one.measure == "concurrency" else one.window,
+        "models": one.models or None,
+        "soft": one.soft,
+        "amount": exact(one.amount),
+        "spent": exact(one.spent),
+        "held": exact(one.held),
+        "left": exact(one.left),
+        "needed": exact(one.wanted),
+        "needed_min": exact(one.least),
+        "resets_at": rfc3339(one.resets_at_s),
+        "verdict": one.verdict,
+    }
+
+
+def _number(one: Looked, number: int) -> str:
+    return usd_fine(number) if one.measure == "cost" else f"{number:,} {one.measure}"
+
+
+def _short(one: Looked, number: int) -> str:
+    return usd_fine(number) if one.measure == "cost" else f"{number:,}"
+
+
+def _table(run: App, limits: Sequence[Looked]) -> None:
+    if not limits or run.out.format != "table":
+        return
+    run.out.line("")
+    run.out.rows(
+        (
+            Column("id", None, "ID", lambda one: f"l{one.limit_id}", fixed=True),
+            Column("on", None, "ON", _on),
+            Column("limit", None, "LIMIT", _limit_text),
+            Column("spent", None, "SPENT", lambda one: _short(one, one.spent), right=True),
+            Column("held", None, "HELD", lambda one: _short(one, one.held), right=True),
+            Column("left", None, "LEFT", lambda one: _short(one, one.left), right=True),
+            Column("needed", None, "NEEDED", lambda one: _short(one, one.wanted), right=True),
+            Column("verdict", None, "VERDICT", lambda one: VERDICTS[one.verdict], fixed=True),
+        ),
+        limits,
+    )
+
+
+def _on(one: Looked) -> str:
+    """As `llmctl limit list` has it."""
+    return one.on.replace("organisation", "org").removeprefix("group ").removeprefix("user ").removeprefix("key ")
+
+
+def _limit_text(one: Looked) -> str:
+    models = f" on {one.models}" if one.models else ""
+    return f"{humanize.limit_text(one.measure, one.amount, one.window)}{models}"

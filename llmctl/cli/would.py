@@ -1,0 +1,153 @@
+"""Whether a call would pass now: the same route, rules, price and decision that the gateway takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from llmctl.domain import access
+from llmctl.domain.demand import Demand, Rates
+from llmctl.domain.errors import Refused
+from llmctl.domain.limit import Standing, decide
+from llmctl.domain.principal import ORG_ID
+from llmctl.domain.route import Route, Target, resolve
+from llmctl.domain.why import Looked, looked_at
+
+if TYPE_CHECKING:
+    from llmctl.domain.price import Price
+    from llmctl.store.database import Tx
+
+    from .context import App
+
+
+@dataclass(slots=True)
+class Supposed:
+    """The answer, for JSON and for people."""
+
+    values: dict[str, object]
+    fields: list[tuple[str, str]]
+    limits: tuple[Looked, ...] = field(default=())
+
+    def answer(self, passes: bool, text: str, *, code: str = "") -> Supposed:
+        self.values |= {"passes": passes, "error": code or None, "message": text}
+        self.fields.append(("Passes" if passes else "Refused", text))
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class _Who:
+    name: str
+    user_id: int
+    key_id: int
+    lineage: tuple[int, ...]
+    off: str  # why the key is of no use; "" = it is
+
+
+def suppose(
+    run: App,
+    *,
+    user: str | None,
+    key: str | None,
+    model: str,
+    end_user: str,
+    input_tokens: int,
+    output_tokens: int | None,
+) -> Supposed:
+    from llmctl.domain.price import pick
+    from llmctl.store import limits, model_rules, prices
+    from llmctl.store import why as store
+
+    with run.reading() as tx:
+        who = _who(tx, run, user, key)
+        found = Supposed({"caller": who.name, "model": model}, [("Caller", who.name)])
+        if who.off:
+            return found.answer(False, who.off, code="invalid_api_key")
+        try:
+            route = _route(run, model)
+        except Refused as refused:
+            return found.answer(False, refused.message, code=refused.code)
+        found.values |= {"provider": route.provider, "upstream_model": route.model}
+        found.fields.append(("Model", f"{route.provider}/{route.model}"))
+        lineage = who.lineage
+        rules = model_rules.applying(tx, lineage=lineage, user_id=who.user_id, key_id=who.key_id)
+        denied = access.denial(rules, route.provider, route.model)
+        if denied is not None:
+            return found.answer(False, f"the model is {denied}", code="model_not_allowed")
+        provider = run.config.providers[route.provider]
+        price = pick(prices.find(tx, provider.name, provider.catalogue, route.model), run.now_s)
+        standings = store.now(
+            tx,
+            limits.applying(
+                tx, lineage=lineage, user_id=who.user_id, key_id=who.key_id, default_zone=run.config.timezone
+            ),
+            user_id=who.user_id,
+            end_user=end_user,
+            provider=route.provider,
+            model=route.model,
+            at_s=run.now_s,
+        )
+    demand = _demand(run, price, input_tokens, output_tokens)
+    found.limits = looked_at(standings, demand)
+    found.values |= {"input_tokens": demand.input_tokens, "output_tokens": demand.output_tokens}
+    found.fields.append(("Supposed", f"{demand.input_tokens:,} input, up to {demand.output_tokens:,} output tokens"))
+    if price is None and any(one.limit.measure == "cost" and not one.limit.soft for one in standings):
+        return found.answer(
+            False, "the model has no price, and spend is limited: llmctl price set", code="model_unpriced"
+        )
+    return _decided(run, found, standings, demand)
+
+
+def _decided(run: App, found: Supposed, standings: list[Standing], demand: Demand) -> Supposed:
+    bounds = run.config.bounds
+    decision = decide(standings, demand, share_percent=bounds.cap_share_percent, now_s=run.now_s)
+    if isinstance(decision, Refused):
+        found.values["bound"] = decision.facts.get("limit")
+        return found.answer(False, str(decision), code=decision.code)
+    found.values["output_tokens_granted"] = decision.output_tokens
+    if decision.capped:
+        return found.answer(True, f"with its output lowered to {decision.output_tokens:,} tokens")
+    return found.answer(True, "as it is")
+
+
+def _who(tx: Tx, run: App, user: str | None, key: str | None) -> _Who:
+    from llmctl.store import groups, keys, users
+
+    no_key = ORG_ID - 1
+    if key is not None:
+        one = keys.get(tx, key)
+        user, key_id, name = one.user, one.row_id, one.label
+        off = "the key is revoked" if one.revoked_at_s is not None else ""
+        if one.expires_at_s is not None and one.expires_at_s <= run.now_s:
+            off = off or "the key has expired"
+    else:
+        assert user is not None
+        key_id, name, off = no_key, user, ""
+    who = users.get(tx, user)
+    group_id = groups.get(tx, who.group).id if who.group else None
+    lineage = groups.lineage(tx, group_id)
+    if who.disabled:
+        off = off or "the user is disabled"
+    return _Who(name, who.id, key_id, tuple(lineage), off)
+
+
+def _route(run: App, model: str) -> Route:
+    """Where the model goes, in whichever dialect finds a way."""
+    targets = {one.name: Target(one.name, one.dialects, one.models) for one in run.config.providers.values()}
+    dialects = sorted({dialect for target in targets.values() for dialect in target.dialects}, reverse=True)
+    failed = Refused("model_not_found", "no provider is configured", hint="see llmctl config check")
+    for dialect in dialects:
+        try:
+            return resolve(model, dialect, targets, run.config.aliases)
+        except Refused as refused:
+            failed = refused
+    raise failed
+
+
+def _demand(run: App, price: Price | None, input_tokens: int, output_tokens: int | None) -> Demand:
+    bounds = run.config.bounds
+    most = output_tokens or (price.output_tokens_max if price else None) or bounds.output_tokens_default
+    rates = None
+    if price is not None:
+        ceiling = price.ceiling(input_tokens, "", "implicit", media=False)
+        rates = Rates(ceiling.input_rate, ceiling.output_rate, ceiling.request_nano_usd)
+    return Demand(input_tokens, most, min(most, bounds.output_tokens_min), 1, False, rates)

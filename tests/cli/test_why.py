@@ -1,0 +1,97 @@
+"""why: the limits of a call, as it was decided; and of a call that nobody has made yet."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from llmctl.domain.demand import Demand, Rates
+from llmctl.domain.errors import Refused
+from llmctl.store import ids
+from llmctl.store.booking import Granted, Refusal
+from llmctl.store.database import Store
+from llmctl.store.ledger import Ledger
+from tests.support.ledgers import Books, opening
+from tests.support.ledgers import closing as ended
+
+from .conftest import NOW_S, Cli
+
+DEMAND = Demand(1_000, 1_000, 256, 1, False, Rates(1_000_000_000, 2_000_000_000))  # at most $0.003
+
+
+@pytest.fixture
+def calls(cli: Cli, empty: Path) -> list[str]:
+    """Ids of calls under $0.01 a month: some that went, the first that was refused."""
+    secret = cli.secret("user", "add", "alice", "-q")
+    cli("limit", "set", "--user", "alice", "--cost", "0.01", "--per", "month")
+    cli("limit", "set", "--org", "--requests", "100", "--per", "day", "--soft")
+    return asyncio.run(_call_until_refused(empty / "llmctl.db", secret))
+
+
+async def _call_until_refused(path: Path, secret: str) -> list[str]:
+    books = Books.__new__(Books)
+    books.path, books.store = path, Store(path)
+    ledger = Ledger(path, default_zone="UTC", share_percent=100, clock_s=lambda: NOW_S)
+    await ledger.start()
+    done = []
+    while True:
+        wanted = opening(ledger, books.caller(secret), DEMAND, at_ms=NOW_S * 1000)
+        held = await ledger.hold(wanted)
+        done.append(ids.shown(wanted.call_id))
+        if isinstance(held, Refused):
+            ledger.refuse(
+                Refusal(
+                    wanted.call_id, wanted.started_at_ms, wanted.caller, "openai", "chat", "gpt-5", False, held, 429
+                )
+            )
+            break
+        assert isinstance(held, Granted)
+        ledger.settle(ended(wanted.call_id, cost_nano_usd=3_000_000, latency_ms=0))
+    await ledger.close()
+    books.store.close()
+    return done
+
+
+def test_a_refused_call_shows_the_limit_that_bound_and_what_would_pass(cli: Cli, calls: list[str]) -> None:
+    why = cli("why", calls[-1], "-o", "json").json
+    assert (why["state"], why["error"], why["bound"]) == ("refused", "limit_spent", "l1")
+    assert "limit l1 (user alice) is spent" in why["message"]
+    bound, soft = why["limits"]
+    assert (bound["amount"], bound["left"], bound["needed"]) == ("0.010000000", "0.001000000", "0.003000000")
+    assert (bound["verdict"], soft["verdict"]) == ("refused", "fits")
+    text = cli("why", calls[-1]).out
+    assert "Bound by" in text and "a call that needs up to $0.001" in text
+
+
+def test_a_call_that_went_shows_how_its_limits_stood_before_it(cli: Cli, calls: list[str]) -> None:
+    spent = [cli("why", one, "-o", "json").json["limits"][0]["spent"] for one in calls[:3]]
+    assert spent == ["0.000000000", "0.003000000", "0.006000000"]
+
+
+def test_what_would_pass_now(cli: Cli, calls: list[str]) -> None:
+    cli("price", "set", "sandbox/tiny", "--input", "1", "--output", "2")
+    supposed = ("why", "--user", "alice", "--model", "sandbox/tiny", "-o", "json", "--input-tokens")
+    small = cli(*supposed, "100", "--output-tokens", "100").json
+    assert small["passes"] and small["output_tokens_granted"] == 100
+    capped = cli(*supposed, "100", "--output-tokens", "1000").json
+    assert capped["passes"] and 256 <= capped["output_tokens_granted"] < 1000
+    large = cli(*supposed, "2000").json
+    assert not large["passes"] and (large["error"], large["bound"]) == ("limit_spent", "l1")
+    cli("model", "deny", "tiny", "--user", "alice")
+    denied = cli(*supposed, "100").json
+    assert denied["error"] == "model_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("args", "said", "code"),
+    [
+        (("why",), "which call is not said", 2),
+        (("why", "c_1"), "is not a call id", 2),
+        (("why", "c_000000000001"), "no call c_000000000001", 1),
+        (("why", "--model", "x", "--user", "nobody"), "nobody", 1),
+    ],
+)
+def test_mistakes(cli: Cli, calls: list[str], args: tuple[str, ...], said: str, code: int) -> None:
+    assert said in cli(*args, code=code).err
