@@ -34,7 +34,7 @@ VERDICTS = {"fits": "fits", "capped": "output lowered", "soft": "over, soft", "r
 @command
 def why(
     ctx: typer.Context,
-    call: Annotated[str | None, typer.Argument(metavar="[CALL]", help="Its id: see llmctl calls.")] = None,
+    call: Annotated[str | None, typer.Argument(metavar="CALL", help="Its id: see llmctl calls.")] = None,
     user: Annotated[str | None, typer.Option("--user", metavar="USER", help="A call that they would make.")] = None,
     key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="With this key: its id or user/name.")] = None,
     model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="As the user would ask for it.")] = None,
