@@ -65,9 +65,17 @@ def section(title: str, rows: Rows, *, least: int = 0) -> list[str]:
 
 
 def text(paragraphs: str) -> str:
-    """Wrapped to the terminal; indented lines (examples) stay as they are."""
+    """Wrapped to the terminal; examples stay as they are, a line each."""
     blocks = inspect.cleandoc(paragraphs).split("\n\n")
-    return "\n\n".join(block if block.startswith("  ") else textwrap.fill(block, _width()) for block in blocks)
+    return "\n\n".join(_examples(block) if _is_example(block) else textwrap.fill(block, _width()) for block in blocks)
+
+
+def _is_example(block: str) -> bool:
+    return block.startswith("  ") or all(line.startswith("llmctl ") for line in block.splitlines())
+
+
+def _examples(block: str) -> str:
+    return textwrap.indent(textwrap.dedent(block), "  ")
 
 
 def first_line(paragraphs: str) -> str:

@@ -33,6 +33,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 SQLITE_VERSION = sqlite3.sqlite_version
 SQLITE_MIN = (3, 38, 0)  # -> and ->> on JSON, RETURNING, STRICT
 BUSY_TIMEOUT_MS = 5_000
+READERS_WAIT_MS = 100
 LOCK_TIMEOUT_S = 10.0
 LOCK_POLL_S = 0.001
 
@@ -68,6 +69,7 @@ class Store:
         self._file = (status.st_dev, status.st_ino)
         self.path = path
         self._readonly = readonly
+        self._busy_timeout_ms = BUSY_TIMEOUT_MS
         self._lock = WriteLock(path, lock_timeout_s)
         with storing():
             self.connection = _connect_readonly(path) if readonly else _connect(path, synchronous)
@@ -90,10 +92,22 @@ class Store:
         with storing(), transaction(self.connection, "BEGIN"):
             yield self.connection
 
-    def checkpoint(self, mode: str = "PASSIVE") -> None:
-        """Moves the write-ahead log into the database file."""
+    def checkpoint(self, mode: str = "PASSIVE") -> bool:
+        """Moves the write-ahead log into the database file; False if readers kept it from all that was asked. TRUNCATE
+        waits for them only for a moment: everybody who writes waits for it meanwhile."""
         with storing(), self._lock.held():
-            self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+            self.connection.execute(f"PRAGMA busy_timeout = {READERS_WAIT_MS}")
+            try:
+                ((busy, _, _),) = self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+            finally:
+                self.connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
+        return not busy
+
+    def wait_at_most(self, timeout_s: float) -> None:
+        """How long a write waits for others, from now on."""
+        self._busy_timeout_ms = min(BUSY_TIMEOUT_MS, int(timeout_s * 1000))
+        self._lock.timeout_s = timeout_s
+        self.connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
 
     def wal_bytes(self) -> int:
         try:
@@ -132,7 +146,7 @@ class WriteLock:
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         self._database = path
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._fd: int | None = None
 
     @contextmanager
@@ -146,7 +160,7 @@ class WriteLock:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def _acquire(self, fd: int) -> None:
-        deadline_s = time.monotonic() + self._timeout_s
+        deadline_s = time.monotonic() + self.timeout_s
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,7 +168,7 @@ class WriteLock:
             except BlockingIOError:
                 if time.monotonic() > deadline_s:
                     raise StoreUnavailable(
-                        f"the database is locked for more than {self._timeout_s:g} s", hint="try again"
+                        f"the database is locked for more than {self.timeout_s:g} s", hint="try again"
                     ) from None
                 time.sleep(LOCK_POLL_S)
 

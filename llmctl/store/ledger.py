@@ -14,13 +14,14 @@ from pathlib import Path
 
 from llmctl.domain.errors import LlmctlError, StoreError, StoreUnavailable
 
+from . import filesystem
 from .booking import Closing, HoldResult, Opening, Refusal
 from .database import must_exist
 from .owners import Owner
 from .writer import STOP, Delivered, LedgerStats, Waiting, Work, Writer
 
 UNSETTLED_MAX = 100_000  # settles that wait for a database that is not available; beyond it, no new calls
-LOCK_TIMEOUT_S = 5.0
+LOCK_TIMEOUT_S = 2.0  # a client waits for its 503 no longer than twice this
 
 
 class Ledger:
@@ -49,6 +50,7 @@ class Ledger:
         """Opens the file, claims an owner's place and books what a dead process left open. Raises StoreError."""
         self._loop = asyncio.get_running_loop()
         must_exist(self.path)
+        filesystem.check(self.path)
         self._owner = Owner.claim(self.path)
         self._writer = Writer(
             self.path,

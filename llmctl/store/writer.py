@@ -33,10 +33,13 @@ SETTLE_WAIT_S = 0.005
 CROWD = 8
 CROWD_WAIT_S = 0.001
 RETRY_S = 0.2
+# While the database is known to be unavailable: clients shall not wait again for what others waited for in vain.
+IMPATIENT_S = 0.1
 RECOVER_EVERY_S = 5.0
 # The log's file keeps its size when it is begun anew, so what was written is counted: 4,000 entries are about 10 MB.
 CHECKPOINT_EVERY = 4_000
 TRUNCATE_BYTES = 64 << 20
+TRUNCATE_AGAIN_S = 30.0  # after readers did not let it happen: it costs all who write a tenth of a second
 FOLD_EVERY_S = 60.0
 FOLD_PAUSE_S = 0.02  # between steps of some milliseconds: most of the time is the calls'
 
@@ -115,6 +118,7 @@ class Writer:
         self._interned = Interned()
         self._refusal_log = RefusalLog()
         self._since_checkpoint = 0
+        self._truncate_at_s = 0.0
         self._recover_at_s = 0.0
         self._fold_at_s = 0.0
         self._folding = True  # until it is known: an old database has much to fold
@@ -135,6 +139,7 @@ class Writer:
             started(error)
             return
         try:
+            store.wait_at_most(self._lock_timeout_s)
             with storing():
                 self._begin(store)
         except LlmctlError as error:
@@ -221,7 +226,7 @@ class Writer:
         try:
             outcome = self._write(store, taken)
         except StoreUnavailable as error:
-            self._not_written(taken, error)
+            self._not_written(store, taken, error)
             return
         except StoreError as error:
             if isinstance(error, StoreBroken) or self.failed is not None or len(taken) == 1:
@@ -238,6 +243,7 @@ class Writer:
             return
         if self.unavailable is not None:
             logger.warning("the database is available again")
+            store.wait_at_most(self._lock_timeout_s)
         self.unavailable = None
         self._since_checkpoint += len(taken)
         self.stats.commits += 1
@@ -298,10 +304,11 @@ class Writer:
         if taken.holds:
             self._deliver(list(zip(taken.holds, outcome.holds, strict=True)))
 
-    def _not_written(self, taken: Taken, error: StoreError) -> None:
+    def _not_written(self, store: Store, taken: Taken, error: StoreError) -> None:
         """Nothing of this batch happened: holds are told so, settles wait for better times."""
         if self.unavailable is None:  # said once: a log of each try would help to fill the disk
             logger.warning("%s", error)
+            store.wait_at_most(min(IMPATIENT_S, self._lock_timeout_s))
         self.unavailable = error
         self.unsettled.extend(taken.closings)
         self._fail(taken.holds, error)
@@ -332,8 +339,7 @@ class Writer:
     def _care(self, store: Store) -> None:
         try:
             if self._since_checkpoint >= CHECKPOINT_EVERY:
-                store.checkpoint("TRUNCATE" if store.wal_bytes() > TRUNCATE_BYTES else "PASSIVE")
-                self._since_checkpoint = 0
+                self._checkpoint(store)
             if time.monotonic() >= self._recover_at_s:
                 self._recover_at_s = time.monotonic() + RECOVER_EVERY_S
                 self.failed = self.failed or store.replaced()
@@ -345,6 +351,14 @@ class Writer:
                 self._fold(store)
         except StoreError as error:
             logger.warning("%s", error)
+
+    def _checkpoint(self, store: Store) -> None:
+        self._since_checkpoint = 0
+        now_s = time.monotonic()
+        if store.wal_bytes() <= TRUNCATE_BYTES or now_s < self._truncate_at_s:
+            store.checkpoint()
+        elif not store.checkpoint("TRUNCATE"):
+            self._truncate_at_s = now_s + TRUNCATE_AGAIN_S
 
     def _fold(self, store: Store) -> None:
         """A few rows of old roll-ups into the summaries; the next ones soon, but not before others had their turn."""

@@ -82,3 +82,10 @@ def test_an_unknown_flag_is_one_line_with_the_way_to_the_help(cli: Cli, path: st
     assert failed.out == ""
     assert failed.err.count("\n") == 1
     assert f"See: llmctl {path} --help" in failed.err
+
+
+def test_examples_keep_their_lines(cli: Cli) -> None:
+    for command in (("calls",), ("limit",), ("why",)):
+        lines = cli(*command, "-h").out.splitlines()
+        examples = [line for line in lines if line.startswith("  llmctl ")]
+        assert len(examples) >= 2 and not any(" llmctl " in line[4:] for line in examples)

@@ -1,0 +1,88 @@
+"""Readers that stay: they delay no call, and the log is cut down as soon as they let go."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing as closed
+from pathlib import Path
+
+import pytest
+
+from llmctl.store import writer
+from llmctl.store.booking import Granted
+from tests.support.ledgers import Books, closing, opening
+
+SMALL = 300_000  # bytes
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    books = Books(tmp_path / "llmctl.db")
+    yield books
+    books.store.close()
+
+
+@pytest.fixture
+def small_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "CHECKPOINT_EVERY", 50)
+    monkeypatch.setattr(writer, "TRUNCATE_BYTES", SMALL)
+    monkeypatch.setattr(writer, "TRUNCATE_AGAIN_S", 0.0)
+
+
+async def call(books: Books, count: int) -> float:
+    """The longest that one of these calls waited for its hold, in seconds."""
+    ledger = books.ledger()
+    await ledger.start()
+    caller = books.caller(books.add_user(f"u{time.monotonic_ns()}"))
+    longest = 0.0
+    for _ in range(count):
+        wanted = opening(ledger, caller)
+        began_s = time.perf_counter()
+        assert isinstance(await ledger.hold(wanted), Granted)
+        longest = max(longest, time.perf_counter() - began_s)
+        ledger.settle(closing(wanted.call_id))
+    await ledger.close()
+    return longest
+
+
+@pytest.mark.usefixtures("small_log")
+async def test_a_reader_that_stays_delays_no_call_and_the_log_shrinks_when_it_goes(books: Books) -> None:
+    with closed(sqlite3.connect(books.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM calls").fetchone()
+        assert await call(books, 400) < 1.0
+        assert books.store.wal_bytes() > SMALL
+        reader.execute("COMMIT")
+        await call(books, 10)
+    assert books.store.wal_bytes() == 0
+
+
+@pytest.mark.usefixtures("small_log")
+async def test_readers_that_follow_one_another_without_a_gap_do_not_let_the_log_grow(books: Books) -> None:
+    over = threading.Event()
+
+    def read(delay_s: float) -> None:
+        with closed(sqlite3.connect(books.path, isolation_level=None)) as reader:
+            time.sleep(delay_s)
+            while not over.is_set():
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM calls").fetchone()
+                time.sleep(0.05)
+                reader.execute("COMMIT")
+
+    threads = [threading.Thread(target=read, args=(delay_s,)) for delay_s in (0.0, 0.025)]
+    for thread in threads:
+        thread.start()
+    largest = 0
+    try:
+        for _ in range(6):
+            await call(books, 200)
+            largest = max(largest, books.store.wal_bytes())
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert largest < 10 * SMALL
