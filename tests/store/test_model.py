@@ -1,0 +1,346 @@
+"""The ledger against a naive model: whatever happens in whatever order, every decision is the one that a sum over all
+calls would give, and balances and roll-ups say what the calls say."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from llmctl.domain.demand import Demand
+from llmctl.domain.errors import Refused
+from llmctl.domain.limit import Limit, needed
+from llmctl.domain.window import SLOT_S, window_end, window_start
+from llmctl.store import fold, groups, ids, invariants, limits, recovery, users
+from llmctl.store.audit import Author
+from llmctl.store.batch import Batch, OpenCall, Outcome
+from llmctl.store.booking import Closing, Granted, Opening
+from llmctl.store.interned import Interned
+from tests.support.ledgers import RATES, Books, closing
+
+OWNER = 1
+ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"]
+GROUPS = ["company", "sales", "field"]
+USERS = {"alice": "field", "bob": "sales", "carol": "company"}
+MODELS = ["gpt-a", "gpt-b"]
+SCOPES = ["org", *(f"group {name}" for name in GROUPS), *(f"user {name}" for name in USERS), "key alice/default"]
+MOMENTS_S = [
+    1_774_745_000,  # 2026-03-29 00:43 UTC: a day of 23 hours begins in Berlin
+    1_793_494_000,  # 2026-10-31 20:06 UTC
+    1_792_884_000,  # 2026-10-25 00:40 UTC: a day of 25 hours
+    1_798_759_700,  # 2026-12-31 23:08 UTC
+]
+DEFAULT_ZONE = "UTC"
+
+wishes = st.tuples(
+    st.sampled_from(sorted(USERS)),
+    st.sampled_from(MODELS),
+    st.sampled_from(["", "e1", "e2"]),
+    st.integers(0, 2_000),
+    st.integers(1, 2_000),
+    st.integers(1, 2_000),
+    st.integers(0, 8),
+)
+
+
+@dataclass(slots=True)
+class Known:
+    """One call, as the model knows it."""
+
+    open: OpenCall
+    end_user: str
+    state: str = "open"
+    cost_nano: int = 0
+    tokens: int = 0
+
+    def counts_in(self, limit: Limit, like: Known, now_s: int) -> bool:
+        """Whether it is booked to this limit, in the window and for the member that the other call is of."""
+        call, other = self.open, like.open
+        mine = {
+            "org": True,
+            "group": limit.principal_id in call.lineage,
+            "user": limit.principal_id == call.user_id,
+            "key": limit.principal_id == call.key_id,
+        }[limit.principal]
+        if not mine or (limit.model_pattern and limit.model_pattern != call.model):
+            return False
+        if limit.each == "user" and call.user_id != other.user_id:
+            return False
+        if limit.each == "end_user" and (not self.end_user or self.end_user != like.end_user):
+            return False
+        if limit.window == "minute":
+            slot_s = now_s - now_s % SLOT_S
+            return slot_s - 60 <= call.started_at_s - call.started_at_s % SLOT_S <= slot_s
+        zone = ZoneInfo(limit.zone)
+        start_s, end_s = window_start(limit.window, zone, now_s), window_end(limit.window, zone, now_s)
+        return start_s <= call.started_at_s and (end_s is None or call.started_at_s < end_s)
+
+    def takes(self, limit: Limit) -> int:
+        """Settled or held, in the limit's unit."""
+        if self.state == "open":
+            return self.open.held(limit)
+        if limit.measure == "concurrency" or self.state == "released":
+            return 0
+        return {"cost": self.cost_nano, "tokens": self.tokens, "requests": 1}[limit.measure]
+
+
+class Ledger(RuleBasedStateMachine):
+    """The decisions and bookings of one process, on a real file, with a clock of the test's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.books = Books(Path(self.directory.name) / "llmctl.db")
+        self.books.store.connection.execute("PRAGMA synchronous = OFF")
+        self.interned = Interned()
+        self.calls: list[Known] = []
+        self.now_s = MOMENTS_S[0]
+        self.ids = ids.CallIds(OWNER, 0)
+        with self.books.store.write() as tx:
+            parent = None
+            for name in GROUPS:
+                groups.add(tx, self.books.author, name, parent=parent, timezone=None)
+                parent = name
+        self.secrets = {name: self.books.add_user(name, group) for name, group in USERS.items()}
+
+    def teardown(self) -> None:
+        self.books.store.close()
+        self.directory.cleanup()
+
+    @initialize(moment_s=st.sampled_from(MOMENTS_S), zone=st.sampled_from(ZONES))
+    def begin(self, moment_s: int, zone: str) -> None:
+        self.now_s = moment_s
+        self._zone("company", zone)
+
+    # ---- what an admin does ----
+
+    @rule(
+        scope=st.sampled_from(SCOPES),
+        measure=st.sampled_from(["cost", "tokens", "requests", "concurrency"]),
+        window=st.sampled_from(["minute", "hour", "day", "week", "month", "total"]),
+        each=st.sampled_from(["", "user", "end_user"]),
+        models=st.sampled_from(["", "gpt-a"]),
+        calls=st.integers(0, 12),
+        soft=st.booleans(),
+    )
+    def set_limit(self, scope: str, measure: str, window: str, each: str, models: str, calls: int, soft: bool) -> None:
+        amount = calls * {"cost": 8_000_000, "tokens": 1_500, "requests": 1, "concurrency": 1}[measure]
+        self.books.author = Author("tester", self.now_s)
+        self.books.limit(
+            scope,
+            amount,
+            measure=measure,
+            window="total" if measure == "concurrency" else window,
+            each=each if scope == "org" or scope.startswith("group ") else "",
+            model_pattern=models,
+            soft=soft,
+        )
+
+    @rule(data=st.data())
+    def remove_limit(self, data: st.DataObject) -> None:
+        there = self._limits()
+        if there:
+            one = data.draw(st.sampled_from(there))
+            with self.books.store.write() as tx:
+                limits.remove(tx, self.books.author, f"l{one.id}", default_zone=DEFAULT_ZONE)
+
+    @rule(user=st.sampled_from(sorted(USERS)), group=st.sampled_from(GROUPS))
+    def move_user(self, user: str, group: str) -> None:
+        with self.books.store.write() as tx:
+            users.change(tx, self.books.author, user, group=group, email=None)
+
+    @rule(group=st.sampled_from(GROUPS), zone=st.sampled_from(ZONES))
+    def change_zone(self, group: str, zone: str) -> None:
+        self._zone(group, zone)
+
+    # ---- what callers and providers do ----
+
+    @rule(asked=st.lists(wishes, min_size=1, max_size=3), data=st.data(), ends=st.booleans())
+    def hold(self, asked: list[tuple[str, str, str, int, int, int, int]], data: st.DataObject, ends: bool) -> None:
+        """Some calls in one batch, begun within seconds; another may end in it."""
+        closings = []
+        if ends and self._open():
+            one = data.draw(st.sampled_from(self._open()))
+            closings.append((one.open, self._end(one, 400, 300)))
+        openings = []
+        for user, model, end_user, input_tokens, output_tokens, least, age_s in asked:
+            openings.append(
+                Opening(
+                    self.ids.next(self.now_s * 1_000_000),
+                    (self.now_s - age_s) * 1000,
+                    self.books.caller(self.secrets[user]),
+                    "openai",
+                    model,
+                    "openai",
+                    "chat.completions",
+                    model,
+                    False,
+                    Demand(input_tokens, output_tokens, min(least, output_tokens), 1, False, RATES),
+                    1,
+                    end_user,
+                )
+            )
+        outcome = self._apply(closings, openings)
+        granted = iter(outcome.opened)
+        for opening, result in zip(openings, outcome.holds, strict=True):
+            if isinstance(result, Granted):
+                one = Known(next(granted), opening.end_user)
+                self._check(one, opening, result.output_tokens, granted=True)
+                self.calls.append(one)
+            else:
+                assert isinstance(result, Refused)
+                self._check(self._as_if(opening), opening, opening.demand.output_tokens_min, granted=False)
+
+    @precondition(lambda self: self._open())
+    @rule(data=st.data(), input_tokens=st.integers(0, 2_500), output_tokens=st.integers(0, 2_500), twice=st.booleans())
+    def settle(self, data: st.DataObject, input_tokens: int, output_tokens: int, twice: bool) -> None:
+        one = data.draw(st.sampled_from(self._open()))
+        ended = self._end(one, input_tokens, output_tokens)
+        for _ in range(1 + twice):
+            self._apply([(one.open, ended)], [])
+
+    @precondition(lambda self: self._open())
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self._open()))
+        self._apply([(one.open, Closing(one.open.call_id, "released", error="provider_unreachable"))], [])
+        one.state = "released"
+
+    # ---- what happens to the machine ----
+
+    @rule()
+    def crash(self) -> None:
+        """The process dies; the next one books what it left open, at the hold."""
+        self.interned = Interned()
+        with self.books.store.write() as tx:
+            found = recovery.orphans(tx, OWNER)
+            self._batch(tx).apply(found, [])
+        for one in self._open():
+            one.state, one.cost_nano = "settled", one.open.held_nano
+            one.tokens = one.open.held_input_tokens + one.open.held_output_tokens
+
+    @rule(step_s=st.sampled_from([1, 4, 7, 20, 45, 61, 900, 3_600, 40_000, 90_000, 700_000, -3, -70]))
+    def pass_time(self, step_s: int) -> None:
+        self.now_s += step_s
+
+    @rule()
+    def sum_up(self) -> None:
+        with self.books.store.write() as tx:
+            fold.step(tx, default_zone=DEFAULT_ZONE, now_s=self.now_s)
+
+    # ---- what always holds ----
+
+    @invariant()
+    def balances_and_rollups_are_what_the_calls_say(self) -> None:
+        with self.books.store.read() as tx:
+            wrong = invariants.check(tx, default_zone=DEFAULT_ZONE, now_s=self.now_s)
+        assert not wrong.rollups
+        assert not wrong.balances
+
+    @invariant()
+    def every_call_is_there_once_in_its_state(self) -> None:
+        there = dict(self.books.rows("SELECT id, state FROM calls"))
+        assert there == {one.open.call_id: one.state for one in self.calls}
+
+    def _end(self, one: Known, input_tokens: int, output_tokens: int) -> Closing:
+        ended = closing(one.open.call_id, input_tokens=input_tokens, output_tokens=output_tokens)
+        one.state, one.cost_nano, one.tokens = "settled", ended.cost_nano_usd or 0, input_tokens + output_tokens
+        return ended
+
+    def _check(self, one: Known, opening: Opening, output_tokens: int, *, granted: bool) -> None:
+        """That a sum over all calls decides the same."""
+        fits = True
+        for limit in self._limits():
+            at_s = one.open.started_at_s
+            if limit.soft or not one.counts_in(limit, one, at_s):
+                continue
+            taken = sum(other.takes(limit) for other in self.calls if other.counts_in(limit, one, at_s))
+            need = needed(limit, opening.demand, output_tokens)
+            fits = fits and (need <= 0 or taken + need <= limit.amount)
+        assert fits == granted
+
+    def _as_if(self, opening: Opening) -> Known:
+        caller = opening.caller
+        call = OpenCall(
+            opening.call_id,
+            opening.started_at_ms,
+            0,
+            (),
+            caller.lineage,
+            0,
+            caller.user_id,
+            caller.key_id,
+            0,
+            0,
+            opening.provider,
+            opening.model,
+            0,
+            0,
+            0,
+        )
+        return Known(call, opening.end_user)
+
+    def _open(self) -> list[Known]:
+        return [one for one in self.calls if one.state == "open"]
+
+    def _limits(self) -> list[Limit]:
+        with self.books.store.read() as tx:
+            return limits.listing(tx, default_zone=DEFAULT_ZONE)
+
+    def _zone(self, group: str, zone: str) -> None:
+        parents = dict(zip(GROUPS, [None, *GROUPS], strict=False))
+        with self.books.store.write() as tx:
+            groups.change(tx, self.books.author, group, parent=parents[group], timezone=zone)
+
+    def _apply(self, closings: Any, openings: list[Opening]) -> Outcome:
+        with self.books.store.write() as tx:
+            return self._batch(tx).apply(closings, openings)
+
+    def _batch(self, tx: Any) -> Batch:
+        version, folded = tx.execute("SELECT settings_version, folded_bucket FROM settings").fetchone()
+        return Batch(
+            tx,
+            self.interned,
+            owner=OWNER,
+            default_zone=DEFAULT_ZONE,
+            share_percent=25,
+            now_s=self.now_s,
+            version=version,
+            folded=folded,
+        )
+
+
+def run(examples: int, steps: int) -> None:
+    run_state_machine_as_test(
+        Ledger,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
+
+
+def test_every_decision_is_the_one_that_a_sum_over_all_calls_gives() -> None:
+    run(250, 40)
+
+
+@pytest.mark.soak
+def test_so_in_thousands_of_histories() -> None:
+    run(3_000, 60)
