@@ -18,7 +18,8 @@ from typing import Any
 
 from llmctl.config import Address, Config
 from llmctl.domain.errors import ConfigError, LlmctlError
-from llmctl.store.database import Store
+from llmctl.store import callers, filesystem, recovery
+from llmctl.store.database import Store, must_exist
 
 from .app import Gateway
 from .upstream import Upstream
@@ -68,7 +69,15 @@ def serve(config: Config, *, say: Callable[[str], None]) -> int:
 def _check(config: Config) -> None:
     """What would end every worker is said once, and before anybody is told that we listen. Raises LlmctlError."""
     Upstream(config)  # reads the credentials
-    Store(config.database, readonly=True).close()
+    must_exist(config.database)
+    filesystem.check(config.database)
+    store = Store(config.database, synchronous=config.server.synchronous)
+    try:
+        with store.write() as tx:
+            callers.settings_version(tx)
+            recovery.open_owners(tx)
+    finally:
+        store.close()
 
 
 def _work(config: Config, sockets: Sockets, number: int, supervisor: int | None) -> int:

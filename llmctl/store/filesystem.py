@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from llmctl.domain.errors import StoreError
+from llmctl.domain.errors import StoreError, StoreUnavailable
 
 MOUNTS = Path("/proc/self/mounts")
 # Names as in /proc/mounts; https://www.sqlite.org/wal.html: "WAL does not work over a network filesystem".
@@ -15,7 +16,8 @@ NETWORK = frozenset(
 
 
 def check(database: Path, mounts: Path = MOUNTS) -> None:
-    """Raises StoreError for a place on another machine. Where mounts cannot be seen, every place is good."""
+    """Raises StoreError for a place on another machine, or where nothing may be written. Where mounts cannot be seen,
+    every place is on this machine."""
     kind = kind_of(database, mounts)
     if kind in NETWORK:
         raise StoreError(
@@ -23,6 +25,9 @@ def check(database: Path, mounts: Path = MOUNTS) -> None:
             hint="move it to a disk of this machine",
             code="database_place",
         )
+    for path in (database, database.parent):  # SQLite keeps its log beside the file
+        if path.exists() and not os.access(path, os.W_OK):
+            raise StoreUnavailable(f"{path} may not be written", hint="check its owner and mode, and how it is mounted")
 
 
 def kind_of(path: Path, mounts: Path = MOUNTS) -> str:

@@ -9,14 +9,15 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from llmctl.domain.errors import NotFound, Refused, SchemaMismatch, StoreBroken, StoreUnavailable
-from llmctl.store import ids, limits, users, writer
-from llmctl.store.booking import Closing, Granted, Refusal
+from llmctl.store import database, ids, limits, users, writer
+from llmctl.store.booking import Closing, Granted, Opening, Refusal
 from llmctl.store.database import transaction
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import DOLLAR, Books, closing, demand, differences, opening
@@ -444,3 +445,49 @@ def test_a_failed_commit_leaves_no_transaction_open(books: Books) -> None:
             "INSERT INTO settings (id, settings_version, prices_version, timezone) VALUES (2, 1, 1, 'UTC')"
         )
     assert not books.store.connection.in_transaction
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["not-written", "written-and-not-told"])
+async def test_a_settle_whose_commit_fails_once_counts_once(
+    books: Books, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    caller = books.caller(books.add_user("alice"))
+    books.limit("org", 10 * DOLLAR)
+    wanted = opening(ledger, books.caller(books.add_user("bob")))
+    assert isinstance(await ledger.hold(wanted), Granted)
+    real, failures = database.transaction, []
+
+    @contextmanager
+    def failing(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+        with real(connection, begin):
+            yield
+            if not failures and not written:
+                failures.append(1)
+                raise _busy()
+        if not failures:
+            failures.append(1)
+            raise _busy()
+
+    monkeypatch.setattr(database, "transaction", failing)
+    ledger.settle(closing(wanted.call_id))
+    later = opening(ledger, caller)
+    while not isinstance(await _held(ledger, later), Granted):
+        later = opening(ledger, books.caller(books.add_user(f"u{later.call_id}")))
+    await ledger.close()
+    assert failures
+    assert books.rows("SELECT state, count(*) FROM calls GROUP BY 1 ORDER BY 1") == [("open", 1), ("settled", 1)]
+    assert books.rows("SELECT sum(calls), sum(cost_nano) FROM rollups") == [(1, 1_500_000)]
+    assert differences(books) == []
+
+
+async def _held(ledger: Ledger, wanted: Opening) -> object:
+    try:
+        return await ledger.hold(wanted)
+    except StoreUnavailable as error:
+        return error
+
+
+def _busy() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O is busy")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    return error
