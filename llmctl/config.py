@@ -75,6 +75,7 @@ class Provider:
     catalogue: str
     output_fields: Mapping[str, str]
     prompt_overhead_tokens: int
+    image_tokens_max: int | None
 
     @property
     def is_sandbox(self) -> bool:
@@ -256,6 +257,7 @@ def _provider(name: str, table: Table) -> Provider:
         catalogue=table.string("catalogue", preset.catalogue if preset else ""),
         output_fields=output_fields,
         prompt_overhead_tokens=table.integer("prompt_overhead_tokens", overhead),
+        image_tokens_max=preset.image_tokens_max if preset else None,
     )
     own_fields.finish()
     table.finish()

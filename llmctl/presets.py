@@ -16,6 +16,7 @@ class Preset:
     catalogue: str = ""  # its id in the price catalogue (genai-prices)
     models: tuple[str, ...] = ()  # requested models that route here unless the configuration says otherwise
     output_fields: Mapping[str, str] = field(default_factory=dict)  # endpoint -> field of the output maximum
+    image_tokens_max: int | None = None  # what one image is billed with at most; None: not documented
     prompt_overhead_tokens: int = 2_048  # hidden prompts of tools and templates; raised by what is seen
 
 
@@ -38,6 +39,9 @@ PRESETS: Mapping[str, Preset] = {
         catalogue="openai",
         models=("gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*", "text-embedding-*", "davinci-*", "ft:*"),
         output_fields={"chat.completions": "max_completion_tokens"},
+        # gpt-4o-mini: 2,833 and 5,667 for each of up to 8 tiles; all others less (10,000 patches x 2.46):
+        # https://platform.openai.com/docs/guides/images-vision
+        image_tokens_max=48_169,
     ),
     "anthropic": Preset(
         "https://api.anthropic.com/v1",
@@ -45,6 +49,9 @@ PRESETS: Mapping[str, Preset] = {
         credential_env="ANTHROPIC_API_KEY",
         catalogue="anthropic",
         models=("claude-*",),
+        # 1,600 for most, up to 4,784 for those that see in high resolution:
+        # https://platform.claude.com/docs/en/build-with-claude/vision
+        image_tokens_max=5_000,
     ),
     "gemini": Preset(
         "https://generativelanguage.googleapis.com/v1beta/openai",

@@ -8,8 +8,9 @@ from __future__ import annotations
 from msgspec import Raw
 
 from ..domain.call import Ask
+from ..domain.demand import IMAGES
 from ..domain.errors import Refused
-from .content import FILES, IMAGES, URLS, Names, Rules, cache_write_ttl, list_reason
+from .content import FILES, URLS, Images, Names, Rules, cache_write_ttl, list_reason
 from .fields import Fields, read_object, read_objects
 from .request import UNKNOWN_TURNS, Request, end_user_id, read_model, read_outputs, read_tier
 
@@ -73,6 +74,8 @@ def read_request(endpoint: str, body: bytes) -> Request:
         )
     outputs = read_outputs(fields, OUTPUT_NAMES)
     output_tokens_max = outputs[0][1] if outputs else None
+    images = Images()
+    reason = _unbounded(fields, images)
     ask = Ask(
         endpoint=endpoint,
         model=read_model(fields),
@@ -82,7 +85,9 @@ def read_request(endpoint: str, body: bytes) -> Request:
         output_tokens_floor=_thinking_floor(fields, output_tokens_max),
         generates=endpoint != COUNT_TOKENS,
         free=endpoint == COUNT_TOKENS,
-        unbounded_input=_unbounded(fields),
+        unbounded_input=images.reason(reason),
+        images=0 if reason else images.count,
+        image_bytes=0 if reason else images.bytes,
         server_tool_turns=_tool_turns(fields),
         service_tier="fast" if fields.string("speed") == "fast" else read_tier(fields),
         cache_write_ttl=cache_write_ttl(body),
@@ -101,15 +106,15 @@ def _thinking_floor(fields: Fields, output_tokens_max: int | None) -> int:
     return budget + 1 if output_tokens_max is None else min(budget + 1, output_tokens_max)
 
 
-def _unbounded(fields: Fields) -> str:
+def _unbounded(fields: Fields, images: Images) -> str:
     container = fields.raw("container")
     if container is not None:
         return CONTAINER
     thread = fields.object("thread")
     if thread is not None and thread.string("type") != "create":
         return "a stored conversation"
-    messages = list_reason(fields.values.get("messages"), BLOCKS, "messages", MESSAGE_NAMES)
-    return messages or list_reason(fields.values.get("system"), BLOCKS, "system")
+    messages = list_reason(fields.values.get("messages"), BLOCKS, "messages", images, MESSAGE_NAMES)
+    return messages or list_reason(fields.values.get("system"), BLOCKS, "system", images)
 
 
 def _tool_turns(fields: Fields) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from msgspec import Raw
 
+from ..domain.demand import IMAGES
 from .fields import read_objects, read_one
 
 UNKNOWN = "content of an unknown shape"
-IMAGES = "images"
 AUDIO = "audio"
 VIDEO = "video"
 FILES = "files"
@@ -29,9 +30,28 @@ _ESCAPED_LETTER = re.compile(rb"(?<!\\)(?:\\\\)*+\\u00[4-7]")
 _HOUR = re.compile(rb'"ttl"\s*+:\s*+"1h"')
 
 
-def list_reason(value: Raw | None, rules: Rules, path: str, names: Names | None = None, depth: int = 0) -> str:
+@dataclass(slots=True)
+class Images:
+    """The images of a request: providers say what one can be billed with at most, whatever its bytes are."""
+
+    count: int = 0
+    bytes: int = 0
+
+    def add(self, part: Mapping[str, Raw]) -> None:
+        self.count += 1
+        self.bytes += sum(map(len, part.values()))
+
+    def reason(self, other: str) -> str:
+        """The reason of the whole request, where `other` is that of what is not an image."""
+        return other or (IMAGES if self.count else "")
+
+
+def list_reason(
+    value: Raw | None, rules: Rules, path: str, images: Images, names: Names | None = None, depth: int = 0
+) -> str:
     """Why the bytes of `value` (a string, a part, or a list of parts or messages) do not bound its tokens; "" if they
-    do. `names`: what parts without a type, which then are messages, may hold."""
+    do, or it is for its images alone, which are counted. `names`: what parts without a type, which then are messages,
+    may hold."""
     if value is None or (first := memoryview(value)[0]) == _QUOTE or first in _SCALARS:
         return ""
     objects = None
@@ -42,15 +62,15 @@ def list_reason(value: Raw | None, rules: Rules, path: str, names: Names | None 
     for part in objects:
         kind = part.get("type")
         if kind is not None:
-            reason = part_reason(part, bytes(kind), rules, path, depth)
+            reason = part_reason(part, bytes(kind), rules, path, images, depth)
         else:
-            reason = UNKNOWN if names is None else message_reason(part, names, rules, path, depth)
+            reason = UNKNOWN if names is None else message_reason(part, names, rules, path, images, depth)
         if reason:
             return reason
     return ""
 
 
-def part_reason(part: dict[str, Raw], kind: bytes, rules: Rules, path: str, depth: int) -> str:
+def part_reason(part: dict[str, Raw], kind: bytes, rules: Rules, path: str, images: Images, depth: int) -> str:
     """As above for one part, whose `type` is `kind`."""
     rule = rules.get(kind)
     if rule is None:
@@ -58,19 +78,24 @@ def part_reason(part: dict[str, Raw], kind: bytes, rules: Rules, path: str, dept
     # Some servers read names in any case: another "Type" could make an image of this text.
     if len(part) > 2 and any(name != "type" and name.casefold() == "type" for name in part):
         return UNKNOWN
+    if rule == IMAGES:
+        images.add(part)
+        return ""
     if isinstance(rule, str):
         return rule
     for name in rule:
-        if reason := list_reason(part.get(name), rules, f"{path}.{name}", None, depth + 1):
+        if reason := list_reason(part.get(name), rules, f"{path}.{name}", images, None, depth + 1):
             return reason
     return ""
 
 
-def message_reason(message: dict[str, Raw], names: Names, rules: Rules, path: str, depth: int = 0) -> str:
+def message_reason(
+    message: dict[str, Raw], names: Names, rules: Rules, path: str, images: Images, depth: int = 0
+) -> str:
     """As above for a message: its `content` is looked into, other names must be known or plain numbers and the like."""
     for name, value in message.items():
         if name == "content":
-            reason = list_reason(value, rules, path, None, depth + 1)
+            reason = list_reason(value, rules, path, images, None, depth + 1)
         elif (reason := names.get(name, UNKNOWN)) == UNKNOWN and memoryview(value)[0] in _SCALARS:
             reason = ""
         if reason:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
+from ..domain.demand import IMAGES
 from .content import (
     AUDIO,
     FILES,
-    IMAGES,
     UNKNOWN,
     URLS,
     VIDEO,
+    Images,
     Names,
     Rules,
     list_reason,
@@ -132,8 +133,8 @@ class _TextMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _text_messages = msgspec.json.Decoder(list[_TextMessage]).decode
 
 
-def messages_reason(value: Raw | None) -> str:
-    """Why the bytes of a chat's `messages` do not bound its tokens; "" if they do."""
+def messages_reason(value: Raw | None, images: Images) -> str:
+    """Why the bytes of a chat's `messages` do not bound its tokens; "" if they do. Images are counted apart."""
     if value is not None and len(value) <= TEXT_MESSAGES_BYTES_MAX:
         try:
             _text_messages(value)
@@ -141,12 +142,12 @@ def messages_reason(value: Raw | None) -> str:
             pass
         else:
             return TEXT
-    return list_reason(value, CHAT_PARTS, "messages", CHAT_NAMES)
+    return list_reason(value, CHAT_PARTS, "messages", images, CHAT_NAMES)
 
 
-def items_reason(value: Raw | None, rules: Rules, names: Names) -> tuple[str, int]:
+def items_reason(value: Raw | None, rules: Rules, names: Names, images: Images) -> tuple[str, int]:
     """Why the bytes of a response's `input` do not bound its tokens ("" if they do), and the turns of server tools
-    that items in it bring along."""
+    that items in it bring along. Images are counted apart."""
     if value is None or memoryview(value)[0] == ord('"'):
         return "", 0
     items = read_objects(value, "input")
@@ -156,7 +157,7 @@ def items_reason(value: Raw | None, rules: Rules, names: Names) -> tuple[str, in
     for item in items:
         kind = bytes(item.get("type", b""))
         if kind in (b"", b'"message"'):
-            reason = reason or _message(item, names, rules)
+            reason = reason or _message(item, names, rules, images)
         elif kind == b'"reasoning"':
             # Without its encrypted text, the provider reads it from its own store.
             encrypted = item.get("encrypted_content")
@@ -166,11 +167,11 @@ def items_reason(value: Raw | None, rules: Rules, names: Names) -> tuple[str, in
         elif kind == b'"compaction_trigger"':
             turns = UNKNOWN_TURNS
         else:
-            reason = reason or part_reason(item, kind, rules, "input", 0)
+            reason = reason or part_reason(item, kind, rules, "input", images, 0)
     return reason, turns
 
 
-def _message(item: dict[str, Raw], names: Names, rules: Rules) -> str:
+def _message(item: dict[str, Raw], names: Names, rules: Rules, images: Images) -> str:
     if "role" not in item or "content" not in item:
         return STORED_ITEM if "id" in item else UNKNOWN
-    return message_reason(item, names, rules, "input")
+    return message_reason(item, names, rules, "input", images)

@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Raw
 
 from ..domain.call import Ask
+from ..domain.demand import IMAGES
 from ..domain.errors import Refused
-from .content import AUDIO, IMAGES, UNKNOWN, cache_write_ttl
+from .content import AUDIO, UNKNOWN, Images, cache_write_ttl
 from .fields import Fields, bad_request, read_object
 from .openai_content import REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason, messages_reason
 from .openai_tools import chat_tool_turns, response_tool_turns
@@ -62,15 +63,18 @@ def read_request(endpoint: str, body: bytes) -> Request:
 def read_chat(fields: Fields) -> Request:
     model = read_model(fields)
     turns = chat_tool_turns(fields, model)
-    reason = messages_reason(fields.values.get("messages"))
+    images = Images()
+    reason = messages_reason(fields.values.get("messages"), images)
     reason = _reference(fields) or reason or _media_output(fields)
-    return _generating(fields, "chat.completions", model, reason, turns, multiplier=_choices(fields), options=True)
+    return _generating(
+        fields, "chat.completions", model, reason, turns, images, multiplier=_choices(fields), options=True
+    )
 
 
 def read_completion(fields: Fields) -> Request:
     multiplier = _choices(fields) * _prompts(fields)
     return _generating(
-        fields, "completions", read_model(fields), _reference(fields), 0, multiplier=multiplier, options=True
+        fields, "completions", read_model(fields), _reference(fields), 0, Images(), multiplier=multiplier, options=True
     )
 
 
@@ -78,11 +82,12 @@ def read_response(fields: Fields) -> Request:
     model = read_model(fields)
     reason = _reference(fields) or ("a stored prompt" if "prompt" in fields else "")
     fields.string("instructions")
-    item_reason, turns = items_reason(fields.raw("input"), RESPONSE_ITEMS, RESPONSE_NAMES)
+    images = Images()
+    item_reason, turns = items_reason(fields.raw("input"), RESPONSE_ITEMS, RESPONSE_NAMES, images)
     turns = response_tool_turns(fields) or turns
     if "context_management" in fields:
         turns = UNKNOWN_TURNS  # a compaction on the server bills the conversation once more
-    return _generating(fields, "responses", model, reason or item_reason, turns, multiplier=1, options=False)
+    return _generating(fields, "responses", model, reason or item_reason, turns, images, multiplier=1, options=False)
 
 
 def read_embedding(fields: Fields) -> Request:
@@ -108,7 +113,15 @@ _READ: dict[str, Callable[[Fields], Request]] = {
 
 
 def _generating(
-    fields: Fields, endpoint: str, model: str, reason: str, turns: int, *, multiplier: int, options: bool
+    fields: Fields,
+    endpoint: str,
+    model: str,
+    reason: str,
+    turns: int,
+    images: Images,
+    *,
+    multiplier: int,
+    options: bool,
 ) -> Request:
     """The request of an endpoint that generates. `options`: its streams report usage only when asked to."""
     stream = _stream(fields)
@@ -124,7 +137,9 @@ def _generating(
         input_bytes=len(fields.body),
         output_tokens_max=max([value for _, value in outputs]) if outputs else None,
         output_multiplier=multiplier,
-        unbounded_input=reason,
+        unbounded_input=images.reason(reason),
+        images=0 if reason else images.count,
+        image_bytes=0 if reason else images.bytes,
         server_tool_turns=turns,
         service_tier=read_tier(fields),
         cache_write_ttl=cache_write_ttl(fields.body),

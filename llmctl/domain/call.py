@@ -23,6 +23,8 @@ class Ask(NamedTuple):
     generates: bool = True  # False: there is no output to bound (embeddings)
     free: bool = False  # the provider bills nothing for it (token counting)
     unbounded_input: str = ""  # why bytes do not bound the input: "images", "a stored response", ...; "" = they do
+    images: int = 0  # those whose bytes are known, where they alone are why
+    image_bytes: int = 0  # of the body
     server_tool_turns: int = 0  # each turn of a server-side tool bills the input again
     service_tier: str = ""  # as asked; the answer says what was served
     cache_write_ttl: str = ""  # "", "5m", "1h": cache writes that the request asks for

@@ -11,6 +11,7 @@ from .money import PRICE_UNITS
 if TYPE_CHECKING:
     from .call import Ask
 
+IMAGES = "images"  # the reason of a request whose images alone are not bounded by its bytes
 TURNS_UNKNOWN = -1  # a server-side tool without a bound of its own
 
 
@@ -32,6 +33,7 @@ class ModelFacts(NamedTuple):
     context_tokens: int | None
     output_tokens_max: int | None
     prompt_overhead_tokens: int  # hidden prompts that the provider adds to what is in the body
+    image_tokens_max: int | None = None  # what one image is billed with at most, whatever its size
 
 
 class Rates(NamedTuple):
@@ -80,10 +82,21 @@ def input_bound(ask: Ask, facts: ModelFacts, bounds: Bounds) -> int:
     context_tokens = facts.context_tokens or bounds.context_tokens_default
     turns = tool_turns(ask, bounds)
     in_body = ask.input_bytes + facts.prompt_overhead_tokens
+    unbounded = unbounded_reason(ask, facts.image_tokens_max)
+    if ask.images and facts.image_tokens_max is not None and not unbounded:
+        in_body += ask.images * facts.image_tokens_max - ask.image_bytes
     if turns:
         return (1 + turns) * max(context_tokens, in_body)
     # A context window that is only assumed may be smaller than what is sent.
-    return max(context_tokens, in_body) if ask.unbounded_input else in_body
+    return max(context_tokens, in_body) if unbounded else in_body
+
+
+def unbounded_reason(ask: Ask, image_tokens_max: int | None) -> str:
+    """Why nothing that is known bounds the input; "" if something does. Images do where the provider says what one
+    costs at most."""
+    if ask.unbounded_input == IMAGES and ask.images and image_tokens_max is not None:
+        return ""
+    return ask.unbounded_input
 
 
 def tool_turns(ask: Ask, bounds: Bounds) -> int:
@@ -106,11 +119,12 @@ def demand_of(ask: Ask, facts: ModelFacts, rates: Rates | None, bounds: Bounds) 
     return Demand(input_tokens, wanted, least, ask.output_multiplier, injected, rates)
 
 
-def refuse_unbounded(ask: Ask, bounds: Bounds) -> Refused | None:
+def refuse_unbounded(ask: Ask, bounds: Bounds, image_tokens_max: int | None = None) -> Refused | None:
     """The admin's choice `unbounded = "refuse"`: calls whose input cannot be bounded do not pass a hard limit."""
-    if bounds.unbounded == "hold" or not (ask.unbounded_input or ask.server_tool_turns):
+    reason = unbounded_reason(ask, image_tokens_max)
+    if bounds.unbounded == "hold" or not (reason or ask.server_tool_turns):
         return None
-    why = ask.unbounded_input or "server-side tools"
+    why = reason or "server-side tools"
     return Refused(
         "bad_request",
         f"this call's input cannot be bounded ({why}), and your organisation refuses such calls under a limit",

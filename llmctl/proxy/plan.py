@@ -58,7 +58,7 @@ def plan_of(caller: Caller, ask: Ask, dialect: str, directory: Directory, bounds
             hint=f"ask your admin: llmctl price set {provider.name}/{model} --input ... --output ...",
             param="model",
         )
-    if binding and (refused := refuse_unbounded(ask, bounds)) is not None:
+    if binding and (refused := refuse_unbounded(ask, bounds, provider.image_tokens_max)) is not None:
         raise refused
     return Plan(provider, model, price, _demand(ask, dialect, provider, price, bounds), bounded=bool(binding))
 
@@ -74,6 +74,7 @@ def _demand(ask: Ask, dialect: str, provider: Provider, price: Price | None, bou
         context_tokens=price.context_tokens if price else None,
         output_tokens_max=price.output_tokens_max if price else None,
         prompt_overhead_tokens=provider.prompt_overhead_tokens,
+        image_tokens_max=provider.image_tokens_max,
     )
     rates = None
     if price is not None:

@@ -337,3 +337,19 @@ def test_rubbish_is_refused_and_never_breaks(endpoint: str, body: dict[str, Any]
         OPENAI.input_text(request)
     except Refused as error:
         assert error.code == "bad_request"
+
+
+@pytest.mark.parametrize("endpoint", ["chat.completions", "responses"])
+def test_images_are_counted_with_their_bytes(endpoint: str) -> None:
+    kind = "image_url" if endpoint == "chat.completions" else "input_image"
+    text = "text" if endpoint == "chat.completions" else "input_text"
+    image = {"type": kind, "image_url": "data:image/png;base64," + "x" * 5_000}
+    content = [{"type": text, "text": "what is this?"}, image, image]
+    name = "messages" if endpoint == "chat.completions" else "input"
+    body = json.dumps({"model": "m", name: [{"role": "user", "content": content}]}).encode()
+    asked = OPENAI.read_request(endpoint, body).ask
+    assert (asked.unbounded_input, asked.images) == ("images", 2)
+    assert 10_000 < asked.image_bytes < asked.input_bytes
+    with_more = body.replace(b'"user"', b'"user", "audio": {"id": "a"}')
+    if endpoint == "chat.completions":
+        assert OPENAI.read_request(endpoint, with_more).ask.images == 0

@@ -204,6 +204,8 @@ def test_an_embedding_has_no_output() -> None:
         output_tokens_floor=st.sampled_from([0, 1_024, 64_000]),
         generates=st.booleans(),
         unbounded_input=st.sampled_from(["", "images"]),
+        images=st.integers(0, 5),
+        image_bytes=st.just(0),
         server_tool_turns=st.integers(-1, 20),
     ),
     st.builds(
@@ -236,3 +238,14 @@ def test_an_admin_can_refuse_what_cannot_be_bounded(changes: dict[str, object]) 
     assert (ask.unbounded_input or "server-side tools") in refused.message
     assert refuse_unbounded(ask, Bounds()) is None
     assert refuse_unbounded(ASK, Bounds(unbounded="refuse")) is None
+
+
+def test_images_are_bounded_where_the_provider_says_what_one_costs_at_most() -> None:
+    ask = ASK._replace(unbounded_input="images", images=3, image_bytes=900_000, input_bytes=901_000)
+    facts = FACTS._replace(image_tokens_max=5_000, prompt_overhead_tokens=100)
+    assert input_bound(ask, facts, Bounds()) == 1_000 + 100 + 3 * 5_000
+    assert refuse_unbounded(ask, Bounds(unbounded="refuse"), 5_000) is None
+    for other in (ask._replace(unbounded_input="audio"), ask._replace(images=0, image_bytes=0)):
+        assert input_bound(other, facts, Bounds()) >= 400_000
+        assert refuse_unbounded(other, Bounds(unbounded="refuse"), 5_000) is not None
+    assert input_bound(ask, facts._replace(image_tokens_max=None), Bounds()) >= 400_000
