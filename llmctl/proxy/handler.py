@@ -21,7 +21,7 @@ from llmctl.store import ids
 from llmctl.store.booking import Closing, Opening, Refusal
 from llmctl.store.ledger import Ledger
 
-from . import settlement
+from . import recount, settlement
 from .body import BodyReader
 from .call import Arrival, Call
 from .directory import Directory
@@ -106,6 +106,7 @@ class Handler:
         """Access and limits: the call's worst case is held, on disk, when this returns. Raises Refused."""
         now_s = arrival.started_at_ms // 1000
         tags = tags_of(arrival.http.headers)
+        counted: int | None = None  # input tokens, where the bytes did not fit
         for _ in range(ADMIT_TRIES):
             caller = arrival.caller
             assert caller is not None
@@ -115,8 +116,12 @@ class Handler:
                 if self._renewed(arrival, secret):
                     continue  # judged by settings that are no longer in force
                 raise
+            if counted is not None:
+                plan = plan._replace(demand=plan.demand._replace(input_tokens=counted))
             granted = await self._ledger.hold(_opening(arrival, caller, endpoint, asked, plan, tags))
             if isinstance(granted, Refused):
+                if counted is None and (counted := await recount.input_tokens(asked, plan, granted)) is not None:
+                    continue
                 raise granted
             if granted is not None:
                 arrival.admitted = True
