@@ -119,6 +119,7 @@ class Writer:
         self._refusal_log = RefusalLog()
         self._since_checkpoint = 0
         self._truncate_at_s = 0.0
+        self._wal_told_bytes = TRUNCATE_BYTES
         self._recover_at_s = 0.0
         self._fold_at_s = 0.0
         self._folding = True  # until it is known: an old database has much to fold
@@ -359,6 +360,14 @@ class Writer:
             store.checkpoint()
         elif not store.checkpoint("TRUNCATE"):
             self._truncate_at_s = now_s + TRUNCATE_AGAIN_S
+            if (size := store.wal_bytes()) > 2 * self._wal_told_bytes:
+                self._wal_told_bytes = size
+                logger.warning(
+                    "the database's log grew to %d MB: somebody reads without end (a shell with an open transaction?)",
+                    size >> 20,
+                )
+        else:
+            self._wal_told_bytes = TRUNCATE_BYTES
 
     def _fold(self, store: Store) -> None:
         """A few rows of old roll-ups into the summaries; the next ones soon, but not before others had their turn."""

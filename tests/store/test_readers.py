@@ -49,12 +49,15 @@ async def call(books: Books, count: int) -> float:
 
 
 @pytest.mark.usefixtures("small_log")
-async def test_a_reader_that_stays_delays_no_call_and_the_log_shrinks_when_it_goes(books: Books) -> None:
+async def test_a_reader_that_stays_delays_no_call_and_the_log_shrinks_when_it_goes(
+    books: Books, caplog: pytest.LogCaptureFixture
+) -> None:
     with closed(sqlite3.connect(books.path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM calls").fetchone()
         assert await call(books, 400) < 1.0
         assert books.store.wal_bytes() > SMALL
+        assert 1 <= caplog.text.count("somebody reads without end") <= 5  # each time that it doubled
         reader.execute("COMMIT")
         await call(books, 10)
     assert books.store.wal_bytes() == 0
