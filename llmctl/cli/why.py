@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 app, command = single("why")
 
 INPUT_TOKENS = "1000"
-VERDICTS = {"fits": "fits", "capped": "output lowered", "soft": "over, soft", "refused": "too little left"}
+VERDICTS = {
+    "fits": "fits",
+    "capped": "output lowered",
+    "soft": "over, soft",
+    "refused": "too little left",
+    "changed": "changed since",  # it passed: the limit was another one then
+}
 
 
 @command
@@ -72,7 +78,7 @@ def why(
     )
     values: dict[str, object] = {**supposed.values, "limits": [_values(one) for one in supposed.limits]}
     run.out.result(values, supposed.fields)
-    _table(run, supposed.limits)
+    _table(run, supposed.limits, passed=False)
 
 
 def _explain(run: App, reference: str) -> None:
@@ -103,10 +109,10 @@ def _explain(run: App, reference: str) -> None:
         "held_output_tokens": found.held_output_tokens,
         "cost_usd": None if one.cost_nano_usd is None else usd_exact(one.cost_nano_usd),
         "bound": bound,
-        "limits": [_values(looked) for looked in found.limits],
+        "limits": [_values(looked, passed=one.state != "refused") for looked in found.limits],
     }
     run.out.result(values, _fields(run, found, near))
-    _table(run, found.limits)
+    _table(run, found.limits, passed=one.state != "refused")
 
 
 def _fields(run: App, found: Why, near: Looked | None) -> list[tuple[str, str]]:
@@ -157,7 +163,7 @@ def would_pass(run: App, bound: Looked) -> str:
     return f"a call that needs up to {_number(bound, bound.left)}{again}"
 
 
-def _values(one: Looked) -> dict[str, object]:
+def _values(one: Looked, *, passed: bool = False) -> dict[str, object]:
     def exact(number: int) -> str | int:
         return usd_exact(number) if one.measure == "cost" else number
 
@@ -175,7 +181,7 @@ def _values(one: Looked) -> dict[str, object]:
         "needed": exact(one.wanted),
         "needed_min": exact(one.least),
         "resets_at": rfc3339(one.resets_at_s),
-        "verdict": one.verdict,
+        "verdict": _verdict(one, passed=passed),
     }
 
 
@@ -187,7 +193,11 @@ def _short(one: Looked, number: int) -> str:
     return usd_fine(number) if one.measure == "cost" else f"{number:,}"
 
 
-def _table(run: App, limits: Sequence[Looked]) -> None:
+def _verdict(one: Looked, *, passed: bool) -> str:
+    return "changed" if passed and one.verdict == "refused" else one.verdict
+
+
+def _table(run: App, limits: Sequence[Looked], *, passed: bool) -> None:
     if not limits or run.out.format != "table":
         return
     run.out.line("")
@@ -195,12 +205,12 @@ def _table(run: App, limits: Sequence[Looked]) -> None:
         (
             Column("id", None, "ID", lambda one: f"l{one.limit_id}", fixed=True),
             Column("on", None, "ON", _on),
-            Column("limit", None, "LIMIT", _limit_text),
-            Column("spent", None, "SPENT", lambda one: _short(one, one.spent), right=True),
-            Column("held", None, "HELD", lambda one: _short(one, one.held), right=True),
-            Column("left", None, "LEFT", lambda one: _short(one, one.left), right=True),
+            Column("limit", None, "LIMIT", _limit_text, fixed=True),
+            Column("spent", None, "SPENT", lambda one: _short(one, one.spent), right=True, drop=1),
+            Column("held", None, "HELD", lambda one: _short(one, one.held), right=True, drop=2),
+            Column("left", None, "LEFT", lambda one: _short(one, max(0, one.left)), right=True),
             Column("needed", None, "NEEDED", lambda one: _short(one, one.wanted), right=True),
-            Column("verdict", None, "VERDICT", lambda one: VERDICTS[one.verdict], fixed=True),
+            Column("verdict", None, "VERDICT", lambda one: VERDICTS[_verdict(one, passed=passed)], fixed=True),
         ),
         limits,
     )
@@ -213,4 +223,6 @@ def _on(one: Looked) -> str:
 
 def _limit_text(one: Looked) -> str:
     models = f" on {one.models}" if one.models else ""
+    if one.measure == "cost":
+        return f"{usd_fine(one.amount)}{' in total' if one.window == 'total' else f'/{one.window}'}{models}"
     return f"{humanize.limit_text(one.measure, one.amount, one.window)}{models}"

@@ -70,6 +70,12 @@ def test_a_call_that_went_shows_how_its_limits_stood_before_it(cli: Cli, calls: 
     assert spent == ["0.000000000", "0.003000000", "0.006000000"]
 
 
+def test_a_limit_that_was_lowered_since_is_not_said_to_have_refused_what_passed(cli: Cli, calls: list[str]) -> None:
+    cli("limit", "set", "--user", "alice", "--cost", "0.001", "--per", "month")
+    assert cli("why", calls[0], "-o", "json").json["limits"][0]["verdict"] == "changed"
+    assert "changed since" in cli("why", calls[0]).out
+
+
 def test_what_would_pass_now(cli: Cli, calls: list[str]) -> None:
     cli("price", "set", "sandbox/tiny", "--input", "1", "--output", "2")
     supposed = ("why", "--user", "alice", "--model", "sandbox/tiny", "-o", "json", "--input-tokens")
