@@ -2,9 +2,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.llama import LlamaServer
 from tests.support.tiny_model import write_tiny_model
+
+# The suite takes the same examples each time, so that a failure belongs to the change; the soak looks for new ones.
+settings.register_profile("suite", derandomize=True)
+settings.register_profile("soak")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("soak" if config.option.markexpr == "soak" else "suite")
 
 
 @pytest.fixture(scope="session")

@@ -213,6 +213,7 @@ def test_an_embedding_has_no_output() -> None:
         context_tokens=st.none() | tokens,
         output_tokens_max=st.none() | tokens,
         prompt_overhead_tokens=tokens,
+        image_tokens_max=st.none() | tokens,
     ),
 )
 def test_a_demand_is_never_below_what_was_asked_for_and_its_minimum_never_above_it(ask: Ask, facts: ModelFacts) -> None:
