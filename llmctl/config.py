@@ -9,14 +9,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 from zoneinfo import ZoneInfo
 
 from llmctl.domain.access import check_pattern
 from llmctl.domain.demand import Bounds
 from llmctl.domain.errors import BadInput, ConfigError
 
-from .presets import OUTPUT_FIELDS, PRESETS, SANDBOX, Preset
+from .presets import AUTHS, OUTPUT_FIELDS, PRESETS, SANDBOX, Preset
 from .toml_table import Table
 
 DIALECTS = ("openai", "anthropic")
@@ -68,14 +68,18 @@ class CredentialSource:
 @dataclass(frozen=True, slots=True)
 class Provider:
     name: str
-    dialects: frozenset[str]
-    base_url: str
+    base_urls: Mapping[str, str]  # by dialect, each with its version
+    auth: str  # how the credential is shown; "" = as the dialect's own clients show theirs
     credentials: tuple[CredentialSource, ...]
     models: tuple[str, ...]
     catalogue: str
     output_fields: Mapping[str, str]
     prompt_overhead_tokens: int
     image_tokens_max: int | None
+
+    @property
+    def dialects(self) -> frozenset[str]:
+        return frozenset(self.base_urls)
 
     @property
     def is_sandbox(self) -> bool:
@@ -224,7 +228,7 @@ def _providers(tables: Table) -> dict[str, Provider]:
 
 
 def _provider(name: str, table: Table) -> Provider:
-    preset = PRESETS.get(name)
+    preset = _preset(name, table)
     dialects = table.strings("dialect", preset.dialects if preset else ())
     base_url = table.string("base_url", preset.base_url if preset else "").rstrip("/")
     if not dialects:
@@ -250,8 +254,8 @@ def _provider(name: str, table: Table) -> Provider:
     overhead = preset.prompt_overhead_tokens if preset else Preset("").prompt_overhead_tokens
     provider = Provider(
         name=name,
-        dialects=frozenset(dialects),
-        base_url=base_url,
+        base_urls={dialect: _base_url(base_url, preset, dialect) for dialect in dialects},
+        auth=_auth(table, preset),
         credentials=_credentials(table) or _default_credentials(preset, base_url),
         models=models,
         catalogue=table.string("catalogue", preset.catalogue if preset else ""),
@@ -262,6 +266,25 @@ def _provider(name: str, table: Table) -> Provider:
     own_fields.finish()
     table.finish()
     return provider
+
+
+def _preset(name: str, table: Table) -> Preset | None:
+    """The well-known provider of that name, or the one that `preset` says it is another of."""
+    other = table.string("preset", "")
+    if other and (other not in PRESETS or other == SANDBOX):
+        known = ", ".join(sorted(PRESETS.keys() - {SANDBOX}))
+        raise table.error("preset", f"{other!r} is not well-known", f"write one of {known}")
+    return PRESETS.get(other or name)
+
+
+def _base_url(base_url: str, preset: Preset | None, dialect: str) -> str:
+    path = preset.paths.get(dialect, "") if preset else ""
+    return urljoin(f"{base_url}/", path).rstrip("/")
+
+
+def _auth(table: Table, preset: Preset | None) -> str:
+    default = preset.auth if preset else ""
+    return table.choice("auth", default, AUTHS) if "auth" in table.names() else default
 
 
 def _is_base_url(text: str) -> bool:
@@ -290,7 +313,7 @@ def _credentials(table: Table) -> tuple[CredentialSource, ...]:
 
 def _default_credentials(preset: Preset | None, base_url: str) -> tuple[CredentialSource, ...]:
     """A preset's own variable, unless the address was changed: no provider's credential goes to another's server."""
-    if preset is None or not preset.credential_env or base_url != preset.base_url:
+    if preset is None or not preset.credential_env or preset.base_url not in ("", base_url):
         return ()
     return (CredentialSource(env=preset.credential_env),)
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """What is the same for everybody who uses this provider. Base URLs include the version (`/v1`)."""
+    """What is the same for everybody who uses this provider. Base URLs include the version (`/v1`); one that is "" is
+    everybody's own, and stands in the configuration."""
 
     base_url: str
     dialects: tuple[str, ...] = ("openai",)
+    paths: Mapping[str, str] = field(default_factory=dict)  # dialect -> its own base, relative to `base_url`
+    auth: str = ""  # how the credential is shown (AUTHS); "" = as the dialect's own clients show theirs
     credential_env: str = ""  # the variable that its own SDK reads
     catalogue: str = ""  # its id in the price catalogue (genai-prices)
     models: tuple[str, ...] = ()  # requested models that route here unless the configuration says otherwise
@@ -29,6 +32,8 @@ OUTPUT_FIELDS: Mapping[str, str] = {
     "responses": "max_output_tokens",
     "messages": "max_tokens",
 }
+
+AUTHS = ("bearer", "api-key")
 
 SANDBOX = "sandbox"  # built in: `llmctl serve` runs it itself
 

@@ -98,7 +98,7 @@ def test_every_entry_is_read(load: Load, tmp_path: Path) -> None:
     assert loaded.bounds == Bounds(1, 2, 3, 4, 5, "refuse")
     assert loaded.aliases == {"fast": "openai/gpt-5-mini", "gpt-4.1": "gpt-5"}
     local = loaded.providers["local"]
-    assert (local.dialects, local.base_url) == ({"openai", "anthropic"}, "http://127.0.0.1:18080/v1")
+    assert local.base_urls == dict.fromkeys(("openai", "anthropic"), "http://127.0.0.1:18080/v1")
     assert (local.models, local.catalogue, local.prompt_overhead_tokens) == (("tiny-*", "x"), "openai", 0)
     assert local.output_field("chat.completions") == "max_completion_tokens"
     assert local.output_field("responses") == "max_output_tokens"
@@ -107,11 +107,17 @@ def test_every_entry_is_read(load: Load, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_a_well_known_provider_needs_no_more_than_its_name(load: Load, name: str) -> None:
-    provider, preset = load(f"[providers.{name}]").providers[name], PRESETS[name]
-    assert (provider.base_url, provider.dialects, provider.catalogue) == (
-        preset.base_url, frozenset(preset.dialects), preset.catalogue,
-    )  # fmt: skip
+    own = "" if PRESETS[name].base_url or name == "sandbox" else 'base_url = "https://mine.example/api"'
+    provider, preset = load(f"[providers.{name}]\n{own}").providers[name], PRESETS[name]
+    assert (provider.dialects, provider.catalogue) == (frozenset(preset.dialects), preset.catalogue)
+    assert all(url.startswith(preset.base_url[:12]) for url in provider.base_urls.values())
     assert provider.credentials == ((CredentialSource(env=preset.credential_env),) if preset.credential_env else ())
+
+
+def test_a_second_account_of_a_well_known_provider_has_a_name_of_its_own(load: Load) -> None:
+    provider = load('[providers.mistral-eu]\npreset = "mistral"\ncredential_env = "OTHER"').providers["mistral-eu"]
+    assert (provider.base_urls, provider.catalogue) == ({"openai": "https://api.mistral.ai/v1"}, "mistral")
+    assert provider.credentials == (CredentialSource(env="OTHER"),)
 
 
 def test_the_sandbox_that_serve_adds_is_the_one_of_the_file(load: Load) -> None:

@@ -130,14 +130,16 @@ def providers(run: App) -> Iterator[Check]:
 
 def _provider(provider: Provider) -> Iterator[Check]:
     from llmctl.dialects import table
+    from llmctl.dialects.base import credential_headers
 
     name = f"provider {provider.name}"
     dialect = table.DIALECTS["openai" if "openai" in provider.dialects else min(provider.dialects)]
-    url = f"{provider.base_url}/models"  # http or https: the configuration is read strictly
+    url = f"{provider.base_urls[dialect.name]}/models"  # http or https: the configuration is read strictly
     request = urllib.request.Request(url, headers={"User-Agent": "llmctl"})  # noqa: S310
     try:
         for source in provider.credentials[:1]:
-            for header, value in {**dialect.default_headers(), **dialect.credential_headers(source.read())}.items():
+            shown = credential_headers(dialect, provider.auth, source.read())
+            for header, value in {**dialect.default_headers(), **shown}.items():
                 request.add_header(header, value)
         status, date = _answer(request)
     except LlmctlError as error:

@@ -12,7 +12,7 @@ from ..domain.usage import Usage
 from . import anthropic_usage
 from .anthropic_answer import AnthropicReader, input_text, read_answer
 from .anthropic_request import read_request
-from .base import InputText, StreamReader
+from .base import InputText, StreamReader, is_event_stream
 from .request import Request
 
 VERSION = "2023-06-01"  # the only one that serves the present shapes
@@ -33,7 +33,7 @@ _TYPES = {
 class Anthropic:
     name = "anthropic"
 
-    def read_request(self, endpoint: str, body: bytes) -> Request:
+    def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
         try:
             return read_request(endpoint, body)
         except RecursionError:  # nested to just what the first look at it still took
@@ -41,6 +41,9 @@ class Anthropic:
 
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         return read_answer(body)
+
+    def streams(self, endpoint: str, request: Request, content_type: str) -> bool:
+        return is_event_stream(content_type)
 
     def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
         return AnthropicReader()  # usage always comes: there is nothing to ask for, nothing to strip

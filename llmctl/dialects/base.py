@@ -10,7 +10,9 @@ from ..domain.call import Reading
 from ..domain.usage import Usage
 from .request import Request
 
-__all__ = ["Dialect", "InputText", "Request", "StreamReader"]
+__all__ = ["Dialect", "InputText", "Request", "StreamReader", "credential_headers", "is_event_stream"]
+
+EVENT_STREAM = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,16 @@ class Dialect(Protocol):
     @property
     def name(self) -> str: ...
 
-    def read_request(self, endpoint: str, body: bytes) -> Request:
-        """Raises Refused."""
+    def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
+        """`path_model`: the model, where the path names it. Raises Refused."""
         ...
 
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         """Reads a whole answer. Never raises: what makes no sense counts as absent."""
+        ...
+
+    def streams(self, endpoint: str, request: Request, content_type: str) -> bool:
+        """Whether an answer of this type comes in pieces for `reader`; any other is kept for `read_answer`."""
         ...
 
     def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
@@ -75,3 +81,16 @@ class Dialect(Protocol):
     ) -> bytes:
         """An error of ours, in the shape that the dialect's clients read. `type` "": the one that fits `status`."""
         ...
+
+
+def is_event_stream(content_type: str) -> bool:
+    return content_type.startswith(EVENT_STREAM)
+
+
+def credential_headers(dialect: Dialect, auth: str, credential: str) -> Mapping[str, str]:
+    """How a provider is shown a credential: as the dialect's own clients do, unless `auth` says otherwise."""
+    if auth == "bearer":
+        return {"Authorization": f"Bearer {credential}"}
+    if auth == "api-key":
+        return {"api-key": credential}
+    return dialect.credential_headers(credential)

@@ -10,7 +10,7 @@ from ..domain.call import Reading
 from ..domain.errors import Refused
 from ..domain.usage import Usage
 from . import openai_usage
-from .base import InputText, StreamReader
+from .base import InputText, StreamReader, is_event_stream
 from .openai_answer import OpenAiReader, read_answer
 from .openai_request import read_request
 from .openai_text import input_text
@@ -22,7 +22,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 class OpenAi:
     name = "openai"
 
-    def read_request(self, endpoint: str, body: bytes) -> Request:
+    def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
         try:
             return read_request(endpoint, body)
         except RecursionError:  # nested to just what the first look at it still took
@@ -30,6 +30,9 @@ class OpenAi:
 
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         return read_answer(endpoint, body)
+
+    def streams(self, endpoint: str, request: Request, content_type: str) -> bool:
+        return is_event_stream(content_type)
 
     def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
         return OpenAiReader(endpoint, strip=strip_usage)

@@ -21,13 +21,14 @@ Path = tuple[str, ...]
 
 class Request(NamedTuple):
     """One request. `outputs`: the output maxima that the body sets, by path; `usage_path`: the option that makes a
-    stream report usage, where the endpoint has one."""
+    stream report usage, where the endpoint has one; `model_in_body`: False where the path alone names the model."""
 
     ask: Ask
     body: bytes
     fields: Fields
     outputs: tuple[tuple[Path, int], ...] = ()
     usage_path: Path = ()
+    model_in_body: bool = True
 
     def upstream_body(
         self,
@@ -45,7 +46,7 @@ class Request(NamedTuple):
         if model is None and output_tokens_max is None and not inject_usage:
             return self.body
         edits = Edits()
-        if model is not None and model != self.ask.model:
+        if model is not None and model != self.ask.model and self.model_in_body:
             edits.put(self.fields, ("model",), msgspec.json.encode(model))
         if output_tokens_max is not None:
             for path, value in self.outputs:

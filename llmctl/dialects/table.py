@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from ..domain.errors import Refused
 from .anthropic import ANTHROPIC
@@ -18,29 +18,40 @@ PATH_CHARACTERS_MAX = 300
 # Names that may stand in a path. Each step starts with a letter or digit: no "..", no "//"; no "%" once it is decoded.
 _MODEL = re.compile(r"[A-Za-z0-9@~][A-Za-z0-9._:@+~-]*(?:/[A-Za-z0-9@~][A-Za-z0-9._:@+~-]*)*")
 _ID = re.compile(r"[A-Za-z0-9_-]+")
+_PLAIN_IN_PATHS = "/:@~"  # beside letters, digits and _.-
 
 Kind = Literal["metered", "free", "local", "refused"]  # free: passed on, costs nothing; local: answered here
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a path means. `upstream` follows the provider's base URL, which ends in its version ("…/v1"). `why`: for
-    refused ones, what to tell the client."""
+    """What a path means. `upstream` follows the provider's base URL, which ends in its version ("…/v1"); `{model}` in
+    it is the upstream model. `query`: the parameters that pass, all others do not. `why`: for refused ones, what to
+    tell the client."""
 
     dialect: Dialect
     name: str
     kind: Kind
     methods: tuple[str, ...]
     upstream: str = ""
+    query: tuple[str, ...] = ()
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An endpoint that was called; `model`: the one that the path names."""
+    """An endpoint that was called; `model`: the one that the path names; `query`: what passes of the client's."""
 
     endpoint: Endpoint
     model: str = ""
+    query: str = ""
+
+    def target(self, model: str) -> str:
+        """Path and query below a provider's base URL, for this upstream model."""
+        upstream = self.endpoint.upstream
+        if "{" in upstream:
+            upstream = upstream.format(model=quote(model, safe=_PLAIN_IN_PATHS))
+        return upstream + self.query
 
 
 def _refused(dialect: Dialect, name: str, why: str) -> Endpoint:
@@ -104,9 +115,9 @@ _STATIC: Mapping[str, Endpoint] = {**METERED, **FREE, **OWN}
 _MODELS_PATH = "/v1/models"
 
 
-def lookup(method: str, path: str, headers: Iterable[str]) -> Match:
-    """The endpoint that `method` and `path` (as sent, without the query) name. `headers`: the names, in lower case or
-    a case-insensitive mapping. Raises Refused("path_not_found" | "method_not_allowed" | "not_supported")."""
+def lookup(method: str, path: str, headers: Iterable[str], query: str = "") -> Match:
+    """The endpoint that `method`, `path` and `query` (as sent) name. `headers`: the names, in lower case or a
+    case-insensitive mapping. Raises Refused("path_not_found" | "method_not_allowed" | "not_supported")."""
     match = _find(path, headers)
     if match is None:
         raise Refused(
@@ -118,6 +129,9 @@ def lookup(method: str, path: str, headers: Iterable[str]) -> Match:
     if method not in endpoint.methods:
         allowed = ", ".join(endpoint.methods)
         raise Refused("method_not_allowed", f"{path} takes {allowed}, not {method[:20]}", facts={"allow": allowed})
+    if query and endpoint.query:
+        passing = [(name, value) for name, value in parse_qsl(query) if name in endpoint.query]
+        return replace(match, query=f"?{urlencode(passing)}" if passing else "")
     return match
 
 

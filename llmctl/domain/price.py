@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from .money import PRICE_UNITS
-from .usage import Usage
+from .usage import COUNT_MAX, Usage
 
 # Token meters and the meter whose rate holds where they have none. Rates are per million tokens.
 PARENT: Mapping[str, str] = {
@@ -33,7 +33,12 @@ PARENT: Mapping[str, str] = {
 }
 # Rates per million calls; `request` counts each call of ours, the others the tool calls inside it.
 TOOL_METERS = ("web_search", "file_search", "code_interpreter", "image_generation")
-METERS: tuple[str, ...] = (*PARENT, "request", *TOOL_METERS)
+# Rates per million of what a model bills instead of tokens, or beside them.
+UNIT_METERS = ("audio_seconds", "characters", "images", "pages", "search_units")
+METERS: tuple[str, ...] = (*PARENT, "request", *TOOL_METERS, *UNIT_METERS)
+
+# Meter and class of usage, in the order of the classes.
+_COUNTED = (*((meter, f"{meter}_calls") for meter in TOOL_METERS), *((meter, meter) for meter in UNIT_METERS))
 
 _MEDIA_INPUT = ("input_audio", "input_image", "input_video", "cache_audio_read", "cache_image_read")
 _MEDIA_OUTPUT = ("output_audio", "output_image", "output_video")
@@ -169,8 +174,8 @@ class Price:
         metered += _output_units(usage)
         if "request" in tariff.rates:
             metered.append(("request", 1))
-        if any(usage[-len(TOOL_METERS) :]):
-            metered += [(meter, getattr(usage, f"{meter}_calls")) for meter in TOOL_METERS]
+        if any(usage[-len(_COUNTED) :]):
+            metered += [(meter, getattr(usage, name)) for meter, name in _COUNTED]
         lines = []
         for meter, units in metered:
             if units:
@@ -212,6 +217,19 @@ class Price:
             found = self._ceilings[asked] = _ceiling(self, *asked)
         return found
 
+    def units_ceiling(self, units: Iterable[tuple[str, int]], service_tier: str = "") -> int:
+        """The most that so many units by meter (UNIT_METERS) can cost, in nano-USD, rounded up."""
+        tier = service_tier if self.knows_tier(service_tier) else _UNKNOWN_TIER
+        tariffs = self.tariffs_possible(tier)
+        e6 = 0
+        for meter, count in units:
+            rates = [tariff.rates[meter].dearest(COUNT_MAX) for tariff in tariffs if meter in tariff.rates]
+            e6 += count * max(rates, default=0)
+        return _ceil_e6(e6)
+
+    def tariffs_possible(self, service_tier: str) -> list[Tariff]:
+        return [self.tariff, *(hours.tariff for hours in self.hours), *self.tiers_possible(service_tier)]
+
     def _step_below(self, input_tokens: int) -> int:
         """The smallest input that meets the same rates: between two steps, all inputs cost alike per token."""
         below = 0
@@ -240,7 +258,7 @@ class Price:
 def _ceiling(price: Price, input_tokens: int, service_tier: str, cache_writes: CacheWrites, media: bool) -> Ceiling:
     meters_in = ["input", "cache_read", *_CACHE_WRITE_METERS[cache_writes], *(_MEDIA_INPUT if media else ())]
     meters_out = ["output", "reasoning", *(_MEDIA_OUTPUT if media else ())]
-    tariffs = [price.tariff, *(hours.tariff for hours in price.hours), *price.tiers_possible(service_tier)]
+    tariffs = price.tariffs_possible(service_tier)
 
     def dearest(meters: Iterable[str]) -> int:
         rates = [tariff.find(meter) for tariff in tariffs for meter in meters]

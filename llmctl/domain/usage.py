@@ -11,7 +11,8 @@ COUNT_MAX = 1_000_000_000
 
 
 class Usage(NamedTuple):  # one is made for every call: a tuple, because a frozen dataclass takes five times as long
-    """Integers >= 0. `input_tokens` and `output_tokens` are totals; the others are parts of them, or tool calls."""
+    """Integers >= 0. `input_tokens` and `output_tokens` are totals; the others are parts of them, tool calls, or what
+    is billed by another unit than tokens."""
 
     input_tokens: int = 0
     cache_read_tokens: int = 0
@@ -27,6 +28,11 @@ class Usage(NamedTuple):  # one is made for every call: a tuple, because a froze
     file_search_calls: int = 0
     code_interpreter_calls: int = 0
     image_generation_calls: int = 0
+    audio_seconds: int = 0  # of speech that was read; rounded up
+    characters: int = 0  # that were spoken
+    images: int = 0  # that were made
+    pages: int = 0  # that were read
+    search_units: int = 0  # of a reranker
 
     @property
     def total_tokens(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from aiohttp.web import BaseRequest
 
 from llmctl.dialects.request import Request
-from llmctl.dialects.table import Endpoint
+from llmctl.dialects.table import Endpoint, Match
 from llmctl.domain.principal import Caller
 from llmctl.store.booking import Granted
 
@@ -22,7 +22,7 @@ class Arrival:
     id: int
     started_at_ms: int
     began_s: float  # monotonic
-    endpoint: Endpoint | None = None
+    match: Match | None = None
     caller: Caller | None = None
     asked: Request | None = None
     admitted: bool = False  # it has a row as a call: a failure from here on is booked there
@@ -33,6 +33,10 @@ class Arrival:
     def __post_init__(self) -> None:
         self.path, _, self.query = self.http.raw_path.partition("?")
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return None if self.match is None else self.match.endpoint
+
 
 @dataclass(slots=True)
 class Call:
@@ -42,7 +46,8 @@ class Call:
     id: int
     started_at_ms: int
     began_s: float
-    endpoint: Endpoint
+    match: Match
+    endpoint: Endpoint  # of the match
     asked: Request
     plan: Plan
     granted: Granted

@@ -29,7 +29,6 @@ from .watch import Flight, Watch
 logger = logging.getLogger(__name__)
 
 OUTPUT_CAPPED = "x-llmctl-output-capped"
-EVENT_STREAM = "text/event-stream"
 CREDENTIAL_REFUSED = (401, 403)
 ERROR_BODY_BYTES_MAX = 1 << 20
 
@@ -43,7 +42,10 @@ class Exchange:
 
     async def run(self, call: Call) -> tuple[web.StreamResponse, Closing]:
         """The client's answer, and how the call is booked."""
-        credential = self._upstream.credential(call.plan.provider)
+        try:
+            credential = await self._upstream.credential(call.plan.provider)
+        except UpstreamFailure as failure:
+            return self._no_answer(call, failure)
         outgoing, client = self._outgoing(call, credential), Client(call.http)
         if self._watch.is_pointless(client):
             return client.answer, _unsent_or_unanswered(call, outgoing, "client_gone")
@@ -75,7 +77,7 @@ class Exchange:
 
     def _outgoing(self, call: Call, credential: Credential | None) -> Outgoing:
         provider = call.plan.provider
-        own = self._upstream.own_headers(call.endpoint.dialect, credential)
+        own = self._upstream.own_headers(provider, call.endpoint.dialect, credential)
         headers = upstream_headers(call.http.raw_headers, own, identity=call.injects_usage)
         body = call.asked.upstream_body(
             model=call.plan.model,
@@ -83,11 +85,13 @@ class Exchange:
             output_field=provider.output_field(call.endpoint.name),
             inject_usage=call.injects_usage,
         )
-        return self._upstream.outgoing(provider, call.endpoint.upstream, headers, body)
+        target = call.match.target(call.plan.model)
+        return self._upstream.outgoing(provider, call.endpoint.dialect, target, headers, body)
 
     async def _relay(self, call: Call, flight: Flight, response: Answer) -> tuple[web.StreamResponse, Closing]:
         """Bytes through, a reader beside them. The client leaving changes nothing but where the bytes go."""
-        streamed = response.headers.get("content-type", "").startswith(EVENT_STREAM)
+        content_type = response.headers.get("content-type", "")
+        streamed = call.endpoint.dialect.streams(call.endpoint.name, call.asked, content_type)
         client = flight.client
         client.head(response.status, _headers(call, response))
         reader = _reader(call, response, streamed=streamed)

@@ -14,7 +14,7 @@ from aiohttp.web import BaseRequest
 from llmctl.config import Config
 from llmctl.dialects import table
 from llmctl.dialects.request import Request, end_user_id
-from llmctl.dialects.table import Endpoint
+from llmctl.dialects.table import Endpoint, Match
 from llmctl.domain.errors import LlmctlError, Refused
 from llmctl.domain.principal import Caller
 from llmctl.store import ids
@@ -83,8 +83,8 @@ class Handler:
             self.open_calls -= 1
 
     async def _serve(self, arrival: Arrival) -> web.StreamResponse:
-        match = table.lookup(arrival.http.method, arrival.path, arrival.http.headers)
-        arrival.endpoint = endpoint = match.endpoint
+        match = table.lookup(arrival.http.method, arrival.path, arrival.http.headers, arrival.query)
+        arrival.match, endpoint = match, match.endpoint
         if self.draining:
             raise Refused("shutting_down", "the gateway is shutting down", hint="retry in a moment")
         secret = client_secret(arrival.http.headers, arrival.query)
@@ -96,14 +96,15 @@ class Handler:
             return web.Response(body=body, headers={"Content-Type": "application/json", CALL_ID: ids.shown(arrival.id)})
         body = await self._bodies.read(arrival.http)
         try:
-            arrival.asked = asked = endpoint.dialect.read_request(endpoint.name, body)
-            call = await self._admit(arrival, endpoint, asked, secret)
+            arrival.asked = asked = endpoint.dialect.read_request(endpoint.name, body, match.model)
+            call = await self._admit(arrival, match, asked, secret)
             return await self._run(call)
         finally:
             self._bodies.release(len(body))
 
-    async def _admit(self, arrival: Arrival, endpoint: Endpoint, asked: Request, secret: str) -> Call:
+    async def _admit(self, arrival: Arrival, match: Match, asked: Request, secret: str) -> Call:
         """Access and limits: the call's worst case is held, on disk, when this returns. Raises Refused."""
+        endpoint = match.endpoint
         now_s = arrival.started_at_ms // 1000
         tags = tags_of(arrival.http.headers)
         counted: int | None = None  # input tokens, where the bytes did not fit
@@ -126,7 +127,15 @@ class Handler:
             if granted is not None:
                 arrival.admitted = True
                 return Call(
-                    arrival.http, arrival.id, arrival.started_at_ms, arrival.began_s, endpoint, asked, plan, granted
+                    arrival.http,
+                    arrival.id,
+                    arrival.started_at_ms,
+                    arrival.began_s,
+                    match,
+                    endpoint,
+                    asked,
+                    plan,
+                    granted,
                 )
             self._renewed(arrival, secret)
         raise Refused("overloaded", "settings change faster than calls can be judged", hint="retry in a moment")

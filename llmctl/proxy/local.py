@@ -87,7 +87,7 @@ class Local:
 
     async def _ask(self, provider: Provider) -> list[str]:
         dialect = table.DIALECTS["openai" if "openai" in provider.dialects else min(provider.dialects)]
-        answer = await self._upstream.send(provider, self._upstream.own(provider, "/models", dialect))
+        answer = await self._upstream.send(provider, await self._upstream.own(provider, "/models", dialect))
         try:
             body = await answer.whole(LISTING_BYTES_MAX)
             if body is None or answer.status != 200:

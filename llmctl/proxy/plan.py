@@ -85,6 +85,8 @@ def _demand(ask: Ask, dialect: str, provider: Provider, price: Price | None, bou
             media=bool(ask.unbounded_input),
         )
         fees = ceiling.request_nano_usd + tool_turns(ask, bounds) * ceiling.tool_call_nano_usd
+        if ask.units:
+            fees += price.units_ceiling(ask.units, ask.service_tier)
         rates = Rates(ceiling.input_rate, ceiling.output_rate, fees)
     return demand_of(ask, facts, rates, bounds)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
 from yarl import URL
 
 from llmctl.config import Config, Provider
-from llmctl.dialects.base import Dialect
+from llmctl.dialects.base import Dialect, credential_headers
 from llmctl.domain.errors import Refused
 
 from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
@@ -44,7 +45,7 @@ class Endpoint:
     """A provider with its credentials, ready to be called."""
 
     provider: Provider
-    base_url: str
+    base_urls: Mapping[str, str]
     credentials: tuple[Credential, ...]
 
     def credential(self) -> Credential | None:
@@ -61,8 +62,8 @@ class Upstream:
         """`sandbox` is base URL and credential of the built-in provider, if it runs. Raises ConfigError."""
         self._connect_s = config.server.timeouts.connect_s
         self._endpoints = {provider.name: _endpoint(provider, sandbox) for provider in config.providers.values()}
-        self._request_lines: dict[tuple[str, str, str], bytes] = {}
-        self._own_headers: dict[tuple[str, str], OwnHeaders] = {}
+        self._request_lines: dict[tuple[str, str, str, str], bytes] = {}
+        self._own_headers: dict[tuple[str, str, str], OwnHeaders] = {}
 
     async def start(self) -> None:
         self._connector = aiohttp.TCPConnector(
@@ -70,7 +71,7 @@ class Upstream:
             family=socket.AF_UNSPEC,
         )
         self._pools = {
-            name: Pool(self._connector, URL(endpoint.base_url), connect_s=self._connect_s)
+            name: Pool(self._connector, URL(next(iter(endpoint.base_urls.values()))), connect_s=self._connect_s)
             for name, endpoint in self._endpoints.items()
         }
         self._pruning = asyncio.create_task(self._prune())
@@ -81,29 +82,34 @@ class Upstream:
             pool.close()
         await self._connector.close()
 
-    def credential(self, provider: Provider) -> Credential | None:
+    async def credential(self, provider: Provider) -> Credential | None:
+        """One of the provider's credentials, as it is shown to it. Raises UpstreamFailure."""
         return self._endpoints[provider.name].credential()
 
-    def outgoing(self, provider: Provider, path: str, headers: bytes, body: bytes, *, method: str = "POST") -> Outgoing:
-        """A request to `path` below the provider's base URL; `headers` are lines, each with its end."""
-        line = self._request_lines.get((provider.name, method, path))
+    def outgoing(
+        self, provider: Provider, dialect: Dialect, target: str, headers: bytes, body: bytes, *, method: str = "POST"
+    ) -> Outgoing:
+        """A request to `target` below the provider's base URL; `headers` are lines, each with its end."""
+        line = self._request_lines.get((provider.name, dialect.name, method, target))
         if line is None:
-            line = self._request_line(provider.name, method, path)
+            line = self._request_line(provider.name, dialect.name, method, target)
         length = b"Content-Length: %d\r\n\r\n" % len(body) if method == "POST" else b"\r\n"
         return Outgoing(line + headers + length, body)
 
-    def own(self, provider: Provider, path: str, dialect: Dialect) -> Outgoing:
+    async def own(self, provider: Provider, target: str, dialect: Dialect) -> Outgoing:
         """A GET of the gateway itself."""
-        headers = self.own_headers(dialect, self.credential(provider)).alone()
-        return self.outgoing(provider, path, headers, b"", method="GET")
+        headers = self.own_headers(provider, dialect, await self.credential(provider)).alone()
+        return self.outgoing(provider, dialect, target, headers, b"", method="GET")
 
-    def own_headers(self, dialect: Dialect, credential: Credential | None) -> OwnHeaders:
+    def own_headers(self, provider: Provider, dialect: Dialect, credential: Credential | None) -> OwnHeaders:
         """What is added to a request in this dialect."""
         secret = credential.secret if credential else ""
-        found = self._own_headers.get((dialect.name, secret))
+        found = self._own_headers.get((provider.auth, dialect.name, secret))
         if found is None:
-            found = OwnHeaders(dialect.credential_headers(secret) if secret else {}, dialect.default_headers())
-            self._own_headers[dialect.name, secret] = found
+            shown = credential_headers(dialect, provider.auth, secret) if secret else {}
+            found = self._own_headers[provider.auth, dialect.name, secret] = OwnHeaders(
+                shown, dialect.default_headers()
+            )
         return found
 
     async def send(self, provider: Provider, outgoing: Outgoing) -> Answer:
@@ -130,13 +136,13 @@ class Upstream:
             for pool in self._pools.values():
                 pool.prune()
 
-    def _request_line(self, name: str, method: str, path: str) -> bytes:
+    def _request_line(self, name: str, dialect: str, method: str, target: str) -> bytes:
         """Also says which host is meant."""
-        url = URL(self._endpoints[name].base_url + path, encoded=True)
+        url = URL(self._endpoints[name].base_urls[dialect] + target, encoded=True)
         if len(self._request_lines) >= REQUEST_LINES_MAX:
             self._request_lines.clear()
         line = f"{method} {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n".encode()
-        self._request_lines[name, method, path] = line
+        self._request_lines[name, dialect, method, target] = line
         return line
 
 
@@ -152,6 +158,7 @@ def _failure(code: str, provider: Provider, what: str, *, sent: bool, answered: 
 
 def _endpoint(provider: Provider, sandbox: tuple[str, str] | None) -> Endpoint:
     if provider.is_sandbox and sandbox is not None:
-        return Endpoint(provider, sandbox[0], (Credential(sandbox[1], 1),))
+        base_urls = dict.fromkeys(provider.base_urls, sandbox[0])
+        return Endpoint(provider, base_urls, (Credential(sandbox[1], 1),))
     credentials = tuple(Credential(source.read(), source.weight) for source in provider.credentials)
-    return Endpoint(provider, provider.base_url, credentials)
+    return Endpoint(provider, provider.base_urls, credentials)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from llmctl.dialects.table import error_dialect, lookup
+from llmctl.dialects.openai import OPENAI
+from llmctl.dialects.table import Endpoint, Match, error_dialect, lookup
 from llmctl.domain.errors import Refused
 
 ANTHROPIC = {"anthropic-version": "2023-06-01"}
@@ -32,6 +33,13 @@ def test_models_belong_to_the_dialect_that_the_header_tells() -> None:
     assert (match.endpoint.dialect.name, match.model) == ("anthropic", "vendor/m-1.5:free")
     assert lookup("GET", "/v1/models/gpt-5", {}).model == "gpt-5"
     assert lookup("GET", "/v1/models/vendor%2Fm-1.5%3Afree", {}).model == "vendor/m-1.5:free"  # as the SDKs write it
+
+
+def test_a_target_holds_the_upstream_model_and_the_parameters_that_may_pass() -> None:
+    endpoint = Endpoint(OPENAI, "x", "metered", ("POST",), "/models/{model}:do", ("alt",))
+    assert Match(endpoint, "m").target("a/b c?d") == "/models/a/b%20c%3Fd:do"
+    assert Match(endpoint, "m", "?alt=sse").target("m") == "/models/m:do?alt=sse"
+    assert lookup("POST", "/v1/chat/completions", {}, "key=sk-1&alt=sse").target("m") == "/chat/completions"
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.domain.price import METERS, TOOL_METERS, CacheWrites, Hours, Part, Price, Rate, Tariff, pick
+from llmctl.domain.price import METERS, TOOL_METERS, UNIT_METERS, CacheWrites, Hours, Part, Price, Rate, Tariff, pick
 from llmctl.domain.usage import USAGE_CLASSES, Usage
 
 # `price.py` skips parts by their places in the tuple.
 assert USAGE_CLASSES[1:6] == ("cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", *USAGE_CLASSES[4:6])
 assert USAGE_CLASSES[6] == "output_tokens"
-assert [name.removesuffix("_calls") for name in USAGE_CLASSES[-4:]] == list(TOOL_METERS)
+assert [name.removesuffix("_calls") for name in USAGE_CLASSES[10:]] == [*TOOL_METERS, *UNIT_METERS]
 
 USD = 1_000_000_000  # a rate of a dollar per million tokens
 
@@ -49,6 +49,16 @@ def test_a_cost_explains_itself_line_by_line() -> None:
         Part("web_search", 2, 10_000 * USD, 20_000 * USD),
         Part("file_search", 1, None, 0),  # this price does not know what a file search costs
     ]
+
+
+def test_what_is_billed_by_another_unit_than_tokens_has_meters_of_its_own() -> None:
+    spoken = Price(1, "openai", "whisper-1", "catalogue", 0, rates(audio_seconds=100_000 * 1_000_000))  # $0.006/minute
+    assert spoken.cost_nano_usd(Usage(audio_seconds=61)) == 6_100_000
+    drawn = Price(2, "openai", "dall-e", "catalogue", 0, rates(images=40_000 * USD), {"hd": rates(images=80_000 * USD)})
+    assert drawn.cost_nano_usd(Usage(images=2), "hd") == 160_000_000
+    assert drawn.units_ceiling([("images", 2), ("pages", 9)]) == 80_000_000
+    assert drawn.units_ceiling([("images", 2)], "hd") == 160_000_000
+    assert drawn.units_ceiling([("images", 2)], "a tier of tomorrow") == 160_000_000
 
 
 def test_a_context_step_prices_the_whole_call() -> None:
@@ -219,11 +229,12 @@ def test_no_call_costs_more_than_its_ceiling(any_price: Price, usage: Usage, ask
     input_tokens = max(getattr(usage, name) for name in names if name.startswith(("input", "cache")))
     output_tokens = max(getattr(usage, name) for name in names if name.startswith(("output", "reasoning")))
     calls = sum(getattr(usage, name) for name in USAGE_CLASSES if name.endswith("_calls"))
+    units = any_price.units_ceiling([(meter, getattr(usage, meter)) for meter in UNIT_METERS], asked)
     ceiling = any_price.ceiling(input_tokens + 1000, asked, "1h", media=True)
     for served in {"", "default", asked}:
         for at_s in (None, 0, 50_000):
             cost = any_price.cost_nano_usd(usage, served, at_s)
-            assert cost <= ceiling.cost_nano_usd(input_tokens, output_tokens, calls)
+            assert cost <= ceiling.cost_nano_usd(input_tokens, output_tokens, calls) + units
 
 
 @given(tariffs, usages, counts, counts)
