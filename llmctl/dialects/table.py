@@ -26,8 +26,8 @@ Kind = Literal["metered", "free", "local", "refused"]  # free: passed on, costs 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """What a path means. `upstream` follows the provider's base URL, which ends in its version ("…/v1"); `{model}` in
-    it is the upstream model. `query`: the parameters that pass, all others do not. `why`: for refused ones, what to
-    tell the client."""
+    it is the upstream model, `{id}` the client's. `query`: the parameters that pass, all others do not. `why`: for
+    refused ones, what to tell the client."""
 
     dialect: Dialect
     name: str
@@ -40,17 +40,18 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An endpoint that was called; `model`: the one that the path names; `query`: what passes of the client's."""
+    """An endpoint that was called; `model`, `id`: those that the path names; `query`: what passes of the client's."""
 
     endpoint: Endpoint
     model: str = ""
+    id: str = ""
     query: str = ""
 
     def target(self, model: str) -> str:
         """Path and query below a provider's base URL, for this upstream model."""
         upstream = self.endpoint.upstream
         if "{" in upstream:
-            upstream = upstream.format(model=quote(model, safe=_PLAIN_IN_PATHS))
+            upstream = upstream.format(model=quote(model, safe=_PLAIN_IN_PATHS), id=self.id)
         return upstream + self.query
 
 
@@ -67,6 +68,8 @@ METERED: Mapping[str, Endpoint] = {
     "/v1/embeddings": Endpoint(OPENAI, "embeddings", "metered", ("POST",), "/embeddings"),
     "/v1/messages": Endpoint(ANTHROPIC, "messages", "metered", ("POST",), "/messages"),
 }
+# With a {model} or an {id} in them; the first that fits counts.
+NAMING: tuple[tuple[str, Endpoint], ...] = ()
 FREE: Mapping[str, Endpoint] = {
     "/v1/messages/count_tokens": Endpoint(
         ANTHROPIC, "messages.count_tokens", "free", ("POST",), "/messages/count_tokens"
@@ -112,6 +115,11 @@ OWN: Mapping[str, Endpoint] = {"/llmctl/me": Endpoint(OPENAI, "me", "local", ("G
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC)}
 
 _STATIC: Mapping[str, Endpoint] = {**METERED, **FREE, **OWN}
+_NAMES = {"{model}": f"(?P<model>{_MODEL.pattern})", "{id}": f"(?P<id>{_ID.pattern})"}
+_PATTERNS = [
+    (re.compile("".join(_NAMES.get(part, re.escape(part)) for part in re.split(r"(\{\w+\})", path))), endpoint)
+    for path, endpoint in NAMING
+]
 _MODELS_PATH = "/v1/models"
 
 
@@ -147,7 +155,13 @@ def _find(path: str, headers: Iterable[str]) -> Match | None:
     endpoint = _STATIC.get(path)
     if endpoint is not None:
         return Match(endpoint)
-    if len(path) > PATH_CHARACTERS_MAX or not path.startswith("/v1/"):
+    if len(path) > PATH_CHARACTERS_MAX:
+        return None
+    decoded = unquote(path)  # SDKs write provider%2Fmodel
+    for pattern, endpoint in _PATTERNS:
+        if found := pattern.fullmatch(decoded):
+            return Match(endpoint, **found.groupdict())
+    if not path.startswith("/v1/"):
         return None
     if path.startswith(_MODELS_PATH):
         return _find_models(path, "anthropic" if "anthropic-version" in headers else "openai")
@@ -163,5 +177,5 @@ def _find(path: str, headers: Iterable[str]) -> Match | None:
 def _find_models(path: str, dialect: str) -> Match | None:
     if path == _MODELS_PATH:
         return Match(MODELS[dialect])
-    name = unquote(path.removeprefix(_MODELS_PATH + "/"))  # both official SDKs write provider%2Fmodel
+    name = unquote(path.removeprefix(_MODELS_PATH + "/"))
     return Match(MODEL[dialect], name) if _MODEL.fullmatch(name) else None

@@ -38,7 +38,7 @@ def test_models_belong_to_the_dialect_that_the_header_tells() -> None:
 def test_a_target_holds_the_upstream_model_and_the_parameters_that_may_pass() -> None:
     endpoint = Endpoint(OPENAI, "x", "metered", ("POST",), "/models/{model}:do", ("alt",))
     assert Match(endpoint, "m").target("a/b c?d") == "/models/a/b%20c%3Fd:do"
-    assert Match(endpoint, "m", "?alt=sse").target("m") == "/models/m:do?alt=sse"
+    assert Match(endpoint, "m", query="?alt=sse").target("m") == "/models/m:do?alt=sse"
     assert lookup("POST", "/v1/chat/completions", {}, "key=sk-1&alt=sse").target("m") == "/chat/completions"
 
 
