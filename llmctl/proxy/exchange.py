@@ -17,6 +17,7 @@ from llmctl.store.booking import Closing
 from . import settlement
 from .call import Call
 from .client import Client
+from .compression import is_plain
 from .connections import Answer, Outgoing
 from .errors import ANSWERS
 from .estimate import estimate
@@ -198,7 +199,7 @@ def _reader(call: Call, response: Answer, *, streamed: bool) -> AnswerReader:
     encoding = _encoding(response)
     if not streamed:
         return WholeReader(lambda body: dialect.read_answer(endpoint, body), encoding)
-    if encoding in ("", "identity"):
+    if is_plain(encoding):
         return dialect.reader(endpoint, call.asked, strip_usage=call.injects_usage)
     return DecodingReader(dialect.reader(endpoint, call.asked), encoding)
 

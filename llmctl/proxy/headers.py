@@ -10,6 +10,8 @@ from multidict import CIMultiDictProxy, istr
 
 from llmctl.domain.errors import Refused
 
+from .compression import ENCODINGS
+
 RawHeaders = tuple[tuple[bytes, bytes], ...]  # as they came
 
 # RFC 9110, 7.6.1, and what older proxies send.
@@ -29,7 +31,6 @@ _NOT_DOWNSTREAM = HOP_BY_HOP | frozenset(
     b"set-cookie content-length openai-organization openai-project anthropic-organization-id "
     b"alt-svc strict-transport-security".split()
 )
-_DECODABLE = ("gzip", "deflate")  # what metering can read without another library
 _OURS = b"x-llmctl-"
 _PLAIN = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])  # what a value is made of: no control characters
 _IDENTITY = b"Accept-Encoding: identity\r\n"
@@ -115,5 +116,5 @@ def _acceptable(lines: bytes) -> bytes:
     """Those of the client's encodings that we can read beside it."""
     values = [line.partition(":")[2] for line in lines.decode("latin-1").splitlines()]
     offered = {part.split(";")[0].strip().lower() for value in values for part in value.split(",")}
-    common = [name for name in _DECODABLE if name in offered or "*" in offered]
+    common = [name for name in ENCODINGS if name in offered or "*" in offered]
     return f"Accept-Encoding: {', '.join(common) or 'identity'}\r\n".encode()

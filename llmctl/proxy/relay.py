@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from typing import Protocol
 
 from llmctl.domain.call import Reading
+
+from .compression import Decoder, Unreadable, decoded, decoder, is_plain
 
 WHOLE_BYTES_MAX = 1 << 20  # an answer up to this size is sent in one piece, with its length
 ANSWER_BYTES_MAX = 64 << 20  # beyond it a body that is not a stream passes, but is no longer kept for reading
@@ -59,13 +60,13 @@ class DecodingReader:
 
     def __init__(self, reader: AnswerReader, encoding: str) -> None:
         self._reader = reader
-        self._decoder: zlib._Decompress | None = _decoder(encoding)
+        self._decoder: Decoder | None = decoder(encoding)
 
     def feed(self, chunk: bytes) -> bytes:
         if self._decoder is not None:
             try:
-                self._reader.feed(self._decoder.decompress(chunk, ANSWER_BYTES_MAX))
-            except zlib.error:
+                self._reader.feed(self._decoder.feed(chunk))
+            except Unreadable:
                 self._decoder = None
         return chunk
 
@@ -74,30 +75,9 @@ class DecodingReader:
         return b"", reading if self._decoder is not None else reading._replace(error=UNREADABLE)
 
 
-def decoded(body: bytes, encoding: str) -> bytes:
-    """The plain bytes of a compressed body; empty where it cannot be read."""
-    if encoding in ("", "identity"):
-        return body
-    decoder = _decoder(encoding)
-    if decoder is None:
-        return b""
-    try:
-        return decoder.decompress(body, ANSWER_BYTES_MAX)
-    except zlib.error:
-        return b""
-
-
-def _decoder(encoding: str) -> zlib._Decompress | None:
-    if encoding in ("gzip", "x-gzip"):
-        return zlib.decompressobj(16 + zlib.MAX_WBITS)
-    if encoding == "deflate":
-        return zlib.decompressobj()
-    return None
-
-
 def masked(body: bytes, encoding: str, secret: str) -> tuple[bytes, bool]:
     """An error body without our credential, and whether it had to be unpacked for it: a compressed one is, if it can
     be."""
     plain = decoded(body, encoding) if body else body
-    unpacked = encoding not in ("", "identity") and bool(plain)
+    unpacked = not is_plain(encoding) and bool(plain)
     return (plain if unpacked else body).replace(secret.encode(), b"***"), unpacked
