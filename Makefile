@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
-.PHONY: help install serve test check format docs bench soak clean
+.PHONY: help install serve test check format docs bench replay soak clean
 
 help: ## show this list
 	@[ -t 1 ] && bold=$$(printf '\033[1m') plain=$$(printf '\033[0m') || bold= plain=; \
@@ -44,6 +44,9 @@ docs: $(VENV)/.installed-dev ## write the command reference into README.md
 
 bench: $(VENV)/.installed-dev ## measure the gateway beside a bare pass-through
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+replay: $(VENV)/.installed-dev ## send recorded traffic through the gateway: make replay CORPUS=FILE
+	@$(BIN)/python -m tests.replay $(or $(CORPUS),--help) $(ARGS)
 
 soak: $(VENV)/.installed-dev ## run the tests that take minutes to hours
 	@$(BIN)/python -m pytest -m soak $(ARGS)
