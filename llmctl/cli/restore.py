@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,14 @@ from . import context
 from .ask import DryRun, Yes, confirm
 from .command import single
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmctl.store.copies import Restored
+
 app, command = single("restore")
+
+NAMES_SHOWN_MAX = 20
 
 
 @command
@@ -21,7 +28,11 @@ def restore(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Put a copy in the place of the database, which is kept. No gateway may run."""
+    """Put a copy in the place of the database, which is kept. No gateway may run.
+
+    Keys that were revoked since the copy stay revoked, users and groups that were disabled or removed are disabled, and
+    the secrets of rotated keys are the newer ones.
+    """
     from llmctl.store import copies
 
     run = context.of(ctx)
@@ -30,6 +41,27 @@ def restore(
         run.out.one({"file": str(file), "schema": schema}, f"{file} is sound, of schema {schema}: it can be restored.")
         return
     confirm(run, f"Replace {run.database} by {file}?", yes=yes)
-    kept = copies.restore(Path(file), run.database, run.author)
-    replaced = f" The one that was there: {kept}" if kept else ""
-    run.out.one({"file": str(file), "kept": str(kept) if kept else None}, f"Restored {file}.{replaced}")
+    done = copies.restore(Path(file), run.database, run.author)
+    values = {
+        "file": str(file),
+        "kept": str(done.kept) if done.kept else None,
+        "carried_over": None if done.carried is None else done.carried.facts,
+    }
+    run.out.one(values, "\n".join([f"Restored {file}.{_kept(done)}", *_carried(done)]))
+
+
+def _kept(done: Restored) -> str:
+    return f" The one that was there: {done.kept}" if done.kept else ""
+
+
+def _carried(done: Restored) -> list[str]:
+    """What was done since the copy and holds on, by name: an admin has to know which of it to mend."""
+    if done.carried is None:
+        return ["! It could not be read: what was revoked since the copy works again. See: llmctl key list"]
+    texts = {"revoked": "revoked", "rotated": "rotated, with their newer secrets", "disabled": "disabled"}
+    return [f"Still {texts[what]}: {_some(names)}" for what, names in done.carried.named.items() if names]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN_MAX} more" if len(names) > NAMES_SHOWN_MAX else ""
+    return f"{', '.join(names[:NAMES_SHOWN_MAX])}{more}"

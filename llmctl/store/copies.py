@@ -7,12 +7,15 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from llmctl.domain.errors import AlreadyExists, LlmctlError, NotFound, SchemaMismatch, StoreBroken, StoreUnavailable
 
 from . import audit, owners
 from .audit import Author
+from .carried import Carried, carry_over
 from .database import LOCK_TIMEOUT_S, Store, WriteLock, migrate_file, must_exist, schema_version, storing
 
 
@@ -46,21 +49,37 @@ def check(path: Path) -> int:
     return schema
 
 
-def restore(source: Path, database: Path, author: Author) -> Path | None:
-    """Puts a copy in the place of the database, in one step. Returns where the replaced one is kept. Raises LlmctlError
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """`kept`: where the replaced database is now, if there was one. `carried`: what of it counts on; None where it
+    could not be read."""
+
+    kept: Path | None
+    carried: Carried | None
+
+
+def restore(source: Path, database: Path, author: Author) -> Restored:
+    """Puts a copy in the place of the database, in one step; what was revoked since stays so. Raises LlmctlError
     (a gateway runs), NotFound, StoreError: then nothing has changed."""
     check(source)
     with _alone(database), _finished(database, replace=True) as unfinished:
         _copy(source, unfinished)
         migrate_file(unfinished)
+        carried = carry_over(unfinished, database) if database.exists() else Carried()
         with closing(Store(unfinished)) as store, store.write() as tx:
-            audit.record(tx, author, "restore", str(database), after={"from": str(source.absolute())})
+            facts = {"from": str(source.absolute())} | (carried.facts if carried else {})
+            audit.record(tx, author, "restore", str(database), after=facts)
         _drop_log(unfinished)
         kept = None
         if database.exists():
-            kept = _kept(database, f"before-restore-{author.at_s}")
-            _drop_log(database)  # what it held is in the kept copy: it must not be taken for the new file's
-    return kept
+            moment = datetime.fromtimestamp(author.at_s, UTC)
+            name = f"before-restore-{moment:%Y%m%dT%H%M%SZ}"
+            try:
+                kept = _kept(database, name)
+                _drop_log(database)  # what it held is in the kept copy: it must not be taken for the new file's
+            except StoreBroken:
+                kept = _moved(database, name)
+    return Restored(kept, carried)
 
 
 def migrate(database: Path, author: Author) -> tuple[int, Path | None]:
@@ -80,13 +99,27 @@ def migrate(database: Path, author: Author) -> tuple[int, Path | None]:
 
 
 def _kept(database: Path, name: str) -> Path:
+    kept = _free(database, name)
+    with _finished(kept) as unfinished:
+        _copy(database, unfinished)
+    return kept
+
+
+def _moved(database: Path, name: str) -> Path:
+    """A damaged one is kept as it is, with its log: somebody may still read something out of it."""
+    kept = _free(database, name)
+    for suffix in ("", "-wal", "-shm"):
+        if Path(f"{database}{suffix}").exists():
+            Path(f"{database}{suffix}").rename(f"{kept}{suffix}")
+    return kept
+
+
+def _free(database: Path, name: str) -> Path:
     kept = Path(f"{database}.{name}")
     number = 1
     while kept.exists():
         number += 1
         kept = Path(f"{database}.{name}-{number}")
-    with _finished(kept) as unfinished:
-        _copy(database, unfinished)
     return kept
 
 

@@ -118,3 +118,42 @@ def test_without_a_database_there_is_a_hint(cli: Cli, empty: Path, command: str)
     for file in empty.glob("llmctl.db*"):
         file.unlink()
     assert "llmctl init" in cli(*command.split(), code=1).err
+
+
+def test_who_was_shut_out_since_the_backup_stays_out(cli: Cli, filled: Fill, tmp_path: Path) -> None:
+    filled("sales/alice", "sales/bob", "sales/carol", "lab/dave", "erin")
+    copy = str(tmp_path / "copy.db")
+    cli("backup", copy)
+    cli("key", "revoke", "alice")
+    newer = cli.secret("key", "rotate", "bob", "-q")
+    cli("user", "disable", "carol")
+    cli("group", "disable", "lab")
+    cli("user", "remove", "erin", "--yes")
+    done = cli("restore", copy, "--yes").out
+    assert "Still revoked: alice/default, erin/default" in done
+    assert "Still rotated, with their newer secrets: bob/default" in done
+    assert "Still disabled: user carol, user erin, group lab" in done
+    assert [key["user"] for key in cli.json("key", "list")] == ["bob", "carol", "dave"]
+    assert cli.json("key", "show", newer[:16])["user"] == "bob"
+    assert [secret["state"] for secret in cli.json("key", "show", "bob")["secrets"]] == ["current", "dead"]
+    assert [user["disabled"] for user in cli.json("user", "list")] == [False, False, True, False, True]
+    assert cli.json("audit", "--action", "restore")[0]["after"]["revoked"] == ["alice/default", "erin/default"]
+
+
+def test_a_copy_of_another_database_takes_nothing_over(cli: Cli, filled: Fill, empty: Path, tmp_path: Path) -> None:
+    filled("sales/alice")
+    cli("backup", str(tmp_path / "copy.db"))
+    (empty / "llmctl.db").unlink()
+    cli("init", "--if-not-exists")
+    cli.now_s += 60
+    filled("sales/zoe")
+    cli("user", "disable", "zoe")
+    assert cli.json("restore", str(tmp_path / "copy.db"), "--yes")["carried_over"] == {}
+
+
+def test_a_damaged_database_is_replaced_too(cli: Cli, filled: Fill, empty: Path, tmp_path: Path) -> None:
+    filled("sales/alice")
+    cli("backup", str(tmp_path / "copy.db"))
+    (empty / "llmctl.db").write_bytes(b"no database any more, but still in its place" * 400)
+    assert "could not be read" in cli("restore", str(tmp_path / "copy.db"), "--yes").out
+    assert [user["name"] for user in cli.json("user", "list")] == ["alice"]

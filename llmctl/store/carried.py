@@ -1,0 +1,98 @@
+"""What a restore carries over from the database that it replaces: nobody who was shut out since the backup gets in
+again, and whoever was given a new secret keeps it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+_KEY_NAMES = "SELECT u.name || '/' || k.name FROM main.keys k JOIN main.users u ON u.id = k.user_id WHERE k.id IN"
+
+# Rows are never deleted, so an id means the same in both files, if they are of one history at all: a key's public id is
+# random, a user's or group's birth has to be the same second.
+_KEYS = "FROM main.keys mine JOIN then_.keys theirs ON theirs.public_id = mine.public_id"
+_SAME = "theirs.id = mine.id AND theirs.created_at = mine.created_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Names of what was shut out since the backup, and stays so."""
+
+    revoked: tuple[str, ...] = ()
+    rotated: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()  # users and groups, removed ones too
+
+    @property
+    def named(self) -> dict[str, tuple[str, ...]]:
+        return {"revoked": self.revoked, "rotated": self.rotated, "disabled": self.disabled}
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """For the audit and JSON: what there is of it."""
+        return {what: list(names) for what, names in self.named.items() if names}
+
+
+def carry_over(restored: Path, replaced: Path) -> Carried | None:
+    """Into `restored`, which nobody else has open. None: the replaced one cannot be read any more."""
+    try:
+        with closing(sqlite3.connect(restored.absolute().as_uri(), isolation_level=None, uri=True)) as connection:
+            connection.execute("ATTACH ? AS then_", (f"{replaced.absolute().as_uri()}?mode=ro",))
+            connection.execute("BEGIN IMMEDIATE")
+            found = Carried(_revoked(connection), _rotated(connection), _disabled(connection))
+            connection.execute("COMMIT")
+            return found
+    except sqlite3.Error:
+        return None
+
+
+def _revoked(connection: sqlite3.Connection) -> tuple[str, ...]:
+    rows = connection.execute(
+        f"SELECT mine.id, theirs.revoked_at {_KEYS} WHERE mine.revoked_at IS NULL AND theirs.revoked_at IS NOT NULL"
+    ).fetchall()
+    connection.executemany("UPDATE main.keys SET revoked_at = ?2 WHERE id = ?1", rows)
+    return _names(connection, [key_id for key_id, _ in rows])
+
+
+def _rotated(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Secrets end when they ended there, and newer ones work: else a rotated key would have none that does."""
+    secrets = f"{_KEYS} JOIN then_.secrets their ON their.key_id = theirs.id"
+    ended = connection.execute(
+        f"""
+        SELECT mine.id, their.hash, their.expires_at {secrets} JOIN main.secrets my ON my.hash = their.hash
+        WHERE their.expires_at IS NOT NULL AND (my.expires_at IS NULL OR my.expires_at > their.expires_at)
+        """
+    ).fetchall()
+    connection.executemany("UPDATE main.secrets SET expires_at = ?3 WHERE hash = ?2 AND ?1 = key_id", ended)
+    connection.execute(
+        f"""
+        INSERT INTO main.secrets (hash, key_id, prefix, created_at, expires_at)
+        SELECT their.hash, mine.id, their.prefix, their.created_at, their.expires_at {secrets}
+        WHERE their.hash NOT IN (SELECT hash FROM main.secrets)
+        """
+    )
+    return _names(connection, [key_id for key_id, *_ in ended])
+
+
+def _disabled(connection: sqlite3.Connection) -> tuple[str, ...]:
+    names: list[str] = []
+    for table in ("users", "groups"):
+        rows = connection.execute(
+            f"""
+            SELECT mine.id, coalesce(theirs.disabled_at, theirs.removed_at), mine.name
+            FROM main.{table} mine JOIN then_.{table} theirs ON {_SAME}
+            WHERE mine.disabled_at IS NULL AND mine.removed_at IS NULL
+              AND (theirs.disabled_at IS NOT NULL OR theirs.removed_at IS NOT NULL)
+            ORDER BY mine.name
+            """
+        ).fetchall()
+        connection.executemany(f"UPDATE main.{table} SET disabled_at = ?2 WHERE id = ?1", [row[:2] for row in rows])
+        names += [f"{table.removesuffix('s')} {name}" for _, _, name in rows]
+    return tuple(names)
+
+
+def _names(connection: sqlite3.Connection, key_ids: list[int]) -> tuple[str, ...]:
+    marks = ", ".join("?" * len(set(key_ids)))
+    return tuple(name for (name,) in connection.execute(f"{_KEY_NAMES} ({marks}) ORDER BY 1", [*{*key_ids}]))
