@@ -66,7 +66,7 @@ def files(run: App) -> Iterator[Check]:
 
 
 def books(wrong: Wrong) -> Iterator[Check]:
-    """Roll-ups and balances against the calls."""
+    """Roll-ups, summaries and balances against the calls."""
     from llmctl.domain.money import usd_short
 
     mend = "llmctl doctor --repair"
@@ -75,6 +75,11 @@ def books(wrong: Wrong) -> Iterator[Check]:
         yield Check("roll-ups", "failed", text, mend)
     else:
         yield Check("roll-ups", "ok", "they say what the calls say")
+    if wrong.summaries:
+        text = f"{humanize.plural(len(wrong.summaries), 'row')} of days and months differ from the roll-ups"
+        yield Check("summaries", "failed", text, mend)
+    else:
+        yield Check("summaries", "ok", "days and months say what the roll-ups say")
     if wrong.balances:
         text = f"{len(wrong.balances)} of {wrong.balances_checked} differ from the calls"
         yield Check("balances", "failed", text, mend)

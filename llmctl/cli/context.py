@@ -113,12 +113,17 @@ class App:
     @contextmanager
     def writing(self) -> Iterator[tuple[Tx, Author]]:
         """A change, all of it or nothing, in the name of whoever runs this command."""
+        with self.storing() as (store, author), store.write() as tx:
+            yield tx, author
+
+    @contextmanager
+    def storing(self) -> Iterator[tuple[Store, Author]]:
+        """For changes that take many steps, so that nobody waits for long meanwhile."""
         from llmctl.store.database import Store
 
         store = Store(self.database)
         try:
-            with store.write() as tx:
-                yield tx, self.author
+            yield store, self.author
         finally:
             store.close()
 

@@ -12,6 +12,8 @@ from .command import single
 from .render import Column
 
 if TYPE_CHECKING:
+    from llmctl.store.invariants import Wrong
+
     from .context import App
 
 app, command = single("doctor")
@@ -43,11 +45,13 @@ def doctor(
 def _books(run: App, *, repair: bool) -> list[Check]:
     from llmctl.store import invariants
 
-    zone = run.config.timezone
-    if repair:
-        with run.writing() as (tx, author):
-            wrong = invariants.check(tx, default_zone=zone, now_s=run.now_s)
-            if wrong.rollups or wrong.balances:
-                invariants.repair(tx, author, wrong, default_zone=zone)
-    with run.reading() as tx:
-        return list(checkup.books(invariants.check(tx, default_zone=zone, now_s=run.now_s)))
+    def look() -> Wrong:
+        with run.reading() as tx:
+            return invariants.check(tx, default_zone=run.config.timezone, now_s=run.now_s)
+
+    wrong = look()
+    if repair and wrong:
+        with run.storing() as (store, author):
+            invariants.repair(store, author, wrong, default_zone=run.config.timezone)
+        wrong = look()
+    return list(checkup.books(wrong))

@@ -33,6 +33,22 @@ def record(
     tx.execute("UPDATE settings SET settings_version = settings_version + 1")
 
 
+def keep(
+    tx: sqlite3.Connection, author: Author, action: str, subject: str, after: dict[str, object], entry: int = 0
+) -> int:
+    """A change of many transactions, written down with the first and kept up to date with each: `entry` is what the one
+    before returned. The daemon need not look."""
+    if entry:
+        tx.execute("UPDATE audit SET after = ? WHERE id = ?", (_json(after), entry))
+        return entry
+    rows = tx.execute(
+        "INSERT INTO audit (at, actor, action, subject, after) VALUES (?, ?, ?, ?, ?) RETURNING id",
+        (author.at_s, author.name, action, subject, _json(after)),
+    )
+    ((entry,),) = rows.fetchall()
+    return entry
+
+
 Change = tuple[str, dict[str, object] | None, dict[str, object] | None]  # subject, before, after
 
 

@@ -147,7 +147,7 @@ def booked(place: Place) -> Reading[Standing]:
         end_s = place.window_end_s if place.window_end_s is not None else FAR_S
         return standing(place, *(yield from _called(place, place.window_start_s, end_s)))
     where, parameters = yield from counted(place)
-    plan = yield from rollups.whole(place.window_start_s // BUCKET_S, _end_bucket(place))
+    plan = yield from rollups.whole(*buckets(place))
     ((settled,),) = yield (
         f"""
         SELECT (SELECT coalesce(sum({SETTLED[place.limit.measure]}), 0) FROM {rollups.SUMMARIES} WHERE {where})
@@ -187,8 +187,9 @@ def slide(place: Place, one: Standing) -> Reading[bool]:
     return not young
 
 
-def counted(place: Place) -> Reading[tuple[str, dict[str, object]]]:
-    """Which rows of roll-ups and calls count in this balance: a condition, and its parameters."""
+def counted(place: Place, *, any_member: bool = False) -> Reading[tuple[str, dict[str, object]]]:
+    """Which rows of roll-ups and calls count in this balance (`any_member`: in those of all members of its limit): a
+    condition, and its parameters."""
     limit = place.limit
     conditions = ["true"]
     parameters: dict[str, object] = {
@@ -201,7 +202,7 @@ def counted(place: Place) -> Reading[tuple[str, dict[str, object]]]:
         conditions.append("lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :principal)")
     elif limit.principal in ("user", "key"):
         conditions.append(f"{limit.principal}_id = :principal")
-    if limit.each:
+    if limit.each and not any_member:
         conditions.append(f"{limit.each}_id = :member")
     if limit.each == "end_user":
         conditions.append("end_user_id <> 0")  # lets the index be used
@@ -214,23 +215,33 @@ def counted(place: Place) -> Reading[tuple[str, dict[str, object]]]:
 def _called(place: Place, from_s: int, end_s: int) -> Reading[tuple[int, int]]:
     """Settled and held by the calls themselves that started from `from_s` on, before `end_s`."""
     where, parameters = yield from counted(place)
-    measure = place.limit.measure
-    settled = {"requests": "1", "cost": "coalesce(cost_nano, 0)"}.get(measure, SETTLED[measure])
-    ((spent, held),) = yield (
+    settled, held = called(place.limit.measure)
+    ((spent, taken),) = yield (
         f"""
-        SELECT coalesce(sum(CASE state WHEN 'settled' THEN {settled} END), 0),
-               coalesce(sum(CASE state WHEN 'open' THEN {HELD[measure]} END), 0)
-        FROM calls
+        SELECT {settled}, {held} FROM calls
         WHERE id >= :first AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000
           AND state IN ('open', 'settled') AND {where}
         """,
         parameters | {"first": at_or_after(from_s), "start": from_s, "end": end_s},
     )
-    return spent, held
+    return spent, taken
 
 
-def _end_bucket(place: Place) -> int:
-    return rollups.FAR if place.window_end_s is None else place.window_end_s // BUCKET_S
+def called(measure: Measure) -> tuple[str, str]:
+    """What calls that are settled, and those that are open, count: sums over rows of `calls`."""
+    settled = {"requests": "1", "cost": "coalesce(cost_nano, 0)"}.get(measure, SETTLED[measure])
+    return (
+        f"coalesce(sum(CASE state WHEN 'settled' THEN {settled} END), 0)",
+        f"coalesce(sum(CASE state WHEN 'open' THEN {HELD[measure]} END), 0)",
+    )
+
+
+def buckets(place: Place) -> tuple[int, int]:
+    """Of a window: its first bucket, and the one after its last."""
+    return (
+        place.window_start_s // BUCKET_S,
+        rollups.FAR if place.window_end_s is None else place.window_end_s // BUCKET_S,
+    )
 
 
 def model_ids(pattern: str) -> Reading[list[int]]:

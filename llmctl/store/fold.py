@@ -27,11 +27,11 @@ SUMS = (
     "calls errors estimated_calls unpriced_calls input_tokens cache_read_tokens cache_write_tokens "
     "output_tokens reasoning_tokens cost_nano"
 ).split()
-_OF_SPAN = ["span_id", "user_id", "lineage_id", "key_id", "model_id", "end_user_id"]
+OF_SPAN = ["span_id", "user_id", "lineage_id", "key_id", "model_id", "end_user_id"]
 _KEY = ", ".join(KEY)
 _KEY_BACK = ", ".join(f"{name} DESC" for name in KEY)
 _AFTER = f"({_KEY}) > (?, ?, ?, ?, ?, ?)"
-_INTO = f"INSERT INTO summaries ({', '.join(_OF_SPAN + SUMS)})"
+_INTO = f"INSERT INTO summaries ({', '.join(OF_SPAN + SUMS)})"
 _ADDED = f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = summaries.{name} + excluded.{name}' for name in SUMS)}"
 
 ADD_ROLLUPS = f"""
@@ -56,7 +56,7 @@ def step(tx: sqlite3.Connection, *, default_zone: str, now_s: int, rows_max: int
     if zones := _new_zones(tx, default_zone):
         _begin_anew(tx, zones)
     if left_over := _left_over(tx, rows_max):
-        tx.executemany(f"DELETE FROM summaries WHERE ({', '.join(_OF_SPAN)}) = (?, ?, ?, ?, ?, ?)", left_over)
+        tx.executemany(f"DELETE FROM summaries WHERE ({', '.join(OF_SPAN)}) = (?, ?, ?, ?, ?, ?)", left_over)
         return True
     at = place(tx)
     bucket = _next(tx, at, now_s)
@@ -68,9 +68,9 @@ def step(tx: sqlite3.Connection, *, default_zone: str, now_s: int, rows_max: int
     for span in (month, day):
         tx.execute(
             f"""
-            {_INTO} SELECT ?, {", ".join(_OF_SPAN[1:])}, {", ".join(f"sum({name})" for name in SUMS)} FROM rollups
+            {_INTO} SELECT ?, {", ".join(OF_SPAN[1:])}, {", ".join(f"sum({name})" for name in SUMS)} FROM rollups
             WHERE {_AFTER} AND ({_KEY}) <= (?, ?, ?, ?, ?, ?) AND bucket BETWEEN ? AND ?
-            GROUP BY {", ".join(_OF_SPAN[1:])} {_ADDED}
+            GROUP BY {", ".join(OF_SPAN[1:])} {_ADDED}
             """,
             (span.id, *at, *last, at[0], last[0]),
         )
@@ -101,9 +101,20 @@ def late(tx: sqlite3.Connection, rows: Sequence[tuple[int, ...]], default_zone: 
             added += [(span.id, user_id, lineage_id, *rest) for span in spans_of(tx, bucket, default_zone)]
     if added:
         tx.execute(
-            f"{_INTO} SELECT {picked(_OF_SPAN + SUMS)} FROM json_each(?) WHERE true {_ADDED}",
+            f"{_INTO} SELECT {picked(OF_SPAN + SUMS)} FROM json_each(?) WHERE true {_ADDED}",
             (as_json(added),),
         )
+
+
+def amend_summaries(tx: sqlite3.Connection, rows: Sequence[tuple[int, ...]]) -> None:
+    """Adds to summaries alone, where their span is still there. `rows`: OF_SPAN and SUMS."""
+    tx.execute(
+        f"""
+        {_INTO} SELECT {picked(OF_SPAN + SUMS)} FROM json_each(?)
+        WHERE value ->> 0 IN (SELECT id FROM spans) {_ADDED}
+        """,
+        (as_json(rows),),
+    )
 
 
 def place(tx: sqlite3.Connection) -> Place:
@@ -166,7 +177,7 @@ def _left_over(tx: sqlite3.Connection, rows_max: int) -> list[tuple[int, ...]]:
     """Summaries of spans that are no more."""
     return tx.execute(
         f"""
-        SELECT {", ".join(_OF_SPAN)} FROM summaries
+        SELECT {", ".join(OF_SPAN)} FROM summaries
         WHERE span_id < coalesce((SELECT min(id) FROM spans), {FAR}) LIMIT ?
         """,
         (rows_max,),

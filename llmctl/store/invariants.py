@@ -1,18 +1,27 @@
-"""What must hold in the books: roll-ups and balances say what the calls say. Both are derived: both can be mended."""
+"""What must hold in the books: roll-ups say what the calls say, summaries what the roll-ups say, balances both. All
+three are derived, and so can be mended.
+
+Everything is compared in snapshots, without the lock. What differs is kept as what must be added: settles add to both
+sides alike, so a difference stays true while calls go on, and is added in short steps.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from llmctl.domain.errors import StoreUnavailable
 from llmctl.domain.window import BUCKET_S
 
-from . import audit, balances, fold, limits
+from . import audit, balances, balances_check, fold
 from .audit import Author
-from .sql import run
+from .database import Store
 
-BALANCES_MAX = 2_000  # each is counted anew, which takes a millisecond or more
+STEP_ROWS = 500  # some milliseconds
+PAUSE_S = 0.01  # in which others get the lock
+REPAIR = "doctor repair"
 
 _KEY = "bucket, lineage_id, user_id, key_id, model_id"
 _OF_CALLS = """
@@ -21,48 +30,100 @@ _OF_CALLS = """
     sum(cache_write_tokens), sum(output_tokens), sum(reasoning_tokens), sum(coalesce(cost_nano, 0))
 """
 _SUMS = ", ".join(fold.SUMS)
-_DIFFERENCES = f"""
+_MINUS_SUMS = ", ".join(f"-{name}" for name in fold.SUMS)
+_ADDED_SUMS = ", ".join(f"sum({name})" for name in fold.SUMS)
+_NOT_ZERO = " OR ".join(f"sum({name}) <> 0" for name in fold.SUMS)
+
+# End users have roll-ups of their own only while a limit needs them: over all of them, sums are the calls'.
+_ROLLUPS = f"""
     WITH sums ({_KEY}, {_SUMS}) AS (
         SELECT started_at_ms / {BUCKET_S * 1000}, lineage_id, user_id, key_id, model_id, {_OF_CALLS}
         FROM calls WHERE state IN ('settled', 'released') AND started_at_ms >= :from * {BUCKET_S * 1000}
         GROUP BY 1, 2, 3, 4, 5
         UNION ALL
-        SELECT {_KEY}, {", ".join(f"-{name}" for name in fold.SUMS)} FROM rollups WHERE bucket >= :from
+        SELECT {_KEY}, {_MINUS_SUMS} FROM rollups WHERE bucket >= :from
     )
-    SELECT {_KEY}, 0, {", ".join(f"sum({name})" for name in fold.SUMS)} FROM sums GROUP BY {_KEY}
-    HAVING {" OR ".join(f"sum({name}) <> 0" for name in fold.SUMS)}
+    SELECT {_KEY}, 0, {_ADDED_SUMS} FROM sums GROUP BY {_KEY} HAVING {_NOT_ZERO}
+"""
+_SPAN_KEY = ", ".join(fold.OF_SPAN[1:])
+_SUMMARIES = f"""
+    WITH sums ({_SPAN_KEY}, {_SUMS}) AS (
+        SELECT {_SPAN_KEY}, {_SUMS} FROM rollups
+        WHERE bucket >= ? AND bucket < ? AND ({", ".join(fold.KEY)}) <= (?, ?, ?, ?, ?, ?)
+        UNION ALL
+        SELECT {_SPAN_KEY}, {_MINUS_SUMS} FROM summaries WHERE span_id = ?
+    )
+    SELECT {_SPAN_KEY}, {_ADDED_SUMS} FROM sums GROUP BY {_SPAN_KEY} HAVING {_NOT_ZERO}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """What does not agree: roll-ups as what must be added to them, balances by their key; and how many were seen."""
+    """What does not agree: roll-ups and summaries as what must be added to them, balances by their key."""
 
     rollups: Sequence[tuple[int, ...]]
+    summaries: Sequence[tuple[int, ...]]
     balances: Sequence[balances.Row]
     balances_checked: int
+    repair_id: int  # of the last repair before
 
     @property
     def cost_nano(self) -> int:
         """By how much the roll-ups are off, over all."""
         return sum(abs(row[-1]) for row in self.rollups)
 
+    def __bool__(self) -> bool:
+        return bool(self.rollups or self.summaries or self.balances)
+
 
 def check(tx: sqlite3.Connection, *, default_zone: str, now_s: int) -> Wrong:
     """Compares in one snapshot. Calls that were pruned are not compared."""
-    rollups = tx.execute(_DIFFERENCES, {"from": _first_bucket(tx)}).fetchall()
-    wrong, checked = _wrong_balances(tx, default_zone, now_s)
-    return Wrong(rollups, wrong, checked)
+    repair_id = _last_repair(tx)
+    rollups = tx.execute(_ROLLUPS, {"from": _first_bucket(tx)}).fetchall()
+    wrong, checked = balances_check.wrong(tx, default_zone, now_s)
+    return Wrong(rollups, _wrong_summaries(tx), wrong, checked, repair_id)
 
 
-def repair(tx: sqlite3.Connection, author: Author, wrong: Wrong, *, default_zone: str) -> None:
-    """Roll-ups become what the calls say; wrong balances go, and are counted anew when a call needs them."""
-    if wrong.rollups:
-        fold.amend(tx, wrong.rollups, default_zone)
-    # What a balance was counted from may have been wrong as well: all of them are counted anew.
-    tx.execute("DELETE FROM balances")
-    facts: dict[str, object] = {"rollups": len(wrong.rollups), "balances": len(wrong.balances)}
-    audit.record(tx, author, "doctor repair", "books", after=facts)
+def repair(store: Store, author: Author, wrong: Wrong, *, default_zone: str, pause_s: float = PAUSE_S) -> None:
+    """Roll-ups become what the calls say, summaries what the roll-ups say; balances go, and are counted anew when a
+    call needs them. Raises StoreUnavailable when somebody else repairs too: what differs would be added twice."""
+    with store.write() as tx:
+        _still(tx, wrong.repair_id)
+        facts: dict[str, object] = {
+            "rollups": len(wrong.rollups),
+            "summaries": len(wrong.summaries),
+            "balances": len(wrong.balances),
+        }
+        audit.record(tx, author, REPAIR, "books", after=facts)
+        mine = _last_repair(tx)
+    for rows in _steps(wrong.rollups):
+        with store.write() as tx:
+            _still(tx, mine)
+            fold.amend(tx, rows, default_zone)
+        time.sleep(pause_s)
+    for rows in _steps(wrong.summaries):
+        with store.write() as tx:
+            _still(tx, mine)
+            fold.amend_summaries(tx, rows)
+        time.sleep(pause_s)
+    with store.write() as tx:
+        # What a balance was counted from may have been wrong as well.
+        balances.forget(tx)
+
+
+def _steps(rows: Sequence[tuple[int, ...]]) -> Iterator[Sequence[tuple[int, ...]]]:
+    for begin in range(0, len(rows), STEP_ROWS):
+        yield rows[begin : begin + STEP_ROWS]
+
+
+def _last_repair(tx: sqlite3.Connection) -> int:
+    (last,) = tx.execute("SELECT coalesce(max(id), 0) FROM audit WHERE action = ?", (REPAIR,)).fetchone()
+    return int(last)
+
+
+def _still(tx: sqlite3.Connection, repair_id: int) -> None:
+    if _last_repair(tx) != repair_id:
+        raise StoreUnavailable("somebody else repairs the books now", hint="run doctor again when they are done")
 
 
 def _first_bucket(tx: sqlite3.Connection) -> int:
@@ -71,20 +132,10 @@ def _first_bucket(tx: sqlite3.Connection) -> int:
     return 0 if before_s is None else int(before_s) // BUCKET_S + 1
 
 
-def _wrong_balances(tx: sqlite3.Connection, default_zone: str, now_s: int) -> tuple[list[balances.Row], int]:
-    known = {limit.id: limit for limit in limits.listing(tx, default_zone=default_zone)}
-    wrong, checked = [], 0
-    for limit_id, member_id, start_s, settled, held in tx.execute(
-        "SELECT limit_id, member_id, window_start, settled, held FROM balances ORDER BY window_start DESC"
-    ).fetchall():
-        limit = known.get(limit_id)
-        if limit is None or limit.window == "minute":
-            continue
-        place = balances.place_of(limit, member_id, now_s)
-        if place.window_start_s != start_s or checked >= BALANCES_MAX:
-            continue
-        checked += 1
-        counted = run(tx, balances.booked(place))
-        if (counted.settled, counted.held) != (settled, held):
-            wrong.append(place.row)
-    return wrong, checked
+def _wrong_summaries(tx: sqlite3.Connection) -> list[tuple[int, ...]]:
+    """Rows of summaries: what must be added to each."""
+    at = fold.place(tx)
+    found: list[tuple[int, ...]] = []
+    for span_id, first, end in tx.execute("SELECT id, first, end FROM spans").fetchall():
+        found += [(span_id, *row) for row in tx.execute(_SUMMARIES, (first, end, *at, span_id))]
+    return found

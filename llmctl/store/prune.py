@@ -34,7 +34,7 @@ def count(path: Path, before_s: int) -> int:
 def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S) -> int:
     """Forgets the calls that started before that moment, and returns how many. What is still open stays. Interrupted,
     it has done a part, and the next one goes on."""
-    forgotten, last = 0, -1
+    forgotten, last, entry = 0, -1, 0
     with closing(Store(path)) as store:
         step = 0
         while True:
@@ -48,14 +48,14 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
                 ]
                 tx.executemany("DELETE FROM calls WHERE id = ?", ((call_id,) for call_id in ids))
                 tx.executemany("DELETE FROM refusals WHERE call_id = ?", ((call_id,) for call_id in ids))
+                forgotten += len(ids)
+                if ids:
+                    # With the first ones already: doctor must never take what is forgotten for what is missing.
+                    entry = audit.keep(tx, author, "prune", "calls", {"calls": forgotten, "before": before_s}, entry)
                 if len(ids) < STEP_CALLS:
                     tx.execute("DELETE FROM refusal_counts WHERE minute < ?", (before_s // 60,))
-                    forgotten += len(ids)
-                    if forgotten:
-                        facts: dict[str, object] = {"calls": forgotten, "before": before_s}
-                        audit.record(tx, author, "prune", "calls", after=facts)
                     return forgotten
-            forgotten, last, step = forgotten + len(ids), ids[-1], step + 1
+            last, step = ids[-1], step + 1
             if step % CHECKPOINT_STEPS == 0:
                 store.checkpoint()
             time.sleep(pause_s)

@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from llmctl.domain.limit import Limit, Standing
-from llmctl.domain.window import BUCKET_S, MINUTE_S
+from llmctl.domain.window import MINUTE_S
 
 from . import balances, rollups
 from .balances import Place
@@ -111,7 +111,7 @@ def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]
     if limit.model_pattern:
         where += " AND model_id IN (SELECT value FROM json_each(:models))"
     settled = balances.SETTLED[limit.measure]
-    plan = run(tx, rollups.whole(place.window_start_s // BUCKET_S, rollups.FAR))
+    plan = run(tx, rollups.whole(*balances.buckets(place)))
     rows = tx.execute(
         f"""
         SELECT user_id, sum(settled), sum(held) FROM (
@@ -120,11 +120,12 @@ def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]
             SELECT user_id, sum({settled}), 0 FROM {rollups.QUARTERS} WHERE {where} GROUP BY user_id
             UNION ALL
             SELECT user_id, 0, {balances.HELD[limit.measure]} FROM calls
-            WHERE state = 'open' AND started_at_ms >= :start * 1000 AND {where}
+            WHERE state = 'open' AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000 AND {where}
         ) GROUP BY user_id
         """,
         {
             "start": place.window_start_s,
+            "end": balances.FAR_S if place.window_end_s is None else place.window_end_s,
             "principal": limit.principal_id,
             "models": as_json(run(tx, balances.model_ids(limit.model_pattern))) if limit.model_pattern else "[]",
             **plan.parameters,

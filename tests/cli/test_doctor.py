@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from llmctl.store import fold
 from llmctl.store.booking import Granted
+from llmctl.store.database import Store
 from llmctl.store.ledger import Ledger
 from tests.support.faulty import Faulty
 from tests.support.ledgers import Books, opening
@@ -25,20 +27,24 @@ def shop(cli: Cli, empty: Path) -> Path:
     secret = cli.secret("user", "add", "alice", "-q")
     cli("limit", "set", "--user", "alice", "--cost", "10", "--per", "month")
     cli("limit", "set", "--org", "--tokens", "1M", "--per", "day")
+    cli("limit", "set", "--org", "--each", "user", "--cost", "10", "--per", "week")
+    cli("limit", "set", "--org", "--each", "end-user", "--cost", "10", "--per", "day")
+    cli("limit", "set", "--org", "--requests", "1000", "--per", "minute")
     path = empty / "llmctl.db"
-    asyncio.run(call(path, secret, 20))
+    asyncio.run(call(path, secret, 20, NOW_S - 7200))
+    asyncio.run(call(path, secret, 20, NOW_S))
+    with closing(Store(path)) as store:
+        fold.everything(store, default_zone="UTC", now_s=NOW_S)
     return path
 
 
-async def call(path: Path, secret: str, count: int) -> None:
+async def call(path: Path, secret: str, count: int, now_s: int) -> None:
     books = Books.__new__(Books)
-    from llmctl.store.database import Store
-
     books.path, books.store = path, Store(path)
-    ledger = Ledger(path, default_zone="UTC", share_percent=25, clock_s=lambda: NOW_S)
+    ledger = Ledger(path, default_zone="UTC", share_percent=25, clock_s=lambda: now_s)
     await ledger.start()
     for _ in range(count):
-        wanted = opening(ledger, books.caller(secret), at_ms=NOW_S * 1000)
+        wanted = opening(ledger, books.caller(secret), at_ms=now_s * 1000, end_user="e1")
         assert isinstance(await ledger.hold(wanted), Granted)
         ledger.settle(ended(wanted.call_id))
     await ledger.close()
@@ -63,6 +69,11 @@ def test_all_is_well(cli: Cli, shop: Path) -> None:
         ("UPDATE calls SET output_tokens = output_tokens + 5 WHERE id = (SELECT max(id) FROM calls)", "roll-ups"),
         ("UPDATE balances SET settled = settled - 1 WHERE limit_id = 1", "balances"),
         ("UPDATE balances SET held = 7 WHERE limit_id = 2", "balances"),
+        ("UPDATE balances SET settled = settled + 1 WHERE limit_id = 3 AND member_id <> 0", "balances"),
+        ("UPDATE balances SET settled = 0 WHERE limit_id = 4", "balances"),
+        ("UPDATE balances SET held = held - 1 WHERE limit_id = 5", "balances"),
+        ("UPDATE summaries SET cost_nano = cost_nano + 1", "summaries"),
+        ("DELETE FROM summaries WHERE span_id = (SELECT id FROM spans WHERE kind = 'day')", "summaries"),
     ],
 )
 def test_books_that_disagree_are_seen_and_mended(cli: Cli, shop: Path, sql: str, check: str) -> None:

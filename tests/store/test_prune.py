@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.store import prune
+from llmctl.store import invariants, prune
 from llmctl.store.booking import Granted
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import DOLLAR, Books, closing, opening
@@ -84,3 +84,24 @@ async def test_a_gateway_goes_on_meanwhile(books: Books) -> None:
         assert sorted(waits)[len(waits) // 2] < 0.1
     finally:
         await ledger.close()
+
+
+async def test_one_that_was_interrupted_is_not_taken_for_a_loss(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "STEP_CALLS", 7)
+    secret = books.add_user("alice")
+    now_s = time.time() - 100 * DAY_S
+    ledger = books.ledger(clock_s=lambda: now_s)
+    await ledger.start()
+    for _ in range(30):
+        await call(books, ledger, secret)
+    await ledger.close()
+
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prune.time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prune.prune(books.path, books.author, int(time.time()) - 90 * DAY_S)
+    assert books.rows("SELECT count(*) FROM calls") == [(23,)]
+    with books.store.read() as tx:
+        assert not invariants.check(tx, default_zone="UTC", now_s=int(time.time()))

@@ -64,7 +64,9 @@ def demand(input_tokens: int = 1_000, output_tokens: int = 1_000, least: int | N
     return Demand(input_tokens, output_tokens, output_tokens if least is None else least, 1, False, RATES)
 
 
-def opening(ledger: Ledger, caller: Caller, wanted: Demand | None = None, *, at_ms: int | None = None) -> Opening:
+def opening(
+    ledger: Ledger, caller: Caller, wanted: Demand | None = None, *, at_ms: int | None = None, end_user: str = ""
+) -> Opening:
     return Opening(
         call_id=ledger.new_call_id(),
         started_at_ms=int(time.time() * 1000) if at_ms is None else at_ms,
@@ -77,6 +79,7 @@ def opening(ledger: Ledger, caller: Caller, wanted: Demand | None = None, *, at_
         stream=False,
         demand=wanted or demand(),
         price_id=1,
+        end_user=end_user,
     )
 
 

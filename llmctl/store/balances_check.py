@@ -1,0 +1,84 @@
+"""Whether balances say what calls and roll-ups say: a whole limit at a time, however many members it is on each of."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from llmctl.domain.limit import Limit
+from llmctl.domain.window import MINUTE_S, SLOT_S
+
+from . import balances, limits, rollups
+from .balances import HELD, SETTLED, Place, Row, called
+from .ids import at_or_after
+from .sql import run
+
+# `truth` gives member, start, settled and held; members without a row there have used nothing.
+_WRONG = """
+    WITH truth (member, start, settled, held) AS ({truth})
+    SELECT b.member_id, b.window_start FROM balances AS b
+    LEFT JOIN truth AS t ON t.member = b.member_id AND t.start = b.window_start
+    WHERE b.limit_id = :limit AND b.window_start BETWEEN :from AND :start
+      AND (b.settled <> coalesce(t.settled, 0) OR b.held <> coalesce(t.held, 0))
+"""
+
+
+def wrong(tx: sqlite3.Connection, default_zone: str, now_s: int) -> tuple[list[Row], int]:
+    """The balances of the current windows that are wrong, and how many there are: those of other windows are read by
+    nobody."""
+    found: list[Row] = []
+    checked = 0
+    for limit in limits.listing(tx, default_zone=default_zone):
+        place = balances.place_of(limit, 0, now_s)
+        from_s = place.window_start_s - (MINUTE_S if place.slides else 0)
+        (count,) = tx.execute(
+            "SELECT count(*) FROM balances WHERE limit_id = ? AND window_start BETWEEN ? AND ?",
+            (limit.id, from_s, place.window_start_s),
+        ).fetchone()
+        if count:
+            checked += count
+            found += _wrong_of(tx, limit, place, from_s)
+    return found, checked
+
+
+def _wrong_of(tx: sqlite3.Connection, limit: Limit, place: Place, from_s: int) -> list[Row]:
+    if place.slides or limit.each == "end_user":
+        truth, parameters = _by_calls(tx, place, from_s)
+    else:
+        truth, parameters = _by_rollups(tx, place)
+    rows = tx.execute(
+        _WRONG.format(truth=truth),
+        parameters | {"limit": limit.id, "from": from_s, "start": place.window_start_s},
+    )
+    return [(limit.id, member_id, start_s) for member_id, start_s in rows]
+
+
+def _member(limit: Limit) -> str:
+    return f"{limit.each}_id" if limit.each else "0"
+
+
+def _by_calls(tx: sqlite3.Connection, place: Place, from_s: int) -> tuple[str, dict[str, object]]:
+    """What is finer than roll-ups are kept: slots of a minute, and end users."""
+    where, parameters = run(tx, balances.counted(place, any_member=True))
+    slot = f"started_at_ms / 1000 / {SLOT_S} * {SLOT_S}" if place.slides else ":start"
+    settled, held = called(place.limit.measure)
+    truth = f"""
+        SELECT {_member(place.limit)}, {slot}, {settled}, {held} FROM calls
+        WHERE id >= :first AND started_at_ms >= :from * 1000 AND started_at_ms < :end * 1000
+          AND state IN ('open', 'settled') AND {where} GROUP BY 1, 2
+    """
+    return truth, parameters | {"first": at_or_after(from_s)}
+
+
+def _by_rollups(tx: sqlite3.Connection, place: Place) -> tuple[str, dict[str, object]]:
+    where, parameters = run(tx, balances.counted(place, any_member=True))
+    plan = run(tx, rollups.whole(*balances.buckets(place)))
+    member, settled, held = _member(place.limit), SETTLED[place.limit.measure], HELD[place.limit.measure]
+    truth = f"""
+        SELECT member, :start, sum(settled), sum(held) FROM (
+            SELECT {member} AS member, {settled} AS settled, 0 AS held FROM {rollups.SUMMARIES} WHERE {where}
+            UNION ALL SELECT {member}, {settled}, 0 FROM {rollups.QUARTERS} WHERE {where}
+            UNION ALL SELECT {member}, 0, {held} FROM calls
+            WHERE state = 'open' AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000 AND {where}
+        ) GROUP BY member
+    """
+    return truth, parameters | plan.parameters
