@@ -55,6 +55,7 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
         Row("export", "llmctl.cli.export", "The organisation as TOML: groups, users, access, limits."),
         Row("apply", "llmctl.cli.apply", "Bring the organisation to what a TOML file says."),
         Row("price", "llmctl.cli.price", "What models cost."),
+        Row("provider", "llmctl.cli.provider", "Providers: who serves and bills."),
     ),
     "What happened": (
         Row("usage", "llmctl.cli.usage", "Who used how much, and how much of the limits is gone."),

@@ -6,12 +6,8 @@ import platform
 import resource
 import shutil
 import stat
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
 from llmctl.domain.errors import LlmctlError
@@ -19,13 +15,11 @@ from llmctl.domain.errors import LlmctlError
 from . import humanize
 
 if TYPE_CHECKING:
-    from llmctl.config import Provider
     from llmctl.store.invariants import Wrong
 
     from .context import App
 
 State = Literal["ok", "warning", "failed"]
-ANSWER_S = 5.0
 CLOCK_OFF_S = 60
 FREE_BYTES_MIN = 1 << 30
 FILES_MIN = 4_096
@@ -127,54 +121,19 @@ def system() -> Iterator[Check]:
 
 
 def providers(run: App) -> Iterator[Check]:
-    """Whether each can be reached, takes our credential, and has our time."""
+    """Whether each can be reached, takes our credentials, and has our time."""
+    from llmctl.store import owners
+
+    from . import provider_check
+
+    serving = bool(owners.living(run.database))
     for provider in run.config.providers.values():
-        if not provider.is_sandbox:
-            yield from _provider(provider)
-
-
-def _provider(provider: Provider) -> Iterator[Check]:
-    from llmctl.dialects import table
-    from llmctl.dialects.base import credential_headers
-
-    name = f"provider {provider.name}"
-    dialect = table.DIALECTS["openai" if "openai" in provider.dialects else min(provider.dialects)]
-    url = f"{provider.base_urls[dialect.name]}/models"  # http or https: the configuration is read strictly
-    request = urllib.request.Request(url, headers={"User-Agent": "llmctl"})  # noqa: S310
-    try:
-        for source in provider.credentials[:1]:
-            shown = credential_headers(dialect, provider.auth, source.read())
-            for header, value in {**dialect.default_headers(), **shown}.items():
-                request.add_header(header, value)
-        status, date = _answer(request)
-    except LlmctlError as error:
-        yield Check(name, "failed", error.message, error.hint)
-        return
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        yield Check(name, "failed", f"cannot be reached: {reason}", f"check base_url of [providers.{provider.name}]")
-        return
-    if status in (401, 403):
-        yield Check(name, "failed", f"refuses our credential (HTTP {status})", f"check [providers.{provider.name}]")
-    elif status >= 500:
-        yield Check(name, "warning", f"answers with HTTP {status}", "look at its status page")
-    else:
-        yield Check(name, "ok", f"answers (HTTP {status})")
-    off_s = abs(parsedate_to_datetime(date).timestamp() - time.time()) if date else 0
-    if off_s > CLOCK_OFF_S:
-        yield Check("clock", "warning", f"{off_s:.0f} s away from {provider.name}'s", "set it: limits go by the clock")
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
-def _answer(request: urllib.request.Request) -> tuple[int, str]:
-    opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=ANSWER_S) as answer:
-            return answer.status, answer.headers.get("Date", "")
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers.get("Date", "")
+        if provider.is_sandbox:
+            continue
+        answers = provider_check.ask(provider, serving=serving)
+        for answer in answers:
+            name = f"provider {provider.name}" + (f" ({answer.credential})" if len(answers) > 1 else "")
+            yield Check(name, answer.state, answer.text, answer.mend)
+        off_s = max((abs(answer.clock_off_s) for answer in answers), default=0)
+        if off_s > CLOCK_OFF_S:
+            yield Check("clock", "warning", f"{off_s} s away from {provider.name}'s", "set it: limits go by the clock")

@@ -9,14 +9,21 @@ import typer
 from . import checkup, context
 from .checkup import Check
 from .command import single
-from .render import Column
+from .humanize import plural
+from .render import GREEN, RED, YELLOW, Column
+from .text import safe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmctl.store.invariants import Wrong
 
     from .context import App
 
 app, command = single("doctor")
+
+SHOWN = {"ok": ("ok", GREEN), "warning": ("warn", YELLOW), "failed": ("FAIL", RED)}
+STATES = (("failed", "failure"), ("warning", "warning"))
 
 
 @command
@@ -24,22 +31,43 @@ def doctor(
     ctx: typer.Context,
     offline: Annotated[bool, typer.Option("--offline", help="Ask no provider.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be derived from the calls.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 1 for warnings too.")] = False,
 ) -> None:
     """Check configuration, files, books, prices and providers. Ends with 1 if something has failed."""
     run = context.of(ctx)
     checks = [*checkup.files(run), *_books(run, repair=repair), *checkup.calls(run), *checkup.system()]
     if not offline:
         checks += checkup.providers(run)
-    columns: list[Column[Check]] = [
-        Column("check", lambda check: check.name, "CHECK", fixed=True),
-        Column("state", lambda check: check.state, "STATE"),
-        Column("text", lambda check: check.text, "WHAT"),
-        Column("mend", lambda check: check.mend),
-    ]
-    notes = [f"! {check.name}: {check.mend}" for check in checks if check.mend]
-    run.out.rows(columns, checks, notes=notes)
-    if any(check.state == "failed" for check in checks):
+    if run.out.format == "table":
+        _print(run, checks)
+    else:
+        columns: list[Column[Check]] = [
+            Column("check", lambda check: check.name),
+            Column("state", lambda check: check.state),
+            Column("text", lambda check: check.text),
+            Column("mend", lambda check: check.mend),
+        ]
+        run.out.rows(columns, checks)
+    bad = ("failed", "warning") if strict else ("failed",)
+    if any(check.state in bad for check in checks):
         raise typer.Exit(1)
+
+
+def _print(run: App, checks: Sequence[Check]) -> None:
+    """A line each, its mend below it: what is not well has to be seen at once, and none of it cut."""
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        word, color = SHOWN[check.state]
+        run.out.line(f"{run.out.paint(f'{word:<4}', color)}  {safe(check.name):<{width}}  {safe(check.text)}")
+        if check.mend:
+            run.out.line(f"{'':<4}  {'':<{width}}  fix: {safe(check.mend)}")
+    if not run.out.quiet:
+        run.out.line(_summary(checks))
+
+
+def _summary(checks: Sequence[Check]) -> str:
+    numbers = [(sum(check.state == state for check in checks), noun) for state, noun in STATES]
+    return ", ".join(plural(number, noun) for number, noun in numbers if number) or "All is well."
 
 
 def _books(run: App, *, repair: bool) -> list[Check]:

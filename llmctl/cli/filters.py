@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from llmctl.domain.errors import NotFound
 from llmctl.domain.window import window_start
 
 from . import times
@@ -127,8 +126,8 @@ def _window(run: App, asked: Asked, zone: ZoneInfo, *, all_time: bool) -> tuple[
 
 
 def _check_provider(tx: Tx, run: App, name: str) -> None:
-    from llmctl.store.names import column
+    from llmctl.store.names import column, unknown
 
     known = {*run.config.providers, *column(tx, "SELECT DISTINCT provider FROM models")}
     if name not in known:
-        raise NotFound(f'no provider "{name}"', hint=f"there are: {', '.join(sorted(known)) or 'none'}")
+        raise unknown("provider", name, known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from llmctl.domain.errors import AlreadyExists, ConfigError
 from . import context, demo
 from .command import single
 from .context import nearby, program
+from .errors import UsageMistake
 
 if TYPE_CHECKING:
     from llmctl.config import Config
@@ -24,6 +26,8 @@ app, command = single("init")
 
 CONFIG_NAME = "config.toml"
 DATABASE_NAME = "llmctl.db"
+SYSTEM_STATE = Path("/var/lib/llmctl")  # as StateDirectory=llmctl of a systemd unit
+SERVICE_USER = "llmctl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,9 @@ def init(
     if_not_exists: Annotated[
         bool, typer.Option("--if-not-exists", help="Keep what is there, make what is missing.")
     ] = False,
+    system: Annotated[
+        bool, typer.Option("--system", help="For the whole machine: /etc/llmctl and /var/lib/llmctl.")
+    ] = False,
     with_demo: Annotated[
         bool, typer.Option("--demo", help="In a new database: a demo user, its key, and a call to paste.")
     ] = False,
@@ -53,13 +60,19 @@ def init(
     No credential is written down: the configuration names the variable that holds it.
     """
     run = context.of(ctx)
+    if system:
+        _choose_system(run)
     path = run.named_config or Path(os.environ.get("LLMCTL_CONFIG") or CONFIG_NAME)
     _check_new(run, path, if_not_exists=if_not_exists)
+    if system:
+        _make_directories()
     config_is_new = not path.exists()
     if config_is_new:
         _write_config(path, _database_entry(run, path))
     run.flags.config = str(path)
     made = _make_database(run, config_is_new=config_is_new)
+    if system:
+        _hand_over(run.database)
     text = _report(run, made)
     values: dict[str, object] = {
         "config": str(made.config.path),
@@ -78,6 +91,39 @@ def init(
     run.out.one(values, text)
 
 
+def _choose_system(run: App) -> None:
+    from llmctl.config import SYSTEM_CONFIG
+
+    if run.flags.config or run.flags.database:
+        raise UsageMistake("--system has places of its own", hint="leave out --config and --database, or --system")
+    run.flags.config, run.flags.database = str(SYSTEM_CONFIG), str(SYSTEM_STATE / DATABASE_NAME)
+
+
+def _make_directories() -> None:
+    """Everybody may read the configuration, which holds no secret; the database is the gateway's alone."""
+    from llmctl.config import SYSTEM_CONFIG
+
+    for directory, mode in ((SYSTEM_CONFIG.parent, 0o755), (SYSTEM_STATE, 0o700)):
+        try:
+            if not directory.is_dir():
+                directory.mkdir(parents=True)
+                directory.chmod(mode)  # whatever the umask
+        except OSError as error:
+            hint = "sudo llmctl init --system" if isinstance(error, PermissionError) else "make room for it"
+            raise ConfigError(f"cannot create {directory}: {error.strerror}", hint=hint) from None
+
+
+def _hand_over(database: Path) -> None:
+    """To the user of the service, where there is one: root makes what llmctl shall write."""
+    try:
+        account = pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        return
+    if os.geteuid() == 0:
+        for path in (database.parent, *database.parent.glob(f"{database.name}*")):
+            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+
+
 def _check_new(run: App, path: Path, *, if_not_exists: bool) -> None:
     """Before anything is written: never half an init."""
     if if_not_exists:
@@ -93,7 +139,8 @@ def _database_entry(run: App, config: Path) -> str:
     """What the new configuration says of the database: a --database that is named now has to be found later too."""
     if not run.flags.database:
         return DATABASE_NAME
-    return os.path.relpath(run.flags.database, config.parent)
+    named = Path(run.flags.database)
+    return str(named) if named.is_absolute() else os.path.relpath(named, config.parent)
 
 
 def _write_config(path: Path, database: str) -> None:

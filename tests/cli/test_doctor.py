@@ -127,3 +127,13 @@ def test_providers_are_asked(cli: Cli, shop: Path, empty: Path) -> None:
     assert found["provider fine"]["state"] == "ok"
     assert found["provider forbidden"]["state"] == "failed"
     assert "refuses our credential" in found["provider forbidden"]["text"]
+
+
+def test_what_is_not_well_stands_out_with_its_mend_and_counts_when_strict(cli: Cli, shop: Path) -> None:
+    assert cli("doctor", "--offline", "--strict").out.splitlines()[-1] == "All is well."
+    shop.chmod(0o644)
+    lines = cli("doctor", "--offline").out.splitlines()
+    assert "warn  permissions    others may read llmctl.db" in lines
+    assert f"{'':21}fix: chmod 600 llmctl.db" in lines
+    assert lines[-1] == "1 warning"
+    cli("doctor", "--offline", "--strict", code=1)

@@ -140,3 +140,29 @@ def test_a_named_database_is_found_again_without_naming_it(bare_cli: Cli, home: 
     bare_cli("init", "--database", "data/org.db")
     assert tomllib.loads((home / "config.toml").read_text())["database"] == "data/org.db"
     assert bare_cli.json("user", "list") == []
+
+
+@pytest.fixture
+def system(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The machine's own places, below a directory of the test."""
+    monkeypatch.setattr("llmctl.config.SYSTEM_CONFIG", home / "etc" / "llmctl" / "config.toml")
+    monkeypatch.setattr("llmctl.cli.init.SYSTEM_STATE", home / "var" / "llmctl")
+    return home
+
+
+def test_for_the_whole_machine_the_files_are_found_from_anywhere(
+    bare_cli: Cli, system: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare_cli("init", "--system")
+    assert tomllib.loads((system / "etc/llmctl/config.toml").read_text())["database"] == str(
+        system / "var/llmctl/llmctl.db"
+    )
+    assert stat.S_IMODE((system / "etc/llmctl").stat().st_mode) == 0o755
+    assert stat.S_IMODE((system / "var/llmctl").stat().st_mode) == 0o700
+    (system / "elsewhere").mkdir()
+    monkeypatch.chdir(system / "elsewhere")
+    assert bare_cli("config", "path").out.strip() == str(system / "etc/llmctl/config.toml")
+    assert bare_cli.json("user", "list") == []
+    assert "exists already" in bare_cli("init", "--system", code=1).err
+    assert "Kept" in bare_cli("init", "--system", "--if-not-exists").out
+    assert "leave out --config" in bare_cli("init", "--system", "--config", "x.toml", code=2).err

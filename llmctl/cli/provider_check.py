@@ -1,0 +1,104 @@
+"""Asks a provider for its models, with each of our credentials: is it there, does it let us in, has it our time?"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Literal
+
+from llmctl.domain.errors import LlmctlError
+
+if TYPE_CHECKING:
+    from llmctl.config import CredentialSource, Provider
+
+ANSWER_S = 5.0
+ANSWER_BYTES_MAX = 4 << 20  # lists of some hundred models
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back with one credential. `models`: how many it lists; None where it did not say."""
+
+    provider: str
+    credential: str
+    state: Literal["ok", "warning", "failed"]
+    text: str
+    mend: str = ""
+    status: int | None = None
+    latency_ms: int | None = None
+    models: int | None = None
+    clock_off_s: int = 0
+
+
+def source_name(source: CredentialSource) -> str:
+    """`$OPENAI_API_KEY`, or the file: where a credential is read from."""
+    return f"${source.env}" if source.env else source.file
+
+
+def ask(provider: Provider, *, serving: bool) -> list[Answer]:
+    """One answer a credential; a provider without any is asked without. `serving`: a gateway runs, so it has a variable
+    that this process may lack."""
+    return [_ask(provider, source, serving=serving) for source in provider.credentials or (None,)]
+
+
+def _ask(provider: Provider, source: CredentialSource | None, *, serving: bool) -> Answer:
+    credential = source_name(source) if source else "none"
+    began_s = time.monotonic()
+    try:
+        status, date, models = _models(provider, source)
+    except LlmctlError as error:
+        if serving and source is not None and source.env:
+            text = f"not asked: {source.env} is in the gateway's environment, not in this shell's"
+            return Answer(provider.name, credential, "warning", text, "ask from a shell that has it too")
+        return Answer(provider.name, credential, "failed", error.message, error.hint)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)  # of urllib's own: what it wraps
+        text = f"cannot be reached: {getattr(reason, 'strerror', None) or reason}"
+        return Answer(provider.name, credential, "failed", text, f"check base_url of [providers.{provider.name}]")
+    latency_ms = round((time.monotonic() - began_s) * 1000)
+    state: Literal["ok", "warning", "failed"] = "ok"
+    text, mend = f"answers (HTTP {status})", ""
+    if status in (401, 403):
+        state, text = "failed", f"refuses our credential (HTTP {status})"
+        mend = f"renew it, or check [providers.{provider.name}]"
+    elif status >= 500:
+        state, text, mend = "warning", f"answers with HTTP {status}", "look at its status page"
+    off_s = round(parsedate_to_datetime(date).timestamp() - time.time()) if date else 0
+    return Answer(provider.name, credential, state, text, mend, status, latency_ms, models, off_s)
+
+
+def _models(provider: Provider, source: CredentialSource | None) -> tuple[int, str, int | None]:
+    """Status, its `Date`, number of models. Raises LlmctlError (no credential), OSError."""
+    from llmctl.dialects import table
+    from llmctl.dialects.base import credential_headers
+
+    dialect = table.DIALECTS["openai" if "openai" in provider.dialects else min(provider.dialects)]
+    url = f"{provider.base_urls[dialect.name]}/models"  # http or https: the configuration is read strictly
+    shown = credential_headers(dialect, provider.auth, source.read()) if source else {}
+    headers = {"User-Agent": "llmctl", **dialect.default_headers(), **shown}
+    opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(urllib.request.Request(url, headers=headers), timeout=ANSWER_S) as answer:  # noqa: S310
+            return answer.status, answer.headers.get("Date", ""), _count(answer.read(ANSWER_BYTES_MAX))
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers.get("Date", ""), None
+
+
+def _count(body: bytes) -> int | None:
+    """`{"data": [...]}` of OpenAI and Anthropic, `{"models": [...]}` of Gemini."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return None
+    listed = document.get("data", document.get("models")) if isinstance(document, dict) else document
+    return len(listed) if isinstance(listed, list) else None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None
