@@ -21,6 +21,9 @@ from .toml_table import Table
 
 DIALECTS = ("openai", "anthropic")
 WORKERS_MAX = 64  # owner places in the database
+CONNECT_S = 10.0
+READ_S = 1_800.0  # reasoning models may think for minutes before the first byte
+TOTAL_S = 7_200.0
 SYSTEM_CONFIG = Path("/etc/llmctl/config.toml")
 
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -66,6 +69,16 @@ class CredentialSource:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteTimeouts:
+    """Seconds, of one call to one provider."""
+
+    connect_s: float = CONNECT_S
+    first_byte_s: float = READ_S  # after the request was sent
+    read_s: float = READ_S  # between two bytes
+    total_s: float = TOTAL_S
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     name: str
     base_urls: Mapping[str, str]  # by dialect, each with its version
@@ -76,6 +89,7 @@ class Provider:
     output_fields: Mapping[str, str]
     prompt_overhead_tokens: int
     image_tokens_max: int | None
+    timeouts: RouteTimeouts = RouteTimeouts()
 
     @property
     def dialects(self) -> frozenset[str]:
@@ -91,10 +105,10 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. Reasoning models may think for minutes before the first byte."""
+    """Seconds. `connect_s` and `read_s` hold for every provider that has none of its own."""
 
-    connect_s: float = 10.0
-    read_s: float = 1_800.0  # between two bytes from the provider
+    connect_s: float = CONNECT_S
+    read_s: float = READ_S
     client_body_stall_s: float = 30.0
     client_write_stall_s: float = 60.0
     drain_s_max: float = 120.0  # how long an answer is read on after its client left
@@ -114,6 +128,15 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a call is tried, with other credentials and with what stands in for its model. Only what cannot have
+    been billed is tried again, unless `after_timeout`."""
+
+    attempts_max: int = 3
+    after_timeout: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     path: Path
     database: Path
@@ -121,6 +144,8 @@ class Config:
     server: Server = Server()
     providers: Mapping[str, Provider] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # model -> what stands in for it, in order
+    retries: Retries = Retries()
     bounds: Bounds = field(default_factory=Bounds)
 
 
@@ -157,7 +182,7 @@ def load(path: Path, *, database: Path | None = None) -> Config:
 
 
 def sandbox_provider() -> Provider:
-    return _provider(SANDBOX, Table({}, f"providers.{SANDBOX}", Path(), ""))
+    return _provider(SANDBOX, Table({}, f"providers.{SANDBOX}", Path(), ""), Timeouts())
 
 
 def parse_address(text: str) -> Address:
@@ -177,13 +202,17 @@ def _config(root: Table, path: Path, database: Path | None) -> Config:
         hint = "write an IANA name such as Europe/Berlin"
         raise root.error("timezone", f"unknown time zone {zone!r}", hint) from None
     named = root.file("database", "llmctl.db")
+    server = _server(root.table("server"))
+    providers = _providers(root.table("providers"), server.timeouts)
     config = Config(
         path=path,
         database=database or Path(named),
         timezone=zone,
-        server=_server(root.table("server")),
-        providers=_providers(root.table("providers")),
+        server=server,
+        providers=providers,
         aliases=_aliases(root.table("aliases")),
+        fallbacks=_fallbacks(root.table("fallbacks"), providers),
+        retries=_retries(root.table("retries")),
         bounds=_bounds(root.table("demand")),
     )
     root.finish()
@@ -217,17 +246,17 @@ def _address(table: Table, key: str, default: Address) -> Address:
         raise table.error(key, error.message, error.hint) from None
 
 
-def _providers(tables: Table) -> dict[str, Provider]:
+def _providers(tables: Table, timeouts: Timeouts) -> dict[str, Provider]:
     providers = {}
     for name in tables.names():
         table = tables.table(name)
         if not _PROVIDER_NAME.fullmatch(name):
             raise table.error("", f"{name!r} is not a provider name", "use lower-case letters, digits, - and _")
-        providers[name] = _provider(name, table)
+        providers[name] = _provider(name, table, timeouts)
     return providers
 
 
-def _provider(name: str, table: Table) -> Provider:
+def _provider(name: str, table: Table, timeouts: Timeouts) -> Provider:
     preset = _preset(name, table)
     dialects = table.strings("dialect", preset.dialects if preset else ())
     base_url = table.string("base_url", preset.base_url if preset else "").rstrip("/")
@@ -262,10 +291,20 @@ def _provider(name: str, table: Table) -> Provider:
         output_fields=output_fields,
         prompt_overhead_tokens=table.integer("prompt_overhead_tokens", overhead),
         image_tokens_max=preset.image_tokens_max if preset else None,
+        timeouts=_route_timeouts(table.table("timeouts"), timeouts),
     )
     own_fields.finish()
     table.finish()
     return provider
+
+
+def _route_timeouts(table: Table, server: Timeouts) -> RouteTimeouts:
+    connect_s = table.seconds("connect_s", server.connect_s)
+    read_s = table.seconds("read_s", server.read_s)
+    first_byte_s = table.seconds("first_byte_s", read_s)
+    total_s = table.seconds("total_s", max(TOTAL_S, first_byte_s))
+    table.finish()
+    return RouteTimeouts(connect_s, first_byte_s, read_s, total_s)
 
 
 def _preset(name: str, table: Table) -> Preset | None:
@@ -326,6 +365,28 @@ def _aliases(table: Table) -> dict[str, str]:
         if target in aliases:
             raise table.error(name, f"{target!r} is itself an alias", "name the model itself")
     return aliases
+
+
+def _fallbacks(table: Table, providers: Mapping[str, Provider]) -> dict[str, tuple[str, ...]]:
+    fallbacks = {name: table.strings(name, ()) for name in table.names()}
+    for name, targets in fallbacks.items():
+        for target in targets:
+            provider, _, model = target.partition("/")
+            if provider not in providers or not model:
+                known = ", ".join(providers) or "none"
+                what = f"{target!r} names no provider of this file"
+                raise table.error(name, what, f'write "PROVIDER/MODEL"; providers here: {known}')
+    return fallbacks
+
+
+def _retries(table: Table) -> Retries:
+    default = Retries()
+    retries = Retries(
+        attempts_max=table.integer("attempts_max", default.attempts_max, least=1, most=20),
+        after_timeout=table.boolean("after_timeout", default.after_timeout),
+    )
+    table.finish()
+    return retries
 
 
 def _bounds(table: Table) -> Bounds:

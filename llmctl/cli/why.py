@@ -104,6 +104,7 @@ def _explain(run: App, reference: str) -> None:
         "status": one.status,
         "error": one.error,
         "message": found.message or None,
+        "attempts": [attempt.id for attempt in found.attempts],
         "held_usd": usd_exact(one.held_nano_usd),
         "held_input_tokens": found.held_input_tokens,
         "held_output_tokens": found.held_output_tokens,
@@ -125,6 +126,9 @@ def _fields(run: App, found: Why, near: Looked | None) -> list[tuple[str, str]]:
         ("Model", f"{one.provider}/{one.model}" if one.model else one.request_model),
         ("Result", result(one)),
     ]
+    for number, attempt in enumerate(found.attempts, 1):
+        at = f"{attempt.provider}/{attempt.model}"
+        fields.append((f"Attempt {number}", f"{attempt.id} {at}: {result(attempt)}"))
     if found.message:
         fields.append(("Told", found.message))
     if one.state != "refused":

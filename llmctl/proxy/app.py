@@ -25,6 +25,7 @@ from .exchange import Exchange
 from .handler import Handler
 from .local import Local
 from .metrics import Metrics
+from .routing import Routing
 from .server import HttpServer
 from .sightings import Sightings
 from .upstream import Upstream
@@ -82,6 +83,7 @@ class Gateway:
             local=Local(config, self._directory, self._reader, self._upstream),
             metrics=self._metrics,
             sightings=self._sightings,
+            routing=Routing(config, self._directory, self._upstream),
         )
         self._tasks.append(asyncio.create_task(self._sightings.run()))
         self._tasks.append(asyncio.create_task(self._watch.run()))

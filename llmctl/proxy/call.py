@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from aiohttp.web import BaseRequest
@@ -11,6 +12,7 @@ from llmctl.dialects.table import Endpoint, Match
 from llmctl.domain.principal import Caller
 from llmctl.store.booking import Granted
 
+from .attempts import Attempt
 from .plan import Plan
 
 
@@ -33,6 +35,13 @@ class Arrival:
     def __post_init__(self) -> None:
         self.path, _, self.query = self.http.raw_path.partition("?")
 
+    def again(self, call_id: int) -> None:
+        """Another attempt begins, with a row of its own."""
+        self.id = call_id
+        self.started_at_ms = time.time_ns() // 1_000_000
+        self.began_s = time.perf_counter()
+        self.admitted = False
+
     @property
     def endpoint(self) -> Endpoint | None:
         return None if self.match is None else self.match.endpoint
@@ -51,6 +60,7 @@ class Call:
     asked: Request
     plan: Plan
     granted: Granted
+    attempt: Attempt
     first_byte_s: float | None = None
 
     @property

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from llmctl.config import Config, Provider
+from llmctl.domain.errors import Refused
 from llmctl.domain.price import Price, pick
 from llmctl.domain.principal import Caller
 from llmctl.domain.route import Route, Target, resolve
@@ -76,6 +77,18 @@ class Directory:
                 self._routes.clear()
             self._routes[model, dialect] = route
         return self._config.providers[route.provider], route.model
+
+    def speaker(self, model: str, dialect: str) -> Provider | None:
+        """Whose model that is, if it can be asked in this dialect."""
+        try:
+            return self.route(model, dialect)[0]
+        except Refused:
+            return None
+
+    def stand_ins(self, model: str, provider: Provider, upstream_model: str) -> tuple[str, ...]:
+        """What is asked instead, in order, where this model does not answer."""
+        fallbacks = self._config.fallbacks
+        return fallbacks.get(model) or fallbacks.get(f"{provider.name}/{upstream_model}", ())
 
     def price(self, provider: Provider, model: str, at_s: int) -> Price | None:
         """The price in force at that moment; None: the model is unpriced. Raises StoreUnavailable."""

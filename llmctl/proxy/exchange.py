@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import NamedTuple
 
 import aiohttp
 from aiohttp import web
@@ -15,16 +16,18 @@ from llmctl.store import ids
 from llmctl.store.booking import Closing
 
 from . import settlement
+from .attempts import BUSY, Failure, retry_after_s
 from .call import Call
 from .client import Client
 from .compression import is_plain
 from .connections import Answer, Outgoing
+from .credentials import Credential
 from .errors import ANSWERS
 from .estimate import estimate
 from .headers import downstream_headers, upstream_headers
 from .refusals import CALL_ID, response_of
 from .relay import UNREADABLE, AnswerReader, DecodingReader, WholeReader, masked
-from .upstream import Credential, Upstream, UpstreamFailure, too_late
+from .upstream import Upstream, UpstreamFailure, too_late
 from .watch import Flight, Watch
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,15 @@ CREDENTIAL_REFUSED = (401, 403)
 ERROR_BODY_BYTES_MAX = 1 << 20
 
 
+class End(NamedTuple):
+    """What came of a call: the client's answer (not sent yet, where there is a failure), how it is booked, and why
+    another attempt may do better."""
+
+    answer: web.StreamResponse
+    closing: Closing
+    failure: Failure | None = None
+
+
 class Exchange:
     """What happens between a provider and a client. Every way out of `run` has a booking."""
 
@@ -41,32 +53,35 @@ class Exchange:
         self._upstream = upstream
         self._watch = watch
 
-    async def run(self, call: Call) -> tuple[web.StreamResponse, Closing]:
-        """The client's answer, and how the call is booked."""
+    async def run(self, call: Call) -> End:
+        """Sends it once, and relays what comes."""
+        provider = call.plan.provider
         try:
-            credential = await self._upstream.credential(call.plan.provider)
+            credential = await self._upstream.credential(provider, call.attempt.tried)
         except UpstreamFailure as failure:
-            return self._no_answer(call, failure)
+            return self._no_answer(call, failure, 0)
+        number = credential.number if credential else 0
         outgoing, client = self._outgoing(call, credential), Client(call.http)
         if self._watch.is_pointless(client):
-            return client.answer, _unsent_or_unanswered(call, outgoing, "client_gone")
-        with self._watch.over(client, outgoing) as flight:
+            return End(client.answer, _unsent_or_unanswered(call, outgoing, "client_gone"))
+        with self._watch.over(client, outgoing, provider.timeouts) as flight:
             try:
-                flight.response = response = await self._upstream.send(call.plan.provider, outgoing)
+                flight.response = response = await self._upstream.send(provider, outgoing)
             except UpstreamFailure as failure:
-                return self._no_answer(call, failure)
+                return self._no_answer(call, failure, number)
             except asyncio.CancelledError:
                 if not flight.cut:
                     raise
                 flight.task.uncancel()
                 if flight.cut == "provider_timeout":
-                    return self._no_answer(call, too_late(call.plan.provider))
-                return flight.client.answer, _unsent_or_unanswered(call, outgoing, flight.cut)
+                    return self._no_answer(call, too_late(provider), number)
+                return End(flight.client.answer, _unsent_or_unanswered(call, outgoing, flight.cut))
             try:
                 if response.status in CREDENTIAL_REFUSED:
-                    return self._credential_refused(call, response.status)
+                    return self._credential_refused(call, response.status, number)
                 if response.status >= 400:
                     return await self._provider_error(call, flight.client, response, credential)
+                self._upstream.credentials(provider).worked(number)
                 return await self._relay(call, flight, response)
             except BaseException:
                 if flight.client.started:
@@ -89,7 +104,7 @@ class Exchange:
         target = call.match.target(call.plan.model)
         return self._upstream.outgoing(provider, call.endpoint.dialect, target, headers, body)
 
-    async def _relay(self, call: Call, flight: Flight, response: Answer) -> tuple[web.StreamResponse, Closing]:
+    async def _relay(self, call: Call, flight: Flight, response: Answer) -> End:
         """Bytes through, a reader beside them. The client leaving changes nothing but where the bytes go."""
         content_type = response.headers.get("content-type", "")
         streamed = call.endpoint.dialect.streams(call.endpoint.name, call.asked, content_type)
@@ -125,7 +140,7 @@ class Exchange:
             code = broken if broken in ANSWERS else "provider_failed"
             answer = _refused(call, Refused(code, f"provider {call.plan.provider.name} broke off its answer"))
         status = None if client.missed else answer.status
-        return answer, await self._closing(call, reading, status, broken, streamed=streamed)
+        return End(answer, await self._closing(call, reading, status, broken, streamed=streamed))
 
     async def _closing(
         self, call: Call, reading: Reading, status: int | None, broken: str, *, streamed: bool
@@ -143,9 +158,7 @@ class Exchange:
             call, reading, status=status, error=broken, estimate=guess, now_s=time.perf_counter()
         )
 
-    async def _provider_error(
-        self, call: Call, client: Client, response: Answer, credential: Credential | None
-    ) -> tuple[web.StreamResponse, Closing]:
+    async def _provider_error(self, call: Call, client: Client, response: Answer, credential: Credential | None) -> End:
         """The provider's own refusal passes as it came, but for our credential, should it be in there."""
         body, without = await response.whole(ERROR_BODY_BYTES_MAX), frozenset[bytes]()
         if body is None:
@@ -165,9 +178,13 @@ class Exchange:
         client.head(response.status, headers)
         error = f"provider_{response.status}"
         closing = settlement.failed(call, status=response.status, error=error, now_s=time.perf_counter())
-        return await client.finish(body), closing
+        failure = None
+        if response.status in BUSY:
+            number = credential.number if credential else 0
+            failure = Failure("busy", credential=number, retry_after_s=retry_after_s(response.headers))
+        return End(await client.finish(body), closing, failure)
 
-    def _credential_refused(self, call: Call, status: int) -> tuple[web.StreamResponse, Closing]:
+    def _credential_refused(self, call: Call, status: int, number: int) -> End:
         """401 and 403 are about OUR credential, and their bodies echo it: the client gets our own 502."""
         name = call.plan.provider.name
         logger.error("provider %s refuses our credential (HTTP %d): check [providers.%s]", name, status, name)
@@ -176,15 +193,19 @@ class Exchange:
         )
         answer = _refused(call, refused)
         error = f"provider_{status}"
-        return answer, settlement.failed(call, status=answer.status, error=error, now_s=time.perf_counter())
+        closing = settlement.failed(call, status=answer.status, error=error, now_s=time.perf_counter())
+        return End(answer, closing, Failure("credential", credential=number))
 
-    def _no_answer(self, call: Call, failure: UpstreamFailure) -> tuple[web.StreamResponse, Closing]:
+    def _no_answer(self, call: Call, failure: UpstreamFailure, number: int) -> End:
         answer, error, now_s = _refused(call, failure.refused), failure.refused.code, time.perf_counter()
         if failure.answered:
-            return answer, settlement.failed(call, status=answer.status, error=error, now_s=now_s)
+            return End(answer, settlement.failed(call, status=answer.status, error=error, now_s=now_s))
         if failure.sent:
-            return answer, settlement.unanswered(call, status=answer.status, error=error, now_s=now_s)
-        return answer, settlement.released(call, status=answer.status, error=error, now_s=now_s)
+            closing = settlement.unanswered(call, status=answer.status, error=error, now_s=now_s)
+            late = Failure("timeout", billable=True, credential=number) if error == "provider_timeout" else None
+            return End(answer, closing, late)
+        closing = settlement.released(call, status=answer.status, error=error, now_s=now_s)
+        return End(answer, closing, Failure("unreachable", credential=number))
 
 
 def _unsent_or_unanswered(call: Call, outgoing: Outgoing, error: str) -> Closing:

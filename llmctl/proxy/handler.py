@@ -22,6 +22,7 @@ from llmctl.store.booking import Closing, Opening, Refusal
 from llmctl.store.ledger import Ledger
 
 from . import recount, settlement
+from .attempts import FIRST, Attempt
 from .body import BodyReader
 from .call import Arrival, Call
 from .directory import Directory
@@ -32,6 +33,7 @@ from .local import Local
 from .metrics import Metrics
 from .plan import Plan, plan_of
 from .refusals import CALL_ID, response_of
+from .routing import Routing
 from .sightings import Sightings
 from .tags import tags_of
 
@@ -56,6 +58,7 @@ class Handler:
         local: Local,
         metrics: Metrics,
         sightings: Sightings,
+        routing: Routing,
     ) -> None:
         self._config = config
         self._directory = directory
@@ -65,6 +68,7 @@ class Handler:
         self._local = local
         self._metrics = metrics
         self._sightings = sightings
+        self._routing = routing
         self.open_calls = 0
         self.draining = False
 
@@ -97,12 +101,35 @@ class Handler:
         body = await self._bodies.read(arrival.http)
         try:
             arrival.asked = asked = endpoint.dialect.read_request(endpoint.name, body, match.model)
-            call = await self._admit(arrival, match, asked, secret)
-            return await self._run(call)
+            return await self._until_answered(arrival, match, asked, secret)
         finally:
             self._bodies.release(len(body))
 
-    async def _admit(self, arrival: Arrival, match: Match, asked: Request, secret: str) -> Call:
+    async def _until_answered(self, arrival: Arrival, match: Match, asked: Request, secret: str) -> web.StreamResponse:
+        """The first choice; then other credentials and what stands in for the model, while nothing was answered or may
+        have been billed. Raises Refused: of the first choice."""
+        first_id, attempt = arrival.id, FIRST
+        if self._config.fallbacks:
+            attempt = self._routing.first(asked.ask.model, match.endpoint.dialect.name)
+        answer: web.StreamResponse | None = None
+        while True:
+            try:
+                call = await self._admit(arrival, match, asked, secret, attempt)
+            except Refused:
+                if answer is not None:
+                    return answer  # what stands in is not for this caller: what the first choice said counts
+                if not attempt.model:
+                    raise
+                attempt = FIRST  # it was only not asked because it rests
+                continue
+            answer, following = await self._run(call)
+            if following is None:
+                return answer
+            attempt = following
+            arrival.again(self._ledger.new_call_id())
+            logger.info("call %s: attempt %d", ids.shown(first_id), attempt.number)
+
+    async def _admit(self, arrival: Arrival, match: Match, asked: Request, secret: str, attempt: Attempt) -> Call:
         """Access and limits: the call's worst case is held, on disk, when this returns. Raises Refused."""
         endpoint = match.endpoint
         now_s = arrival.started_at_ms // 1000
@@ -112,14 +139,16 @@ class Handler:
             caller = arrival.caller
             assert caller is not None
             try:
-                plan = plan_of(caller, asked.ask, endpoint.dialect.name, self._directory, self._config.bounds, now_s)
+                plan = plan_of(
+                    caller, asked.ask, endpoint.dialect.name, self._directory, self._config.bounds, now_s, attempt.model
+                )
             except Refused:
                 if self._renewed(arrival, secret):
                     continue  # judged by settings that are no longer in force
                 raise
             if counted is not None:
                 plan = plan._replace(demand=plan.demand._replace(input_tokens=counted))
-            granted = await self._ledger.hold(_opening(arrival, caller, endpoint, asked, plan, tags))
+            granted = await self._ledger.hold(_opening(arrival, caller, endpoint, asked, plan, tags, attempt))
             if isinstance(granted, Refused):
                 if counted is None and (counted := await recount.input_tokens(asked, plan, granted)) is not None:
                     continue
@@ -136,6 +165,7 @@ class Handler:
                     asked,
                     plan,
                     granted,
+                    attempt,
                 )
             self._renewed(arrival, secret)
         raise Refused("overloaded", "settings change faster than calls can be judged", hint="retry in a moment")
@@ -146,12 +176,16 @@ class Handler:
         before, arrival.caller = arrival.caller, self._directory.caller(secret)
         return arrival.caller is not before
 
-    async def _run(self, call: Call) -> web.StreamResponse:
-        """Sends what was held for, and books the end: once, whatever happens."""
+    async def _run(self, call: Call) -> tuple[web.StreamResponse, Attempt | None]:
+        """Sends what was held for, and books the end: once, whatever happens. Returns what the client is to get, and
+        the attempt that may do better."""
         closing: Closing | None = None
         try:
-            answer, closing = await self._exchange.run(call)
-            return answer
+            end = await self._exchange.run(call)
+            closing, following = end.closing, None
+            if end.failure is not None and (following := self._routing.following(call, end.failure)) is not None:
+                closing = settlement.superseded(closing)
+            return end.answer, following
         finally:
             if closing is None:  # a bug, or the end of the process: all that was held is booked
                 closing = settlement.unanswered(call, status=None, error="internal_error", now_s=time.perf_counter())
@@ -195,7 +229,9 @@ class Handler:
         return answer
 
 
-def _opening(arrival: Arrival, caller: Caller, endpoint: Endpoint, asked: Request, plan: Plan, tags: str) -> Opening:
+def _opening(
+    arrival: Arrival, caller: Caller, endpoint: Endpoint, asked: Request, plan: Plan, tags: str, attempt: Attempt
+) -> Opening:
     return Opening(
         arrival.id,
         arrival.started_at_ms,
@@ -210,6 +246,7 @@ def _opening(arrival: Arrival, caller: Caller, endpoint: Endpoint, asked: Reques
         plan.price.id if plan.price else None,
         _end_user(arrival, asked) if caller.acts_for_end_users else "",
         tags,
+        attempt.first_id,
     )
 
 

@@ -36,9 +36,12 @@ class Plan(NamedTuple):
 NOTHING = Demand(0, 0, 0, 1, False, None)  # of a call that the provider does not bill (token counting)
 
 
-def plan_of(caller: Caller, ask: Ask, dialect: str, directory: Directory, bounds: Bounds, now_s: int) -> Plan:
-    """Route, access, price and worst case. Raises Refused."""
-    provider, model = directory.route(ask.model, dialect)
+def plan_of(
+    caller: Caller, ask: Ask, dialect: str, directory: Directory, bounds: Bounds, now_s: int, stand_in: str = ""
+) -> Plan:
+    """Route, access, price and worst case; of what stands in for the model that was asked for, if it is said. Raises
+    Refused."""
+    provider, model = directory.route(stand_in or ask.model, dialect)
     denied = access.denial(caller.rules, provider.name, model)
     if denied is not None:
         raise Refused(

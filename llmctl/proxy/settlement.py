@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from llmctl.domain.call import Reading
 from llmctl.domain.usage import NO_USAGE, Usage
 from llmctl.store.booking import Closing
@@ -30,6 +32,14 @@ def unanswered(call: Call, *, status: int | None, error: str, now_s: float) -> C
         price_id=price.id if price else None,
         latency_ms=call.latency_ms(now_s),
     )
+
+
+def superseded(closing: Closing) -> Closing:
+    """Another attempt follows: this one was not answered, costs nothing unless it may have been billed, and is no
+    request of its own."""
+    if closing.usage_source is not None:
+        return msgspec.structs.replace(closing, status=None)
+    return msgspec.structs.replace(closing, status=None, state="released")
 
 
 def failed(call: Call, *, status: int, error: str, now_s: float) -> Closing:

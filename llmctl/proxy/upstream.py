@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -16,6 +15,7 @@ from llmctl.dialects.base import Dialect, credential_headers
 from llmctl.domain.errors import Refused
 
 from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
+from .credentials import Credential, Credentials
 from .headers import OwnHeaders
 
 REQUEST_LINES_MAX = 10_000  # some dialects have the model in the path, and clients name it
@@ -32,27 +32,13 @@ class UpstreamFailure(Exception):
         self.answered = answered
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Credential:
-    """A provider's secret. No repr: it must not slip into a log or a traceback."""
-
-    secret: str
-    weight: int
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A provider with its credentials, ready to be called."""
 
     provider: Provider
     base_urls: Mapping[str, str]
-    credentials: tuple[Credential, ...]
-
-    def credential(self) -> Credential | None:
-        if len(self.credentials) < 2:
-            return self.credentials[0] if self.credentials else None
-        weights = [credential.weight for credential in self.credentials]
-        return random.choices(self.credentials, weights)[0]  # noqa: S311 - spreads load, hides nothing
+    credentials: Credentials
 
 
 class Upstream:
@@ -60,7 +46,6 @@ class Upstream:
 
     def __init__(self, config: Config, *, sandbox: tuple[str, str] | None = None) -> None:
         """`sandbox` is base URL and credential of the built-in provider, if it runs. Raises ConfigError."""
-        self._connect_s = config.server.timeouts.connect_s
         self._endpoints = {provider.name: _endpoint(provider, sandbox) for provider in config.providers.values()}
         self._request_lines: dict[tuple[str, str, str, str], bytes] = {}
         self._own_headers: dict[tuple[str, str, str], OwnHeaders] = {}
@@ -71,7 +56,11 @@ class Upstream:
             family=socket.AF_UNSPEC,
         )
         self._pools = {
-            name: Pool(self._connector, URL(next(iter(endpoint.base_urls.values()))), connect_s=self._connect_s)
+            name: Pool(
+                self._connector,
+                URL(next(iter(endpoint.base_urls.values()))),
+                connect_s=endpoint.provider.timeouts.connect_s,
+            )
             for name, endpoint in self._endpoints.items()
         }
         self._pruning = asyncio.create_task(self._prune())
@@ -82,9 +71,12 @@ class Upstream:
             pool.close()
         await self._connector.close()
 
-    async def credential(self, provider: Provider) -> Credential | None:
+    def credentials(self, provider: Provider) -> Credentials:
+        return self._endpoints[provider.name].credentials
+
+    async def credential(self, provider: Provider, tried: Collection[int] = ()) -> Credential | None:
         """One of the provider's credentials, as it is shown to it. Raises UpstreamFailure."""
-        return self._endpoints[provider.name].credential()
+        return self._endpoints[provider.name].credentials.choose(tried)
 
     def outgoing(
         self, provider: Provider, dialect: Dialect, target: str, headers: bytes, body: bytes, *, method: str = "POST"
@@ -159,6 +151,8 @@ def _failure(code: str, provider: Provider, what: str, *, sent: bool, answered: 
 def _endpoint(provider: Provider, sandbox: tuple[str, str] | None) -> Endpoint:
     if provider.is_sandbox and sandbox is not None:
         base_urls = dict.fromkeys(provider.base_urls, sandbox[0])
-        return Endpoint(provider, base_urls, (Credential(sandbox[1], 1),))
-    credentials = tuple(Credential(source.read(), source.weight) for source in provider.credentials)
-    return Endpoint(provider, provider.base_urls, credentials)
+        return Endpoint(provider, base_urls, Credentials([Credential(sandbox[1])]))
+    credentials = [
+        Credential(source.read(), source.weight, number) for number, source in enumerate(provider.credentials)
+    ]
+    return Endpoint(provider, provider.base_urls, Credentials(credentials))

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Self
 
-from llmctl.config import Server
+from llmctl.config import RouteTimeouts, Server
 
 from .client import Client
 from .connections import Answer, Outgoing
@@ -24,7 +24,9 @@ class Flight:
     others: set[Flight]
     client: Client
     outgoing: Outgoing
+    timeouts: RouteTimeouts
     task: asyncio.Task[Any]  # that waits for the answer
+    since_s: float
     response: Answer | None = None
     waiting_since_s: float = 0.0  # for the provider's next bytes, once it has begun to answer
     cut: str = ""  # why we ended it, nobody waiting for it any more
@@ -49,15 +51,14 @@ class Watch:
 
     def __init__(self, server: Server) -> None:
         self._flights: set[Flight] = set()
-        self._read_s = server.timeouts.read_s
         self._write_stall_s = server.timeouts.client_write_stall_s
         self._drain_s_max = 0.0 if server.on_disconnect == "cancel" else server.timeouts.drain_s_max
 
-    def over(self, client: Client, outgoing: Outgoing) -> Flight:
+    def over(self, client: Client, outgoing: Outgoing, timeouts: RouteTimeouts) -> Flight:
         """The flight of the call that the current task sends: `with watch.over(client, outgoing) as flight:`."""
         task = asyncio.current_task()
         assert task is not None
-        return Flight(self._flights, client, outgoing, task)
+        return Flight(self._flights, client, outgoing, timeouts, task, time.monotonic())
 
     def is_pointless(self, client: Client) -> bool:
         """True if the call would be cancelled as soon as it was sent: its client left while it was judged."""
@@ -80,15 +81,22 @@ class Watch:
         client = flight.client
         if client.writing_since_s is not None and now_s - client.writing_since_s > self._write_stall_s:
             client.abort()
-        if self._provider_is_silent(flight, now_s) and not flight.cut:
+        if _is_too_late(flight, now_s) and not flight.cut:
             flight.end("provider_timeout")
         client.check_connection()
         if client.gone and not flight.cut and now_s - client.gone_since_s >= self._drain_s_max:
             flight.end("client_gone")
 
-    def _provider_is_silent(self, flight: Flight, now_s: float) -> bool:
-        sent_at_s, body = flight.outgoing.sent_at_s, flight.outgoing.body
-        if sent_at_s is None or flight.client.writing_since_s is not None:
-            return False
-        since_s = flight.waiting_since_s or sent_at_s + len(body) / UPLOAD_BYTES_PER_S
-        return now_s - since_s > self._read_s
+
+def _is_too_late(flight: Flight, now_s: float) -> bool:
+    """The provider says nothing for too long, or takes too long over all."""
+    timeouts, sent_at_s = flight.timeouts, flight.outgoing.sent_at_s
+    if sent_at_s is None:
+        return False
+    if now_s - flight.since_s > timeouts.total_s:
+        return True
+    if flight.client.writing_since_s is not None:
+        return False
+    if flight.waiting_since_s:
+        return now_s - flight.waiting_since_s > timeouts.read_s
+    return now_s - sent_at_s - len(flight.outgoing.body) / UPLOAD_BYTES_PER_S > timeouts.first_byte_s

@@ -281,6 +281,7 @@ class Batch:
                     call.held_output_tokens,
                     opening.price_id,
                     self._interned.name(self._tx, opening.tags) if opening.tags else None,
+                    opening.attempt_of,
                 )
             )
         _OPEN_CALLS.execute(self._tx, rows)
@@ -355,7 +356,7 @@ def _rollup_amounts(closing: Closing) -> tuple[int, ...]:
 
 _OPENED = (
     "id started_at_ms state owner lineage_id user_id key_id end_user_id model_id endpoint_id request_model_id "
-    "stream held_nano held_input_tokens held_output_tokens price_id tags_id"
+    "stream held_nano held_input_tokens held_output_tokens price_id tags_id attempt_of"
 ).split()
 _OPEN_CALLS = Bulk(
     _OPENED,

@@ -31,6 +31,7 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
     price_id: int | None  # None: unpriced
     end_user: str = ""
     tags: str = ""  # joined by commas
+    attempt_of: int | None = None  # the call that this one is another attempt of
 
 
 class Closing(msgspec.Struct, frozen=True, gc=False):

@@ -62,10 +62,15 @@ class Call:
     latency_ms: int | None
     ttft_ms: int | None
     tags: tuple[str, ...] = ()
+    first_id: int | None = None  # the call that this one is another attempt of
 
     @property
     def id(self) -> str:
         return ids.shown(self.call_id)
+
+    @property
+    def attempt_of(self) -> str | None:
+        return None if self.first_id is None else ids.shown(self.first_id)
 
 
 def newest(tx: sqlite3.Connection, filters: CallFilters, *, calls_max: int) -> list[Call]:
@@ -87,6 +92,13 @@ def by_ids(tx: sqlite3.Connection, filters: CallFilters, call_ids: Sequence[int]
     """Those of these calls that the filters let pass, the oldest first."""
     sql = "AND c.id IN (SELECT value FROM json_each(:ids)) ORDER BY c.id"
     return _select(tx, filters, sql, {"ids": as_json(call_ids)})
+
+
+def attempts_of(tx: sqlite3.Connection, call: Call) -> list[Call]:
+    """All attempts of the call that this one belongs to, in order; only itself where there was one."""
+    first_id = call.first_id or call.call_id
+    sql = "AND (c.id = :first_id OR c.attempt_of = :first_id) ORDER BY c.id"
+    return _select(tx, CallFilters(), sql, {"first_id": first_id})
 
 
 def newest_id_before(time_s: int) -> int:
@@ -165,7 +177,7 @@ _SELECT = f"""
     SELECT c.id, c.started_at_ms, u.name, u.name || '/' || k.name, k.public_id, l.path, end_user.name,
            m.provider, m.model, e.dialect, e.endpoint, asked.name, served.name, c.stream, c.state, c.status,
            error.name, c.usage_source, c.cost_nano, c.price_id, p.source, c.held_nano, c.latency_ms, c.ttft_ms,
-           tags.name,
+           tags.name, c.attempt_of,
            {", ".join(f"c.{name}" for name in USAGE_CLASSES)}
     FROM calls c
     JOIN users u ON u.id = c.user_id
@@ -180,13 +192,13 @@ _SELECT = f"""
     LEFT JOIN names tags ON tags.id = c.tags_id
     LEFT JOIN prices p ON p.id = c.price_id
 """
-_FACTS = 25  # columns before the usage classes
+_FACTS = 26  # columns before the usage classes
 
 
 def _call(tx: sqlite3.Connection, row: Sequence[Any], groups: dict[str, str | None]) -> Call:
     call_id, started_at_ms, user, key, key_id, path, end_user, provider, model = row[:9]
     dialect, endpoint, asked, served, stream, state, status, error, usage_source = row[9:18]
-    cost, price_id, price_source, held, latency_ms, ttft_ms, tags = row[18:_FACTS]
+    cost, price_id, price_source, held, latency_ms, ttft_ms, tags, first_id = row[18:_FACTS]
     if path not in groups:
         groups[path] = _group_name(tx, path)
     return Call(
@@ -215,6 +227,7 @@ def _call(tx: sqlite3.Connection, row: Sequence[Any], groups: dict[str, str | No
         latency_ms=latency_ms,
         ttft_ms=ttft_ms,
         tags=tuple(tags.split(",")) if tags else (),
+        first_id=first_id,
     )
 
 

@@ -31,6 +31,7 @@ class Why:
     message: str  # what a refused call was told
     held_input_tokens: int
     held_output_tokens: int
+    attempts: tuple[Call, ...] = ()  # of the same request, this one too; () where there was one
 
 
 def row_of(call_id: int, refused: Refused) -> tuple[int, str, str, str]:
@@ -57,7 +58,9 @@ def of_call(tx: sqlite3.Connection, reference: str, *, default_zone: str) -> Why
         row = tx.execute("SELECT message, bound, looked FROM refusals WHERE call_id = ?", (call_id,)).fetchone()
         message, bound, text = row or ("", "", "[]")
         return Why(call, tuple(Looked(**one) for one in json.loads(text)), bound, message, 0, 0)
-    return Why(call, _worked_out(tx, call, default_zone), "", "", held_input, held_output)
+    attempts = tuple(calls.attempts_of(tx, call))
+    worked_out = _worked_out(tx, call, default_zone)
+    return Why(call, worked_out, "", "", held_input, held_output, attempts if len(attempts) > 1 else ())
 
 
 def now(

@@ -149,6 +149,9 @@ class Faulty:
             )
         return text
 
+    def base_url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._ports[name]}/v1"
+
     def seen(self, name: str) -> list[Seen]:
         """The requests that reached this fault, as far as it read them."""
         return list(self._seen.get(name, ()))

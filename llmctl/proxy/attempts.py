@@ -1,0 +1,59 @@
+"""When a provider does not answer: is it asked again, with which credential, or what stands in for the model?"""
+
+from __future__ import annotations
+
+import time
+from email.utils import parsedate_to_datetime
+from typing import Literal, NamedTuple
+
+from multidict import CIMultiDictProxy
+
+# Before anything was generated: https://platform.openai.com/docs/guides/error-codes/api-errors and
+# https://platform.claude.com/docs/en/api/errors
+BUSY = (429, 503, 529)
+
+Why = Literal["unreachable", "busy", "credential", "timeout"]
+
+
+class Failure(NamedTuple):
+    """An attempt without an answer, that may be followed by another. `billable`: the provider may have generated."""
+
+    why: Why
+    billable: bool = False
+    credential: int = 0  # its number
+    retry_after_s: float | None = None
+
+
+class Attempt(NamedTuple):
+    """One try of a call. `model`: what stands in for the one that was asked for, "" for that one itself; `place`: its
+    place among those that may; `tried`: credentials of this provider that did not do; `first_id`: the call that this is
+    another attempt of."""
+
+    model: str = ""
+    place: int = 0
+    number: int = 1
+    tried: frozenset[int] = frozenset()
+    first_id: int | None = None
+
+
+FIRST = Attempt()
+
+
+def retry_after_s(headers: CIMultiDictProxy[str]) -> float | None:
+    """How long the provider wants to be left alone; None where it does not say, or nothing that makes sense."""
+    milliseconds, text = headers.get("retry-after-ms", ""), headers.get("retry-after", "").strip()
+    try:
+        if milliseconds:
+            return _sensible(float(milliseconds) / 1000)
+        if text:
+            return _sensible(float(text))
+    except ValueError:
+        pass
+    try:
+        return _sensible(parsedate_to_datetime(text).timestamp() - time.time()) if text else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _sensible(seconds: float) -> float | None:
+    return seconds if 0 <= seconds < float("inf") else None
