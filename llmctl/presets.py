@@ -31,6 +31,7 @@ OUTPUT_FIELDS: Mapping[str, str] = {
     "completions": "max_tokens",
     "responses": "max_output_tokens",
     "messages": "max_tokens",
+    "cohere.chat": "max_tokens",
 }
 
 AUTHS = ("bearer", "api-key")
@@ -83,6 +84,15 @@ PRESETS: Mapping[str, Preset] = {
     "cerebras": Preset("https://api.cerebras.ai/v1", credential_env="CEREBRAS_API_KEY", catalogue="cerebras"),
     "perplexity": Preset(
         "https://api.perplexity.ai", credential_env="PERPLEXITY_API_KEY", catalogue="perplexity", models=("sonar*",)
+    ),
+    "cohere": Preset(
+        "https://api.cohere.com/v2",
+        dialects=("cohere", "openai"),
+        # https://docs.cohere.com/docs/compatibility-api
+        paths={"openai": "../compatibility/v1"},
+        credential_env="CO_API_KEY",
+        catalogue="cohere",
+        models=("command*", "c4ai-*", "embed-*", "rerank-*"),
     ),
     "ollama": Preset("http://127.0.0.1:11434/v1"),
     SANDBOX: Preset("", dialects=("openai", "anthropic"), models=("sandbox-*",), prompt_overhead_tokens=256),

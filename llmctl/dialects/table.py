@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 from ..domain.errors import Refused
 from .anthropic import ANTHROPIC
 from .base import Dialect
+from .cohere import COHERE
 from .openai import OPENAI
 
 PATH_CHARACTERS_MAX = 300
@@ -60,6 +61,7 @@ def _refused(dialect: Dialect, name: str, why: str) -> Endpoint:
 
 
 _LATER = "is not metered yet, so it is not passed on"
+_COHERE_V1 = "version 1 of Cohere's API is not passed on; use /v2/{}"
 
 METERED: Mapping[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(OPENAI, "chat.completions", "metered", ("POST",), "/chat/completions"),
@@ -67,6 +69,9 @@ METERED: Mapping[str, Endpoint] = {
     "/v1/responses": Endpoint(OPENAI, "responses", "metered", ("POST",), "/responses"),
     "/v1/embeddings": Endpoint(OPENAI, "embeddings", "metered", ("POST",), "/embeddings"),
     "/v1/messages": Endpoint(ANTHROPIC, "messages", "metered", ("POST",), "/messages"),
+    "/v2/chat": Endpoint(COHERE, "cohere.chat", "metered", ("POST",), "/chat"),
+    "/v2/embed": Endpoint(COHERE, "cohere.embed", "metered", ("POST",), "/embed"),
+    "/v2/rerank": Endpoint(COHERE, "cohere.rerank", "metered", ("POST",), "/rerank"),
 }
 # With a {model} or an {id} in them; the first that fits counts.
 NAMING: tuple[tuple[str, Endpoint], ...] = ()
@@ -109,12 +114,31 @@ REFUSED: Mapping[str, Endpoint] = {
     "videos": _refused(OPENAI, "videos", f"video generation {_LATER}"),
     "complete": _refused(ANTHROPIC, "complete", "the old text completions API is not passed on; use /v1/messages"),
     "messages/batches": _refused(ANTHROPIC, "messages.batches", f"the message batches API {_LATER}"),
+    # Cohere's version 1.
+    "chat": _refused(COHERE, "cohere.v1.chat", _COHERE_V1.format("chat")),
+    "check-api-key": _refused(COHERE, "cohere.v1.check-api-key", "GET /llmctl/me tells what a key is good for"),
+    "classify": _refused(COHERE, "cohere.v1.classify", f"classification {_LATER}"),
+    "connectors": _refused(COHERE, "cohere.v1.connectors", f"the connectors API {_LATER}"),
+    "datasets": _refused(COHERE, "cohere.v1.datasets", f"the datasets API {_LATER}"),
+    "detokenize": _refused(COHERE, "cohere.v1.detokenize", "tokenizing is not passed on"),
+    "embed": _refused(COHERE, "cohere.v1.embed", _COHERE_V1.format("embed")),
+    "embed-jobs": _refused(COHERE, "cohere.v1.embed-jobs", f"the embed jobs API {_LATER}"),
+    "finetuning": _refused(COHERE, "cohere.v1.finetuning", f"fine-tuning {_LATER}"),
+    "generate": _refused(COHERE, "cohere.v1.generate", _COHERE_V1.format("chat")),
+    "summarize": _refused(COHERE, "cohere.v1.summarize", _COHERE_V1.format("chat")),
+    "tokenize": _refused(COHERE, "cohere.v1.tokenize", "tokenizing is not passed on"),
+}
+# Beside /v1/, path by path.
+REFUSED_ELSEWHERE: Mapping[str, Endpoint] = {
+    "/v2/batches": _refused(COHERE, "cohere.batches", f"the batch API {_LATER}"),
+    "/v2/parse": _refused(COHERE, "cohere.parse", f"document parsing {_LATER}"),
+    "/v2/audio/transcriptions": _refused(COHERE, "cohere.audio", f"audio {_LATER}"),
 }
 
 OWN: Mapping[str, Endpoint] = {"/llmctl/me": Endpoint(OPENAI, "me", "local", ("GET",))}
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC)}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC, COHERE)}
 
-_STATIC: Mapping[str, Endpoint] = {**METERED, **FREE, **OWN}
+_STATIC: Mapping[str, Endpoint] = {**METERED, **FREE, **OWN, **REFUSED_ELSEWHERE}
 _NAMES = {"{model}": f"(?P<model>{_MODEL.pattern})", "{id}": f"(?P<id>{_ID.pattern})"}
 _PATTERNS = [
     (re.compile("".join(_NAMES.get(part, re.escape(part)) for part in re.split(r"(\{\w+\})", path))), endpoint)

@@ -54,6 +54,10 @@ ANSWERS: dict[str, Answer] = {
     "internal_error": Answer(500, "server_error", "internal_error", 500, "api_error", "never"),
 }
 
+# Where a dialect's own servers answer otherwise, and its SDKs act on it. Cohere's SDK retries every 429:
+# https://docs.cohere.com/reference/errors
+STATUSES: dict[tuple[str, str], int] = {("cohere", "limit_spent"): 402}
+
 RETRY_AFTER_S_MAX = 60
 
 
@@ -68,7 +72,7 @@ def as_refused(error: LlmctlError) -> Refused:
 
 def status_of(code: str, dialect: str) -> int:
     answer = ANSWERS[code]
-    return answer.anthropic_status if dialect == "anthropic" else answer.status
+    return answer.anthropic_status if dialect == "anthropic" else STATUSES.get((dialect, code), answer.status)
 
 
 def headers_of(refused: Refused, dialect: str, now_s: float) -> dict[str, str]:

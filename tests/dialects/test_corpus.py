@@ -29,6 +29,9 @@ ENDPOINTS = {
     "embeddings": ("openai", "embeddings"),
     "anthropic.messages": ("anthropic", "messages"),
     "anthropic.count_tokens": ("anthropic", "messages.count_tokens"),
+    "cohere.chat": ("cohere", "cohere.chat"),
+    "cohere.embed": ("cohere", "cohere.embed"),
+    "rerank": ("cohere", "cohere.rerank"),
 }
 OVERHEAD_TOKENS = 2048  # hidden prompts, as presets allow for them
 EVENT = re.compile(rb"(?s).+?(?:(?>\r\n|\n|\r)(?>\r\n|\n|\r)|$)")
@@ -37,7 +40,13 @@ EVENT = re.compile(rb"(?s).+?(?:(?>\r\n|\n|\r)(?>\r\n|\n|\r)|$)")
 @pytest.fixture(scope="module")
 def exchanges() -> list[dict[str, Any]]:
     with gzip.open(Path(CORPUS)) as lines:
-        return [one for one in map(json.loads, lines) if one["endpoint"] in ENDPOINTS and one["status"] == 200]
+        return [one for one in map(json.loads, lines) if is_spoken(one) and one["status"] == 200]
+
+
+def is_spoken(exchange: dict[str, Any]) -> bool:
+    if exchange["endpoint"].startswith("cohere.") or exchange["endpoint"] == "rerank":
+        return exchange["path"].startswith("/v2/") and exchange["provider"] == "cohere"
+    return exchange["endpoint"] in ENDPOINTS
 
 
 def dialect_of(exchange: dict[str, Any]) -> tuple[Dialect, str]:
@@ -131,7 +140,22 @@ def is_usage_alone(event: bytes) -> bool:
 
 def expected(exchange: dict[str, Any]) -> dict[str, int]:
     usage = exchange["truth"]["usage_raw"]
+    if exchange["provider"] == "cohere":
+        return of_cohere(usage)
     return of_anthropic(usage) if exchange["endpoint"] == "anthropic.messages" else of_openai(usage)
+
+
+def of_cohere(usage: dict[str, Any]) -> dict[str, int]:
+    billed, seen = usage["billed_units"], usage.get("tokens", {})
+    input_tokens = billed.get("input_tokens", 0) + billed.get("image_tokens", 0)
+    return {
+        "input_tokens": input_tokens,
+        "cache_read_tokens": min(usage.get("cached_tokens", 0), input_tokens),
+        "input_image_tokens": seen.get("image_tokens", 0) + billed.get("image_tokens", 0),
+        "output_tokens": billed.get("output_tokens", 0),
+        "reasoning_tokens": min(seen.get("reasoning_tokens", 0), billed.get("output_tokens", 0)),
+        "search_units": billed.get("search_units", 0),
+    }
 
 
 def of_anthropic(usage: dict[str, Any]) -> dict[str, int]:

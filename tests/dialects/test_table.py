@@ -18,6 +18,9 @@ ANTHROPIC = {"anthropic-version": "2023-06-01"}
         ("POST", "/v1/embeddings", "openai", "embeddings", "metered", "/embeddings"),
         ("POST", "/v1/messages", "anthropic", "messages", "metered", "/messages"),
         ("POST", "/v1/messages/count_tokens", "anthropic", "messages.count_tokens", "free", "/messages/count_tokens"),
+        ("POST", "/v2/chat", "cohere", "cohere.chat", "metered", "/chat"),
+        ("POST", "/v2/embed", "cohere", "cohere.embed", "metered", "/embed"),
+        ("POST", "/v2/rerank", "cohere", "cohere.rerank", "metered", "/rerank"),
         ("GET", "/v1/models", "openai", "models", "local", ""),
         ("GET", "/llmctl/me", "openai", "me", "local", ""),
     ],
@@ -71,6 +74,14 @@ def test_what_is_not_metered_is_refused_with_a_reason(path: str) -> None:
         assert caught.value.code == "not_supported"
         assert path in caught.value.message
     assert error_dialect(path, {}).name == ("anthropic" if "messages" in path else "openai")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat", "/v1/embed", "/v1/generate", "/v1/embed-jobs/1", "/v2/parse"])
+def test_what_is_coheres_is_refused_in_its_own_shape(path: str) -> None:
+    with pytest.raises(Refused) as caught:
+        lookup("POST", path, {})
+    assert caught.value.code == "not_supported"
+    assert error_dialect(path, {}).name == "cohere"
 
 
 @pytest.mark.parametrize(

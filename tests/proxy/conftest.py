@@ -66,6 +66,16 @@ def gateway(
 
 
 @pytest.fixture(scope="session")
+def native(tmp_path_factory: pytest.TempPathFactory, running_recorder: Recorder) -> Iterator[Daemon]:
+    """One for the whole run, as `gateway`, before providers that speak Cohere's, Ollama's and Bedrock's own API."""
+    from . import native
+
+    with native.before(tmp_path_factory.mktemp("native"), running_recorder) as daemon:
+        native.set_prices(daemon)
+        yield daemon
+
+
+@pytest.fixture(scope="session")
 def running_recorder() -> Iterator[Recorder]:
     with Recorder() as recorder:
         yield recorder

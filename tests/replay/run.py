@@ -116,7 +116,8 @@ def _result(exchange: Exchange, manner: str, reply: _Reply, row: Mapping[str, An
 
 def _message(reply: _Reply) -> str:
     try:
-        error = json.loads(reply.body)["error"]
+        answer = json.loads(reply.body)
+        error = answer.get("error", answer)
         return str(error["message"] if isinstance(error, dict) else error)
     except (ValueError, KeyError, TypeError):
         return f"HTTP {reply.status}"
