@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmctl.config import Address, Config
-from llmctl.domain.errors import ConfigError, LlmctlError
+from llmctl.domain.errors import ConfigError, LlmctlError, SchemaMismatch, StoreBroken
 from llmctl.store import callers, filesystem, recovery
 from llmctl.store.database import Store, must_exist
 
@@ -27,6 +27,7 @@ from .upstream import Upstream
 logger = logging.getLogger(__name__)
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78  # 78: EX_CONFIG, so that systemd does not loop
+EXIT_BROKEN = 74  # EX_IOERR, of a worker to the one that started it: the database is of no use to any of them
 BACKLOG = 4096
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 RESTART_S = 1.0  # a worker that dies at once must not spin
@@ -119,17 +120,26 @@ async def _serve_until_stopped(config: Config, sockets: Sockets, number: int, su
     broken = asyncio.ensure_future(gateway.broken())
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait((broken, stopped), return_when=asyncio.FIRST_COMPLETED)
-    failed = broken.done()
-    if failed:
+    code = EXIT_OK
+    if broken.done():
         logger.critical("stopping: %s", broken.result())
+        code = _code_of(broken.result()) if supervisor is not None else EXIT_FAILED
     broken.cancel()
     stopped.cancel()
-    if not failed:
+    for_good = supervisor is None or code != EXIT_FAILED  # else it is started again, and who knocks may wait for it
+    if for_good:
         sockets.refuse_clients(number)
     await gateway.stop()
-    if number == 0 and not failed:
+    if number == 0 and for_good:
         sockets.refuse_admin()
-    return EXIT_FAILED if failed else EXIT_OK
+    return code
+
+
+def _code_of(error: LlmctlError) -> int:
+    """Of a worker that cannot go on."""
+    if isinstance(error, ConfigError):
+        return EXIT_CONFIG
+    return EXIT_BROKEN if isinstance(error, (StoreBroken, SchemaMismatch)) else EXIT_FAILED
 
 
 def _supervise(config: Config, sockets: Sockets) -> int:
@@ -168,9 +178,9 @@ def _supervise(config: Config, sockets: Sockets) -> int:
         if stopping:
             status = status or (EXIT_FAILED if code > 0 else EXIT_OK)
             continue
-        if code == EXIT_CONFIG:
+        if code in (EXIT_CONFIG, EXIT_BROKEN):
             stop(signal.SIGTERM, None)
-            status = EXIT_CONFIG
+            status = EXIT_CONFIG if code == EXIT_CONFIG else EXIT_FAILED
             continue
         logger.error("worker %d ended with %d; starting it again", number, code)
         time.sleep(RESTART_S)
@@ -189,12 +199,9 @@ def _fork(config: Config, sockets: Sockets, number: int, pipe: tuple[int, int]) 
     os.close(held)  # so that only the supervisor's end is left
     try:
         code = _work(config, sockets, number, supervisor)
-    except ConfigError as error:
-        sys.stderr.write(f"error: {error}\n")
-        code = EXIT_CONFIG
     except LlmctlError as error:
         sys.stderr.write(f"error: {error}\n")
-        code = EXIT_FAILED
+        code = _code_of(error)
     except BaseException:
         logger.exception("worker %d failed", number)
         code = EXIT_FAILED

@@ -30,6 +30,7 @@ class Sightings:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._seen: dict[tuple[str, str, str], int] = {}
+        self._failing = False  # said once
 
     def note(self, secret: str, http: BaseRequest) -> None:
         """One call with a secret that was let in. Behind a proxy on this machine: from where the proxy says."""
@@ -55,7 +56,11 @@ class Sightings:
         try:
             await asyncio.to_thread(self._write, seen, int(time.time()))
         except LlmctlError as error:
-            logger.info("where keys are used from was not written: %s", error)
+            if not self._failing:
+                logger.info("where keys are used from was not written: %s", error)
+            self._failing = True
+        else:
+            self._failing = False
 
     def _write(self, seen: dict[tuple[str, str, str], int], now_s: int) -> None:
         found = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -16,7 +16,14 @@ from . import rollups
 from .ids import at_or_after
 from .sql import Reading, as_json, from_json
 
-KEEP_SLOTS_S = 600
+# After its start a window is surely over, in every zone, and what follows a clock that was set back is not lost.
+PAST_S: dict[Window, int] = {
+    "minute": 600,
+    "hour": 3 * 3_600,
+    "day": 2 * 86_400,
+    "week": 9 * 86_400,
+    "month": 33 * 86_400,
+}
 FAR_S = 1 << 40  # after every call
 Row = tuple[int, int, int]  # limit id, member id, window start
 
@@ -263,9 +270,26 @@ def now(limit: Limit, member_id: int, now_s: int) -> Reading[Standing]:
     return found
 
 
-def drop_past_minutes(tx: sqlite3.Connection, now_s: int) -> None:
-    """Slots of minutes long gone: a new one is begun every few seconds."""
-    tx.execute(
-        "DELETE FROM balances WHERE window_start < ? AND limit_id IN (SELECT id FROM limits WHERE window = 'minute')",
-        (now_s - KEEP_SLOTS_S,),
-    )
+def some(reader: sqlite3.Connection, after: Row, rows_max: int) -> list[tuple[int, int, int, Window | None]]:
+    """So many balances after one, each with the kind of its window; None: of a limit that is no more."""
+    return reader.execute(
+        """
+        SELECT b.limit_id, b.member_id, b.window_start, l.window
+        FROM balances AS b LEFT JOIN limits AS l ON l.id = b.limit_id
+        WHERE (b.limit_id, b.member_id, b.window_start) > (?, ?, ?) ORDER BY 1, 2, 3 LIMIT ?
+        """,
+        (*after, rows_max),
+    ).fetchall()
+
+
+def past(rows: Iterable[tuple[int, int, int, Window | None]], now_s: int) -> list[Row]:
+    """Those whose window is over: a call that still belongs there builds its balance anew."""
+    return [
+        (limit_id, member_id, start_s)
+        for limit_id, member_id, start_s, window in rows
+        if window is None or (window != "total" and start_s < now_s - PAST_S[window])
+    ]
+
+
+def drop(tx: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    tx.executemany("DELETE FROM balances WHERE (limit_id, member_id, window_start) = (?, ?, ?)", rows)

@@ -25,6 +25,7 @@ from llmctl.domain.errors import (
     StoreUnavailable,
 )
 
+from . import filesystem
 from .files import open_beside
 
 Tx = sqlite3.Connection  # an open transaction, for those above `store/`: they only hand it on
@@ -83,8 +84,13 @@ class Store:
     def write(self) -> Iterator[sqlite3.Connection]:
         """A write transaction: committed at the end, rolled back on any error."""
         assert not self._readonly
-        with storing(), self._lock.held(), transaction(self.connection):
-            yield self.connection
+        try:
+            with storing(), self._lock.held(), transaction(self.connection):
+                yield self.connection
+        except StoreBroken as error:
+            # What was opened while it could be written fails like a broken disk when it no longer can.
+            filesystem.check_writable(self.path)
+            raise error from None
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:

@@ -25,7 +25,12 @@ def check(database: Path, mounts: Path = MOUNTS) -> None:
             hint="move it to a disk of this machine",
             code="database_place",
         )
-    for path in (database, database.parent):  # SQLite keeps its log beside the file
+    check_writable(database)
+
+
+def check_writable(database: Path) -> None:
+    """Raises StoreUnavailable where the file, its log, or their directory may not be written."""
+    for path in (database, Path(f"{database}-wal"), database.parent):
         if path.exists() and not os.access(path, os.W_OK):
             raise StoreUnavailable(f"{path} may not be written", hint="check its owner and mode, and how it is mounted")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from msgspec import structs
+
 from llmctl.domain.usage import Usage
 
 from .batch import OpenCall
@@ -11,6 +13,7 @@ from .booking import Closing
 
 RECOVERED_PER_BATCH = 500  # a short transaction each, so that living workers go on
 INTERRUPTED = "interrupted"
+UNBOOKABLE = "unbookable"
 
 
 def open_owners(reader: sqlite3.Connection) -> list[int]:
@@ -64,13 +67,27 @@ def _orphan(
         held_input_tokens=held_input_tokens,
         held_output_tokens=held_output_tokens,
     )
-    closing = Closing(
-        call_id,
+    return call, at_hold(call, INTERRUPTED, priced=price_id is not None, price_id=price_id)
+
+
+def at_hold(call: OpenCall, error: str, *, priced: bool, price_id: int | None) -> Closing:
+    """The booking of a call of which nothing better is known than what it held."""
+    return Closing(
+        call.call_id,
         "settled",
-        error=INTERRUPTED,
-        usage=Usage(input_tokens=held_input_tokens, output_tokens=held_output_tokens),
+        error=error,
+        usage=Usage(input_tokens=call.held_input_tokens, output_tokens=call.held_output_tokens),
         usage_source="estimated",
-        cost_nano_usd=held_nano if price_id is not None else None,
+        cost_nano_usd=call.held_nano if priced else None,
         price_id=price_id,
     )
-    return call, closing
+
+
+def simpler(call: OpenCall, closing: Closing) -> Closing | None:
+    """Another booking of a call whose own no transaction takes: without its words, then at the hold. An open call would
+    hold for ever what it held. None: there is no simpler one."""
+    bare = structs.replace(closing, error=UNBOOKABLE, raw_usage="", response_model="")
+    if bare != closing:
+        return bare
+    held = at_hold(call, UNBOOKABLE, priced=closing.cost_nano_usd is not None, price_id=closing.price_id)
+    return held if held != closing else None

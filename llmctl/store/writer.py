@@ -14,14 +14,15 @@ from queue import Empty, SimpleQueue
 
 from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnavailable
 
-from . import balances, fold, recovery
+from . import fold, recovery
 from .batch import Batch, OpenCall, Outcome
 from .booking import Closing, HoldResult, Opening, Refusal
 from .database import Store, check_schema, schema_version, storing
-from .ids import CallIds
+from .ids import CallIds, shown
 from .interned import Interned
 from .owners import Owner
 from .refusal_log import RefusalLog
+from .upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +37,6 @@ RETRY_S = 0.2
 # While the database is known to be unavailable: clients shall not wait again for what others waited for in vain.
 IMPATIENT_S = 0.1
 RECOVER_EVERY_S = 5.0
-# The log's file keeps its size when it is begun anew, so what was written is counted: 4,000 entries are about 10 MB.
-CHECKPOINT_EVERY = 4_000
-TRUNCATE_BYTES = 64 << 20
-TRUNCATE_AGAIN_S = 30.0  # after readers did not let it happen: it costs all who write a tenth of a second
 FOLD_EVERY_S = 60.0
 FOLD_PAUSE_S = 0.02  # between steps of some milliseconds: most of the time is the calls'
 
@@ -117,9 +114,7 @@ class Writer:
         self._deliver = deliver
         self._interned = Interned()
         self._refusal_log = RefusalLog()
-        self._since_checkpoint = 0
-        self._truncate_at_s = 0.0
-        self._wal_told_bytes = TRUNCATE_BYTES
+        self._upkeep = Upkeep()
         self._recover_at_s = 0.0
         self._fold_at_s = 0.0
         self._folding = True  # until it is known: an old database has much to fold
@@ -128,9 +123,14 @@ class Writer:
         self.open: dict[int, OpenCall] = {}
         self.stats = LedgerStats()
         self.failed: StoreError | None = None
-        self.unavailable: StoreError | None = None
+        self._unavailable: StoreError | None = None
         self.busy = False
         self.ids: CallIds
+
+    @property
+    def unavailable(self) -> StoreError | None:
+        """Why the last batch was not written, or the next call would not be let in."""
+        return self._unavailable or self._upkeep.short
 
     def run(self, started: Callable[[LlmctlError | None], None]) -> None:
         """The thread's body, until `STOP`. `started` is called once: with None, or with why it could not begin."""
@@ -153,7 +153,7 @@ class Writer:
         except Exception as error:
             # A bug. Nobody may wait for a thread that is gone: the daemon sees `failed` and ends.
             logger.exception("the ledger stopped")
-            self.failed = StoreBroken(f"the ledger stopped: {type(error).__name__}", hint="start the daemon again")
+            self.failed = StoreUnavailable(f"the ledger stopped: {type(error).__name__}", hint="start the daemon again")
             while not self.queue.empty():
                 self._fail([work for work in self.queue.get() if isinstance(work, Waiting)], self.failed)
         finally:
@@ -223,6 +223,11 @@ class Writer:
 
     def _commit(self, store: Store, taken: Taken) -> None:
         self._queue_retry(taken)
+        if taken.holds and (short := self._upkeep.look_for_room(store)) is not None:
+            self._fail(taken.holds, short)
+            taken.holds = []
+            if not len(taken):
+                return
         began_s = time.perf_counter()
         try:
             outcome = self._write(store, taken)
@@ -231,22 +236,22 @@ class Writer:
             return
         except StoreError as error:
             if isinstance(error, StoreBroken) or self.failed is not None or len(taken) == 1:
-                self._give_up(taken, error)
+                self._give_up(store, taken, error)
             else:
                 self._one_by_one(store, taken)
             return
         except Exception as error:
             logger.exception("a batch of %d failed", len(taken))
             if len(taken) == 1:
-                self._give_up(taken, StoreError(f"the ledger failed: {type(error).__name__}"))
+                self._give_up(store, taken, StoreError(f"the ledger failed: {type(error).__name__}"))
             else:
                 self._one_by_one(store, taken)
             return
-        if self.unavailable is not None:
+        if self._unavailable is not None:
             logger.warning("the database is available again")
             store.wait_at_most(self._lock_timeout_s)
-        self.unavailable = None
-        self._since_checkpoint += len(taken)
+        self._unavailable = None
+        self._upkeep.wrote(len(taken))
         self.stats.commits += 1
         self.stats.commit_s += time.perf_counter() - began_s
         self._written(taken, outcome)
@@ -307,21 +312,24 @@ class Writer:
 
     def _not_written(self, store: Store, taken: Taken, error: StoreError) -> None:
         """Nothing of this batch happened: holds are told so, settles wait for better times."""
-        if self.unavailable is None:  # said once: a log of each try would help to fill the disk
+        if self._unavailable is None:  # said once: a log of each try would help to fill the disk
             logger.warning("%s", error)
             store.wait_at_most(min(IMPATIENT_S, self._lock_timeout_s))
-        self.unavailable = error
+        self._unavailable = error
         self.unsettled.extend(taken.closings)
         self._fail(taken.holds, error)
 
-    def _give_up(self, taken: Taken, error: StoreError) -> None:
+    def _give_up(self, store: Store, taken: Taken, error: StoreError) -> None:
         """A broken database, or one item that no transaction takes: it fails alone, and is not repeated for ever."""
         if isinstance(error, StoreBroken):
             self.failed = error
             self.unsettled.extend(taken.closings)
-        for closing in taken.closings:
-            logger.error("call %d could not be settled: %s", closing.call_id, error)
         self._fail(taken.holds, error)
+        for closing in taken.closings:
+            logger.error("call %s could not be settled: %s", shown(closing.call_id), error)
+            call = self.open.get(closing.call_id)
+            if call is not None and self.failed is None and (other := recovery.simpler(call, closing)) is not None:
+                self._commit(store, Taken(closings=[other]))
 
     def _one_by_one(self, store: Store, taken: Taken) -> None:
         for closing in taken.closings:
@@ -339,35 +347,18 @@ class Writer:
 
     def _care(self, store: Store) -> None:
         try:
-            if self._since_checkpoint >= CHECKPOINT_EVERY:
-                self._checkpoint(store)
+            self._upkeep.checkpoint_if_due(store)
             if time.monotonic() >= self._recover_at_s:
                 self._recover_at_s = time.monotonic() + RECOVER_EVERY_S
                 self.failed = self.failed or store.replaced()
                 with storing():
                     owners = recovery.open_owners(store.connection)
                 self._recover(store, [slot for slot in owners if slot != self._owner.slot])
-                self._drop_past_minutes(store)
+                self._upkeep.drop_past_balances(store, int(self._clock_s()))
             if time.monotonic() >= self._fold_at_s:
                 self._fold(store)
         except StoreError as error:
             logger.warning("%s", error)
-
-    def _checkpoint(self, store: Store) -> None:
-        self._since_checkpoint = 0
-        now_s = time.monotonic()
-        if store.wal_bytes() <= TRUNCATE_BYTES or now_s < self._truncate_at_s:
-            store.checkpoint()
-        elif not store.checkpoint("TRUNCATE"):
-            self._truncate_at_s = now_s + TRUNCATE_AGAIN_S
-            if (size := store.wal_bytes()) > 2 * self._wal_told_bytes:
-                self._wal_told_bytes = size
-                logger.warning(
-                    "the database's log grew to %d MB: somebody reads without end (a shell with an open transaction?)",
-                    size >> 20,
-                )
-        else:
-            self._wal_told_bytes = TRUNCATE_BYTES
 
     def _fold(self, store: Store) -> None:
         """A few rows of old roll-ups into the summaries; the next ones soon, but not before others had their turn."""
@@ -378,13 +369,6 @@ class Writer:
             with store.write() as tx:
                 fold.step(tx, default_zone=self._default_zone, now_s=now_s)
         self._fold_at_s = time.monotonic() + (FOLD_PAUSE_S if self._folding else FOLD_EVERY_S)
-
-    def _drop_past_minutes(self, store: Store) -> None:
-        with storing():
-            some = store.connection.execute("SELECT 1 FROM limits WHERE window = 'minute' LIMIT 1").fetchone()
-        if some:
-            with store.write() as tx:
-                balances.drop_past_minutes(tx, int(self._clock_s()))
 
     def _recover(self, store: Store, slots: Sequence[int]) -> None:
         """Books what dead owners left open."""

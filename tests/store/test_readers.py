@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.store import writer
+from llmctl.store import upkeep
 from llmctl.store.booking import Granted
 from tests.support.ledgers import Books, closing, opening
 
@@ -27,9 +27,9 @@ def books(tmp_path: Path) -> Iterator[Books]:
 
 @pytest.fixture
 def small_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "CHECKPOINT_EVERY", 50)
-    monkeypatch.setattr(writer, "TRUNCATE_BYTES", SMALL)
-    monkeypatch.setattr(writer, "TRUNCATE_AGAIN_S", 0.0)
+    monkeypatch.setattr(upkeep, "CHECKPOINT_EVERY", 50)
+    monkeypatch.setattr(upkeep, "TRUNCATE_BYTES", SMALL)
+    monkeypatch.setattr(upkeep, "TRUNCATE_AGAIN_S", 0.0)
 
 
 async def call(books: Books, count: int) -> float:

@@ -1,0 +1,93 @@
+"""Care of the file between batches: the write-ahead log is cut down, room on the disk is watched, balances of windows
+that are over are dropped.
+
+A reader that stays keeps the log from being cut down: it grows by some 10 kB a call, and only the disk bounds it. So
+new calls are turned away while there is still room: for booking those that are open, and for the file to take what is
+in the log as soon as the reader goes. On a disk without any room that would never end by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+from llmctl.domain.errors import StoreUnavailable
+
+from . import balances
+from .balances import Row
+from .database import Store
+
+logger = logging.getLogger(__name__)
+
+# The log's file keeps its size when it is begun anew, so what was written is counted: 4,000 entries are about 10 MB.
+CHECKPOINT_EVERY = 4_000
+TRUNCATE_BYTES = 64 << 20
+TRUNCATE_AGAIN_S = 30.0  # after readers did not let it happen: it costs all who write a tenth of a second
+TRUNCATE_AGAIN_SHORT_S = 1.0  # the same while there is no room: nobody is let in anyway
+RESERVE_BYTES = 32 << 20  # of a small disk a sixteenth
+PLENTY_BYTES = 4 << 30
+LOG_SHARE = 8  # what the log adds to the file: most of it is the same pages again and again
+PAST_ROWS = 5_000  # looked at every few seconds: some milliseconds
+
+
+class Upkeep:
+    """Of one ledger's store, on its thread."""
+
+    def __init__(self) -> None:
+        self._since_checkpoint = 0
+        self._truncate_at_s = 0.0
+        self._told_bytes = TRUNCATE_BYTES
+        self._past_from: Row = (0, 0, 0)
+        self.short: StoreUnavailable | None = None  # of room
+
+    def wrote(self, entries: int) -> None:
+        self._since_checkpoint += entries
+
+    def look_for_room(self, store: Store) -> StoreUnavailable | None:
+        """Why no call may start, if the disk is nearly full: those that are open are booked all the same."""
+        found = os.statvfs(store.path.parent)
+        free = found.f_bavail * found.f_frsize
+        if free < PLENTY_BYTES:
+            wanted = min(RESERVE_BYTES, found.f_blocks * found.f_frsize // 16) + store.wal_bytes() // LOG_SHARE
+            if free < wanted:
+                if self.short is None:
+                    logger.warning("no new calls: the disk has %d kB left of %d kB needed", free >> 10, wanted >> 10)
+                self.short = StoreUnavailable("the disk is nearly full", hint="make room")
+                return self.short
+        if self.short is not None:
+            logger.warning("there is room on the disk again")
+        self.short = None
+        return None
+
+    def checkpoint_if_due(self, store: Store) -> None:
+        now_s = time.monotonic()
+        if self.short is not None and now_s >= self._truncate_at_s:
+            self._truncate_at_s = now_s + TRUNCATE_AGAIN_SHORT_S
+            store.checkpoint("TRUNCATE")
+            self.look_for_room(store)
+        elif self._since_checkpoint >= CHECKPOINT_EVERY:
+            self._since_checkpoint = 0
+            self._checkpoint(store, now_s)
+
+    def _checkpoint(self, store: Store, now_s: float) -> None:
+        if store.wal_bytes() <= TRUNCATE_BYTES or now_s < self._truncate_at_s:
+            store.checkpoint()
+        elif not store.checkpoint("TRUNCATE"):
+            self._truncate_at_s = now_s + TRUNCATE_AGAIN_S
+            if (size := store.wal_bytes()) > 2 * self._told_bytes:
+                self._told_bytes = size
+                logger.warning(
+                    "the database's log grew to %d MB: somebody reads without end (a shell with an open transaction?)",
+                    size >> 20,
+                )
+        else:
+            self._told_bytes = TRUNCATE_BYTES
+
+    def drop_past_balances(self, store: Store, now_s: int) -> None:
+        """A few of them: of each day's end users, many would be left."""
+        rows = balances.some(store.connection, self._past_from, PAST_ROWS)
+        self._past_from = rows[-1][:3] if len(rows) == PAST_ROWS else (0, 0, 0)
+        if past := balances.past(rows, now_s):
+            with store.write() as tx:
+                balances.drop(tx, past)
