@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import re
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 
 import typer
 
@@ -101,6 +104,7 @@ def _version(
 
 def run(args: Sequence[str], *, clock_s: Callable[[], float] = time.time) -> int:
     """Runs one command line; returns its exit code."""
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character must not end the command
@@ -124,14 +128,37 @@ def run(args: Sequence[str], *, clock_s: Callable[[], float] = time.time) -> int
     except BrokenPipeError:
         # `llmctl calls | head`: the reader has what it wanted. Nothing is left to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if not _output_is_full(error):
+            return _bug(error, args)
+        hint = "what was to be done may be done: look before you repeat it"
+        return _failed(LlmctlError(f"cannot write the output: {error.strerror}", hint=hint, code="output"), args)
     except Exception as error:
-        if os.environ.get("LLMCTL_DEBUG"):
-            traceback.print_exc()
-        text = f"{type(error).__name__}: {error}"
-        return _failed(LlmctlError(text, hint="this is a bug; LLMCTL_DEBUG=1 shows where", code="bug"), args)
+        return _bug(error, args)
     finally:
         app.close()
     return errors.EXIT_OK
+
+
+def _bug(error: Exception, args: Sequence[str]) -> int:
+    if os.environ.get("LLMCTL_DEBUG"):
+        traceback.print_exc()
+    text = f"{type(error).__name__}: {error}"
+    return _failed(LlmctlError(text, hint="this is a bug; LLMCTL_DEBUG=1 shows where", code="bug"), args)
+
+
+def _nowhere() -> TextIO:
+    """In the place of a stream that was closed (`llmctl user disable alice >&-`): what is to be done is done."""
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
+def _output_is_full(error: OSError) -> bool:
+    """Whether it is our own output that cannot be written: all else that has to do with files names one. If so, what is
+    left of it must not be tried again at exit."""
+    if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _complete(app: App, args: Sequence[str]) -> int:
@@ -155,10 +182,19 @@ def _failed(error: LlmctlError, args: Sequence[str]) -> int:
 
 def _usage_mistake(mistake: typer.TyperException) -> errors.UsageMistake:
     """Typer's message in our words: no capital, no full stop, and where to look."""
-    message = mistake.format_message().strip().rstrip(".")
     context = getattr(mistake, "ctx", None)
-    path = context.command_path if context is not None else "llmctl"
-    return errors.UsageMistake(message[:1].lower() + message[1:], hint=f"See: {path} --help")
+    see = f"See: {context.command_path if context is not None else 'llmctl'} --help"
+    if hasattr(mistake, "possibilities"):
+        flag = getattr(mistake, "option_name", "")
+        close = "-o json" if flag == "--json" else " or ".join(mistake.possibilities or ())
+        return errors.UsageMistake(f"no flag {flag}", hint=f"did you mean {close}?  {see}" if close else see)
+    message = mistake.format_message().strip().rstrip(".")
+    if surplus := _SURPLUS.fullmatch(message):
+        return errors.UsageMistake(f"{surplus[1]} is one argument too many", hint=see)
+    return errors.UsageMistake(message[:1].lower() + message[1:], hint=see)
+
+
+_SURPLUS = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", re.DOTALL)
 
 
 def _wants_json(args: Sequence[str]) -> bool:

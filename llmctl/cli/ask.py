@@ -21,7 +21,7 @@ def confirm(run: App, question: str, *, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise LlmctlError(f"not confirmed: {question}", hint="nobody is there to ask: add --yes", code="not_confirmed")
+        raise LlmctlError(f"nobody is there to answer: {question}", hint="say it with --yes", code="not_confirmed")
     run.out.stdout.flush()
     run.out.stderr.write(f"{question} [y/N] ")
     run.out.stderr.flush()

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import context, times
+from llmctl.domain.money import parse_usd
+
+from . import context, humanize, times
 from .command import single
 from .options import Newest, whole_number
 from .render import Column
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from .context import App
 
 app, command = single("audit")
+
+NOTHING: tuple[object, ...] = (None, "", [])
+SAYS_ITSELF = ("id", "limit", "amount", "effect")
 
 
 @command
@@ -71,20 +76,38 @@ def _columns(run: App) -> tuple[Column[Entry], ...]:
 
 
 def _change(entry: Entry) -> str:
-    """`amount 200.00 -> 300.00`: what differs."""
-    before, after = entry.before or {}, entry.after or {}
+    """`$200.00/month -> $300.00/month`, `group sales -> engineering`: what differs."""
+    before, after = _legible(entry.before or {}), _legible(entry.after or {})
     parts = []
     for name in dict.fromkeys([*before, *after]):
         old, new = before.get(name), after.get(name)
-        if old == new or (not before and new in (None, "", False)):
+        if old == new or (old in NOTHING and new in NOTHING) or (name not in before and new is False):
             continue
-        shown = _text(name, old), _text(name, new)
-        parts.append(f"{name} {shown[0]} -> {shown[1]}" if before and after else f"{name} {shown[bool(after)]}")
+        shown = [_text(name, value) for facts, value in ((before, old), (after, new)) if name in facts]
+        label = "" if name in SAYS_ITSELF else f"{name.removesuffix('_at').replace('_', ' ')} "
+        parts.append(label + " -> ".join(shown))
     return ", ".join(parts)
 
 
+def _legible(facts: dict[str, object]) -> dict[str, object]:
+    """A limit as one text, as everywhere else; a grace as a span."""
+    found = dict(facts)
+    if "measure" in found and "window" in found:
+        measure, window, amount = (found.pop(name) for name in ("measure", "window", "amount"))
+        number = parse_usd(str(amount)) if measure == "cost" else int(str(amount))
+        found = {"limit": humanize.limit_text(str(measure), number, str(window)), **found}
+    elif "measure" in found:
+        measure, amount = found.pop("measure"), found.pop("amount")
+        found = {"amount": f"${amount}" if measure == "cost" else f"{amount} {measure}", **found}
+    if isinstance(until := found.pop("until", None), int):
+        found["until_at"] = until
+    if isinstance(grace_s := found.pop("grace_s", None), int):
+        found["grace"] = humanize.span(grace_s) if grace_s else "none"
+    return found
+
+
 def _text(name: str, value: object) -> str:
-    if value in (None, "", []):
+    if value in NOTHING:
         return "-"
     if isinstance(value, bool):
         return str(value).lower()

@@ -9,13 +9,12 @@ from llmctl.domain.organisation import ORG
 from . import context
 from .command import single
 from .errors import UsageMistake
-from .times import rfc3339
 
 app, command = single("export")
 
 HEAD = """\
-# The organisation of llmctl, {at}. `llmctl apply FILE` brings a database to it; export > FILE writes it anew.
-# No secret is in here: users that are made from it get their keys with llmctl key create.
+# The organisation of llmctl: `llmctl apply FILE` brings a database to it, `llmctl export > FILE` writes it anew.
+# No secret is in here: users that are made from it get their keys with `llmctl key create`.
 """
 
 
@@ -38,4 +37,4 @@ def export(ctx: typer.Context) -> None:
         run.out.one(organisation_file.values(members), "")
         return
     assert ORG in members
-    run.out.line(organisation_file.written(members, head=HEAD.format(at=rfc3339(run.now_s))).rstrip())
+    run.out.line(organisation_file.written(members, head=HEAD).rstrip())

@@ -75,6 +75,7 @@ def create(
 def list_(
     ctx: typer.Context,
     user: Annotated[str | None, typer.Argument(metavar="USER", help="Only keys of this user.")] = None,
+    of_user: Annotated[str | None, typer.Option("--user", metavar="USER", help="The same.")] = None,
     group: Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Only of users directly in it.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Revoked keys too.")] = False,
     sort: Sort = None,
@@ -83,11 +84,13 @@ def list_(
     from llmctl.store import groups, keys
 
     run = context.of(ctx)
+    if user is not None and of_user is not None:
+        raise UsageMistake("USER and --user say the same", hint="name one of them")
     with run.reading() as tx:
         home = groups.get(tx, group).name if group is not None else None
         found = [
             key
-            for key in keys.listing(tx, user=user)
+            for key in keys.listing(tx, user=user or of_user)
             if (all_ or key.revoked_at_s is None) and (home is None or key.group == home)
         ]
     run.out.rows(_columns(run), in_order(_columns(run), found, sort), empty="No keys. Next: llmctl key create USER")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llmctl.domain.money import usd_exact
@@ -54,8 +54,15 @@ def old_users(tx: Tx, run: App, key: Key) -> list[str]:
     places = [place for place in _places(tx, key) if place.secret.state(run.now_s) == "old"]
     if not places:
         return []
-    lines = run.out.table([one for one in _columns(run)[1:] if one.title], places[:PLACES_SHOWN_MAX])
-    return [f"  {line}" for line in lines[1:]]
+    columns = [_said_calls(one) for one in _columns(run)[1:] if one.title]
+    return [f"  {line}" for line in run.out.table(columns, places[:PLACES_SHOWN_MAX])[1:]]
+
+
+def _said_calls(column: Column[Place]) -> Column[Place]:
+    """`212 calls`: there is no heading that says what the figure is."""
+    if column.name != "calls":
+        return column
+    return replace(column, shown=lambda place: humanize.plural(place.seen.calls, "call"))
 
 
 def show(run: App, report: Report, asked: Secret | None) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NUMBER_MAX = 10**15  # tokens: more than a year of all providers together
+NUMBER_DIGITS_MAX = 20
+
 IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Change nothing if it exists already.")]
 IfExists = Annotated[bool, typer.Option("--if-exists", help="Change nothing if it does not exist.")]
 Org = Annotated[bool, typer.Option("--org", help="On the whole organisation.")]
@@ -88,7 +91,8 @@ def whole_number(text: str, flag: str, *, least: int = 0) -> int:
     for unit, size in (("k", 10**3), ("M", 10**6), ("G", 10**9)):
         if text.endswith(unit):
             number, factor = text.removesuffix(unit), size
-    with suppress(ValueError):
-        if number.isascii() and number.isdigit() and least <= int(number) * factor <= 10**15:
-            return int(number) * factor
-    raise UsageMistake(f"{flag} {text!r} is not a number", hint="write it as 500, 500k or 2M")
+    if not (number.isascii() and number.isdigit() and len(number) <= NUMBER_DIGITS_MAX):
+        raise UsageMistake(f"{flag} {text!r} is not a number", hint="write it as 500, 500k or 2M")
+    if not least <= int(number) * factor <= NUMBER_MAX:
+        raise UsageMistake(f"{flag} {text} is not possible", hint=f"write {least:,} to {NUMBER_MAX:,}")
+    return int(number) * factor

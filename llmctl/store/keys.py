@@ -194,7 +194,7 @@ def get(tx: sqlite3.Connection, reference: str, *, revoked: bool = False) -> Key
             return _key(row)
         raise unknown("key", reference, _labels(tx))
     if users.find(tx, user) is None:
-        raise unknown("key", reference, _labels(tx))
+        raise unknown("key", reference, [*users.names(tx), *_labels(tx)])
     found = [key for key in listing(tx, user=user) if key.revoked_at_s is None]
     if len(found) != 1:
         names = ", ".join(key.label for key in found) or "none"

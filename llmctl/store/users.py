@@ -14,6 +14,9 @@ from .names import check_name, column, unknown
 EMAIL_CHARS_MAX = 254  # RFC 5321, 4.5.3.1.3
 
 
+SUGGESTED_FROM_MAX = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     id: int
@@ -58,8 +61,13 @@ def get(tx: sqlite3.Connection, name: str) -> User:
     """Raises NotFound, with a suggestion."""
     user = find(tx, name)
     if user is None:
-        raise unknown("user", name, column(tx, "SELECT name FROM users WHERE removed_at IS NULL"))
+        raise unknown("user", name, names(tx))
     return user
+
+
+def names(tx: sqlite3.Connection) -> list[str]:
+    """For a suggestion only: not of more users than can be compared at once."""
+    return column(tx, "SELECT name FROM users WHERE removed_at IS NULL LIMIT ?", SUGGESTED_FROM_MAX)
 
 
 def listing(tx: sqlite3.Connection, *, group: str | None = None) -> list[User]:

@@ -105,7 +105,7 @@ def test_prune_removes_it_after_a_yes_and_revokes_the_keys(cli: Cli, file: Path)
     cli("user", "add", "carol", "--group", "older")
     cli("user", "set", "bob", "--email", "bob@example.org")
     cli("model", "allow", "x", "--group", "old")
-    assert "not confirmed: Apply 4 changes (3 removals)?" in cli("apply", "org.toml", "--prune", code=1).err
+    assert "nobody is there to answer: Apply 4 changes (3 removals)?" in cli("apply", "org.toml", "--prune", code=1).err
     cli("apply", "org.toml", "--prune", "--yes")
     assert [group["name"] for group in cli.json("group", "list")] == ["company", "sales"]
     assert [key["state"] for key in cli.json("key", "list", "--all")] == ["revoked"]

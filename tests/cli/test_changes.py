@@ -129,7 +129,7 @@ def test_without_a_terminal_a_removal_needs_yes(cli: Cli, filled: Fill) -> None:
     cli("group", "add", "void")
     for command in (["user", "remove", "alice"], ["group", "remove", "void"]):
         failed = cli(*command, code=1)
-        assert failed.err.startswith(f"error: not confirmed: Remove {command[0]} {command[2]}")
+        assert failed.err.startswith(f"error: nobody is there to answer: Remove {command[0]} {command[2]}")
         assert "--yes" in failed.err
     assert names(cli, "user") == ["alice"]
 

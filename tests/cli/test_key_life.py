@@ -110,7 +110,7 @@ def test_a_rotation_tells_who_still_uses_the_old_secret(cli: Cli, filled: Fill, 
     see(empty / "llmctl.db", "alice", ("10.0.4.17", "openai-python/3", NOW_S - 60, 12))
     rotated = cli("key", "rotate", "alice", "--grace", "24h").err
     assert "Used until now by:\n" in rotated
-    assert "  10.0.4.17  openai-python/3    212  1 min ago\n" in rotated
+    assert "  10.0.4.17  openai-python/3  212 calls  1 min ago\n" in rotated
     see(empty / "llmctl.db", "alice", ("10.0.4.99", "curl/8", NOW_S, 1))
     seen = {place["address"]: place for place in cli.json("key", "show", "alice")["seen"]}
     assert {address: place["secret"] for address, place in seen.items()} == {

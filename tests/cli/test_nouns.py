@@ -204,7 +204,7 @@ def test_every_change_is_in_the_audit_with_who_and_what(cli: Cli, filled: Fill) 
     assert newest["action"] == "limit set"
     assert (newest["before"]["amount"], newest["after"]["amount"]) == ("100.00", "120.00")
     assert newest["at"] == "2026-11-23T14:00:00Z"
-    assert "amount 100.00 -> 120.00" in cli("audit").out
+    assert "$100.00/month -> $120.00/month" in cli("audit").out
     assert [entry["action"] for entry in cli.json("audit", "key")] == ["key create"]
     assert len(cli.json("audit", "-n", "2")) == 2
 

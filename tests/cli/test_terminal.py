@@ -258,3 +258,15 @@ def test_commands_import_only_what_they_need(shop: Path, args: list[str]) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_closed_stdout_stops_no_change_and_a_full_one_is_told(shop: Path) -> None:
+    done = subprocess.run(["sh", "-c", f"{LLMCTL} user disable alice >&-"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(piped("user", "show", "alice", "-o", "json").stdout)["disabled"] is True
+    done = subprocess.run(["sh", "-c", f"{LLMCTL} user list >/dev/full"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: cannot write the output: No space left on device; what was to be done may be done: look before you "
+        "repeat it\n"
+    )
