@@ -19,7 +19,7 @@ from llmctl.domain.errors import BadInput, ConfigError
 from .presets import AUTHS, OUTPUT_FIELDS, PRESETS, SANDBOX, Preset
 from .toml_table import Table
 
-DIALECTS = ("openai", "anthropic", "cohere")
+DIALECTS = ("openai", "anthropic", "cohere", "ollama")
 WORKERS_MAX = 64  # owner places in the database
 CONNECT_S = 10.0
 READ_S = 1_800.0  # reasoning models may think for minutes before the first byte

@@ -32,6 +32,8 @@ OUTPUT_FIELDS: Mapping[str, str] = {
     "responses": "max_output_tokens",
     "messages": "max_tokens",
     "cohere.chat": "max_tokens",
+    "ollama.chat": "options.num_predict",
+    "ollama.generate": "options.num_predict",
 }
 
 AUTHS = ("bearer", "api-key")
@@ -94,6 +96,6 @@ PRESETS: Mapping[str, Preset] = {
         catalogue="cohere",
         models=("command*", "c4ai-*", "embed-*", "rerank-*"),
     ),
-    "ollama": Preset("http://127.0.0.1:11434/v1"),
+    "ollama": Preset("http://127.0.0.1:11434/v1", dialects=("openai", "ollama"), paths={"ollama": "../api"}),
     SANDBOX: Preset("", dialects=("openai", "anthropic"), models=("sandbox-*",), prompt_overhead_tokens=256),
 }

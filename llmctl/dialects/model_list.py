@@ -1,5 +1,5 @@
-"""Lists of models as each dialect's clients read them: https://platform.openai.com/docs/api-reference/models and
-https://docs.anthropic.com/en/api/models-list
+"""Lists of models as each dialect's clients read them: https://platform.openai.com/docs/api-reference/models,
+https://docs.anthropic.com/en/api/models-list and https://docs.ollama.com/api/tags
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ def _anthropic(name: str) -> dict[str, object]:
     return {"type": "model", "id": name, "display_name": name, "created_at": _CREATED_AT_RFC3339}
 
 
+def _ollama(name: str) -> dict[str, object]:
+    times = {"modified_at": _CREATED_AT_RFC3339}
+    return {"name": name, "model": name, **times, "size": 0, "digest": "", "details": {"format": "", "family": ""}}
+
+
 def _openai_list(names: Sequence[str]) -> dict[str, object]:
     return {"object": "list", "data": [_openai(name) for name in names]}
 
@@ -30,10 +35,15 @@ def _anthropic_list(names: Sequence[str]) -> dict[str, object]:
     return {"data": [_anthropic(name) for name in names], "has_more": False, "first_id": first, "last_id": last}
 
 
+def _ollama_list(names: Sequence[str]) -> dict[str, object]:
+    return {"models": [_ollama(name) for name in names]}
+
+
 _ONE: Mapping[str, Callable[[str], dict[str, object]]] = {"openai": _openai, "anthropic": _anthropic}
 _ALL: Mapping[str, Callable[[Sequence[str]], dict[str, object]]] = {
     "openai": _openai_list,
     "anthropic": _anthropic_list,
+    "ollama": _ollama_list,
 }
 
 

@@ -13,6 +13,7 @@ from ..domain.errors import Refused
 from .anthropic import ANTHROPIC
 from .base import Dialect
 from .cohere import COHERE
+from .ollama import OLLAMA
 from .openai import OPENAI
 
 PATH_CHARACTERS_MAX = 300
@@ -61,6 +62,8 @@ def _refused(dialect: Dialect, name: str, why: str) -> Endpoint:
 
 
 _LATER = "is not metered yet, so it is not passed on"
+_MANAGES_MODELS = "the models of a server are its admin's business; ask yours"
+_OLLAMA_MANAGES = ("copy", "create", "delete", "pull", "push")
 _COHERE_V1 = "version 1 of Cohere's API is not passed on; use /v2/{}"
 
 METERED: Mapping[str, Endpoint] = {
@@ -72,13 +75,18 @@ METERED: Mapping[str, Endpoint] = {
     "/v2/chat": Endpoint(COHERE, "cohere.chat", "metered", ("POST",), "/chat"),
     "/v2/embed": Endpoint(COHERE, "cohere.embed", "metered", ("POST",), "/embed"),
     "/v2/rerank": Endpoint(COHERE, "cohere.rerank", "metered", ("POST",), "/rerank"),
+    "/api/chat": Endpoint(OLLAMA, "ollama.chat", "metered", ("POST",), "/chat"),
+    "/api/generate": Endpoint(OLLAMA, "ollama.generate", "metered", ("POST",), "/generate"),
+    "/api/embed": Endpoint(OLLAMA, "ollama.embed", "metered", ("POST",), "/embed"),
+    "/api/embeddings": Endpoint(OLLAMA, "ollama.embeddings", "metered", ("POST",), "/embeddings"),
 }
 # With a {model} or an {id} in them; the first that fits counts.
-NAMING: tuple[tuple[str, Endpoint], ...] = ()
+NAMING: tuple[tuple[str, Endpoint], ...] = (("/api/blobs/{model}", _refused(OLLAMA, "ollama.blobs", _MANAGES_MODELS)),)
 FREE: Mapping[str, Endpoint] = {
     "/v1/messages/count_tokens": Endpoint(
         ANTHROPIC, "messages.count_tokens", "free", ("POST",), "/messages/count_tokens"
     ),
+    "/api/show": Endpoint(OLLAMA, "ollama.show", "free", ("POST",), "/show"),
 }
 # Both dialects have these; the header `anthropic-version` decides.
 MODELS: Mapping[str, Endpoint] = {
@@ -133,10 +141,18 @@ REFUSED_ELSEWHERE: Mapping[str, Endpoint] = {
     "/v2/batches": _refused(COHERE, "cohere.batches", f"the batch API {_LATER}"),
     "/v2/parse": _refused(COHERE, "cohere.parse", f"document parsing {_LATER}"),
     "/v2/audio/transcriptions": _refused(COHERE, "cohere.audio", f"audio {_LATER}"),
+    **{f"/api/{what}": _refused(OLLAMA, f"ollama.{what}", _MANAGES_MODELS) for what in _OLLAMA_MANAGES},
+    "/api/ps": _refused(OLLAMA, "ollama.ps", "which models a server has loaded is not told; see /api/tags"),
+    "/api/web_fetch": _refused(OLLAMA, "ollama.web_fetch", f"web fetching {_LATER}"),
+    "/api/web_search": _refused(OLLAMA, "ollama.web_search", f"web search {_LATER}"),
 }
 
-OWN: Mapping[str, Endpoint] = {"/llmctl/me": Endpoint(OPENAI, "me", "local", ("GET",))}
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC, COHERE)}
+OWN: Mapping[str, Endpoint] = {
+    "/llmctl/me": Endpoint(OPENAI, "me", "local", ("GET",)),
+    "/api/tags": Endpoint(OLLAMA, "models", "local", ("GET",)),
+    "/api/version": Endpoint(OLLAMA, "version", "local", ("GET",)),
+}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC, COHERE, OLLAMA)}
 
 _STATIC: Mapping[str, Endpoint] = {**METERED, **FREE, **OWN, **REFUSED_ELSEWHERE}
 _NAMES = {"{model}": f"(?P<model>{_MODEL.pattern})", "{id}": f"(?P<id>{_ID.pattern})"}

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 LISTING_FRESH_S = 60.0
 LISTING_TIMEOUT_S = 5.0
 LISTING_BYTES_MAX = 8 << 20
+OLLAMA_VERSION = "0.12.0"  # clients look here for what they may send; the servers behind us may be of several
 
 
 class Local:
@@ -46,6 +47,8 @@ class Local:
         """The JSON body. Raises Refused: a model that this key may not use."""
         if match.endpoint.name == "me":
             return msgspec.json.encode(await self.me(caller))
+        if match.endpoint.name == "version":
+            return msgspec.json.encode({"version": OLLAMA_VERSION})
         names = await self.models(caller, match.endpoint.dialect.name)
         if match.endpoint.name == "models":
             return models_body(match.endpoint.dialect.name, names)

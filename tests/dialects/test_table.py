@@ -21,6 +21,13 @@ ANTHROPIC = {"anthropic-version": "2023-06-01"}
         ("POST", "/v2/chat", "cohere", "cohere.chat", "metered", "/chat"),
         ("POST", "/v2/embed", "cohere", "cohere.embed", "metered", "/embed"),
         ("POST", "/v2/rerank", "cohere", "cohere.rerank", "metered", "/rerank"),
+        ("POST", "/api/chat", "ollama", "ollama.chat", "metered", "/chat"),
+        ("POST", "/api/generate", "ollama", "ollama.generate", "metered", "/generate"),
+        ("POST", "/api/embed", "ollama", "ollama.embed", "metered", "/embed"),
+        ("POST", "/api/embeddings", "ollama", "ollama.embeddings", "metered", "/embeddings"),
+        ("POST", "/api/show", "ollama", "ollama.show", "free", "/show"),
+        ("GET", "/api/tags", "ollama", "models", "local", ""),
+        ("GET", "/api/version", "ollama", "version", "local", ""),
         ("GET", "/v1/models", "openai", "models", "local", ""),
         ("GET", "/llmctl/me", "openai", "me", "local", ""),
     ],
@@ -76,12 +83,21 @@ def test_what_is_not_metered_is_refused_with_a_reason(path: str) -> None:
     assert error_dialect(path, {}).name == ("anthropic" if "messages" in path else "openai")
 
 
-@pytest.mark.parametrize("path", ["/v1/chat", "/v1/embed", "/v1/generate", "/v1/embed-jobs/1", "/v2/parse"])
-def test_what_is_coheres_is_refused_in_its_own_shape(path: str) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "path"),
+    [
+        *(("cohere", path) for path in ("/v1/chat", "/v1/embed", "/v1/generate", "/v1/embed-jobs/1", "/v2/parse")),
+        *(
+            ("ollama", path)
+            for path in ("/api/pull", "/api/delete", "/api/ps", "/api/blobs/sha256:0a", "/api/web_search")
+        ),
+    ],
+)
+def test_what_is_a_dialects_own_is_refused_in_its_shape(dialect: str, path: str) -> None:
     with pytest.raises(Refused) as caught:
         lookup("POST", path, {})
     assert caught.value.code == "not_supported"
-    assert error_dialect(path, {}).name == "cohere"
+    assert error_dialect(path, {}).name == dialect
 
 
 @pytest.mark.parametrize(

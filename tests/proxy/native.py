@@ -9,13 +9,18 @@ from tests.support.daemon import Daemon
 from .conftest import provider
 from .recorder import Recorder
 
-PRICES = {"cohere/command-x": ("1", "2"), "cohere/embed-x": ("1", "0"), "cohere/rerank-x": ("0", "0")}
+PRICES = {
+    "cohere/command-x": ("1", "2"),
+    "cohere/embed-x": ("1", "0"),
+    "cohere/rerank-x": ("0", "0"),
+    "ollama/llama-o": ("1", "2"),
+}
 
 
 def before(directory: Path, recorder: Recorder) -> Daemon:
     """Not started yet."""
     root = recorder.base_url.removesuffix("/v1")
-    dialects = {"cohere": (f"{root}/v2", ["*-x"])}
+    dialects = {"cohere": (f"{root}/v2", ["*-x"]), "ollama": (f"{root}/api", ["*-o"])}
     providers = [
         provider(directory, name, base_url, recorder.api_key, [name], models)
         for name, (base_url, models) in dialects.items()
