@@ -15,11 +15,13 @@ from zoneinfo import ZoneInfo
 from llmctl.domain.access import check_pattern
 from llmctl.domain.demand import Bounds
 from llmctl.domain.errors import BadInput, ConfigError
+from llmctl.domain.network import Networks, check_networks, networks_of
 
 from .presets import AUTHS, OUTPUT_FIELDS, PRESETS, SANDBOX, Preset
 from .toml_table import Table
 
 DIALECTS = ("openai", "anthropic", "cohere", "ollama")
+UNIX = "unix"  # stands for our unix socket, where an address is wanted
 WORKERS_MAX = 64  # owner places in the database
 CONNECT_S = 10.0
 READ_S = 1_800.0  # reasoning models may think for minutes before the first byte
@@ -113,6 +115,17 @@ class Timeouts:
     client_write_stall_s: float = 60.0
     drain_s_max: float = 120.0  # how long an answer is read on after its client left
     shutdown_s: float = 60.0  # how long open calls may take at SIGTERM
+    client_header_s: float = 10.0  # who opens a connection has something to say
+    client_body_s_max: float = 600.0  # a whole body: who sends a byte now and then does not stall
+    client_idle_s: float = 75.0  # between two requests; longer than the usual pools of clients keep a connection
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedProxies:
+    """Who is believed about the clients that it connects for. `unix`: whoever may connect to our unix socket."""
+
+    networks: Networks = ()
+    unix: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,10 @@ class Server:
     body_bytes_inflight_max: int = 512 << 20
     on_disconnect: str = "drain"  # or "cancel": what happens upstream when the client leaves
     synchronous: str = "FULL"
+    connections_max: int = 20_000  # of clients, to each worker; a call takes two descriptors
+    connections_per_address_max: int = 2_000  # to each worker; not of those whom we trust to name their clients
+    trusted_proxies: TrustedProxies = TrustedProxies()
+    forwarded_header: str = "x-forwarded-for"  # the one that those proxies write
     timeouts: Timeouts = Timeouts()
 
 
@@ -230,6 +247,12 @@ def _server(table: Table) -> Server:
         body_bytes_inflight_max=table.integer("body_bytes_inflight_max", default.body_bytes_inflight_max, least=1024),
         on_disconnect=table.choice("on_disconnect", default.on_disconnect, ("drain", "cancel")),
         synchronous=table.choice("synchronous", default.synchronous, ("FULL", "NORMAL", "EXTRA")),
+        connections_max=table.integer("connections_max", default.connections_max, least=1),
+        connections_per_address_max=table.integer(
+            "connections_per_address_max", default.connections_per_address_max, least=1
+        ),
+        trusted_proxies=_trusted_proxies(table),
+        forwarded_header=table.choice("forwarded_header", default.forwarded_header, ("x-forwarded-for", "forwarded")),
         timeouts=Timeouts(
             **{name: timeouts.seconds(name, getattr(default.timeouts, name)) for name in Timeouts.__slots__}
         ),
@@ -244,6 +267,15 @@ def _address(table: Table, key: str, default: Address) -> Address:
         return parse_address(table.string(key, str(default)))
     except BadInput as error:
         raise table.error(key, error.message, error.hint) from None
+
+
+def _trusted_proxies(table: Table) -> TrustedProxies:
+    named = table.strings("trusted_proxies", ())
+    networks = [text for text in named if text != UNIX]
+    try:
+        return TrustedProxies(networks_of(check_networks(networks)) if networks else (), UNIX in named)
+    except BadInput as error:
+        raise table.error("trusted_proxies", error.message, error.hint) from None
 
 
 def _providers(tables: Table, timeouts: Timeouts) -> dict[str, Provider]:

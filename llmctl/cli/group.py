@@ -11,7 +11,7 @@ from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
 from .humanize import plural
-from .options import IfExists, IfNotExists, Sort, differs, in_order
+from .options import AllowFrom, IfExists, IfNotExists, NoAllowFrom, Sort, differs, in_order, networks
 from .render import Column
 from .times import rfc3339
 
@@ -36,20 +36,26 @@ def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the new group.")],
     parent: Parent = None,
     timezone: TimeZone = None,
+    allow_from: AllowFrom = None,
     if_not_exists: IfNotExists = False,
 ) -> None:
     """Add a group."""
     from llmctl.store import groups
 
     run = context.of(ctx)
+    allowed = networks(allow_from, False, None)
     with run.writing() as (tx, author):
         there = groups.find(tx, name) if if_not_exists else None
-        group = there or groups.add(tx, author, name, parent=parent, timezone=timezone)
+        group = there or groups.add(tx, author, name, parent=parent, timezone=timezone, allow_from=allowed)
     if there is None:
         below = f" below {group.parent}" if group.parent else ""
         run.out.one(_record(group), f"Added group {group.name}{below}.")
         return
-    for attribute, wanted, found in (("parent", parent, there.parent), ("timezone", timezone, there.timezone)):
+    for attribute, wanted, found in (
+        ("parent", parent, there.parent),
+        ("timezone", timezone, there.timezone),
+        ("allow-from", allowed, there.allow_from),
+    ):
         if wanted is not None and wanted != found:
             run.out.prose(f"! {there.name} has {attribute} {found or 'none'}, not {wanted}: it stays so")
     run.out.one(_record(there), f"Group {there.name} exists already: unchanged.")
@@ -89,6 +95,7 @@ def show(ctx: typer.Context, name: Name) -> None:
             ("Group", f"{group.name}{' (disabled)' if group.disabled else ''}"),
             ("Parent", group.parent or ""),
             ("Time zone", zone if group.timezone else f"{zone} (inherited)"),
+            ("Only from", group.allow_from or ""),
             ("Subgroups", ", ".join(below)),
             ("Users", _some(members)),
             ("Models", [rule.text for rule in rules] or "all"),
@@ -105,8 +112,10 @@ def set_(
     no_parent: Annotated[bool, typer.Option("--no-parent", help="Below no group.")] = False,
     timezone: TimeZone = None,
     no_timezone: Annotated[bool, typer.Option("--no-timezone", help="In the time zone that it inherits.")] = False,
+    allow_from: AllowFrom = None,
+    no_allow_from: NoAllowFrom = False,
 ) -> None:
-    """Change a group: what it belongs to, where its days begin.
+    """Change a group: what it belongs to, where its days begin, from where its keys and those below may be used.
 
     What was spent stays with the groups that it was spent in; limits count by the new time zone at once.
     """
@@ -115,8 +124,9 @@ def set_(
     run = context.of(ctx)
     differs("parent", parent, no_parent)
     differs("timezone", timezone, no_timezone)
-    if not (parent or no_parent or timezone or no_timezone):
-        raise UsageMistake("nothing to change is given", hint="name --parent, --timezone, --no-parent or --no-timezone")
+    if not (parent or no_parent or timezone or no_timezone or allow_from or no_allow_from):
+        flags = "--parent, --timezone, --allow-from, --no-parent, --no-timezone or --no-allow-from"
+        raise UsageMistake("nothing to change is given", hint=f"name {flags}")
     with run.writing() as (tx, author):
         before = groups.get(tx, name)
         group = groups.change(
@@ -125,12 +135,14 @@ def set_(
             name,
             parent=None if no_parent else parent or before.parent,
             timezone=None if no_timezone else timezone or before.timezone,
+            allow_from=networks(allow_from, no_allow_from, before.allow_from),
         )
     changes = [
         f"{what} {old or none} -> {new or none}"
         for what, old, new, none in (
             ("parent", before.parent, group.parent, "none"),
             ("time zone", before.timezone, group.timezone, "inherited"),
+            ("only from", before.allow_from, group.allow_from, "anywhere"),
         )
         if old != new
     ]
@@ -233,6 +245,7 @@ def _columns() -> tuple[Column[Group], ...]:
         Column("users", lambda g: g.users, "USERS", right=True),
         Column("state", None, "STATE", lambda g: "disabled" if g.disabled else "active"),
         Column("disabled", lambda g: g.disabled),
+        Column("allow_from", lambda g: g.allow_from),
         Column("created_at", lambda g: rfc3339(g.created_at_s)),
     )
 

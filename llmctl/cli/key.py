@@ -10,7 +10,7 @@ from . import context, secret_output, times
 from .command import noun, verb
 from .errors import UsageMistake
 from .key_reference import named
-from .options import Sort, differs, in_order
+from .options import AllowFrom, NoAllowFrom, Sort, differs, in_order, networks
 from .render import Column
 from .secret_output import KeyFile
 from .times import ahead, duration_s, end_short, moment_short, rfc3339
@@ -48,6 +48,7 @@ def create(
     acts_for_end_users: Annotated[
         bool, typer.Option("--acts-for-end-users", help="Its calls name the customer whom they are for.")
     ] = False,
+    allow_from: AllowFrom = None,
     key_file: KeyFile = None,
 ) -> None:
     """Create a key and print it, once."""
@@ -55,6 +56,7 @@ def create(
 
     run = context.of(ctx)
     expires_at_s = ahead(expires, run.zone, run.now_s) if expires else None
+    allowed = networks(allow_from, False, None)
     with secret_output.secret_file(key_file) as file:
         with run.writing() as (tx, author):
             new = keys.create(
@@ -65,6 +67,7 @@ def create(
                 expires_at_s=expires_at_s,
                 note=note,
                 acts_for_end_users=acts_for_end_users,
+                allow_from=allowed,
             )
         if file is not None:
             file.write(f"{new.secret}\n")
@@ -128,14 +131,17 @@ def set_(
         str | None,
         typer.Option("--grace", metavar="SPAN", help="After a rotation: the old secret works so long from now on."),
     ] = None,
+    allow_from: AllowFrom = None,
+    no_allow_from: NoAllowFrom = False,
 ) -> None:
-    """Change a key's name, end or note, or the grace of its old secret. Its id and secret stay."""
+    """Change a key's name, end, note or networks, or the grace of its old secret. Its id and secret stay."""
     from llmctl.store import keys
 
     run = context.of(ctx)
     differs("note", note, no_note)
-    if name is None and expires is None and note is None and not no_note and grace is None:
-        raise UsageMistake("nothing to change is given", hint="name --name, --expires, --note, --no-note or --grace")
+    if not (name or expires or note or no_note or grace or allow_from or no_allow_from):
+        flags = "--name, --expires, --note, --no-note, --grace, --allow-from or --no-allow-from"
+        raise UsageMistake("nothing to change is given", hint=f"name {flags}")
     ends = (ahead(expires, run.zone, run.now_s),) if expires else None
     grace_s = duration_s(grace) if grace else 0
     asked = named(reference)
@@ -148,6 +154,7 @@ def set_(
             name=name or before.name,
             expires_at_s=ends[0] if ends else before.expires_at_s,
             note=None if no_note else note or before.note,
+            allow_from=networks(allow_from, no_allow_from, before.allow_from),
         )
         if grace_s:
             keys.set_grace(tx, author, before.id, grace_s=grace_s)
@@ -239,6 +246,7 @@ def key_values(key: Key, now_s: int) -> dict[str, object]:
         "revoked_at": rfc3339(key.revoked_at_s),
         "old_secret_until": rfc3339(old_until_s(key, now_s)),
         "note": key.note,
+        "allow_from": key.allow_from,
     }
 
 
@@ -265,6 +273,7 @@ def _columns(run: App) -> tuple[Column[Key], ...]:
         Column("revoked_at", lambda k: rfc3339(k.revoked_at_s)),
         Column("old_secret_until", lambda k: rfc3339(old_until_s(k, now_s))),
         Column("note", lambda k: k.note, "NOTE", drop=5),
+        Column("allow_from", lambda k: k.allow_from),
     )
 
 

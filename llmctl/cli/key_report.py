@@ -90,6 +90,8 @@ def show(run: App, report: Report, asked: Secret | None) -> None:
     ]
     if key.acts_for_end_users:
         fields.append(("Acts for", "end users, whom each call names"))
+    if key.allow_from:
+        fields.append(("Only from", key.allow_from))
     if key.revoked_at_s is not None:
         fields.append(("Revoked", moment_short(key.revoked_at_s, run.zone, now_s)))
     if key.note:

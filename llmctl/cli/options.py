@@ -28,6 +28,12 @@ OnGroup = Annotated[str | None, typer.Option("--group", metavar="GROUP", help="O
 OnUser = Annotated[str | None, typer.Option("--user", metavar="USER", help="On a user.")]
 OnKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="On a key: its id or user/name.")]
 
+AllowFrom = Annotated[
+    list[str] | None,
+    typer.Option("--allow-from", metavar="NETWORK", help="Only from there: 10.0.0.0/8. More with commas."),
+]
+NoAllowFrom = Annotated[bool, typer.Option("--no-allow-from", help="From anywhere.")]
+
 Sort = Annotated[
     str | None, typer.Option("--sort", metavar="COLUMN", help="By this column of -o json; -COLUMN: the highest first.")
 ]
@@ -83,6 +89,17 @@ def differs(name: str, value: str | None, none: bool) -> None:
     """`--group sales --no-group` says two things. Raises UsageMistake."""
     if value is not None and none:
         raise UsageMistake(f"--{name} and --no-{name} are both given", hint="name one of them")
+
+
+def networks(allow_from: Sequence[str] | None, none: bool, before: str | None) -> str | None:
+    """The networks that are named; `before` where none is, None for no list. Raises UsageMistake, BadInput."""
+    from llmctl.domain.network import check_networks
+
+    if none and allow_from:
+        raise UsageMistake("--allow-from and --no-allow-from are both given", hint="name one of them")
+    if none:
+        return None
+    return check_networks(allow_from) if allow_from else before
 
 
 def whole_number(text: str, flag: str, *, least: int = 0) -> int:

@@ -10,6 +10,7 @@ from llmctl.domain.access import check_pattern
 from llmctl.domain.errors import BadInput, ConfigError
 from llmctl.domain.limit import MEASURES, Each
 from llmctl.domain.money import parse_usd, usd_plain
+from llmctl.domain.network import check_networks
 from llmctl.domain.organisation import ATTRIBUTES, ORG, Effect, LimitSpec, Member, Organisation, organisation
 from llmctl.domain.principal import PrincipalKind
 from llmctl.domain.window import WINDOWS
@@ -95,7 +96,7 @@ def _read_member(table: Table, kind: PrincipalKind, name: str) -> Member:
     for key, default in ATTRIBUTES[kind].items():
         value = table.boolean(key, False) if default is False else table.string(key, "") or None
         if key in table.names():
-            attributes[key] = value
+            attributes[key] = _networks(table, str(value)) if key == "allow_from" and value else value
     rules: dict[str, Effect] = {}
     for effect, pattern in _patterns(table):
         if rules.get(pattern, effect) != effect:
@@ -109,6 +110,13 @@ def _read_member(table: Table, kind: PrincipalKind, name: str) -> Member:
         limits[limit.identity] = limit
     table.finish()
     return Member(kind, name, attributes, rules, limits)
+
+
+def _networks(table: Table, text: str) -> str:
+    try:
+        return check_networks([text])
+    except BadInput as error:
+        raise table.error("allow_from", error.message, error.hint) from None
 
 
 def _patterns(table: Table) -> Iterator[tuple[Effect, str]]:

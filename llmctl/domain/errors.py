@@ -101,6 +101,7 @@ class Refused(LlmctlError):
 REFUSALS = frozenset(
     {
         "invalid_api_key",
+        "address_not_allowed",
         "model_not_allowed",
         "model_unpriced",
         "model_not_found",

@@ -18,6 +18,7 @@ from llmctl.sandbox import Sandbox
 from llmctl.store.ledger import Ledger
 from llmctl.store.reader import Reader
 
+from .addresses import Proxies
 from .admin import Admin
 from .body import BodyReader
 from .directory import Directory
@@ -33,8 +34,6 @@ from .watch import Watch
 
 logger = logging.getLogger(__name__)
 
-HEADER_S = 10.0  # a client that opens a connection has something to say
-KEEPALIVE_S = 75.0  # longer than the usual pools of clients keep a connection
 HEADERS_MAX = 100
 FIELD_BYTES_MAX = 64 << 10
 HEALTH_EVERY_S = 1.0
@@ -84,6 +83,7 @@ class Gateway:
             metrics=self._metrics,
             sightings=self._sightings,
             routing=Routing(config, self._directory, self._upstream),
+            proxies=Proxies(config.server.trusted_proxies, config.server.forwarded_header),
         )
         self._tasks.append(asyncio.create_task(self._sightings.run()))
         self._tasks.append(asyncio.create_task(self._watch.run()))
@@ -143,8 +143,7 @@ class Gateway:
         self._web = HttpServer(
             self._handler.handle,
             malformed=self._handler.malformed,
-            header_s=HEADER_S,
-            keepalive_timeout=KEEPALIVE_S,
+            server=self._config.server,
             access_log=None,
             auto_decompress=False,
             max_line_size=FIELD_BYTES_MAX,

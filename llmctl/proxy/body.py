@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from aiohttp import ClientConnectionError
 from aiohttp.web import BaseRequest, RequestPayloadError
@@ -18,6 +19,7 @@ class BodyReader:
         self._bytes_max = server.body_bytes_max
         self._inflight_max = server.body_bytes_inflight_max
         self._stall_s = server.timeouts.client_body_stall_s
+        self._whole_s = server.timeouts.client_body_s_max
         self._inflight = 0
 
     async def read(self, request: BaseRequest) -> bytes:
@@ -36,13 +38,16 @@ class BodyReader:
             return b""
         chunks: list[bytes] = []
         size = 0
+        until_s = 0.0
         try:
             whole = False
             while not whole:
                 if whole := content.is_eof():  # all of it is here: most bodies come with their headers
                     chunk = content.read_nowait()
                 else:
-                    async with asyncio.timeout(self._stall_s):
+                    now_s = time.monotonic()
+                    until_s = until_s or now_s + self._whole_s
+                    async with asyncio.timeout(min(self._stall_s, until_s - now_s)):
                         chunk = await content.readany()
                 if not chunk:
                     break

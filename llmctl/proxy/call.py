@@ -27,6 +27,7 @@ class Arrival:
     match: Match | None = None
     caller: Caller | None = None
     asked: Request | None = None
+    address: str = ""  # the client's; "": not known
     admitted: bool = False  # it has a row as a call: a failure from here on is booked there
 
     path: str = field(init=False)

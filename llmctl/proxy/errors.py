@@ -31,6 +31,7 @@ def _bad(status: int, code: str | None, anthropic_type: str = "invalid_request_e
 # retry-after: so what will not pass soon says "never", and only short waits are named.
 ANSWERS: dict[str, Answer] = {
     "invalid_api_key": _bad(401, "invalid_api_key", "authentication_error"),
+    "address_not_allowed": _bad(403, "address_not_allowed", "permission_error"),
     "model_not_allowed": _bad(403, "model_not_allowed", "permission_error"),
     "model_unpriced": _bad(403, "model_unpriced", "permission_error"),
     "model_not_found": _bad(404, "model_not_found", "not_found_error"),

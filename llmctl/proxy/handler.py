@@ -21,7 +21,8 @@ from llmctl.store import ids
 from llmctl.store.booking import Closing, Opening, Refusal
 from llmctl.store.ledger import Ledger
 
-from . import recount, settlement
+from . import addresses, recount, settlement
+from .addresses import Proxies
 from .attempts import FIRST, Attempt
 from .body import BodyReader
 from .call import Arrival, Call
@@ -59,6 +60,7 @@ class Handler:
         metrics: Metrics,
         sightings: Sightings,
         routing: Routing,
+        proxies: Proxies,
     ) -> None:
         self._config = config
         self._directory = directory
@@ -69,6 +71,7 @@ class Handler:
         self._metrics = metrics
         self._sightings = sightings
         self._routing = routing
+        self._proxies = proxies
         self.open_calls = 0
         self.draining = False
 
@@ -93,10 +96,14 @@ class Handler:
             raise Refused("shutting_down", "the gateway is shutting down", hint="retry in a moment")
         secret = client_secret(arrival.http.headers, arrival.query)
         arrival.caller = self._directory.caller(secret)
-        self._sightings.note(secret, arrival.http)
+        arrival.address = self._proxies.client_of(arrival.http)
+        if arrival.caller.allowed_from:
+            self._check_address(arrival, secret)
+        self._sightings.note(secret, arrival.address, arrival.http)
         if endpoint.kind == "local":
-            self._directory.refresh()
-            body = await self._local.answer(match, self._directory.caller(secret))
+            self._renewed(arrival, secret)
+            addresses.check_allowed(arrival.caller, arrival.address)
+            body = await self._local.answer(match, arrival.caller)
             return web.Response(body=body, headers={"Content-Type": "application/json", CALL_ID: ids.shown(arrival.id)})
         body = await self._bodies.read(arrival.http)
         try:
@@ -139,6 +146,7 @@ class Handler:
             caller = arrival.caller
             assert caller is not None
             try:
+                addresses.check_allowed(caller, arrival.address)
                 plan = plan_of(
                     caller, asked.ask, endpoint.dialect.name, self._directory, self._config.bounds, now_s, attempt.model
                 )
@@ -169,6 +177,16 @@ class Handler:
                 )
             self._renewed(arrival, secret)
         raise Refused("overloaded", "settings change faster than calls can be judged", hint="retry in a moment")
+
+    def _check_address(self, arrival: Arrival, secret: str) -> None:
+        """Before the body is read. Raises Refused."""
+        assert arrival.caller is not None
+        try:
+            addresses.check_allowed(arrival.caller, arrival.address)
+        except Refused:
+            if not self._renewed(arrival, secret):
+                raise
+            addresses.check_allowed(arrival.caller, arrival.address)
 
     def _renewed(self, arrival: Arrival, secret: str) -> bool:
         """Reads the caller once more. False: there is no newer one."""

@@ -1,4 +1,5 @@
-"""The clients' side of HTTP: aiohttp's low-level server, with answers of ours to what is no HTTP."""
+"""The clients' side of HTTP: aiohttp's low-level server, with answers of ours to what is no HTTP, and with bounds on
+who may have how many connections, and for how long without a word."""
 
 from __future__ import annotations
 
@@ -11,48 +12,98 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web import BaseRequest, StreamResponse
 
+from llmctl.config import Server
+from llmctl.domain.network import address_of, is_within
+
 logger = logging.getLogger(__name__)
 
 Malformed = Callable[[str], web.Response]
 
+# Nobody has asked for anything yet: the shortest that every client understands.
+CROWDED = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
 
 class HttpServer(web.Server):
-    """`malformed` makes the answer to a request that cannot be read, from the reason; `header_s` is how long a new
-    connection may take for the head of its first request."""
+    """`malformed` makes the answer to a request that cannot be read, from the reason."""
 
     def __init__(
         self,
         handler: Callable[[BaseRequest], Awaitable[StreamResponse]],
         *,
         malformed: Malformed,
-        header_s: float,
+        server: Server,
         **more: Any,
     ) -> None:
         super().__init__(handler, **more)
-        self._malformed = malformed
-        self._header_s = header_s
+        self.malformed = malformed
+        self.crowd = Crowd(server)
+        self.configure(server)
+
+    def configure(self, server: Server) -> None:
+        """For connections from now on."""
+        self.header_s = server.timeouts.client_header_s
+        self._kwargs["keepalive_timeout"] = server.timeouts.client_idle_s
+        self.crowd.configure(server)
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(self, self._malformed, self._header_s, loop=self._loop, **self._kwargs)
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Crowd:
+    """How many connections there are, in all and from each address."""
+
+    def __init__(self, server: Server) -> None:
+        self._count = 0
+        self._by_address: dict[str, int] = {}
+        self.turned_away = 0
+        self.configure(server)
+
+    def configure(self, server: Server) -> None:
+        self._max = server.connections_max
+        self._per_address_max = server.connections_per_address_max
+        self._trusted = server.trusted_proxies.networks
+
+    def enter(self, address: str) -> bool:
+        """Whether one more is let in; each that enters, also in vain, leaves once."""
+        self._count += 1
+        there = self._by_address[address] = self._by_address.get(address, 0) + 1
+        crowded = self._count > self._max or (
+            there > self._per_address_max and bool(address) and not is_within(address_of(address), self._trusted)
+        )
+        self.turned_away += crowded
+        return not crowded
+
+    def leave(self, address: str) -> None:
+        self._count -= 1
+        there = self._by_address[address] - 1
+        if there:
+            self._by_address[address] = there
+        else:
+            del self._by_address[address]
 
 
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_header_s", "_malformed", "_silence")
+    __slots__ = ("_address", "_http", "_silence")
 
-    def __init__(self, server: web.Server, malformed: Malformed, header_s: float, **more: Any) -> None:
+    def __init__(self, server: HttpServer, **more: Any) -> None:
         super().__init__(server, **more)
-        self._malformed = malformed
-        self._header_s = header_s
+        self._http = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._address = str(peer[0]) if isinstance(peer, (tuple, list)) else ""
         # On a connection that was used already, the shorter of patience and keep-alive is the keep-alive's.
-        self._silence = self._loop.call_later(self._header_s, self._end_if_silent)
+        self._silence = self._loop.call_later(self._http.header_s, self._end_if_silent)
+        if not self._http.crowd.enter(self._address) and self.transport is not None:
+            self.transport.write(CROWDED)
+            self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._silence.cancel()
+        self._http.crowd.leave(self._address)
         super().connection_lost(exc)
 
     def handle_error(
@@ -68,7 +119,7 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way: the connection is cut")
         too_long = isinstance(exc, LineTooLong)
-        answer = self._malformed("a line of its head is too long" if too_long else "it is not valid HTTP/1.1")
+        answer = self._http.malformed("a line of its head is too long" if too_long else "it is not valid HTTP/1.1")
         answer.force_close()
         return answer
 

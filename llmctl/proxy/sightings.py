@@ -21,7 +21,6 @@ FLUSH_EVERY_S = 5.0
 PLACES_MAX = 10_000  # between two writes; a crowd beyond it goes unseen
 CLIENT_CHARS_MAX = 64
 ADDRESS_CHARS_MAX = 45  # the longest way to write an IPv6 address
-_LOOPBACK = ("127.0.0.1", "::1")
 
 
 class Sightings:
@@ -32,13 +31,9 @@ class Sightings:
         self._seen: dict[tuple[str, str, str], int] = {}
         self._failing = False  # said once
 
-    def note(self, secret: str, http: BaseRequest) -> None:
-        """One call with a secret that was let in. Behind a proxy on this machine: from where the proxy says."""
-        address = http.remote or ""
-        headers = http.headers
-        if address in _LOOPBACK:
-            address = headers.get("X-Forwarded-For", address)[-2 * ADDRESS_CHARS_MAX :]
-        place = (secret, address, headers.get("User-Agent", "")[: 2 * CLIENT_CHARS_MAX])
+    def note(self, secret: str, address: str, http: BaseRequest) -> None:
+        """One call with a secret that was let in, from a client's address."""
+        place = (secret, address, http.headers.get("User-Agent", "")[: 2 * CLIENT_CHARS_MAX])
         number = self._seen.get(place)
         if number is not None or len(self._seen) < PLACES_MAX:
             self._seen[place] = (number or 0) + 1
@@ -64,7 +59,7 @@ class Sightings:
 
     def _write(self, seen: dict[tuple[str, str, str], int], now_s: int) -> None:
         found = [
-            Sighting(hash_of(secret), _address(address), _client(agent), now_s, now_s, calls)
+            Sighting(hash_of(secret), _clean(address)[:ADDRESS_CHARS_MAX], _client(agent), now_s, now_s, calls)
             for (secret, address, agent), calls in seen.items()
         ]
         store = Store(self._config.database, synchronous=self._config.server.synchronous)
@@ -73,11 +68,6 @@ class Sightings:
                 sightings.add(tx, found)
         finally:
             store.close()
-
-
-def _address(text: str) -> str:
-    """The last of those that proxies appended: the one that the nearest saw."""
-    return _clean(text.rpartition(",")[2].strip())[:ADDRESS_CHARS_MAX]
 
 
 def _client(agent: str) -> str:

@@ -11,12 +11,12 @@ from . import groups, limits, model_rules
 from .secrets import hash_of, well_formed
 
 _SELECT = """
-    SELECT k.id, k.public_id, k.name, k.acts_for_end_users, k.expires_at, s.expires_at, k.revoked_at IS NOT NULL,
-           u.id, u.name, u.disabled_at IS NOT NULL OR u.removed_at IS NOT NULL, u.group_id
+    SELECT k.id, k.public_id, k.name, k.acts_for_end_users, k.allow_from, k.expires_at, s.expires_at,
+           k.revoked_at IS NOT NULL, u.id, u.name, u.disabled_at IS NOT NULL OR u.removed_at IS NOT NULL, u.group_id
     FROM secrets s JOIN keys k ON k.id = s.key_id JOIN users u ON u.id = k.user_id
     WHERE s.hash = ?
 """
-_GROUPS = "SELECT id, name, timezone, disabled_at IS NOT NULL FROM groups WHERE id = ?"
+_GROUPS = "SELECT id, name, timezone, allow_from, disabled_at IS NOT NULL FROM groups WHERE id = ?"
 
 
 def settings_version(reader: sqlite3.Connection) -> int:
@@ -33,7 +33,8 @@ def load(reader: sqlite3.Connection, secret: str, *, default_zone: str, now_s: i
     row = reader.execute(_SELECT, (hash_of(secret),)).fetchone()
     if row is None:
         raise _invalid("this key is unknown here", "it may have been rotated or revoked: ask your admin for a new one")
-    key_id, public_id, key_name, acts, key_ends, secret_ends, revoked, user_id, user_name, user_off, group_id = row
+    key_id, public_id, key_name, acts, allow_from, key_ends, secret_ends, revoked = row[:8]
+    user_id, user_name, user_off, group_id = row[8:]
     ends = min((end for end in (key_ends, secret_ends) if end is not None), default=None)
     if revoked:
         raise _invalid(f"key {public_id} is revoked", "ask your admin for a new one")
@@ -43,10 +44,11 @@ def load(reader: sqlite3.Connection, secret: str, *, default_zone: str, now_s: i
         raise _invalid(f"this secret of key {public_id} was replaced", "use the new one, or ask your admin")
     check_expiry(public_id, ends, now_s)
     lineage = groups.lineage(reader, group_id)
-    group_name, zone = "", default_zone
+    group_name, zone, allowed_from = "", default_zone, [allow_from]
     for one_id in lineage:
-        _, group_name, own_zone, disabled = reader.execute(_GROUPS, (one_id,)).fetchone()
+        _, group_name, own_zone, allow_from, disabled = reader.execute(_GROUPS, (one_id,)).fetchone()
         zone = own_zone or zone
+        allowed_from.append(allow_from)
         if disabled:
             raise _invalid(f"the group of key {public_id} is disabled", "ask your admin")
     return Caller(
@@ -61,6 +63,7 @@ def load(reader: sqlite3.Connection, secret: str, *, default_zone: str, now_s: i
         zone=zone,
         expires_at_s=ends,
         acts_for_end_users=bool(acts),
+        allowed_from=tuple(kept for kept in allowed_from if kept),
         limits=limits.applying(reader, lineage=lineage, user_id=user_id, key_id=key_id, default_zone=default_zone),
         rules=model_rules.applying(reader, lineage=lineage, user_id=user_id, key_id=key_id),
     )

@@ -24,18 +24,27 @@ class Group:
     users: int
     created_at_s: int
     disabled: bool
+    allow_from: str | None  # networks; None: its keys may be used from anywhere, so far as it is concerned
 
 
 _SELECT = """
     SELECT g.id, g.name, p.name, g.timezone,
            (SELECT count(*) FROM users u WHERE u.group_id = g.id AND u.removed_at IS NULL),
-           g.created_at, g.disabled_at IS NOT NULL
+           g.created_at, g.disabled_at IS NOT NULL, g.allow_from
     FROM groups g LEFT JOIN groups p ON p.id = g.parent_id
     WHERE g.removed_at IS NULL
 """
 
 
-def add(tx: sqlite3.Connection, author: Author, name: str, *, parent: str | None, timezone: str | None) -> Group:
+def add(
+    tx: sqlite3.Connection,
+    author: Author,
+    name: str,
+    *,
+    parent: str | None,
+    timezone: str | None,
+    allow_from: str | None = None,
+) -> Group:
     """A new group. Raises BadInput, AlreadyExists, NotFound (the parent)."""
     check_name("group", name)
     if find(tx, name) is not None:
@@ -46,11 +55,12 @@ def add(tx: sqlite3.Connection, author: Author, name: str, *, parent: str | None
     if timezone is not None:
         check_timezone(timezone)
     tx.execute(
-        "INSERT INTO groups (name, parent_id, timezone, created_at) VALUES (?, ?, ?, ?)",
-        (name, parent_id, timezone, author.at_s),
+        "INSERT INTO groups (name, parent_id, timezone, allow_from, created_at) VALUES (?, ?, ?, ?, ?)",
+        (name, parent_id, timezone, allow_from, author.at_s),
     )
-    audit.record(tx, author, "group add", name, after={"parent": parent, "timezone": timezone})
-    return get(tx, name)
+    group = get(tx, name)
+    audit.record(tx, author, "group add", name, after=_facts(group))
+    return group
 
 
 def find(tx: sqlite3.Connection, name: str) -> Group | None:
@@ -77,8 +87,10 @@ def change(
     *,
     parent: str | None,
     timezone: str | None,
+    allow_from: str | None,
 ) -> Group:
-    """Puts a group below another one (None: below none) and into a time zone (None: the inherited one).
+    """Puts a group below another one (None: below none), into a time zone (None: the inherited one) and into networks
+    (None: its keys may be used from anywhere).
 
     What was spent stays booked to the groups that it was spent in. Raises BadInput, NotFound (group, parent).
     """
@@ -86,7 +98,10 @@ def change(
     parent_id = None if parent is None else _possible_parent(tx, group, parent)
     if timezone is not None:
         check_timezone(timezone)
-    tx.execute("UPDATE groups SET parent_id = ?, timezone = ? WHERE id = ?", (parent_id, timezone, group.id))
+    tx.execute(
+        "UPDATE groups SET parent_id = ?, timezone = ?, allow_from = ? WHERE id = ?",
+        (parent_id, timezone, allow_from, group.id),
+    )
     changed = get(tx, name)
     before, after = _facts(group), _facts(changed)
     if before != after:
@@ -239,8 +254,9 @@ def _moves(what: str, names: list[str], group: Group, target: str) -> list[audit
 
 
 def _facts(group: Group) -> dict[str, object]:
-    return {"parent": group.parent, "timezone": group.timezone}
+    facts: dict[str, object] = {"parent": group.parent, "timezone": group.timezone}
+    return facts | {"allow_from": group.allow_from} if group.allow_from else facts
 
 
-def _group(row: tuple[int, str, str | None, str | None, int, int, int]) -> Group:
-    return Group(*row[:6], disabled=bool(row[6]))
+def _group(row: tuple[int, str, str | None, str | None, int, int, int, str | None]) -> Group:
+    return Group(*row[:6], disabled=bool(row[6]), allow_from=row[7])

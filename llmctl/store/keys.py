@@ -33,6 +33,7 @@ class Key:
     old_secret_until_s: int | None  # end of the grace of a rotated secret
     note: str | None
     acts_for_end_users: bool
+    allow_from: str | None  # networks; None: it may be used from anywhere
 
     @property
     def label(self) -> str:
@@ -66,7 +67,7 @@ _SELECT = """
                      s.created_at DESC LIMIT 1), ''),
            k.created_at, k.expires_at, k.revoked_at,
            (SELECT max(s.expires_at) FROM secrets s WHERE s.key_id = k.id), k.note,
-           k.acts_for_end_users
+           k.allow_from, k.acts_for_end_users
     FROM keys k JOIN users u ON u.id = k.user_id LEFT JOIN groups g ON g.id = u.group_id
 """
 
@@ -80,6 +81,7 @@ def create(
     expires_at_s: int | None = None,
     note: str | None = None,
     acts_for_end_users: bool = False,
+    allow_from: str | None = None,
 ) -> NewKey:
     """A new key with its secret. Raises BadInput, NotFound (the user), AlreadyExists (the name)."""
     check_name("key", name)
@@ -88,10 +90,10 @@ def create(
     _check_free(tx, owner, name)
     (row_id,) = tx.execute(
         """
-        INSERT INTO keys (public_id, user_id, name, note, acts_for_end_users, created_at, expires_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id
+        INSERT INTO keys (public_id, user_id, name, note, acts_for_end_users, allow_from, created_at, expires_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
         """,
-        (new_ids(tx, 1)[0], owner.id, name, note, acts_for_end_users, author.at_s, expires_at_s),
+        (new_ids(tx, 1)[0], owner.id, name, note, acts_for_end_users, allow_from, author.at_s, expires_at_s),
     ).fetchone()
     secret = _add_secret(tx, row_id, author.at_s)
     key = _get_row(tx, row_id)
@@ -101,16 +103,24 @@ def create(
 
 
 def change(
-    tx: sqlite3.Connection, author: Author, reference: str, *, name: str, expires_at_s: int | None, note: str | None
+    tx: sqlite3.Connection,
+    author: Author,
+    reference: str,
+    *,
+    name: str,
+    expires_at_s: int | None,
+    note: str | None,
+    allow_from: str | None,
 ) -> Key:
-    """Another name, end and note for a key; its id and secret stay. Raises BadInput, NotFound, AlreadyExists."""
+    """Another name, end, note and place for a key; its id and secret stay. Raises BadInput, NotFound, AlreadyExists."""
     key = get(tx, reference)
     check_name("key", name)
     check_note(note)
     if name.lower() != key.name.lower():
         _check_free(tx, users.get(tx, key.user), name)
     tx.execute(
-        "UPDATE keys SET name = ?, expires_at = ?, note = ? WHERE id = ?", (name, expires_at_s, note, key.row_id)
+        "UPDATE keys SET name = ?, expires_at = ?, note = ?, allow_from = ? WHERE id = ?",
+        (name, expires_at_s, note, allow_from, key.row_id),
     )
     changed = _get_row(tx, key.row_id)
     if _facts(key) != _facts(changed):
@@ -305,11 +315,11 @@ def _add_secret(tx: sqlite3.Connection, row_id: int, now_s: int) -> str:
 
 
 def _facts(key: Key) -> dict[str, object]:
-    return {"name": key.name, "expires_at": key.expires_at_s, "note": key.note}
+    return {"name": key.name, "expires_at": key.expires_at_s, "note": key.note, "allow_from": key.allow_from}
 
 
-_Row = tuple[int, str, str, str, str | None, str, int, int | None, int | None, int | None, str | None, int]
+_Row = tuple[int, str, str, str, str | None, str, int, int | None, int | None, int | None, str | None, str | None, int]
 
 
 def _key(row: _Row) -> Key:
-    return Key(*row[:11], acts_for_end_users=bool(row[11]))
+    return Key(*row[:11], allow_from=row[11], acts_for_end_users=bool(row[12]))

@@ -17,7 +17,16 @@ def read(tx: sqlite3.Connection, *, default_zone: str) -> Organisation:
     everybody = [
         Member(*ORG),
         *(
-            Member("group", one.name, {"parent": one.parent, "timezone": one.timezone, "disabled": one.disabled})
+            Member(
+                "group",
+                one.name,
+                {
+                    "parent": one.parent,
+                    "timezone": one.timezone,
+                    "allow_from": one.allow_from,
+                    "disabled": one.disabled,
+                },
+            )
             for one in groups.listing(tx)
         ),
         *(
@@ -58,11 +67,11 @@ def _group(tx: sqlite3.Connection, author: Author, change: Change) -> None:
         groups.remove(tx, author, name)
         return
     assert isinstance(after, dict)
-    parent, timezone = after["parent"], after["timezone"]
+    parent, timezone, allow_from = after["parent"], after["timezone"], after["allow_from"]
     if change.before is None:
-        groups.add(tx, author, name, parent=parent, timezone=timezone)
+        groups.add(tx, author, name, parent=parent, timezone=timezone, allow_from=allow_from)
     else:
-        groups.change(tx, author, name, parent=parent, timezone=timezone)
+        groups.change(tx, author, name, parent=parent, timezone=timezone, allow_from=allow_from)
     groups.set_disabled(tx, author, name, disabled=after["disabled"])
 
 

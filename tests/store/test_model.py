@@ -303,7 +303,7 @@ class Ledger(RuleBasedStateMachine):
     def _zone(self, group: str, zone: str) -> None:
         parents = dict(zip(GROUPS, [None, *GROUPS], strict=False))
         with self.books.store.write() as tx:
-            groups.change(tx, self.books.author, group, parent=parents[group], timezone=zone)
+            groups.change(tx, self.books.author, group, parent=parents[group], timezone=zone, allow_from=None)
 
     def _apply(self, closings: Any, openings: list[Opening]) -> Outcome:
         with self.books.store.write() as tx:
