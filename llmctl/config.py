@@ -20,7 +20,7 @@ from llmctl.domain.network import Networks, check_networks, networks_of
 from .presets import AUTHS, OUTPUT_FIELDS, PRESETS, SANDBOX, Preset
 from .toml_table import Table
 
-DIALECTS = ("openai", "anthropic", "cohere", "ollama")
+DIALECTS = ("openai", "anthropic", "gemini", "cohere", "ollama")
 UNIX = "unix"  # stands for our unix socket, where an address is wanted
 WORKERS_MAX = 64  # owner places in the database
 CONNECT_S = 10.0
@@ -83,7 +83,7 @@ class RouteTimeouts:
 @dataclass(frozen=True, slots=True)
 class Provider:
     name: str
-    base_urls: Mapping[str, str]  # by dialect, each with its version
+    base_urls: Mapping[str, str]  # by dialect, its own first, each with its version
     auth: str  # how the credential is shown; "" = as the dialect's own clients show theirs
     credentials: tuple[CredentialSource, ...]
     models: tuple[str, ...]

@@ -40,6 +40,11 @@ AUTHS = ("bearer", "api-key")
 
 SANDBOX = "sandbox"  # built in: `llmctl serve` runs it itself
 
+# Models before Gemini 3 see at most 12 x 2 tiles of 258 tokens: images are scaled into 3,072 pixels a side, and tiles
+# are no smaller than 256. Later ones take up to 2,240 for an image:
+# https://ai.google.dev/gemini-api/docs/tokens, https://ai.google.dev/gemini-api/docs/media-resolution
+_GEMINI_IMAGE_TOKENS_MAX = 6_192
+
 PRESETS: Mapping[str, Preset] = {
     "openai": Preset(
         "https://api.openai.com/v1",
@@ -62,10 +67,21 @@ PRESETS: Mapping[str, Preset] = {
         image_tokens_max=5_000,
     ),
     "gemini": Preset(
-        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "https://generativelanguage.googleapis.com/v1beta",
+        dialects=("gemini", "openai"),
+        paths={"openai": "openai"},
         credential_env="GEMINI_API_KEY",
         catalogue="google",
         models=("gemini-*", "gemma-*"),
+        image_tokens_max=_GEMINI_IMAGE_TOKENS_MAX,
+    ),
+    "vertex": Preset(
+        "",  # https://REGION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/REGION/publishers/google
+        dialects=("gemini",),
+        auth="bearer",
+        catalogue="google",
+        models=("gemini-*",),
+        image_tokens_max=_GEMINI_IMAGE_TOKENS_MAX,
     ),
     "mistral": Preset(
         "https://api.mistral.ai/v1",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from llmctl.domain.errors import LlmctlError
 
 if TYPE_CHECKING:
     from llmctl.config import CredentialSource, Provider
+    from llmctl.dialects.base import Dialect
 
 ANSWER_S = 5.0
 ANSWER_BYTES_MAX = 4 << 20  # lists of some hundred models
@@ -76,27 +76,25 @@ def _models(provider: Provider, source: CredentialSource | None) -> tuple[int, s
     from llmctl.dialects import table
     from llmctl.dialects.base import credential_headers
 
-    dialect = table.DIALECTS["openai" if "openai" in provider.dialects else min(provider.dialects)]
-    url = f"{provider.base_urls[dialect.name]}/models"  # http or https: the configuration is read strictly
+    dialect = table.listing_dialect(provider.base_urls)
+    url = provider.base_urls[dialect.name] + dialect.models_target  # http or https: the configuration is read strictly
     shown = credential_headers(dialect, provider.auth, source.read()) if source else {}
     headers = {"User-Agent": "llmctl", **dialect.default_headers(), **shown}
     opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
     try:
         with opener.open(urllib.request.Request(url, headers=headers), timeout=ANSWER_S) as answer:  # noqa: S310
-            return answer.status, answer.headers.get("Date", ""), _count(answer.read(ANSWER_BYTES_MAX))
+            listed = _count(dialect, answer.read(ANSWER_BYTES_MAX))
+            return answer.status, answer.headers.get("Date", ""), listed
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.headers.get("Date", ""), None
 
 
-def _count(body: bytes) -> int | None:
-    """`{"data": [...]}` of OpenAI and Anthropic, `{"models": [...]}` of Gemini."""
+def _count(dialect: Dialect, body: bytes) -> int | None:
     try:
-        document = json.loads(body)
+        return len(dialect.read_models(body))
     except ValueError:
         return None
-    listed = document.get("data", document.get("models")) if isinstance(document, dict) else document
-    return len(listed) if isinstance(listed, list) else None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -9,7 +9,7 @@ import msgspec
 from ..domain.call import Reading
 from ..domain.errors import Refused
 from ..domain.usage import Usage
-from . import anthropic_usage
+from . import anthropic_usage, model_list
 from .anthropic_answer import AnthropicReader, input_text, read_answer
 from .anthropic_request import read_request
 from .base import InputText, StreamReader, is_event_stream
@@ -32,6 +32,7 @@ _TYPES = {
 
 class Anthropic:
     name = "anthropic"
+    models_target = "/models"
 
     def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
         try:
@@ -50,6 +51,9 @@ class Anthropic:
 
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
         return anthropic_usage.read_usage(raw_usage)
+
+    def read_models(self, body: bytes) -> list[str]:
+        return model_list.names(body)
 
     def input_text(self, request: Request) -> InputText:
         return input_text(request)

@@ -43,6 +43,15 @@ class Dialect(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def models_target(self) -> str:
+        """Where a provider lists its models, below its base URL; "" = nowhere."""
+        ...
+
+    def read_models(self, body: bytes) -> list[str]:
+        """The names in that list. Raises ValueError: it is none."""
+        ...
+
     def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
         """`path_model`: the model, where the path names it. Raises Refused."""
         ...

@@ -18,6 +18,7 @@ from .request import Request
 
 class Cohere:
     name = "cohere"
+    models_target = ""  # in version 1 alone, beside the base URL
 
     def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
         try:
@@ -36,6 +37,9 @@ class Cohere:
 
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
         return cohere_usage.read_usage(raw_usage)
+
+    def read_models(self, body: bytes) -> list[str]:
+        raise ValueError("Cohere lists its models elsewhere")
 
     def input_text(self, request: Request) -> InputText:
         return input_text(request)

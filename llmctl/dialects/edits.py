@@ -32,6 +32,10 @@ class Edits:
             value = b'{"%b":%b}' % (step.encode(), value)
         self.put(fields, (name,), value)
 
+    def replace(self, start: int, end: int, value: bytes) -> None:
+        """Sets what stands there."""
+        self._cuts.append((start, end, value))
+
     def apply(self, body: bytes) -> bytes:
         """The changed body; the same object when nothing changes."""
         cuts = [cut for cut in self._cuts if body[cut[0] : cut[1]] != cut[2]]

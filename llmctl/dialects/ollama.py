@@ -9,7 +9,7 @@ import msgspec
 from ..domain.call import Reading
 from ..domain.errors import Refused
 from ..domain.usage import Usage
-from . import ollama_answer
+from . import model_list, ollama_answer
 from .base import InputText, StreamReader
 from .ollama_answer import OllamaReader, input_text, read_answer
 from .ollama_request import read_request
@@ -20,6 +20,7 @@ JSON_LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonli
 
 class Ollama:
     name = "ollama"
+    models_target = "/tags"
 
     def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
         try:
@@ -38,6 +39,9 @@ class Ollama:
 
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
         return ollama_answer.read_usage(raw_usage)
+
+    def read_models(self, body: bytes) -> list[str]:
+        return model_list.named(body)
 
     def input_text(self, request: Request) -> InputText:
         return input_text(request)

@@ -9,7 +9,7 @@ import msgspec
 from ..domain.call import Reading
 from ..domain.errors import Refused
 from ..domain.usage import Usage
-from . import openai_usage
+from . import model_list, openai_usage
 from .base import InputText, StreamReader, is_event_stream
 from .openai_answer import OpenAiReader, read_answer
 from .openai_request import read_request
@@ -21,6 +21,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 class OpenAi:
     name = "openai"
+    models_target = "/models"
 
     def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
         try:
@@ -39,6 +40,9 @@ class OpenAi:
 
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
         return openai_usage.read_usage(raw_usage, generates=endpoint != "embeddings")
+
+    def read_models(self, body: bytes) -> list[str]:
+        return model_list.names(body)
 
     def input_text(self, request: Request) -> InputText:
         return input_text(request)

@@ -21,7 +21,9 @@ Path = tuple[str, ...]
 
 class Request(NamedTuple):
     """One request. `outputs`: the output maxima that the body sets, by path; `usage_path`: the option that makes a
-    stream report usage, where the endpoint has one; `model_in_body`: False where the path alone names the model."""
+    stream report usage, where the endpoint has one; `model_in_body`: False where the path names the model;
+    `output_path`: where an output maximum is set if there is none, whatever the provider; `model_places`: where else
+    the body names the model: from, to, and what its name begins with."""
 
     ask: Ask
     body: bytes
@@ -29,6 +31,8 @@ class Request(NamedTuple):
     outputs: tuple[tuple[Path, int], ...] = ()
     usage_path: Path = ()
     model_in_body: bool = True
+    output_path: Path = ()
+    model_places: tuple[tuple[int, int, str], ...] = ()
 
     def upstream_body(
         self,
@@ -46,14 +50,18 @@ class Request(NamedTuple):
         if model is None and output_tokens_max is None and not inject_usage:
             return self.body
         edits = Edits()
-        if model is not None and model != self.ask.model and self.model_in_body:
-            edits.put(self.fields, ("model",), msgspec.json.encode(model))
+        if model is not None and model != self.ask.model:
+            if self.model_in_body:
+                edits.put(self.fields, ("model",), msgspec.json.encode(model))
+            for start, end, prefix in self.model_places:
+                edits.replace(start, end, msgspec.json.encode(prefix + model))
         if output_tokens_max is not None:
             for path, value in self.outputs:
                 if value > output_tokens_max:
                     edits.put(self.fields, path, b"%d" % output_tokens_max)
             if not self.outputs:
-                edits.put(self.fields, tuple(output_field.split(".")), b"%d" % output_tokens_max)
+                path = self.output_path or tuple(output_field.split("."))
+                edits.put(self.fields, path, b"%d" % output_tokens_max)
         if inject_usage and self.usage_path:
             edits.put(self.fields, self.usage_path, b"true")
         return edits.apply(self.body)
@@ -63,6 +71,10 @@ def read_model(fields: Fields) -> str:
     model = fields.string("model")
     if not model:
         raise bad_request("the request names no model", hint='add "model": "NAME"', param="model")
+    return check_model(model)
+
+
+def check_model(model: str) -> str:
     if len(model) > MODEL_CHARACTERS_MAX or not model.isprintable() or " " in model:
         raise bad_request(
             f"model must be at most {MODEL_CHARACTERS_MAX} printable characters without blanks", param="model"
@@ -73,11 +85,12 @@ def read_model(fields: Fields) -> str:
 def read_tier(fields: Fields) -> str:
     if "service_tier" not in fields.values:
         return ""
-    tier = fields.string("service_tier") or ""
+    return check_tier(fields.string("service_tier") or "", "service_tier")
+
+
+def check_tier(tier: str, name: str) -> str:
     if len(tier) > TIER_CHARACTERS_MAX or not tier.isprintable():
-        raise bad_request(
-            f"service_tier must be at most {TIER_CHARACTERS_MAX} printable characters", param="service_tier"
-        )
+        raise bad_request(f"{name} must be at most {TIER_CHARACTERS_MAX} printable characters", param=name)
     return tier
 
 

@@ -7,6 +7,7 @@ words, without being cut out or parsed.
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
 from ..domain.call import Reading
 from .sse import Event, Splitter
@@ -18,6 +19,17 @@ _STATED = (b'"usage"', b'"error"')  # worth reading, unless null: some servers w
 _NULLS = (b":null", b": null")
 
 
+class Cutter(Protocol):
+    """Takes chunks, gives whole events; `held` are the bytes of one that has not ended."""
+
+    @property
+    def held(self) -> int: ...
+
+    def feed(self, chunk: bytes) -> list[Event]: ...
+
+    def close(self) -> list[Event]: ...
+
+
 class SseReader:
     """Base of the readers. A dialect says which words make an event worth reading, and reads it in `take`."""
 
@@ -27,7 +39,7 @@ class SseReader:
     def __init__(self, *, strip: bool = False) -> None:
         self.first_output = False
         self._strip = strip
-        self._splitter = Splitter()
+        self._splitter: Cutter = Splitter()
         self._beginning: list[bytes] = []
         self._beginning_bytes = 0
         self._bytes = 0

@@ -13,6 +13,7 @@ from ..domain.errors import Refused
 from .anthropic import ANTHROPIC
 from .base import Dialect
 from .cohere import COHERE
+from .gemini import GEMINI
 from .ollama import OLLAMA
 from .openai import OPENAI
 
@@ -28,8 +29,8 @@ Kind = Literal["metered", "free", "local", "refused"]  # free: passed on, costs 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """What a path means. `upstream` follows the provider's base URL, which ends in its version ("…/v1"); `{model}` in
-    it is the upstream model, `{id}` the client's. `query`: the parameters that pass, all others do not. `why`: for
-    refused ones, what to tell the client."""
+    it is the upstream model, `{id}` the client's. `query`: the parameters that pass ("name", or "name=value" for that
+    value alone), all others do not. `why`: for refused ones, what to tell the client."""
 
     dialect: Dialect
     name: str
@@ -80,22 +81,42 @@ METERED: Mapping[str, Endpoint] = {
     "/api/embed": Endpoint(OLLAMA, "ollama.embed", "metered", ("POST",), "/embed"),
     "/api/embeddings": Endpoint(OLLAMA, "ollama.embeddings", "metered", ("POST",), "/embeddings"),
 }
-# With a {model} or an {id} in them; the first that fits counts.
-NAMING: tuple[tuple[str, Endpoint], ...] = (("/api/blobs/{model}", _refused(OLLAMA, "ollama.blobs", _MANAGES_MODELS)),)
+
+
+def _gemini(name: str, kind: Kind = "metered", *query: str) -> tuple[str, Endpoint]:
+    """A method of Google's: at Vertex AI's addresses too, where the provider's base URL, not the client, names the
+    project that pays."""
+    target = f"/models/{{model}}:{name}"
+    return f"{{google}}/{{model}}:{name}", Endpoint(GEMINI, name, kind, ("POST",), target, query)
+
+
+# With names in them; the first that fits counts.
+NAMING: tuple[tuple[str, Endpoint], ...] = (
+    _gemini("generateContent"),
+    _gemini("streamGenerateContent", "metered", "alt=sse", "alt=json"),  # not "alt=proto", which nobody could meter
+    _gemini("embedContent"),
+    _gemini("batchEmbedContents"),
+    _gemini("countTokens", "free"),
+    ("{google}/{model}:{unmetered}", _refused(GEMINI, "other", f"this method {_LATER}")),
+    ("/v1beta/models/{model}", Endpoint(GEMINI, "model", "local", ("GET",))),
+    ("/api/blobs/{model}", _refused(OLLAMA, "ollama.blobs", _MANAGES_MODELS)),
+)
 FREE: Mapping[str, Endpoint] = {
     "/v1/messages/count_tokens": Endpoint(
         ANTHROPIC, "messages.count_tokens", "free", ("POST",), "/messages/count_tokens"
     ),
     "/api/show": Endpoint(OLLAMA, "ollama.show", "free", ("POST",), "/show"),
 }
-# Both dialects have these; the header `anthropic-version` decides.
+# Three dialects have these; headers decide.
 MODELS: Mapping[str, Endpoint] = {
     "openai": Endpoint(OPENAI, "models", "local", ("GET",)),
     "anthropic": Endpoint(ANTHROPIC, "models", "local", ("GET",)),
+    "gemini": Endpoint(GEMINI, "models", "local", ("GET",)),
 }
 MODEL: Mapping[str, Endpoint] = {
     "openai": Endpoint(OPENAI, "model", "local", ("GET",)),
     "anthropic": Endpoint(ANTHROPIC, "model", "local", ("GET",)),
+    "gemini": Endpoint(GEMINI, "model", "local", ("GET",)),
 }
 # By what follows /v1/; everything below them too.
 REFUSED: Mapping[str, Endpoint] = {
@@ -146,21 +167,42 @@ REFUSED_ELSEWHERE: Mapping[str, Endpoint] = {
     "/api/web_fetch": _refused(OLLAMA, "ollama.web_fetch", f"web fetching {_LATER}"),
     "/api/web_search": _refused(OLLAMA, "ollama.web_search", f"web search {_LATER}"),
 }
+# By what follows /v1beta/ and /upload/v1beta/; everything below them too.
+GOOGLE_REFUSED: Mapping[str, Endpoint] = {
+    "batches": _refused(GEMINI, "batches", f"the batch API {_LATER}"),
+    "cachedContents": _refused(GEMINI, "cachedContents", f"the making of cached contents {_LATER}"),
+    "corpora": _refused(GEMINI, "corpora", f"semantic retrieval {_LATER}"),
+    "dynamic": _refused(GEMINI, "dynamic", "shared prompts are not passed on"),
+    "files": _refused(GEMINI, "files", f"the files API {_LATER}"),
+    "fileSearchStores": _refused(GEMINI, "fileSearchStores", f"the file search API {_LATER}"),
+    "interactions": _refused(GEMINI, "interactions", f"the interactions API {_LATER}; use generateContent"),
+    "operations": _refused(GEMINI, "operations", f"the operations API {_LATER}"),
+    "tunedModels": _refused(GEMINI, "tunedModels", f"tuning {_LATER}"),
+}
 
 OWN: Mapping[str, Endpoint] = {
     "/llmctl/me": Endpoint(OPENAI, "me", "local", ("GET",)),
+    "/v1beta/models": MODELS["gemini"],
     "/api/tags": Endpoint(OLLAMA, "models", "local", ("GET",)),
     "/api/version": Endpoint(OLLAMA, "version", "local", ("GET",)),
 }
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC, COHERE, OLLAMA)}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC, GEMINI, COHERE, OLLAMA)}
 
 _STATIC: Mapping[str, Endpoint] = {**METERED, **FREE, **OWN, **REFUSED_ELSEWHERE}
-_NAMES = {"{model}": f"(?P<model>{_MODEL.pattern})", "{id}": f"(?P<id>{_ID.pattern})"}
+_NAMES = {
+    "{model}": f"(?P<model>{_MODEL.pattern})",
+    "{id}": f"(?P<id>{_ID.pattern})",
+    # Google AI; Vertex AI with a project, and without one ("express mode").
+    "{google}": r"(?:/v1(?:beta)?|/v1(?:beta1)?(?:/projects/[\w.:-]+/locations/[\w-]+)?/publishers/google)/models",
+    "{unmetered}": r"(?:\w+(?:GenerateContent|EmbedContents?)|(?i:\w*predict\w*)|generate\w+|embedText|computeTokens)",
+}
 _PATTERNS = [
     (re.compile("".join(_NAMES.get(part, re.escape(part)) for part in re.split(r"(\{\w+\})", path))), endpoint)
     for path, endpoint in NAMING
 ]
+_V1 = "/v1/"
 _MODELS_PATH = "/v1/models"
+_GOOGLE_PATH = re.compile(r"/(?:upload/)?v1beta1?/|/v1/(?:projects|publishers)/")
 
 
 def lookup(method: str, path: str, headers: Iterable[str], query: str = "") -> Match:
@@ -178,9 +220,15 @@ def lookup(method: str, path: str, headers: Iterable[str], query: str = "") -> M
         allowed = ", ".join(endpoint.methods)
         raise Refused("method_not_allowed", f"{path} takes {allowed}, not {method[:20]}", facts={"allow": allowed})
     if query and endpoint.query:
-        passing = [(name, value) for name, value in parse_qsl(query) if name in endpoint.query]
+        passing = [one for one in parse_qsl(query) if one[0] in endpoint.query or "=".join(one) in endpoint.query]
         return replace(match, query=f"?{urlencode(passing)}" if passing else "")
     return match
+
+
+def listing_dialect(dialects: Iterable[str]) -> Dialect:
+    """In which of a provider's dialects, its own first, its models are asked for."""
+    spoken = [DIALECTS[name] for name in dialects]
+    return next((dialect for dialect in spoken if dialect.models_target), spoken[0])
 
 
 def error_dialect(path: str, headers: Iterable[str]) -> Dialect:
@@ -188,6 +236,8 @@ def error_dialect(path: str, headers: Iterable[str]) -> Dialect:
     match = _find(path, headers)
     if match is not None:
         return match.endpoint.dialect
+    if "x-goog-api-key" in headers or _GOOGLE_PATH.match(path):
+        return GEMINI
     return ANTHROPIC if "anthropic-version" in headers or "x-api-key" in headers else OPENAI
 
 
@@ -201,17 +251,27 @@ def _find(path: str, headers: Iterable[str]) -> Match | None:
     for pattern, endpoint in _PATTERNS:
         if found := pattern.fullmatch(decoded):
             return Match(endpoint, **found.groupdict())
-    if not path.startswith("/v1/"):
-        return None
     if path.startswith(_MODELS_PATH):
-        return _find_models(path, "anthropic" if "anthropic-version" in headers else "openai")
-    steps = path.split("/")[2:]
+        return _find_models(path, _models_dialect(headers))
+    for prefix, refused in ((_V1, REFUSED), ("/v1beta/", GOOGLE_REFUSED), ("/upload/v1beta/", GOOGLE_REFUSED)):
+        if path.startswith(prefix):
+            return _find_refused(path.removeprefix(prefix).split("/"), refused)
+    return None
+
+
+def _find_refused(steps: list[str], refused: Mapping[str, Endpoint]) -> Match | None:
     if not all(map(_ID.fullmatch, steps)):
         return None
     for depth in (2, 1):
-        if refused := REFUSED.get("/".join(steps[:depth])):
-            return Match(refused)
+        if endpoint := refused.get("/".join(steps[:depth])):
+            return Match(endpoint)
     return None
+
+
+def _models_dialect(headers: Iterable[str]) -> str:
+    if "anthropic-version" in headers:
+        return "anthropic"
+    return "gemini" if "x-goog-api-key" in headers else "openai"
 
 
 def _find_models(path: str, dialect: str) -> Match | None:

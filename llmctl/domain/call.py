@@ -29,6 +29,7 @@ class Ask(NamedTuple):
     service_tier: str = ""  # as asked; the answer says what was served
     cache_write_ttl: str = ""  # "", "5m", "1h": cache writes that the request asks for
     wants_usage: bool = True  # a stream: did the client ask for the usage chunk?
+    media_output: bool = False  # audio or images may be answered, beside what `unbounded_input` says
     units: tuple[tuple[str, int], ...] = ()  # what is billed by another unit than tokens: meter and how many at most
     end_user: str = ""  # as the body names it; counts only for keys that act for end users
 

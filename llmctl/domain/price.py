@@ -143,7 +143,7 @@ class Price:
     hours: tuple[Hours, ...] = ()
     unmetered: tuple[str, ...] = ()  # what the provider bills too and we cannot count yet: "audio_hours", ...
     # Each request asks for one of a few.
-    _ceilings: dict[tuple[int, str, CacheWrites, bool], Ceiling] = field(
+    _ceilings: dict[tuple[int, str, CacheWrites, bool, bool], Ceiling] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
     _steps: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
@@ -194,6 +194,7 @@ class Price:
         cache_writes: CacheWrites = "",
         *,
         media: bool = False,
+        media_output: bool = False,
     ) -> Ceiling:
         """The dearest rates that a request of at most `input_tokens` could trigger.
 
@@ -207,11 +208,11 @@ class Price:
         times the input: platform.claude.com/docs/en/build-with-claude/prompt-caching), "implicit" where the
         provider caches unasked and bills what it writes (OpenAI from GPT-5.6 on, 1.25 times), else "".
 
-        `media`: the request carries or asks for audio, images or video.
+        `media`: the request carries or asks for audio, images or video. `media_output`: it may be answered with them.
         """
         # Clients name tiers: those that this price does not know are all alike.
         tier = service_tier if self.knows_tier(service_tier) else _UNKNOWN_TIER
-        asked = (self._step_below(input_tokens), tier, cache_writes, media)
+        asked = (self._step_below(input_tokens), tier, cache_writes, media, media or media_output)
         found = self._ceilings.get(asked)
         if found is None:
             found = self._ceilings[asked] = _ceiling(self, *asked)
@@ -255,9 +256,11 @@ class Price:
         return () if service_tier in _STANDARD_TIERS else self.tiers.values()
 
 
-def _ceiling(price: Price, input_tokens: int, service_tier: str, cache_writes: CacheWrites, media: bool) -> Ceiling:
+def _ceiling(
+    price: Price, input_tokens: int, service_tier: str, cache_writes: CacheWrites, media: bool, media_output: bool
+) -> Ceiling:
     meters_in = ["input", "cache_read", *_CACHE_WRITE_METERS[cache_writes], *(_MEDIA_INPUT if media else ())]
-    meters_out = ["output", "reasoning", *(_MEDIA_OUTPUT if media else ())]
+    meters_out = ["output", "reasoning", *(_MEDIA_OUTPUT if media_output else ())]
     tariffs = price.tariffs_possible(service_tier)
 
     def dearest(meters: Iterable[str]) -> int:

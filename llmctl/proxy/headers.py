@@ -26,6 +26,9 @@ _NOT_UPSTREAM = HOP_BY_HOP | frozenset(
     b"authorization x-api-key api-key x-goog-api-key cookie openai-organization openai-project x-goog-user-project "
     b"host content-length expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip via".split()
 )
+# Google's: what would hide the usage from us, turn the request into another, or have it served in a dearer tier than
+# the body says (https://docs.cloud.google.com/apis/docs/system-parameters, Vertex AI's "Priority PayGo").
+_NOT_UPSTREAM |= frozenset(b"x-goog-fieldmask x-http-method-override x-vertex-ai-llm-shared-request-type".split())
 # Towards the client: what identifies the organisation at its provider, and what belongs to that connection alone.
 _NOT_DOWNSTREAM = HOP_BY_HOP | frozenset(
     b"set-cookie content-length openai-organization openai-project anthropic-organization-id "

@@ -89,15 +89,16 @@ class Local:
         return names
 
     async def _ask(self, provider: Provider) -> list[str]:
-        dialect = table.DIALECTS["openai" if "openai" in provider.dialects else min(provider.dialects)]
-        answer = await self._upstream.send(provider, await self._upstream.own(provider, "/models", dialect))
+        dialect = table.listing_dialect(provider.base_urls)
+        asked = await self._upstream.own(provider, dialect.models_target, dialect)
+        answer = await self._upstream.send(provider, asked)
         try:
             body = await answer.whole(LISTING_BYTES_MAX)
             if body is None or answer.status != 200:
                 raise ValueError(f"HTTP {answer.status}")
         finally:
             answer.close()
-        return _Listing.names(body)
+        return dialect.read_models(body)
 
     def _reachable(self, provider: Provider, names: Iterable[str], dialect: str) -> Iterable[str]:
         """Each name as a client must send it to get there: bare where that routes here, else `provider/name`."""
@@ -114,24 +115,6 @@ class Local:
         except Refused:
             return False
         return access.denial(caller.rules, provider.name, model) is None
-
-
-class _Model(msgspec.Struct):
-    id: str
-
-
-class _Listing(msgspec.Struct):
-    """`GET /models`, alike at OpenAI and Anthropic: {"data": [{"id": ...}]}"""
-
-    data: list[_Model]
-
-    @classmethod
-    def names(cls, body: bytes) -> list[str]:
-        """Raises ValueError."""
-        try:
-            return [model.id for model in msgspec.json.decode(body, type=cls).data]
-        except msgspec.MsgspecError as error:
-            raise ValueError("not a list of models") from error
 
 
 def _standing(standing: Standing) -> dict[str, object]:

@@ -86,6 +86,7 @@ def _demand(ask: Ask, dialect: str, provider: Provider, price: Price | None, bou
             ask.service_tier,
             _cache_writes(ask, dialect),
             media=bool(ask.unbounded_input),
+            media_output=ask.media_output,
         )
         fees = ceiling.request_nano_usd + tool_turns(ask, bounds) * ceiling.tool_call_nano_usd
         if ask.units:

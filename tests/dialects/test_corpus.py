@@ -18,6 +18,7 @@ from llmctl.dialects.base import Dialect
 from llmctl.dialects.table import DIALECTS
 from llmctl.domain.call import Reading
 from llmctl.domain.errors import Refused
+from llmctl.presets import PRESETS
 
 CORPUS = os.environ.get("LLMCTL_CORPUS", "")
 pytestmark = pytest.mark.skipif(not CORPUS, reason="LLMCTL_CORPUS names no recording")
@@ -32,8 +33,14 @@ ENDPOINTS = {
     "cohere.chat": ("cohere", "cohere.chat"),
     "cohere.embed": ("cohere", "cohere.embed"),
     "rerank": ("cohere", "cohere.rerank"),
+    "gemini.generateContent": ("gemini", "generateContent"),
+    "gemini.streamGenerateContent": ("gemini", "streamGenerateContent"),
+    "gemini.embed": ("gemini", "batchEmbedContents"),
+    "gemini.countTokens": ("gemini", "countTokens"),
 }
+NUMBERS = {"IMAGE": 2, "AUDIO": 4}  # of modalities
 OVERHEAD_TOKENS = 2048  # hidden prompts, as presets allow for them
+PATH_MODEL = re.compile(r"/models/([^/:]+):")
 EVENT = re.compile(rb"(?s).+?(?:(?>\r\n|\n|\r)(?>\r\n|\n|\r)|$)")
 
 
@@ -68,7 +75,7 @@ def readings(exchange: dict[str, Any]) -> Iterator[Reading]:
     if not exchange["stream"]:
         yield dialect.read_answer(endpoint, body)
         return
-    placeholder = dialect.read_request(endpoint, b'{"model":"m"}')
+    placeholder = dialect.read_request(endpoint, b'{"model":"m"}', "m")
     for chunks in ([body], [body[i : i + 1] for i in range(len(body))], list(chunked(body, exchange["id"]))):
         reader = dialect.reader(endpoint, placeholder)
         assert all(reader.feed(chunk) is chunk for chunk in chunks)
@@ -119,15 +126,19 @@ def test_every_request_that_a_provider_took_is_taken_and_bounded(exchanges: list
         dialect, endpoint = dialect_of(exchange)
         if exchange["request_body_kind"] != "text":
             continue
-        body = exchange["request_body"].encode()
-        if not json.loads(body).get("model"):
-            continue  # a stored prompt or Azure's path names the model
+        body = (exchange["request_body"] or "").encode()
+        in_path = PATH_MODEL.search(exchange["path"]) if dialect.name == "gemini" else None
+        if not body or not (in_path or json.loads(body).get("model")):
+            continue  # not recorded; or a stored prompt or Azure's path names the model
         try:
-            ask = dialect.read_request(endpoint, body).ask
+            ask = dialect.read_request(endpoint, body, in_path[1] if in_path else "").ask
         except Refused as error:
             pytest.fail(f"{exchange['id']}: {error}")
         if exchange.get("truth") and not (ask.unbounded_input or ask.server_tool_turns):
             assert expected(exchange)["input_tokens"] <= len(body) + OVERHEAD_TOKENS, exchange["id"]
+        if exchange.get("truth") and dialect.name == "gemini" and ask.images and not ask.server_tool_turns:
+            bound = len(body) - ask.image_bytes + ask.images * PRESETS["gemini"].image_tokens_max + OVERHEAD_TOKENS
+            assert expected(exchange)["input_tokens"] <= bound, exchange["id"]
 
 
 def is_usage_alone(event: bytes) -> bool:
@@ -140,6 +151,8 @@ def is_usage_alone(event: bytes) -> bool:
 
 def expected(exchange: dict[str, Any]) -> dict[str, int]:
     usage = exchange["truth"]["usage_raw"]
+    if exchange["endpoint"].startswith("gemini."):
+        return of_gemini(usage)
     if exchange["provider"] == "cohere":
         return of_cohere(usage)
     return of_anthropic(usage) if exchange["endpoint"] == "anthropic.messages" else of_openai(usage)
@@ -155,6 +168,26 @@ def of_cohere(usage: dict[str, Any]) -> dict[str, int]:
         "output_tokens": billed.get("output_tokens", 0),
         "reasoning_tokens": min(seen.get("reasoning_tokens", 0), billed.get("output_tokens", 0)),
         "search_units": billed.get("search_units", 0),
+    }
+
+
+def of_gemini(usage: dict[str, Any]) -> dict[str, int]:
+    def of(modality: str, *names: str) -> int:
+        parts = [part for name in names for part in usage.get(name, [])]
+        return sum(part["tokenCount"] for part in parts if part["modality"] in (modality, NUMBERS[modality]))
+
+    given, made = ("promptTokensDetails", "promptTokenDetails", "toolUsePromptTokensDetails"), "candidatesTokensDetails"
+    thoughts = usage.get("thoughtsTokenCount", 0)
+    return {
+        "input_tokens": usage["promptTokenCount"] + usage.get("toolUsePromptTokenCount", 0),
+        "cache_read_tokens": usage.get("cachedContentTokenCount", 0),
+        "cache_write_tokens": 0,
+        "input_audio_tokens": of("AUDIO", *given),
+        "input_image_tokens": of("IMAGE", *given),
+        "output_tokens": usage.get("candidatesTokenCount", 0) + thoughts,
+        "reasoning_tokens": thoughts,
+        "output_audio_tokens": of("AUDIO", made),
+        "output_image_tokens": of("IMAGE", made),
     }
 
 

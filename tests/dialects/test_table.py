@@ -30,6 +30,8 @@ ANTHROPIC = {"anthropic-version": "2023-06-01"}
         ("GET", "/api/version", "ollama", "version", "local", ""),
         ("GET", "/v1/models", "openai", "models", "local", ""),
         ("GET", "/llmctl/me", "openai", "me", "local", ""),
+        ("GET", "/v1beta/models", "gemini", "models", "local", ""),
+        ("GET", "/v1beta/models/gemini-x", "gemini", "model", "local", ""),
     ],
 )
 def test_known_paths(method: str, path: str, dialect: str, name: str, kind: str, upstream: str) -> None:
@@ -37,8 +39,66 @@ def test_known_paths(method: str, path: str, dialect: str, name: str, kind: str,
     assert (endpoint.dialect.name, endpoint.name, endpoint.kind, endpoint.upstream) == (dialect, name, kind, upstream)
 
 
+GOOGLE = (
+    "/v1/models/",
+    "/v1beta/models/",
+    "/v1/publishers/google/models/",
+    "/v1beta1/publishers/google/models/",
+    "/v1/projects/p-1/locations/global/publishers/google/models/",
+    "/v1beta1/projects/example.com:p/locations/europe-west1/publishers/google/models/",
+)
+
+
+@pytest.mark.parametrize("path", GOOGLE)
+@pytest.mark.parametrize(
+    "method", ["generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents", "countTokens"]
+)
+def test_googles_methods_lead_to_the_providers_own_project(path: str, method: str) -> None:
+    match = lookup("POST", f"{path}gemini%2Fg-1:{method}", {})
+    endpoint = match.endpoint
+    assert (endpoint.dialect.name, endpoint.name, match.model) == ("gemini", method, "gemini/g-1")
+    assert endpoint.kind == ("free" if method == "countTokens" else "metered")
+    assert match.target("g-1") == f"/models/g-1:{method}"
+    for key in ("?key=sk-1", "?access_token=x", "?fields=candidates"):
+        assert lookup("POST", f"{path}g-1:{method}", {}, key[1:]).target("g-1") == f"/models/g-1:{method}"
+
+
+def test_a_stream_of_googles_comes_as_events_or_as_a_list_and_in_no_form_that_cannot_be_read() -> None:
+    path = "/v1beta/models/g:streamGenerateContent"
+    assert lookup("POST", path, {}, "alt=sse&key=sk-1").target("g") == "/models/g:streamGenerateContent?alt=sse"
+    assert lookup("POST", path, {}, "%61lt=json").target("g") == "/models/g:streamGenerateContent?alt=json"
+    assert (
+        lookup("POST", path, {}, "alt=proto&$alt=proto&prettyPrint=false").target("g")
+        == "/models/g:streamGenerateContent"
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1beta/models/g:batchGenerateContent",
+        "/v1beta/models/g:asyncBatchEmbedContent",
+        "/v1beta/models/veo:predictLongRunning",
+        "/v1/projects/p/locations/l/publishers/google/models/imagen:predict",
+        "/v1/projects/p/locations/l/publishers/google/models/g:rawPredict",
+        "/v1beta/files",
+        "/upload/v1beta/files",
+        "/v1beta/files/abc",
+        "/v1beta/cachedContents",
+        "/v1beta/interactions",
+        "/v1beta/batches/1",
+    ],
+)
+def test_what_google_bills_and_we_cannot_meter_is_refused(path: str) -> None:
+    with pytest.raises(Refused, match="not metered yet") as caught:
+        lookup("POST", path, {})
+    assert caught.value.code == "not_supported"
+    assert error_dialect(path, {}).name == "gemini"
+
+
 def test_models_belong_to_the_dialect_that_the_header_tells() -> None:
     assert lookup("GET", "/v1/models", ANTHROPIC).endpoint.dialect.name == "anthropic"
+    assert lookup("GET", "/v1/models", {"x-goog-api-key": "k"}).endpoint.dialect.name == "gemini"
     match = lookup("GET", "/v1/models/vendor/m-1.5:free", ANTHROPIC)
     assert (match.endpoint.dialect.name, match.model) == ("anthropic", "vendor/m-1.5:free")
     assert lookup("GET", "/v1/models/gpt-5", {}).model == "gpt-5"
@@ -131,6 +191,15 @@ def test_what_is_a_dialects_own_is_refused_in_its_shape(dialect: str, path: str)
         "/v1/models%2fa",
         "/v1/models/" + "x" * 400,
         "/v1/modelsx",
+        "/v1beta",
+        "/v1beta/models/",
+        "/v1beta/models/..:generateContent",
+        "/v1beta/models/:generateContent",
+        "/v1beta/models%2fa%00:generateContent",
+        "/v1beta/chat/completions",
+        "/v1/projects/p/../locations/l/publishers/google/models/a:generateContent",
+        "/v1/projects/p/locations/l/publishers/anthropic/models/a:generateContent",
+        "/v1/projects/p/locations/l/endpoints/1:generateContent",
         "/v1/" + "x/" * 10_000,
     ],
 )
@@ -154,5 +223,8 @@ def test_errors_for_unknown_paths_take_the_shape_of_the_client() -> None:
     assert error_dialect("/nowhere", {}).name == "openai"
     assert error_dialect("/nowhere", ANTHROPIC).name == "anthropic"
     assert error_dialect("/nowhere", {"x-api-key": "k"}).name == "anthropic"
+    assert error_dialect("/nowhere", {"x-goog-api-key": "k"}).name == "gemini"
+    assert error_dialect("/v1beta/nowhere", {}).name == "gemini"
+    assert error_dialect("/v1/projects/p/nowhere", {}).name == "gemini"
     assert error_dialect("/v1/chat/completions", {"x-api-key": "k"}).name == "openai"
     assert error_dialect("/v1/messages", {}).name == "anthropic"

@@ -34,7 +34,7 @@ def gateway_before(
 ) -> Iterator[Daemon]:
     """A daemon with priced models: `local` and `embed` are the `llamas`, `echo` is the recorder."""
     both, openai_only = ["openai", "anthropic"], ["openai"]
-    providers = [provider(directory, "echo", recorder.base_url, recorder.api_key, both, ["echo-*"])]
+    providers = [provider(directory, "echo", recorder.base_url, recorder.api_key, [*both, "gemini"], ["echo-*"])]
     for name, llama, dialects, models in zip(
         ("local", "embed"), llamas, (both, openai_only), (["tiny-*"], []), strict=False
     ):

@@ -26,6 +26,7 @@ class Sent:
     path: str
     headers: CIMultiDict[str]
     body: bytes
+    query: str = ""
 
     @property
     def json(self) -> dict[str, Any]:
@@ -103,7 +104,7 @@ class Recorder:
         await runner.cleanup()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        sent = Sent(request.path, CIMultiDict(request.headers), await request.read())
+        sent = Sent(request.path, CIMultiDict(request.headers), await request.read(), request.query_string)
         if request.method == "GET":  # the gateway itself, asking for models: no call
             models = {"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]}
             return web.json_response(models)
@@ -128,6 +129,8 @@ JSON, EVENTS = {"Content-Type": "application/json"}, {"Content-Type": "text/even
 def usual_reply(sent: Sent, input_tokens: int, output_tokens: int) -> Reply:
     """A short answer of the endpoint that was called, whole or streamed as asked for."""
     asked = sent.json
+    if ":" in sent.path:
+        return _gemini_reply(sent, input_tokens, output_tokens)
     endpoint = sent.path.removeprefix("/v1/")
     model = asked["model"]
     chat_usage = {
@@ -183,6 +186,30 @@ def _messages_stream(message: dict[str, Any], usage: dict[str, int]) -> Reply:
         },
         {"type": "message_stop"},
     )
+
+
+def _gemini_reply(sent: Sent, input_tokens: int, output_tokens: int) -> Reply:
+    """A fifth of the output is thoughts; a stream of it comes in two pieces."""
+    model, _, method = sent.path.rpartition("/")[2].partition(":")
+    if method == "countTokens":
+        return _whole({"totalTokens": input_tokens})
+    usage = {"promptTokenCount": input_tokens}
+    if "mbed" in method:
+        return _whole({"embeddings": [{"values": [0.5]}], "embedding": {"values": [0.5]}, "usageMetadata": usage})
+    thoughts = output_tokens // 5
+    all_usage = {**usage, "candidatesTokenCount": output_tokens - thoughts, "thoughtsTokenCount": thoughts}
+
+    def answer(text: str, usage: dict[str, int], **end: str) -> dict[str, Any]:
+        candidate = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0, **end}
+        return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": model, "responseId": "r-1"}
+
+    last = answer("lo", all_usage, finishReason="STOP")
+    if method == "generateContent":
+        return _whole(answer("Hello", all_usage, finishReason="STOP"))
+    parts = [json.dumps(part).encode() for part in (answer("Hel", usage), last)]
+    if sent.query == "alt=sse":
+        return Reply(tuple(b"data: %b\r\n\r\n" % part for part in parts), headers=EVENTS)
+    return Reply((b"[" + parts[0] + b"\n", b",\r\n" + parts[1] + b"\n]\n"), headers=JSON)
 
 
 def _named_events(*events: dict[str, Any]) -> Reply:
