@@ -17,6 +17,8 @@ from llmctl.domain.demand import Bounds
 from llmctl.domain.errors import BadInput, ConfigError
 from llmctl.domain.network import Networks, check_networks, networks_of
 
+from . import alert_config
+from .alert_config import Alerts
 from .presets import AUTHS, OUTPUT_FIELDS, PRESETS, SANDBOX, Preset
 from .toml_table import Table
 
@@ -164,6 +166,7 @@ class Config:
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # model -> what stands in for it, in order
     retries: Retries = Retries()
     bounds: Bounds = field(default_factory=Bounds)
+    alerts: Alerts = field(default_factory=Alerts)
 
 
 def find(explicit: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -231,6 +234,7 @@ def _config(root: Table, path: Path, database: Path | None) -> Config:
         fallbacks=_fallbacks(root.table("fallbacks"), providers),
         retries=_retries(root.table("retries")),
         bounds=_bounds(root.table("demand")),
+        alerts=alert_config.read(root.table("alerts")),
     )
     root.finish()
     return config

@@ -66,6 +66,13 @@ class Table:
             raise self.error(key, f"must be a whole number from {least} to {most}", f"{key} = {default}")
         return value
 
+    def integers(self, key: str, default: tuple[int, ...], *, least: int, most: int) -> tuple[int, ...]:
+        value = self._take(key, default)
+        right = isinstance(value, (list, tuple)) and all(type(one) is int and least <= one <= most for one in value)
+        if not isinstance(value, (list, tuple)) or not right:
+            raise self.error(key, f"must be a list of whole numbers from {least} to {most}", f"{key} = {list(default)}")
+        return tuple(value)
+
     def boolean(self, key: str, default: bool) -> bool:
         value = self._take(key, default)
         if not isinstance(value, bool):

@@ -20,6 +20,7 @@ from llmctl.store.reader import Reader
 
 from .addresses import Proxies
 from .admin import Admin
+from .alerts import Alerts
 from .body import BodyReader
 from .directory import Directory
 from .exchange import Exchange
@@ -87,6 +88,7 @@ class Gateway:
         )
         self._tasks.append(asyncio.create_task(self._sightings.run()))
         self._tasks.append(asyncio.create_task(self._watch.run()))
+        self._tasks.append(asyncio.create_task(Alerts(config, self._metrics.by_provider).run()))
         await self._listen(clients, admin)
 
     async def stop(self) -> None:

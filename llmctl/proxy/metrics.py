@@ -78,6 +78,14 @@ class Metrics(Collector):
         if closing.ttft_ms is not None:
             self.first_byte_s.observe(closing.ttft_ms / 1000)
 
+    def by_provider(self) -> dict[str, tuple[int, int]]:
+        """Calls since the start, and those of them that the provider failed."""
+        found: dict[str, tuple[int, int]] = {}
+        for (provider, _, code), count in self._requests.items():
+            calls, failed = found.get(provider, (0, 0))
+            found[provider] = calls + count, failed + count * (code >= "500" and code != "gone")
+        return found
+
     def text(self) -> bytes:
         return generate_latest(self._registry)
 

@@ -25,3 +25,12 @@ def open_beside(database: Path, suffix: str) -> int:
             owner = database.stat()
             os.fchown(fd, owner.st_uid, owner.st_gid)
     return fd
+
+
+def last_write_ns(database: Path) -> int:
+    """When something was written last, by whomever: the same twice means that there is nothing new."""
+    times = [0]
+    for path in (database, Path(f"{database}-wal")):
+        with suppress(OSError):
+            times.append(path.stat().st_mtime_ns)
+    return max(times)

@@ -40,7 +40,9 @@ def test_what_is_commented_out_are_the_defaults(tmp_path: Path) -> None:
     found, plain = config.load(full), config.load(EXAMPLE)
     assert found.server == plain.server == config.Server()
     assert found.bounds == plain.bounds
-    assert replace(found, path=plain.path, database=plain.database, providers=plain.providers) == plain
+    assert replace(found.alerts, receivers={}) == plain.alerts
+    same = {"path": plain.path, "database": plain.database, "providers": plain.providers, "alerts": plain.alerts}
+    assert replace(found, **same) == plain
 
 
 @pytest.mark.parametrize("table", [config.Server, config.Timeouts, type(config.load(EXAMPLE).bounds)])

@@ -1,0 +1,146 @@
+"""`[alerts]`: what is told, and to whom."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from llmctl.domain.errors import ConfigError
+
+from .toml_table import Table
+
+RUNAWAY_FACTOR = 10
+RUNAWAY_USD_MIN = 5
+LIMIT_PERCENTS = (50, 80, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Where a secret is read from, at each use; never the secret itself."""
+
+    env: str = ""
+    file: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.env or self.file)
+
+    def read(self) -> str:
+        """Raises ConfigError."""
+        if self.env:
+            value = os.environ.get(self.env, "")
+        else:
+            try:
+                value = Path(self.file).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                raise ConfigError(f"cannot read {self.file}", hint="check its path and mode") from None
+        if not value.strip():
+            raise ConfigError(f"{self.env or self.file} is empty or not set", hint="set it")
+        return value.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    url: str
+    url_secret: Secret  # where the address itself is a secret (Slack's are)
+    signing: Secret
+    format: Literal["json", "slack"]
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    host: str
+    port: int
+    tls: Literal["", "starttls", "tls"]
+    user: str
+    password: Secret
+    sender: str
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    run: tuple[str, ...]
+
+
+Receiver = Webhook | Email | Command
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """`receivers` by name. Without any, alerts are noted and listed all the same."""
+
+    limit_percents: tuple[int, ...] = LIMIT_PERCENTS
+    runaway_factor: int = RUNAWAY_FACTOR  # times the usual hour; 0: never
+    runaway_usd_min: int = RUNAWAY_USD_MIN
+    receivers: Mapping[str, Receiver] = field(default_factory=dict)
+
+
+def read(table: Table) -> Alerts:
+    """The table `[alerts]`. Raises ConfigError."""
+    percents = table.integers("limit_percents", LIMIT_PERCENTS, least=1, most=1_000)
+    receivers_table = table.table("to")
+    receivers = {name: _receiver(receivers_table.table(name)) for name in receivers_table.names()}
+    alerts = Alerts(
+        limit_percents=tuple(sorted(set(percents))),
+        runaway_factor=table.integer("runaway_factor", RUNAWAY_FACTOR, most=1_000_000),
+        runaway_usd_min=table.integer("runaway_usd_min", RUNAWAY_USD_MIN, most=1_000_000),
+        receivers=receivers,
+    )
+    table.finish()
+    return alerts
+
+
+def _receiver(table: Table) -> Receiver:
+    kind = table.choice("kind", "webhook", ("webhook", "email", "command"))
+    receiver = _KINDS[kind](table)
+    table.finish()
+    return receiver
+
+
+def _webhook(table: Table) -> Webhook:
+    url = table.string("url", "")
+    secret = _secret(table, "url")
+    if bool(url) == bool(secret):
+        raise table.error("", "a webhook needs an address", 'write url = "https://...", or url_env or url_file')
+    if url and urlsplit(url).scheme not in ("http", "https"):
+        raise table.error("url", "is no address", 'write one such as "https://hooks.example.com/llmctl"')
+    kind = table.choice("format", "json", ("json", "slack"))
+    return Webhook(url, secret, _secret(table, "secret"), "slack" if kind == "slack" else "json")
+
+
+def _email(table: Table) -> Email:
+    recipients = table.strings("recipients", ())
+    sender = table.string("sender", "")
+    if not recipients or not all("@" in one for one in (*recipients, sender)):
+        raise table.error("", "an e-mail needs a sender and recipients", 'sender = "llmctl@x", recipients = ["a@x"]')
+    tls = table.choice("tls", "", ("", "starttls", "tls"))
+    return Email(
+        host=table.string("host", "127.0.0.1"),
+        port=table.integer("port", 25, least=1, most=65_535),
+        tls="starttls" if tls == "starttls" else "tls" if tls else "",
+        user=table.string("user", ""),
+        password=_secret(table, "password"),
+        sender=sender,
+        recipients=recipients,
+    )
+
+
+def _command(table: Table) -> Command:
+    run = table.strings("run", ())
+    if not run or not Path(run[0]).is_absolute():
+        raise table.error("run", "must begin with the whole path of a program", 'run = ["/usr/local/bin/notify"]')
+    return Command(run)
+
+
+_KINDS: Mapping[str, Callable[[Table], Receiver]] = {"webhook": _webhook, "email": _email, "command": _command}
+
+
+def _secret(table: Table, name: str) -> Secret:
+    env, file = table.env_name(f"{name}_env"), table.file(f"{name}_file", "")
+    if env and file:
+        raise table.error(f"{name}_env", f"{name}_env and {name}_file are both set", "keep one")
+    return Secret(env, file)

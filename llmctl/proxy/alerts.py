@@ -1,0 +1,164 @@
+"""Looks out for what admins should know, and tells them: beside the calls, never in their way.
+
+One process of those that serve a database looks at the limits and delivers; whoever holds the lock file. Each process
+looks at its own calls for providers that fail. What was noticed is in the database before anybody is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+
+from llmctl.config import Config
+from llmctl.domain.alert import Alert, failing
+from llmctl.domain.errors import LlmctlError
+from llmctl.domain.money import NANO_PER_USD
+from llmctl.store import alerts as store
+from llmctl.store.alerts import Delivery
+from llmctl.store.database import Store
+from llmctl.store.files import last_write_ns, open_beside
+
+from .delivery import ERROR_CHARS_MAX, Undelivered, deliver
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 2.0
+LOOK_EVERY_S = 8.0  # at limits and prices; only if something was written since
+PROVIDERS_EVERY_S = 60.0
+PACES_EVERY_S = 300.0  # a look at a week of roll-ups
+DELIVERIES_AT_ONCE = 20
+RETRY_S = 5  # then doubled
+RETRY_S_MAX = 3_600
+GIVE_UP_S = 86_400
+
+Counts = Mapping[str, tuple[int, int]]  # provider -> calls and failed calls since the start
+
+
+class Alerts:
+    """`run` until cancelled. `counts`: this process's calls by provider."""
+
+    def __init__(self, config: Config, counts: Callable[[], Counts]) -> None:
+        self._config = config
+        self._settings = config.alerts
+        self._counts = counts
+        self._counted: Counts = {}
+        self._lock: int | None = None
+        self._lookout = store.Lookout(config.timezone)
+        self._looked_at_s = self._providers_at_s = self._paces_at_s = time.monotonic()
+        self._written_ns = 0
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await asyncio.sleep(EVERY_S)
+                try:
+                    await self._turn()
+                except LlmctlError as error:
+                    logger.warning("alerts were not looked at: %s", error)
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+
+    async def _turn(self) -> None:
+        now_s, found = int(time.time()), self._failing()
+        leading = self._leads()
+        if not (leading or found):
+            return
+        new, waiting = await asyncio.to_thread(self._look, found, leading, now_s)
+        for alert in new:
+            logger.warning("alert: %s", alert.text)
+        if waiting:
+            await asyncio.gather(*map(self._deliver, waiting))
+
+    def _leads(self) -> bool:
+        """Whether this process is the one that looks at what all share."""
+        if self._lock is None:
+            lock = open_beside(self._config.database, ".alerts")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                return False
+            self._lock = lock
+        return True
+
+    def _failing(self) -> list[Alert]:
+        """Providers of whose calls in this process, in the last minute, too many failed."""
+        if time.monotonic() - self._providers_at_s < PROVIDERS_EVERY_S:
+            return []
+        self._providers_at_s = time.monotonic()
+        before, self._counted = self._counted, self._counts()
+        found = []
+        for provider, (calls, failed) in self._counted.items():
+            calls_before, failed_before = before.get(provider, (0, 0))
+            more, bad = calls - calls_before, failed - failed_before
+            found.append(failing(provider, calls=more, failed=bad, now_s=int(time.time())))
+        return [alert for alert in found if alert is not None]
+
+    def _look(self, found: list[Alert], leading: bool, now_s: int) -> tuple[list[Alert], list[Delivery]]:
+        """On a thread. Returns what is new, and what is to be delivered."""
+        settings, receivers = self._settings, list(self._settings.receivers)
+        connection = Store(self._config.database, synchronous=self._config.server.synchronous)
+        try:
+            with connection.read() as tx:
+                if leading and self._is_time_to_look():
+                    found += self._lookout.limits_crossed(tx, settings.limit_percents, now_s)
+                    found += self._lookout.unpriced(tx, now_s)
+                    if self._wants_paces():
+                        least, factor = settings.runaway_usd_min * NANO_PER_USD, settings.runaway_factor
+                        found += self._lookout.runaway(tx, factor=factor, nano_usd_min=least, now_s=now_s)
+                new = store.unknown(tx, found) if found else []
+            if new:
+                with connection.write() as tx:
+                    new = store.add(tx, new, receivers, now_s)
+            if not leading or not receivers:
+                return new, []
+            with connection.read() as tx:
+                return new, store.due(tx, receivers, now_s, most=DELIVERIES_AT_ONCE)
+        finally:
+            connection.close()
+
+    def _is_time_to_look(self) -> bool:
+        if time.monotonic() - self._looked_at_s < LOOK_EVERY_S:
+            return False
+        before, self._written_ns = self._written_ns, last_write_ns(self._config.database)
+        self._looked_at_s = time.monotonic()
+        return self._written_ns != before
+
+    def _wants_paces(self) -> bool:
+        if not self._settings.runaway_factor or time.monotonic() - self._paces_at_s < PACES_EVERY_S:
+            return False
+        self._paces_at_s = time.monotonic()
+        return True
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        error = ""
+        try:
+            await deliver(self._settings.receivers[delivery.receiver], delivery)
+        except Undelivered as failure:
+            error = str(failure)[:ERROR_CHARS_MAX]
+            logger.warning("alert %d did not reach %s: %s", delivery.alert_id, delivery.receiver, error)
+        await asyncio.to_thread(self._note, delivery, error, int(time.time()))
+
+    def _note(self, delivery: Delivery, error: str, now_s: int) -> None:
+        connection = Store(self._config.database, synchronous=self._config.server.synchronous)
+        try:
+            with connection.write() as tx:
+                if not error:
+                    store.delivered(tx, delivery, now_s)
+                else:
+                    store.failed(tx, delivery, error, next_attempt_s(delivery, now_s))
+        finally:
+            connection.close()
+
+
+def next_attempt_s(delivery: Delivery, now_s: int) -> int | None:
+    """When to try again, ever more seldom; None: a day has passed, it is given up."""
+    if now_s - delivery.at_s >= GIVE_UP_S:
+        return None
+    wait_s: int = min(RETRY_S << min(delivery.attempts, 20), RETRY_S_MAX)
+    return now_s + wait_s

@@ -1,0 +1,110 @@
+"""Alerts on their way to people: webhook, e-mail, command. Each either takes one or raises Undelivered."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import smtplib
+import ssl
+import subprocess
+import time
+from email.message import EmailMessage
+from email.utils import formatdate
+
+import aiohttp
+
+from llmctl.alert_config import Command, Email, Receiver, Webhook
+from llmctl.domain.errors import ConfigError
+from llmctl.store.alerts import Delivery
+
+TIMEOUT_S = 15.0
+SIGNATURE = "x-llmctl-signature"
+ERROR_CHARS_MAX = 200
+
+
+class Undelivered(Exception):
+    """The receiver did not take it; it may later."""
+
+
+async def deliver(receiver: Receiver, delivery: Delivery) -> None:
+    """Hands an alert over, once. Raises Undelivered."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            if isinstance(receiver, Webhook):
+                await _post(receiver, delivery)
+            elif isinstance(receiver, Email):
+                await asyncio.to_thread(_mail, receiver, delivery)
+            else:
+                await _run(receiver, delivery)
+    except TimeoutError:
+        raise Undelivered(f"no answer in {TIMEOUT_S:.0f} s") from None
+    except ConfigError as error:
+        raise Undelivered(str(error)) from None
+    except (aiohttp.ClientError, smtplib.SMTPException, OSError, ValueError) as error:
+        # Not its text: it may hold the address, which may be a secret.
+        raise Undelivered(type(error).__name__) from None
+
+
+def document(delivery: Delivery) -> dict[str, object]:
+    """What webhooks and commands get, as JSON."""
+    alert = delivery.alert
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(delivery.at_s))
+    return {"id": delivery.alert_id, "at": at, "kind": alert.kind, "text": alert.text, "facts": dict(alert.facts)}
+
+
+def signature(secret: str, at_s: int, body: bytes) -> str:
+    """`t=UNIX,v1=HEX`: HMAC-SHA256 over "UNIX.BODY", so that a receiver can tell ours, and an old one."""
+    digest = hmac.new(secret.encode(), b"%d.%b" % (at_s, body), hashlib.sha256).hexdigest()
+    return f"t={at_s},v1={digest}"
+
+
+async def _post(receiver: Webhook, delivery: Delivery) -> None:
+    url = receiver.url or receiver.url_secret.read()
+    content = document(delivery) if receiver.format == "json" else {"text": f"llmctl: {delivery.alert.text}"}
+    body = json.dumps(content).encode()
+    headers = {"Content-Type": "application/json", "User-Agent": "llmctl"}
+    if receiver.signing:
+        headers[SIGNATURE] = signature(receiver.signing.read(), int(time.time()), body)
+    async with (
+        aiohttp.ClientSession(trust_env=False) as session,
+        session.post(url, data=body, headers=headers, allow_redirects=False) as answer,
+    ):
+        if not 200 <= answer.status < 300:
+            raise Undelivered(f"HTTP {answer.status}")
+
+
+def _mail(receiver: Email, delivery: Delivery) -> None:
+    message = EmailMessage()
+    message["Subject"] = f"llmctl: {delivery.alert.text}"[:ERROR_CHARS_MAX].replace("\n", " ")
+    message["From"], message["To"] = receiver.sender, ", ".join(receiver.recipients)
+    message["Date"] = formatdate(delivery.at_s)
+    message["Message-ID"] = f"<alert-{delivery.alert_id}-{delivery.at_s}@{receiver.sender.rpartition('@')[2]}>"
+    message.set_content(f"{delivery.alert.text}\n\n{json.dumps(document(delivery), indent=2)}\n")
+    context = ssl.create_default_context()
+    if receiver.tls == "tls":
+        server: smtplib.SMTP = smtplib.SMTP_SSL(receiver.host, receiver.port, timeout=TIMEOUT_S, context=context)
+    else:
+        server = smtplib.SMTP(receiver.host, receiver.port, timeout=TIMEOUT_S)
+    with server:
+        if receiver.tls == "starttls":
+            server.starttls(context=context)
+        if receiver.user:
+            server.login(receiver.user, receiver.password.read())
+        server.send_message(message)
+
+
+async def _run(receiver: Command, delivery: Delivery) -> None:
+    """The alert as JSON on its standard input, its text as the last argument."""
+    process = await asyncio.create_subprocess_exec(
+        *receiver.run, delivery.alert.text,
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        await process.communicate(json.dumps(document(delivery)).encode())
+    except BaseException:
+        process.kill()
+        raise
+    if process.returncode:
+        raise Undelivered(f"ended with {process.returncode}")

@@ -1,0 +1,199 @@
+"""Alerts of a running gateway, to receivers that are real."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from llmctl.domain.alert import Alert
+from llmctl.proxy.alerts import GIVE_UP_S, next_attempt_s
+from llmctl.store.alerts import Delivery
+from tests.support.daemon import Daemon
+from tests.support.faulty import FAULTS, Faulty, wait_until
+from tests.support.wire import CHAT, ask, post
+
+SIGNING = "whsec-of-ours"
+
+
+class Hook:
+    """A webhook that refuses the first call that it gets at /flaky, and takes all others."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+        self.refused = 0
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path == "/flaky" and hook.refused == 0:
+                    hook.refused += 1
+                    self.send_response(500)
+                else:
+                    hook.got.append((self.path, dict(self.headers), body))
+                    self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def texts(self, path: str) -> list[str]:
+        return [json.loads(body)["text"] for to, _, body in list(self.got) if to == path]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class MailBox:
+    """As much SMTP as a sender needs."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        box = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                self.wfile.write(b"220 box\r\n")
+                while line := self.rfile.readline():
+                    word = line[:4].upper()
+                    if word == b"DATA":
+                        self.wfile.write(b"354 go on\r\n")
+                        lines = []
+                        while (text := self.rfile.readline()) != b".\r\n":
+                            lines.append(text.decode())
+                        box.messages.append("".join(lines))
+                        self.wfile.write(b"250 taken\r\n")
+                    elif word == b"QUIT":
+                        self.wfile.write(b"221 bye\r\n")
+                        return
+                    else:
+                        self.wfile.write(b"250 ok\r\n")
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="module")
+def hook() -> Iterator[Hook]:
+    hook = Hook()
+    yield hook
+    hook.close()
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[MailBox]:
+    box = MailBox()
+    yield box
+    box.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, hook: Hook, box: MailBox) -> Iterator[Daemon]:
+    directory = tmp_path_factory.mktemp("alerts")
+    (directory / "signing").write_text(SIGNING)
+    (directory / "slack").write_text(f"{hook.url}/slack")
+    script = directory / "notify"
+    script.write_text(f'#!/bin/sh\ncat >> {directory}/stdin\necho "$1" >> {directory}/said\n')
+    script.chmod(0o755)
+    alerts = f"""
+        [alerts.to.hook]
+        url = "{hook.url}/flaky"
+        secret_file = "signing"
+        [alerts.to.slack]
+        url_file = "slack"
+        format = "slack"
+        [alerts.to.mail]
+        kind = "email"
+        port = {box.port}
+        sender = "llmctl@example.com"
+        recipients = ["admin@example.com"]
+        [alerts.to.script]
+        kind = "command"
+        run = ["{script}"]
+        [alerts.to.nobody]
+        url = "http://127.0.0.1:9/"
+    """
+    faults = {name: FAULTS[name] for name in ("fine",)}
+    with (
+        Faulty(faults) as faulty,
+        Daemon(directory, faulty.providers(directory), extra=alerts, args=["--workers", "2"]) as daemon,
+    ):
+        daemon.here("price", "set", "fine/m", "--input", "0", "--output", "10000")  # a call: $0.07
+        yield daemon
+
+
+def test_each_crossing_of_a_limit_reaches_every_receiver_once(gateway: Daemon, hook: Hook, box: MailBox) -> None:
+    key = gateway.add_user("alice", "sales")
+    gateway.here("limit", "set", "--group", "sales", "--cost", "1", "--per", "month")
+    for _ in range(8):  # $0.56
+        assert post(gateway.url, CHAT, ask("fine/m", max_tokens=7), key).status == 200
+    assert wait_until(lambda: hook.texts("/flaky") and hook.texts("/slack") and box.messages, 40)
+    expected = "50 % of limit l1 (group sales) is gone: $0.56 of $1.00 per month spent"
+    assert [text.startswith(expected) for text in hook.texts("/flaky")] == [True]
+    assert [text.startswith(f"llmctl: {expected}") for text in hook.texts("/slack")] == [True]
+    assert hook.refused == 1  # and was asked again
+    assert len(box.messages) == 1 and "Subject: llmctl: 50 % of limit l1" in box.messages[0]
+    said = gateway.directory / "said"
+    assert wait_until(said.exists) and said.read_text().startswith(expected)
+    assert json.loads((gateway.directory / "stdin").read_text())["facts"]["limit"] == "l1"
+    _, headers, body = next(one for one in hook.got if one[0] == "/flaky")
+    at, _, sent = headers["x-llmctl-signature"].removeprefix("t=").partition(",v1=")
+    assert sent == hmac.new(SIGNING.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+    assert abs(int(at) - time.time()) < 60
+    (row,) = [row for row in gateway.json("alert", "list") if row["kind"] == "limit"]
+    assert (sorted(row["delivered"]), row["pending"]) == (["hook", "mail", "script", "slack"], ["nobody"])
+
+
+def test_a_model_without_a_price_is_told(gateway: Daemon, hook: Hook) -> None:
+    key = gateway.add_user("bob")
+    assert post(gateway.url, CHAT, ask("fine/unknown"), key).status == 200
+    assert wait_until(lambda: any("fine/unknown have no price" in text for text in hook.texts("/flaky")), 20)
+
+
+def test_an_admin_can_see_that_it_works(gateway: Daemon, hook: Hook) -> None:
+    done = gateway.llmctl("alert", "test")
+    assert "hook" in done.stderr + done.stdout
+    assert wait_until(lambda: "this is a test of llmctl's alerts" in hook.texts("/flaky"), 20)
+    assert "this is a test" in gateway.here("alert", "list")
+
+
+def test_where_nobody_is_configured_a_test_says_so(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, "")
+    done = daemon.llmctl("alert", "test", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "[alerts.to.NAME]" in done.stderr
+    assert "Nothing was told." in daemon.here("alert", "list")
+
+
+def test_attempts_become_rarer_and_end_after_a_day() -> None:
+    def after(attempts: int, age_s: int) -> int | None:
+        delivery = Delivery(1, "hook", attempts, 0, Alert("test", "k", "t"))
+        found = next_attempt_s(delivery, age_s)
+        return None if found is None else found - age_s
+
+    assert [after(attempts, 0) for attempts in range(11)] == [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600]
+    assert after(99, GIVE_UP_S - 1) == 3600
+    assert after(0, GIVE_UP_S) is None
