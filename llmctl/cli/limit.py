@@ -12,7 +12,7 @@ from llmctl.domain.limit import Each, Measure
 from llmctl.domain.money import parse_usd, usd_exact
 from llmctl.domain.window import WINDOWS, Window
 
-from . import context, humanize
+from . import context, humanize, limit_trial
 from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
@@ -65,6 +65,9 @@ def set_(
         typer.Option("--model", metavar="PATTERN", help="Only calls of these models count, and are stopped."),
     ] = None,
     soft: Annotated[bool, typer.Option("--soft", help="Only tell, refuse nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell which of the calls since last month it would have refused.")
+    ] = False,
 ) -> None:
     """Set a limit, or change the one that is there. What is spent already counts."""
     from llmctl.store import limits
@@ -74,6 +77,23 @@ def set_(
     measure, amount = _measure(cost, tokens, requests, concurrency)
     window = _window(measure, per)
     member = _each(each, on_many=org or group is not None)
+    if dry_run:
+        with run.reading() as tx:
+            where = scope(tx, org=org, group=group, user=user, key=key)
+            assert where is not None
+            wanted = limits.imagined(
+                tx,
+                where,
+                measure=measure,
+                window=window,
+                amount=amount,
+                each=member,
+                model_pattern=model or "",
+                soft=soft,
+                default_zone=run.config.timezone,
+            )
+            limit_trial.show(run, tx, wanted)
+        return
     with run.writing() as (tx, author):
         where = scope(tx, org=org, group=group, user=user, key=key)
         assert where is not None

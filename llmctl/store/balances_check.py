@@ -41,10 +41,7 @@ def wrong(tx: sqlite3.Connection, default_zone: str, now_s: int) -> tuple[list[R
 
 
 def _wrong_of(tx: sqlite3.Connection, limit: Limit, place: Place, from_s: int) -> list[Row]:
-    if place.slides or limit.each == "end_user":
-        truth, parameters = _by_calls(tx, place, from_s)
-    else:
-        truth, parameters = _by_rollups(tx, place)
+    truth, parameters = truth_of(tx, place, from_s)
     rows = tx.execute(
         _WRONG.format(truth=truth),
         parameters | {"limit": limit.id, "from": from_s, "start": place.window_start_s},
@@ -52,7 +49,16 @@ def _wrong_of(tx: sqlite3.Connection, limit: Limit, place: Place, from_s: int) -
     return [(limit.id, member_id, start_s) for member_id, start_s in rows]
 
 
-def _member(limit: Limit) -> str:
+def truth_of(tx: sqlite3.Connection, place: Place, from_s: int) -> tuple[str, dict[str, object]]:
+    """A statement that gives member, window start, settled and held of all members who have used a limit in the window
+    of this place (of a minute: in each slot from that moment on), and its parameters."""
+    if place.slides or place.limit.each == "end_user":
+        return _by_calls(tx, place, from_s)
+    return _by_rollups(tx, place)
+
+
+def member_of(limit: Limit) -> str:
+    """The column of calls and roll-ups that says which of a limit's members one belongs to."""
     return f"{limit.each}_id" if limit.each else "0"
 
 
@@ -62,17 +68,17 @@ def _by_calls(tx: sqlite3.Connection, place: Place, from_s: int) -> tuple[str, d
     slot = f"started_at_ms / 1000 / {SLOT_S} * {SLOT_S}" if place.slides else ":start"
     settled, held = called(place.limit.measure)
     truth = f"""
-        SELECT {_member(place.limit)}, {slot}, {settled}, {held} FROM calls
+        SELECT {member_of(place.limit)}, {slot}, {settled}, {held} FROM calls
         WHERE id >= :first AND started_at_ms >= :from * 1000 AND started_at_ms < :end * 1000
           AND state IN ('open', 'settled') AND {where} GROUP BY 1, 2
     """
-    return truth, parameters | {"first": at_or_after(from_s)}
+    return truth, parameters | {"first": at_or_after(from_s), "from": from_s}
 
 
 def _by_rollups(tx: sqlite3.Connection, place: Place) -> tuple[str, dict[str, object]]:
     where, parameters = run(tx, balances.counted(place, any_member=True))
     plan = run(tx, rollups.whole(*balances.buckets(place)))
-    member, settled, held = _member(place.limit), SETTLED[place.limit.measure], HELD[place.limit.measure]
+    member, settled, held = member_of(place.limit), SETTLED[place.limit.measure], HELD[place.limit.measure]
     truth = f"""
         SELECT member, :start, sum(settled), sum(held) FROM (
             SELECT {member} AS member, {settled} AS settled, 0 AS held FROM {rollups.SUMMARIES} WHERE {where}

@@ -88,6 +88,33 @@ def put(
     return LimitSet(limit, before)
 
 
+def imagined(
+    tx: sqlite3.Connection,
+    scope: Scope,
+    *,
+    measure: Measure,
+    window: Window,
+    amount: int,
+    each: Each = "",
+    model_pattern: str = "",
+    soft: bool = False,
+    default_zone: str,
+) -> Limit:
+    """What `put` would set, without setting it. Its id is 0."""
+    if model_pattern:
+        check_pattern(model_pattern)
+    row = tx.execute(
+        f"""
+        SELECT {_COLUMNS} FROM (
+            SELECT 0 AS id, ? AS principal, ? AS principal_id, ? AS each, ? AS measure, ? AS window,
+                   ? AS model_pattern, ? AS amount, ? AS soft, 0 AS created_at
+        ) AS limits
+        """,
+        (scope.principal, scope.id, each, measure, window, model_pattern, amount, soft),
+    ).fetchone()
+    return _limit(row, default_zone)
+
+
 def remove(tx: sqlite3.Connection, author: Author, reference: str, *, default_zone: str) -> Limit:
     """Removes the limit `l3`. Raises NotFound."""
     limit = get(tx, reference, default_zone=default_zone)
