@@ -19,10 +19,11 @@ from llmctl.domain.network import Networks, check_networks, networks_of
 
 from . import alert_config
 from .alert_config import Alerts
+from .entra import AUTHORITY, SCOPE, Entra, is_name
 from .presets import AUTHS, OUTPUT_FIELDS, PRESETS, SANDBOX, Preset
 from .toml_table import Table
 
-DIALECTS = ("openai", "anthropic", "gemini", "cohere", "ollama")
+DIALECTS = ("openai", "azure", "anthropic", "gemini", "cohere", "ollama")
 UNIX = "unix"  # stands for our unix socket, where an address is wanted
 WORKERS_MAX = 64  # owner places in the database
 CONNECT_S = 10.0
@@ -51,6 +52,7 @@ class CredentialSource:
     env: str = ""
     file: str = ""
     weight: int = 1
+    entra: Entra | None = None  # what is read is a client's secret, with which tokens are asked for here
 
     def read(self) -> str:
         """The credential. Raises ConfigError if it is not there or cannot be a header value."""
@@ -94,6 +96,8 @@ class Provider:
     prompt_overhead_tokens: int
     image_tokens_max: int | None
     timeouts: RouteTimeouts = RouteTimeouts()
+    any_model: frozenset[str] = frozenset()  # dialects in which models that no pattern leads elsewhere come here
+    deployments: Mapping[str, str] = field(default_factory=dict)  # names of one's own -> the model that is billed
 
     @property
     def dialects(self) -> frozenset[str]:
@@ -102,6 +106,10 @@ class Provider:
     @property
     def is_sandbox(self) -> bool:
         return self.name == SANDBOX
+
+    def sold_as(self, model: str) -> str:
+        """The model whose price holds for a deployment; its own name where nothing else is said."""
+        return self.deployments.get(model, model)
 
     def output_field(self, endpoint: str) -> str:
         return self.output_fields.get(endpoint) or OUTPUT_FIELDS.get(endpoint, "max_tokens")
@@ -304,7 +312,8 @@ def _provider(name: str, table: Table, timeouts: Timeouts) -> Provider:
     if name != SANDBOX and not _is_base_url(base_url):
         # Not repeated in the message: it may hold a credential.
         what = "is no base URL, or has a user, a query or a fragment"
-        raise table.error("base_url", what, 'write one such as "https://api.example.com/v1"')
+        example = (preset.example if preset else "") or "https://api.example.com/v1"
+        raise table.error("base_url", what, f'write one such as "{example}"')
     models = table.strings("models", preset.models if preset else ())
     for pattern in models:
         try:
@@ -316,18 +325,21 @@ def _provider(name: str, table: Table, timeouts: Timeouts) -> Provider:
     for endpoint in OUTPUT_FIELDS:
         if field_name := own_fields.string(endpoint, ""):
             output_fields[endpoint] = field_name
+    entra = _entra(table)
     overhead = preset.prompt_overhead_tokens if preset else Preset("").prompt_overhead_tokens
     provider = Provider(
         name=name,
         base_urls={dialect: _base_url(base_url, preset, dialect) for dialect in dialects},
-        auth=_auth(table, preset),
-        credentials=_credentials(table) or _default_credentials(preset, base_url),
+        auth="bearer" if entra else _auth(table, preset),
+        credentials=entra or _credentials(table) or _default_credentials(preset, base_url),
         models=models,
         catalogue=table.string("catalogue", preset.catalogue if preset else ""),
         output_fields=output_fields,
         prompt_overhead_tokens=table.integer("prompt_overhead_tokens", overhead),
         image_tokens_max=preset.image_tokens_max if preset else None,
         timeouts=_route_timeouts(table.table("timeouts"), timeouts),
+        any_model=preset.any_model & frozenset(dialects) if preset else frozenset(),
+        deployments=_deployments(table.table("deployments")),
     )
     own_fields.finish()
     table.finish()
@@ -360,6 +372,33 @@ def _base_url(base_url: str, preset: Preset | None, dialect: str) -> str:
 def _auth(table: Table, preset: Preset | None) -> str:
     default = preset.auth if preset else ""
     return table.choice("auth", default, AUTHS) if "auth" in table.names() else default
+
+
+def _entra(table: Table) -> tuple[CredentialSource, ...]:
+    """`entra = { tenant_id = ..., client_id = ..., secret_env = ... }`, instead of any other credential."""
+    if "entra" not in table.names():
+        return ()
+    for other in ("auth", "credential_env", "credential_file", "credentials"):
+        if other in table.names():
+            raise table.error(other, "does not go with entra", f"leave out {other}, or entra")
+    inner = table.table("entra")
+    tenant, client = (inner.string(name, "") for name in ("tenant_id", "client_id"))
+    for name, value in (("tenant_id", tenant), ("client_id", client)):
+        if not is_name(value):
+            raise inner.error(name, "is not the name or id of one", f'{name} = "00000000-0000-0000-0000-000000000000"')
+    authority = inner.string("authority", AUTHORITY).rstrip("/")
+    if not _is_base_url(authority):
+        raise inner.error("authority", "is no URL", f'authority = "{AUTHORITY}"')
+    env, file = inner.env_name("secret_env"), inner.file("secret_file", "")
+    if bool(env) == bool(file):
+        raise inner.error("", "needs secret_env or secret_file", 'secret_env = "AZURE_CLIENT_SECRET"')
+    entra = Entra(authority, tenant, client, inner.string("scope", SCOPE))
+    inner.finish()
+    return (CredentialSource(env, file, entra=entra),)
+
+
+def _deployments(table: Table) -> dict[str, str]:
+    return {name: table.string(name, "") for name in table.names()}
 
 
 def _is_base_url(text: str) -> bool:

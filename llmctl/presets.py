@@ -20,6 +20,8 @@ class Preset:
     models: tuple[str, ...] = ()  # requested models that route here unless the configuration says otherwise
     output_fields: Mapping[str, str] = field(default_factory=dict)  # endpoint -> field of the output maximum
     image_tokens_max: int | None = None  # what one image is billed with at most; None: not documented
+    example: str = ""  # of a base URL that is everybody's own
+    any_model: frozenset[str] = frozenset()  # dialects in which every model comes here that no pattern leads elsewhere
     prompt_overhead_tokens: int = 2_048  # hidden prompts of tools and templates; raised by what is seen
 
 
@@ -55,6 +57,20 @@ PRESETS: Mapping[str, Preset] = {
         # gpt-4o-mini: 2,833 and 5,667 for each of up to 8 tiles; all others less (10,000 patches x 2.46):
         # https://platform.openai.com/docs/guides/images-vision
         image_tokens_max=48_169,
+    ),
+    # The older API has the deployment in its path, "v1" is OpenAI's own. A deployment's name is everybody's own, so no
+    # pattern can know it: https://learn.microsoft.com/azure/ai-foundry/openai/reference
+    "azure": Preset(
+        "",
+        dialects=("azure", "openai"),
+        paths={"openai": "v1"},
+        auth="api-key",
+        credential_env="AZURE_OPENAI_API_KEY",
+        catalogue="azure",
+        output_fields={"chat.completions": "max_completion_tokens"},
+        image_tokens_max=48_169,  # OpenAI's models
+        example="https://NAME.openai.azure.com/openai",
+        any_model=frozenset({"azure"}),
     ),
     "anthropic": Preset(
         "https://api.anthropic.com/v1",

@@ -201,7 +201,9 @@ def _in_force(run: App, model: str, provider: str | None) -> tuple[str, str, Pri
     candidates = [owner] if owner else list(run.config.providers)
     with run.reading() as tx:
         for candidate in candidates:
-            price = pick(prices.find(tx, candidate, _catalogue(run, candidate), name), run.now_s)
+            known = run.config.providers.get(candidate)
+            sold_as = known.sold_as(name) if known else name
+            price = pick(prices.find(tx, candidate, _catalogue(run, candidate), name, sold_as), run.now_s)
             if price is not None:
                 return candidate, name, price
     where = f" of {owner}" if owner else ""

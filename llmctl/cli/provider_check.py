@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
-from llmctl.domain.errors import LlmctlError
+from llmctl.domain.errors import ConfigError, LlmctlError
 
 if TYPE_CHECKING:
     from llmctl.config import CredentialSource, Provider
@@ -36,7 +36,8 @@ class Answer:
 
 def source_name(source: CredentialSource) -> str:
     """`$OPENAI_API_KEY`, or the file: where a credential is read from."""
-    return f"${source.env}" if source.env else source.file
+    place = f"${source.env}" if source.env else source.file
+    return f"{place}, for tokens of Entra ID" if source.entra else place
 
 
 def ask(provider: Provider, *, serving: bool) -> list[Answer]:
@@ -78,7 +79,7 @@ def _models(provider: Provider, source: CredentialSource | None) -> tuple[int, s
 
     dialect = table.listing_dialect(provider.base_urls)
     url = provider.base_urls[dialect.name] + dialect.models_target  # http or https: the configuration is read strictly
-    shown = credential_headers(dialect, provider.auth, source.read()) if source else {}
+    shown = credential_headers(dialect, provider.auth, _secret(source)) if source else {}
     headers = {"User-Agent": "llmctl", **dialect.default_headers(), **shown}
     opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
     try:
@@ -88,6 +89,24 @@ def _models(provider: Provider, source: CredentialSource | None) -> tuple[int, s
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.headers.get("Date", ""), None
+
+
+def _secret(source: CredentialSource) -> str:
+    """What the provider is shown: the credential itself, or a token that it buys."""
+    from llmctl.entra import read_token
+
+    if source.entra is None:
+        return source.read()
+    opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+    form = source.entra.form(source.read())
+    try:
+        with opener.open(source.entra.url, form, ANSWER_S) as answer:
+            return read_token(answer.read(ANSWER_BYTES_MAX)).value
+    except urllib.error.HTTPError as error:
+        with error:
+            return read_token(error.read(ANSWER_BYTES_MAX)).value
+    except ValueError as error:
+        raise ConfigError(f"no token of {source.entra.authority}: {error}", hint="check entra") from None
 
 
 def _count(dialect: Dialect, body: bytes) -> int | None:

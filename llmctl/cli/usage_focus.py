@@ -128,7 +128,8 @@ def _price_finder(run: App, tx: Tx) -> Callable[[str, str, int], Price | None]:
         if (provider, model) not in known:
             configured = run.config.providers.get(provider)
             catalogue = configured.catalogue if configured is not None else ""
-            known[provider, model] = prices.find(tx, provider, catalogue, model)
+            sold_as = configured.sold_as(model) if configured is not None else model
+            known[provider, model] = prices.find(tx, provider, catalogue, model, sold_as)
         return pick(known[provider, model], at_s)
 
     return price_of

@@ -74,7 +74,9 @@ def suppose(
         if denied is not None:
             return found.answer(False, f"the model is {denied}", code="model_not_allowed")
         provider = run.config.providers[route.provider]
-        price = pick(prices.find(tx, provider.name, provider.catalogue, route.model), run.now_s)
+        price = pick(
+            prices.find(tx, provider.name, provider.catalogue, route.model, provider.sold_as(route.model)), run.now_s
+        )
         standings = store.now(
             tx,
             limits.applying(

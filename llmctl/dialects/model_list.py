@@ -56,11 +56,13 @@ def _gemini_list(names: Sequence[str]) -> dict[str, object]:
 
 _ONE: Mapping[str, Callable[[str], dict[str, object]]] = {
     "openai": _openai,
+    "azure": _openai,
     "anthropic": _anthropic,
     "gemini": _gemini,
 }
 _ALL: Mapping[str, Callable[[Sequence[str]], dict[str, object]]] = {
     "openai": _openai_list,
+    "azure": _openai_list,
     "anthropic": _anthropic_list,
     "gemini": _gemini_list,
     "ollama": _ollama_list,

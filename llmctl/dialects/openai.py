@@ -25,7 +25,7 @@ class OpenAi:
 
     def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
         try:
-            return read_request(endpoint, body)
+            return read_request(endpoint, body, path_model)
         except RecursionError:  # nested to just what the first look at it still took
             raise Refused("bad_request", "the request body is nested too deeply") from None
 

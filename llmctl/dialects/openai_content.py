@@ -35,6 +35,7 @@ REFERENCES: dict[str, str] = {
     "conversation": "a stored conversation",
     "cached_content": "a cached content",
     "extra_body": "a cached content",  # if it names one
+    "data_sources": "documents that the provider searches",  # Azure
     "chat_template": "a template of the request's own",  # vLLM: a loop in it makes much of little
 }
 

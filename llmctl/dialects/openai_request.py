@@ -19,7 +19,7 @@ from .content import AUDIO, UNKNOWN, Images, cache_write_ttl
 from .fields import Fields, bad_request, read_object
 from .openai_content import REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason, messages_reason
 from .openai_tools import chat_tool_turns, response_tool_turns
-from .request import UNKNOWN_TURNS, Request, end_user_id, read_model, read_outputs, read_tier
+from .request import UNKNOWN_TURNS, Request, check_model, end_user_id, read_model, read_outputs, read_tier
 
 CHOICES_MAX = 10_000  # n, best_of: OpenAI takes 128
 PROMPTS_MAX = 10_000  # in one request: OpenAI takes 2,048
@@ -52,16 +52,18 @@ _PROMPT = re.compile(rb'[\[,]\s*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|\[[^\[\]"]*+\]|\
 _texts = msgspec.json.Decoder(list[str | int | list[int]]).decode
 
 
-def read_request(endpoint: str, body: bytes) -> Request:
-    """The request in `body`. Raises Refused("bad_request") and Refused("not_supported")."""
+def read_request(endpoint: str, body: bytes, path_model: str = "") -> Request:
+    """The request in `body`; `path_model` where the path names the model, and the body's counts for nothing (Azure).
+    Raises Refused("bad_request") and Refused("not_supported")."""
     fields = read_object(body, MONEY_NAMES)
     if not NOT_METERED.keys().isdisjoint(fields.values):
         _refuse_unmetered(fields)
-    return _READ[endpoint](fields)
+    if path_model:
+        return _READ[endpoint](fields, check_model(path_model))._replace(model_in_body=False)
+    return _READ[endpoint](fields, read_model(fields))
 
 
-def read_chat(fields: Fields) -> Request:
-    model = read_model(fields)
+def read_chat(fields: Fields, model: str) -> Request:
     turns = chat_tool_turns(fields, model)
     images = Images()
     reason = messages_reason(fields.values.get("messages"), images)
@@ -71,15 +73,14 @@ def read_chat(fields: Fields) -> Request:
     )
 
 
-def read_completion(fields: Fields) -> Request:
+def read_completion(fields: Fields, model: str) -> Request:
     multiplier = _choices(fields) * _prompts(fields)
     return _generating(
-        fields, "completions", read_model(fields), _reference(fields), 0, Images(), multiplier=multiplier, options=True
+        fields, "completions", model, _reference(fields), 0, Images(), multiplier=multiplier, options=True
     )
 
 
-def read_response(fields: Fields) -> Request:
-    model = read_model(fields)
+def read_response(fields: Fields, model: str) -> Request:
     reason = _reference(fields) or ("a stored prompt" if "prompt" in fields else "")
     fields.string("instructions")
     images = Images()
@@ -90,10 +91,10 @@ def read_response(fields: Fields) -> Request:
     return _generating(fields, "responses", model, reason or item_reason, turns, images, multiplier=1, options=False)
 
 
-def read_embedding(fields: Fields) -> Request:
+def read_embedding(fields: Fields, model: str) -> Request:
     ask = Ask(
         endpoint="embeddings",
-        model=read_model(fields),
+        model=model,
         stream=_stream(fields),
         input_bytes=len(fields.body),
         generates=False,
@@ -104,7 +105,7 @@ def read_embedding(fields: Fields) -> Request:
     return Request(ask, fields.body, fields)
 
 
-_READ: dict[str, Callable[[Fields], Request]] = {
+_READ: dict[str, Callable[[Fields, str], Request]] = {
     "chat.completions": read_chat,
     "completions": read_completion,
     "responses": read_response,

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from ..domain.errors import Refused
 from .anthropic import ANTHROPIC
+from .azure import AZURE
 from .base import Dialect
 from .cohere import COHERE
 from .gemini import GEMINI
@@ -29,8 +30,9 @@ Kind = Literal["metered", "free", "local", "refused"]  # free: passed on, costs 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """What a path means. `upstream` follows the provider's base URL, which ends in its version ("…/v1"); `{model}` in
-    it is the upstream model, `{id}` the client's. `query`: the parameters that pass ("name", or "name=value" for that
-    value alone), all others do not. `why`: for refused ones, what to tell the client."""
+    it is the upstream model, `{deployment}` the same as one step of a path, `{id}` the client's. `query`: the
+    parameters that pass ("name", or "name=value" for that value alone), all others do not. `why`: for refused ones,
+    what to tell the client."""
 
     dialect: Dialect
     name: str
@@ -54,7 +56,8 @@ class Match:
         """Path and query below a provider's base URL, for this upstream model."""
         upstream = self.endpoint.upstream
         if "{" in upstream:
-            upstream = upstream.format(model=quote(model, safe=_PLAIN_IN_PATHS), id=self.id)
+            names = {"model": quote(model, safe=_PLAIN_IN_PATHS), "deployment": quote(model, safe=""), "id": self.id}
+            upstream = upstream.format_map(names)
         return upstream + self.query
 
 
@@ -90,8 +93,27 @@ def _gemini(name: str, kind: Kind = "metered", *query: str) -> tuple[str, Endpoi
     return f"{{google}}/{{model}}:{name}", Endpoint(GEMINI, name, kind, ("POST",), target, query)
 
 
+def _azure(name: str, upstream: str) -> Endpoint:
+    return Endpoint(AZURE, name, "metered", ("POST",), upstream, ("api-version",))
+
+
+_AZURE_PATHS = {
+    "chat.completions": "/chat/completions",
+    "completions": "/completions",
+    "embeddings": "/embeddings",
+}
+# Where the body names the deployment. The newer "v1" is OpenAI's own API below another path.
+AZURE_METERED: Mapping[str, Endpoint] = {
+    "/openai/responses": _azure("responses", "/responses"),
+    "/openai/v1/responses": _azure("responses", "/v1/responses"),
+    **{f"/openai/v1{path}": _azure(name, f"/v1{path}") for name, path in _AZURE_PATHS.items()},
+}
 # With names in them; the first that fits counts.
 NAMING: tuple[tuple[str, Endpoint], ...] = (
+    *(
+        (f"/openai/deployments/{{model}}{path}", _azure(name, f"/deployments/{{deployment}}{path}"))
+        for name, path in _AZURE_PATHS.items()
+    ),
     _gemini("generateContent"),
     _gemini("streamGenerateContent", "metered", "alt=sse", "alt=json"),  # not "alt=proto", which nobody could meter
     _gemini("embedContent"),
@@ -180,15 +202,20 @@ GOOGLE_REFUSED: Mapping[str, Endpoint] = {
     "tunedModels": _refused(GEMINI, "tunedModels", f"tuning {_LATER}"),
 }
 
+AZURE_MODELS = Endpoint(AZURE, "models", "local", ("GET",))
 OWN: Mapping[str, Endpoint] = {
     "/llmctl/me": Endpoint(OPENAI, "me", "local", ("GET",)),
+    "/openai/models": AZURE_MODELS,
+    "/openai/v1/models": AZURE_MODELS,
     "/v1beta/models": MODELS["gemini"],
     "/api/tags": Endpoint(OLLAMA, "models", "local", ("GET",)),
     "/api/version": Endpoint(OLLAMA, "version", "local", ("GET",)),
 }
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC, GEMINI, COHERE, OLLAMA)}
+DIALECTS: Mapping[str, Dialect] = {
+    dialect.name: dialect for dialect in (OPENAI, AZURE, ANTHROPIC, GEMINI, COHERE, OLLAMA)
+}
 
-_STATIC: Mapping[str, Endpoint] = {**METERED, **FREE, **OWN, **REFUSED_ELSEWHERE}
+_STATIC: Mapping[str, Endpoint] = {**METERED, **AZURE_METERED, **FREE, **OWN, **REFUSED_ELSEWHERE}
 _NAMES = {
     "{model}": f"(?P<model>{_MODEL.pattern})",
     "{id}": f"(?P<id>{_ID.pattern})",
@@ -251,6 +278,7 @@ def _find(path: str, headers: Iterable[str]) -> Match | None:
     for pattern, endpoint in _PATTERNS:
         if found := pattern.fullmatch(decoded):
             return Match(endpoint, **found.groupdict())
+    path = path.removeprefix("/openai") if path.startswith("/openai/v1/") else path
     if path.startswith(_MODELS_PATH):
         return _find_models(path, _models_dialect(headers))
     for prefix, refused in ((_V1, REFUSED), ("/v1beta/", GOOGLE_REFUSED), ("/upload/v1beta/", GOOGLE_REFUSED)):

@@ -16,6 +16,7 @@ class Target:
     name: str
     dialects: frozenset[str]
     models: tuple[str, ...]  # patterns of requested models that route here
+    any_model: frozenset[str] = frozenset()  # dialects in which models that no pattern leads elsewhere route here
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ def resolve(model: str, dialect: str, targets: Mapping[str, Target], aliases: Ma
     Raises Refused("model_not_found") with what would work.
     """
     asked = aliases.get(model, model)
-    candidates = list(_candidates(asked, targets))
+    candidates = list(_candidates(asked, dialect, targets))
     for target, upstream_model in candidates:
         if dialect in target.dialects:
             return Route(target.name, upstream_model)
@@ -51,10 +52,13 @@ def resolve(model: str, dialect: str, targets: Mapping[str, Target], aliases: Ma
     )
 
 
-def _candidates(asked: str, targets: Mapping[str, Target]) -> Iterable[tuple[Target, str]]:
+def _candidates(asked: str, dialect: str, targets: Mapping[str, Target]) -> Iterable[tuple[Target, str]]:
     name, slash, rest = asked.partition("/")
     if slash and rest and name in targets:
         yield targets[name], rest
     for target in targets.values():
         if any(matches(pattern, target.name, asked) for pattern in target.models):
+            yield target, asked
+    for target in targets.values():
+        if dialect in target.any_model:
             yield target, asked

@@ -35,7 +35,7 @@ class Directory:
         self._routes: dict[tuple[str, str], Route] = {}
         self._prices: dict[tuple[str, str], tuple[Price, ...]] = {}
         self._targets: Mapping[str, Target] = {
-            provider.name: Target(provider.name, provider.dialects, provider.models)
+            provider.name: Target(provider.name, provider.dialects, provider.models, provider.any_model)
             for provider in config.providers.values()
         }
 
@@ -95,7 +95,8 @@ class Directory:
         found = self._prices.get((provider.name, model))
         if found is None:
             with storing():
-                found = prices.find(self._store.connection, provider.name, provider.catalogue, model)
+                sold_as = provider.sold_as(model)
+                found = prices.find(self._store.connection, provider.name, provider.catalogue, model, sold_as)
             if len(self._prices) >= MODELS_MAX:
                 self._prices.clear()
             self._prices[provider.name, model] = found

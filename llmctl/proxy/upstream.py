@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 from yarl import URL
@@ -17,8 +17,10 @@ from llmctl.domain.errors import Refused
 from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
 from .credentials import Credential, Credentials
 from .headers import OwnHeaders
+from .tokens import TokenCache, TokenUnavailable, entra_buyer
 
 REQUEST_LINES_MAX = 10_000  # some dialects have the model in the path, and clients name it
+OWN_HEADERS_MAX = 1_000  # tokens change by the hour
 
 
 class UpstreamFailure(Exception):
@@ -49,6 +51,12 @@ class Upstream:
         self._endpoints = {provider.name: _endpoint(provider, sandbox) for provider in config.providers.values()}
         self._request_lines: dict[tuple[str, str, str, str], bytes] = {}
         self._own_headers: dict[tuple[str, str, str], OwnHeaders] = {}
+        self._tokens = {
+            (provider.name, number): TokenCache(entra_buyer(source.entra, source.read(), lambda: self._connector))
+            for provider in config.providers.values()
+            for number, source in enumerate(provider.credentials)
+            if source.entra is not None
+        }
 
     async def start(self) -> None:
         self._connector = aiohttp.TCPConnector(
@@ -76,7 +84,16 @@ class Upstream:
 
     async def credential(self, provider: Provider, tried: Collection[int] = ()) -> Credential | None:
         """One of the provider's credentials, as it is shown to it. Raises UpstreamFailure."""
-        return self._endpoints[provider.name].credentials.choose(tried)
+        credential = self._endpoints[provider.name].credentials.choose(tried)
+        if credential is None or not self._tokens:
+            return credential
+        tokens = self._tokens.get((provider.name, credential.number))
+        if tokens is None:
+            return credential
+        try:
+            return replace(credential, secret=await tokens.get())
+        except TokenUnavailable:
+            raise _failure("provider_credential", provider, "gives the gateway no token", sent=False) from None
 
     def outgoing(
         self, provider: Provider, dialect: Dialect, target: str, headers: bytes, body: bytes, *, method: str = "POST"
@@ -98,6 +115,8 @@ class Upstream:
         secret = credential.secret if credential else ""
         found = self._own_headers.get((provider.auth, dialect.name, secret))
         if found is None:
+            if len(self._own_headers) >= OWN_HEADERS_MAX:
+                self._own_headers.clear()
             shown = credential_headers(dialect, provider.auth, secret) if secret else {}
             found = self._own_headers[provider.auth, dialect.name, secret] = OwnHeaders(
                 shown, dialect.default_headers()

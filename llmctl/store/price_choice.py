@@ -13,15 +13,19 @@ from .price_rows import StoredRow
 ANY_PROVIDER = "*"
 
 
-def layers(rows: Sequence[StoredRow], provider: str, catalogue: str, model: str) -> Iterable[list[StoredRow]]:
+def layers(
+    rows: Sequence[StoredRow], provider: str, catalogue: str, model: str, sold_as: str = ""
+) -> Iterable[list[StoredRow]]:
     """The rows for this model in order of precedence; a layer is one model or pattern with all its dates."""
     admin = [row for row in rows if row.source == "admin"]
-    for owner in (provider, ANY_PROVIDER):
-        fitting = [row for row in admin if row.provider == owner and _fits(row, model)]
-        yield [row for row in fitting if row.match.startswith('{"equals"')]
-        patterns = {row.model for row in fitting if row.match.startswith('{"glob"')}
-        for pattern in sorted(patterns, key=lambda text: (-len(text), text)):
-            yield [row for row in fitting if row.model == pattern]
+    for name in dict.fromkeys((model, sold_as or model)):
+        for owner in (provider, ANY_PROVIDER):
+            fitting = [row for row in admin if row.provider == owner and _fits(row, name)]
+            yield [row for row in fitting if row.match.startswith('{"equals"')]
+            patterns = {row.model for row in fitting if row.match.startswith('{"glob"')}
+            for pattern in sorted(patterns, key=lambda text: (-len(text), text)):
+                yield [row for row in fitting if row.model == pattern]
+    model = sold_as or model
     if catalogue:
         yield _first_fitting([row for row in rows if row.source == "catalogue" and row.provider == catalogue], model)
     sandbox = [row for row in rows if row.source == "sandbox" and row.provider in (provider, catalogue)]

@@ -49,13 +49,16 @@ _SELECT = """
 """
 
 
-def find(tx: sqlite3.Connection, provider: str, catalogue: str, model: str) -> tuple[Price, ...]:
+def find(tx: sqlite3.Connection, provider: str, catalogue: str, model: str, sold_as: str = "") -> tuple[Price, ...]:
     """The prices in force for an upstream model of a configured provider, one per date; () = unpriced.
 
     An admin's price goes before the catalogue's: for this provider and exactly this model, for this provider
     by the longest pattern, the same two for any provider ("*"); then the catalogue named `catalogue` ("" =
     none), then the sandbox. What goes before replaces what comes after from its first date on; before that
-    date, and for a context window or output maximum that it does not name, what comes after still holds."""
+    date, and for a context window or output maximum that it does not name, what comes after still holds.
+
+    `sold_as`: the model that is billed under this name, a deployment's. An admin's price for it comes after
+    one for `model`; in the catalogue it alone counts."""
     rows = [
         StoredRow(*row)
         for row in tx.execute(
@@ -70,7 +73,7 @@ def find(tx: sqlite3.Connection, provider: str, catalogue: str, model: str) -> t
     prices: list[Price] = []
     until_s: int | None = None  # the earliest date that is taken
     context_tokens = output_tokens_max = None
-    for layer in price_choice.layers(rows, provider, catalogue, model):
+    for layer in price_choice.layers(rows, provider, catalogue, model, sold_as):
         found = [_price(row) for row in layer]
         # The newest row that says it knows best, also for dates before.
         context_tokens = _first((context_tokens, *(price.context_tokens for price in reversed(found))))

@@ -27,6 +27,7 @@ class Sent:
     headers: CIMultiDict[str]
     body: bytes
     query: str = ""
+    raw_path: str = ""
 
     @property
     def json(self) -> dict[str, Any]:
@@ -104,7 +105,9 @@ class Recorder:
         await runner.cleanup()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        sent = Sent(request.path, CIMultiDict(request.headers), await request.read(), request.query_string)
+        sent = Sent(
+            request.path, CIMultiDict(request.headers), await request.read(), request.query_string, request.raw_path
+        )
         if request.method == "GET":  # the gateway itself, asking for models: no call
             models = {"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]}
             return web.json_response(models)
