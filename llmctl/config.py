@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 from zoneinfo import ZoneInfo
 
 from llmctl.domain.access import check_pattern
@@ -19,9 +19,9 @@ from llmctl.domain.network import Networks, check_networks, networks_of
 
 from . import alert_config
 from .alert_config import Alerts
-from .entra import AUTHORITY, SCOPE, Entra, is_name
-from .presets import AUTHS, OUTPUT_FIELDS, PRESETS, SANDBOX, Preset
-from .toml_table import Table
+from .credential_source import CredentialSource, read_credentials
+from .presets import OUTPUT_FIELDS, PRESETS, SANDBOX, Preset
+from .toml_table import Table, is_base_url
 
 DIALECTS = ("openai", "azure", "anthropic", "gemini", "cohere", "ollama")
 UNIX = "unix"  # stands for our unix socket, where an address is wanted
@@ -43,35 +43,6 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialSource:
-    """Where a provider's credential is read from; never the credential itself."""
-
-    env: str = ""
-    file: str = ""
-    weight: int = 1
-    entra: Entra | None = None  # what is read is a client's secret, with which tokens are asked for here
-
-    def read(self) -> str:
-        """The credential. Raises ConfigError if it is not there or cannot be a header value."""
-        if self.env:
-            value = os.environ.get(self.env, "")
-            place = f"the environment variable {self.env}"
-        else:
-            try:
-                value = Path(self.file).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):
-                hint = "check its path and mode"
-                raise ConfigError(f"cannot read the credential file {self.file}", hint=hint) from None
-            place = self.file
-        value = value.strip()
-        if not value:
-            raise ConfigError(f"no credential: {place} is empty or not set", hint="set it, then start again")
-        if not value.isascii() or not value.isprintable():
-            raise ConfigError(f"{place} does not hold a credential", hint="it must be printable ASCII on one line")
-        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +280,7 @@ def _provider(name: str, table: Table, timeouts: Timeouts) -> Provider:
     for dialect in dialects:
         if dialect not in DIALECTS:
             raise table.error("dialect", f"unknown dialect {dialect!r}", f"write one of {', '.join(DIALECTS)}")
-    if name != SANDBOX and not _is_base_url(base_url):
+    if name != SANDBOX and not is_base_url(base_url):
         # Not repeated in the message: it may hold a credential.
         what = "is no base URL, or has a user, a query or a fragment"
         example = (preset.example if preset else "") or "https://api.example.com/v1"
@@ -325,13 +296,13 @@ def _provider(name: str, table: Table, timeouts: Timeouts) -> Provider:
     for endpoint in OUTPUT_FIELDS:
         if field_name := own_fields.string(endpoint, ""):
             output_fields[endpoint] = field_name
-    entra = _entra(table)
+    shown = read_credentials(table, preset, base_url)
     overhead = preset.prompt_overhead_tokens if preset else Preset("").prompt_overhead_tokens
     provider = Provider(
         name=name,
         base_urls={dialect: _base_url(base_url, preset, dialect) for dialect in dialects},
-        auth="bearer" if entra else _auth(table, preset),
-        credentials=entra or _credentials(table) or _default_credentials(preset, base_url),
+        auth=shown.auth,
+        credentials=shown.sources,
         models=models,
         catalogue=table.string("catalogue", preset.catalogue if preset else ""),
         output_fields=output_fields,
@@ -369,67 +340,8 @@ def _base_url(base_url: str, preset: Preset | None, dialect: str) -> str:
     return urljoin(f"{base_url}/", path).rstrip("/")
 
 
-def _auth(table: Table, preset: Preset | None) -> str:
-    default = preset.auth if preset else ""
-    return table.choice("auth", default, AUTHS) if "auth" in table.names() else default
-
-
-def _entra(table: Table) -> tuple[CredentialSource, ...]:
-    """`entra = { tenant_id = ..., client_id = ..., secret_env = ... }`, instead of any other credential."""
-    if "entra" not in table.names():
-        return ()
-    for other in ("auth", "credential_env", "credential_file", "credentials"):
-        if other in table.names():
-            raise table.error(other, "does not go with entra", f"leave out {other}, or entra")
-    inner = table.table("entra")
-    tenant, client = (inner.string(name, "") for name in ("tenant_id", "client_id"))
-    for name, value in (("tenant_id", tenant), ("client_id", client)):
-        if not is_name(value):
-            raise inner.error(name, "is not the name or id of one", f'{name} = "00000000-0000-0000-0000-000000000000"')
-    authority = inner.string("authority", AUTHORITY).rstrip("/")
-    if not _is_base_url(authority):
-        raise inner.error("authority", "is no URL", f'authority = "{AUTHORITY}"')
-    env, file = inner.env_name("secret_env"), inner.file("secret_file", "")
-    if bool(env) == bool(file):
-        raise inner.error("", "needs secret_env or secret_file", 'secret_env = "AZURE_CLIENT_SECRET"')
-    entra = Entra(authority, tenant, client, inner.string("scope", SCOPE))
-    inner.finish()
-    return (CredentialSource(env, file, entra=entra),)
-
-
 def _deployments(table: Table) -> dict[str, str]:
     return {name: table.string(name, "") for name in table.names()}
-
-
-def _is_base_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-    return usable and text.isascii() and text.isprintable() and not re.search(r"[\s?#@\\]", text)
-
-
-def _credentials(table: Table) -> tuple[CredentialSource, ...]:
-    env, file = table.env_name("credential_env"), table.file("credential_file", "")
-    sources = [CredentialSource(env=env)] if env else []
-    if file:
-        sources.append(CredentialSource(file=file))
-    for item in table.tables("credentials"):
-        weight = item.integer("weight", 1, least=1, most=1000)
-        env, file = item.env_name("env"), item.file("file", "")
-        if bool(env) == bool(file):
-            raise item.error("", "a credential needs env or file", '{ env = "OPENAI_API_KEY", weight = 1 }')
-        sources.append(CredentialSource(env, file, weight))
-        item.finish()
-    return tuple(sources)
-
-
-def _default_credentials(preset: Preset | None, base_url: str) -> tuple[CredentialSource, ...]:
-    """A preset's own variable, unless the address was changed: no provider's credential goes to another's server."""
-    if preset is None or not preset.credential_env or preset.base_url not in ("", base_url):
-        return ()
-    return (CredentialSource(env=preset.credential_env),)
 
 
 def _aliases(table: Table) -> dict[str, str]:

@@ -92,12 +92,13 @@ PRESETS: Mapping[str, Preset] = {
         image_tokens_max=_GEMINI_IMAGE_TOKENS_MAX,
     ),
     "vertex": Preset(
-        "",  # https://REGION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/REGION/publishers/google
+        "",
         dialects=("gemini",),
         auth="bearer",
         catalogue="google",
         models=("gemini-*",),
         image_tokens_max=_GEMINI_IMAGE_TOKENS_MAX,
+        example="https://REGION-aiplatform.googleapis.com/v1beta1/projects/PROJECT/locations/REGION/publishers/google",
     ),
     "mistral": Preset(
         "https://api.mistral.ai/v1",

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from llmctl.domain.errors import ConfigError
 
@@ -142,3 +143,13 @@ class Table:
             if wanted.startswith(place) and len(place) > len(closest):
                 closest, line_of_it = place, number
         return line_of_it
+
+
+def is_base_url(text: str) -> bool:
+    """An address that paths are put behind: without user, query or fragment, which might hold a secret."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return usable and text.isascii() and text.isprintable() and not re.search(r"[\s?#@\\]", text)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmctl import config
-from llmctl.config import Address, Config, CredentialSource, parse_address
+from llmctl.config import Address, Config, parse_address
+from llmctl.credential_source import CredentialSource
 from llmctl.domain.demand import Bounds
 from llmctl.domain.errors import BadInput, ConfigError
 from llmctl.presets import PRESETS

@@ -40,7 +40,7 @@ def check(ctx: typer.Context) -> None:
     for provider in found.providers.values():
         for credential in provider.credentials:
             try:
-                credential.read()
+                credential.check()
             except ConfigError as error:
                 missing.append((provider.name, error))
     providers = list(found.providers)

@@ -73,7 +73,7 @@ class _Row:
 def _row(provider: Provider) -> _Row:
     try:
         for source in provider.credentials:
-            source.read()
+            source.check()
     except ConfigError as error:
         return _Row(provider, str(error))
     return _Row(provider, "")

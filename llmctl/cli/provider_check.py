@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from llmctl.domain.errors import ConfigError, LlmctlError
 
 if TYPE_CHECKING:
-    from llmctl.config import CredentialSource, Provider
+    from llmctl.config import Provider
+    from llmctl.credential_source import CredentialSource
     from llmctl.dialects.base import Dialect
 
 ANSWER_S = 5.0
@@ -37,7 +38,7 @@ class Answer:
 def source_name(source: CredentialSource) -> str:
     """`$OPENAI_API_KEY`, or the file: where a credential is read from."""
     place = f"${source.env}" if source.env else source.file
-    return f"{place}, for tokens of Entra ID" if source.entra else place
+    return f"{place}, for tokens" if source.is_exchanged else place
 
 
 def ask(provider: Provider, *, serving: bool) -> list[Answer]:
@@ -93,20 +94,21 @@ def _models(provider: Provider, source: CredentialSource | None) -> tuple[int, s
 
 def _secret(source: CredentialSource) -> str:
     """What the provider is shown: the credential itself, or a token that it buys."""
-    from llmctl.entra import read_token
+    from llmctl.oauth import read_token
 
-    if source.entra is None:
+    grant = source.grant()
+    if grant is None:
         return source.read()
     opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
-    form = source.entra.form(source.read())
     try:
-        with opener.open(source.entra.url, form, ANSWER_S) as answer:
-            return read_token(answer.read(ANSWER_BYTES_MAX)).value
-    except urllib.error.HTTPError as error:
-        with error:
-            return read_token(error.read(ANSWER_BYTES_MAX)).value
+        try:
+            with opener.open(grant.url, grant.form(int(time.time())), ANSWER_S) as answer:
+                return read_token(answer.read(ANSWER_BYTES_MAX)).value
+        except urllib.error.HTTPError as error:
+            with error:
+                return read_token(error.read(ANSWER_BYTES_MAX)).value
     except ValueError as error:
-        raise ConfigError(f"no token of {source.entra.authority}: {error}", hint="check entra") from None
+        raise ConfigError(f"{grant.authority} gives no token: {error}", hint="check the credential") from None
 
 
 def _count(dialect: Dialect, body: bytes) -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 
-from llmctl.entra import Entra, Token, read_token
+from llmctl.oauth import Grant, Token, read_token
 
 logger = logging.getLogger(__name__)
 
@@ -69,18 +69,18 @@ class TokenCache:
         self._renew_at_s = self._ends_at_s - min(RENEW_S, token.life_s / 2)
 
 
-def entra_buyer(entra: Entra, secret: str, connector: Callable[[], aiohttp.BaseConnector]) -> Buy:
-    """Asks Microsoft. Nothing of what it answers is told, but for the name of its error: the rest may hold secrets."""
+def buyer(grant: Grant, connector: Callable[[], aiohttp.BaseConnector]) -> Buy:
+    """Asks for one. Nothing of what is answered is told, but for the name of its error: the rest may hold secrets."""
 
     async def buy() -> Token:
         try:
             async with asyncio.timeout(ANSWER_S):
-                body = await _post(entra.url, entra.form(secret), connector())
+                body = await _post(grant.url, grant.form(int(time.time())), connector())
             return read_token(body)
         except ValueError as error:
-            raise TokenUnavailable(f"{entra.authority} answers, but {error}") from None
+            raise TokenUnavailable(f"{grant.authority} answers, but {error}") from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise TokenUnavailable(f"{entra.authority} cannot be reached ({type(error).__name__})") from None
+            raise TokenUnavailable(f"{grant.authority} cannot be reached ({type(error).__name__})") from None
 
     return buy
 

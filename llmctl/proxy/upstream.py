@@ -17,7 +17,7 @@ from llmctl.domain.errors import Refused
 from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
 from .credentials import Credential, Credentials
 from .headers import OwnHeaders
-from .tokens import TokenCache, TokenUnavailable, entra_buyer
+from .tokens import TokenCache, TokenUnavailable, buyer
 
 REQUEST_LINES_MAX = 10_000  # some dialects have the model in the path, and clients name it
 OWN_HEADERS_MAX = 1_000  # tokens change by the hour
@@ -52,10 +52,10 @@ class Upstream:
         self._request_lines: dict[tuple[str, str, str, str], bytes] = {}
         self._own_headers: dict[tuple[str, str, str], OwnHeaders] = {}
         self._tokens = {
-            (provider.name, number): TokenCache(entra_buyer(source.entra, source.read(), lambda: self._connector))
+            (provider.name, number): TokenCache(buyer(grant, lambda: self._connector))
             for provider in config.providers.values()
             for number, source in enumerate(provider.credentials)
-            if source.entra is not None
+            if (grant := source.grant()) is not None
         }
 
     async def start(self) -> None:
@@ -172,6 +172,7 @@ def _endpoint(provider: Provider, sandbox: tuple[str, str] | None) -> Endpoint:
         base_urls = dict.fromkeys(provider.base_urls, sandbox[0])
         return Endpoint(provider, base_urls, Credentials([Credential(sandbox[1])]))
     credentials = [
-        Credential(source.read(), source.weight, number) for number, source in enumerate(provider.credentials)
+        Credential("" if source.is_exchanged else source.read(), source.weight, number)
+        for number, source in enumerate(provider.credentials)
     ]
     return Endpoint(provider, provider.base_urls, Credentials(credentials))
