@@ -28,6 +28,8 @@ def calls(
     key: filters.Key = None,
     model: filters.Model = None,
     provider: filters.Provider = None,
+    end_user: filters.EndUser = None,
+    tag: filters.Tag = None,
     since: filters.Since = None,
     until: filters.Until = None,
     last: filters.Last = None,
@@ -54,7 +56,7 @@ def calls(
     from .calls_table import columns, follow_calls
 
     run = context.of(ctx)
-    asked = Asked(group, user, key, model, provider, since, until, last)
+    asked = Asked(group, user, key, model, provider, end_user, tag, since, until, last)
     flags = {"failed": failed, "estimated": estimated, "unpriced": unpriced, "refused": refused}
     calls_max = whole_number(limit or (FOLLOWED if follow else LISTED), "-n", least=0 if follow else 1)
     with run.reading() as tx:
@@ -78,5 +80,7 @@ def _filters(found: Found, kinds: frozenset[Kind]) -> CallFilters:
         key_id=found.key_id,
         model=found.model,
         provider=found.provider,
+        end_user=found.end_user,
+        tag=found.tag,
         kinds=kinds,
     )

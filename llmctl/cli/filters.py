@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from llmctl.domain.errors import NotFound
 from llmctl.domain.window import window_start
 
 from . import times
@@ -24,6 +25,10 @@ Group = Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Of 
 User = Annotated[str | None, typer.Option("--user", metavar="USER", help="Of a user.")]
 Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Of a key: its id or user/name.")]
 Model = Annotated[str | None, typer.Option("--model", metavar="PATTERN", help="Of a model, pattern or alias.")]
+EndUser = Annotated[
+    str | None, typer.Option("--end-user", metavar="NAME", help="For one end user, as your app names them.")
+]
+Tag = Annotated[str | None, typer.Option("--tag", metavar="TAG", help="With this tag among theirs.")]
 Provider = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Of a provider.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 2026-11-01, today, 7d.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Until then, exclusive.")]
@@ -39,6 +44,8 @@ class Asked:
     key: str | None
     model: str | None
     provider: str | None
+    end_user: str | None
+    tag: str | None
     since: str | None
     until: str | None
     last: str | None
@@ -46,7 +53,9 @@ class Asked:
     def as_flags(self) -> str:
         """The same filters for another command line: ` --group sales --last 7d`."""
         named = [(name, getattr(self, name)) for name in self.__slots__]
-        return "".join(f" --{name} {shlex.quote(value)}" for name, value in named if value is not None)
+        return "".join(
+            f" --{name.replace('_', '-')} {shlex.quote(value)}" for name, value in named if value is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +70,18 @@ class Found:
     key: str
     model: str
     provider: str
+    end_user: str
+    tag: str
     since_s: int
     until_s: int
     zone: ZoneInfo
     ends_now: bool
+
+    @property
+    def partial(self) -> str:
+        """For a heading: which of the subject's calls; "" for all."""
+        named = (self.provider, self.model, self.end_user and f"for {self.end_user}", self.tag and f"tag {self.tag}")
+        return " ".join(part for part in named if part)
 
     @property
     def subject(self) -> str:
@@ -83,6 +100,7 @@ def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
     group_id = groups.get(tx, home).id if home else None
     zone = ZoneInfo(groups.zone(tx, group_id, run.config.timezone))
     since_s, until_s = _window(run, asked, zone, all_time=all_time)
+    _check_labels(tx, asked)
     if asked.provider is not None:
         _check_provider(tx, run, asked.provider)
     return Found(
@@ -94,6 +112,8 @@ def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
         key=key.label if key else "",
         model=run.config.aliases.get(asked.model, asked.model) if asked.model else "",
         provider=asked.provider or "",
+        end_user=asked.end_user or "",
+        tag=asked.tag or "",
         since_s=since_s,
         until_s=until_s,
         zone=zone,
@@ -123,6 +143,16 @@ def _window(run: App, asked: Asked, zone: ZoneInfo, *, all_time: bool) -> tuple[
     if until_s <= since_s:
         raise UsageMistake("the time asked for ends before it begins", hint="check --since and --until")
     return since_s, until_s
+
+
+def _check_labels(tx: Tx, asked: Asked) -> None:
+    """Names that came with calls: one that none ever had is a slip, and an empty report would hide it."""
+    from llmctl.store import labels
+
+    if asked.tag is not None and not labels.with_tag(tx, asked.tag):
+        raise NotFound(f'no call has the tag "{asked.tag}"', hint="See: llmctl usage --by tag")
+    if asked.end_user is not None and labels.of_end_user(tx, asked.end_user) is None:
+        raise NotFound(f'no call is for the end user "{asked.end_user}"', hint="See: llmctl usage --by end-user")
 
 
 def _check_provider(tx: Tx, run: App, name: str) -> None:

@@ -39,6 +39,8 @@ def usage(
     key: filters.Key = None,
     model: filters.Model = None,
     provider: filters.Provider = None,
+    end_user: filters.EndUser = None,
+    tag: filters.Tag = None,
     since: filters.Since = None,
     until: filters.Until = None,
     last: filters.Last = None,
@@ -72,7 +74,7 @@ def usage(
     from .usage_table import print_report
 
     run = context.of(ctx)
-    asked = Asked(group, user, key, model, provider, since, until, last)
+    asked = Asked(group, user, key, model, provider, end_user, tag, since, until, last)
     run.offers_focus = True
     if run.out.format == FOCUS and not by is sort is limit is None:
         raise UsageMistake("-o focus has rows of its own", hint="leave out --by, --sort and -n")
@@ -89,6 +91,8 @@ def usage(
             key_id=found.key_id,
             model=found.model,
             provider=found.provider,
+            end_user=found.end_user,
+            tag=found.tag,
         )
         if run.out.format == FOCUS:
             from .usage_focus import print_focus

@@ -85,7 +85,7 @@ def _standings_of_rows(report: Report) -> dict[int | None, Standing]:
     """The tightest cost limit on each row's own principal. It is about now: a report that ended earlier has none."""
     by, tx, now_s = report.by[0], report.tx, report.run.now_s
     found: dict[int | None, Standing] = {}
-    if len(report.by) != 1 or by not in ("group", "user", "key") or not report.found.ends_now:
+    if len(report.by) != 1 or by not in ("group", "user", "key") or report.found.partial or not report.found.ends_now:
         return found
     row_ids = {row.cells[0].id for row in report.rows} | ({*groups.names(tx)} if by == "group" else set())
 
@@ -107,7 +107,7 @@ def _standings_of_rows(report: Report) -> dict[int | None, Standing]:
 def _standing_overall(report: Report) -> Standing | None:
     """The tightest cost limit on what the whole report is about; none if it shows only some of its calls."""
     found = report.found
-    if found.model or found.provider or not found.ends_now:
+    if found.partial or not found.ends_now:
         return None
     principal, principal_id = "org", 0
     for kind, row_id in (("key", found.key_id), ("user", found.user_id), ("group", found.group_id)):

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from llmctl.domain.forecast import forecast
 from llmctl.domain.limit import Standing
 from llmctl.domain.money import usd_short
+from llmctl.store import prune
 from llmctl.store import usage as store
 
 from . import humanize, times
@@ -20,8 +21,8 @@ RUNNING_OUT_MAX = 5  # more are a list of their own: llmctl limit list
 def heading(report: Report) -> str:
     found = report.found
     parts = [found.subject, times.period(found.since_s, found.until_s, found.zone, report.run.now_s)]
-    if found.provider or found.model:
-        parts.insert(1, " ".join(part for part in (found.provider, found.model) if part))
+    if found.partial:
+        parts.insert(1, found.partial)
     count, held = store.open_calls(report.tx, report.filters)
     if count:
         holds = "holds" if count == 1 else "hold"
@@ -32,7 +33,18 @@ def heading(report: Report) -> str:
 def notes(report: Report, lines: Sequence[Line], total: Line) -> list[str]:
     counted = sum(row.sums.calls for row in (*report.rows, *report.rest))
     several = ["Calls with several tags are in several lines."] if counted > total.sums.calls else []
-    return [*several, *_forecasts(report, lines, total), *_left_out(report, total)]
+    return [*several, *_pruned(report), *_forecasts(report, lines, total), *_left_out(report, total)]
+
+
+def _pruned(report: Report) -> list[str]:
+    """Roll-ups outlive the calls, but know neither tags nor end users."""
+    if not store.reads_calls(report.filters, report.by):
+        return []
+    until_s = prune.pruned_before_s(report.tx)
+    if until_s is None or until_s <= report.filters.since_s:
+        return []
+    day = times.moment_short(until_s, report.found.zone, report.run.now_s)
+    return [f"! calls before {day} are pruned, and their tags and end users with them: none of them is in here"]
 
 
 def _forecasts(report: Report, lines: Sequence[Line], total: Line) -> list[str]:

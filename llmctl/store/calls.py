@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from llmctl.domain.usage import USAGE_CLASSES, Usage
 
-from . import ids
+from . import ids, labels
 from .interned import raw_usage
 from .sql import as_json
 from .usage import leaf, model_ids
@@ -30,6 +30,8 @@ class CallFilters:
     key_id: int | None = None
     model: str = ""
     provider: str = ""
+    end_user: str = ""
+    tag: str = ""  # among theirs
     kinds: frozenset[Kind] = frozenset()
 
 
@@ -168,6 +170,9 @@ def _conditions(tx: sqlite3.Connection, filters: CallFilters) -> tuple[str, dict
             " OR (c.model_id = 0 AND asked.name = :model COLLATE NOCASE))"
         )
         parameters |= {"models": as_json(model_ids(tx, filters.model)), "model": filters.model}
+    more, named = labels.conditions(tx, tag=filters.tag, end_user=filters.end_user)
+    conditions += [condition.replace("r.", "c.") for condition in more]
+    parameters |= named
     if filters.kinds:
         conditions.append("(" + " OR ".join(f"({_KINDS[kind]})" for kind in sorted(filters.kinds)) + ")")
     return " AND ".join(conditions), parameters

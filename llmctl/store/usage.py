@@ -13,6 +13,7 @@ from llmctl.domain.access import matches
 from llmctl.domain.errors import BadInput
 from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 
+from . import labels
 from .rollups import Stretch
 from .sql import as_json
 from .usage_sources import of_calls, of_rollups
@@ -35,6 +36,8 @@ class Filters:
     key_id: int | None = None
     model: str = ""  # a pattern on `provider/model` or the bare model
     provider: str = ""
+    end_user: str = ""
+    tag: str = ""  # among a call's
 
 
 @dataclass(slots=True)
@@ -93,7 +96,7 @@ def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: Zon
         raise BadInput("one period at a time can be reported by", hint="choose one of hour, day, week, month")
     spans = _spans(tx, filters, period, zone)
     dimensions = [_DIMENSIONS[one] for one in by if one not in PERIODS]
-    read = of_calls if _NOT_ROLLED_UP.intersection(by) else of_rollups
+    read = of_calls if reads_calls(filters, by) else of_rollups
     names = _Names(tx)
     rows: dict[tuple[Cell, ...], Row] = {}
     for number, *values in read(tx, [stretch for stretch, _ in spans], dimensions, where, parameters):
@@ -103,6 +106,11 @@ def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: Zon
             # Lineages that end in the same group are one row, and so is a model that two providers have.
             rows.setdefault(cells, Row(cells)).sums.add(values[len(dimensions) :])
     return sorted(rows.values(), key=_order(by))
+
+
+def reads_calls(filters: Filters, by: Sequence[By]) -> bool:
+    """Whether the report is of the single calls, and so takes a second for each million or two of them."""
+    return bool(filters.end_user or filters.tag or _NOT_ROLLED_UP.intersection(by))
 
 
 def _each_tag(cells: list[Cell], by: Sequence[By]) -> Iterator[tuple[Cell, ...]]:
@@ -210,7 +218,8 @@ def _conditions(tx: sqlite3.Connection, filters: Filters) -> tuple[str, dict[str
     if filters.model:
         conditions.append("r.model_id IN (SELECT value FROM json_each(:models))")
         parameters["models"] = as_json(model_ids(tx, filters.model))
-    return " AND ".join(conditions), parameters
+    more, named = labels.conditions(tx, tag=filters.tag, end_user=filters.end_user)
+    return " AND ".join([*conditions, *more]), parameters | named
 
 
 def model_ids(tx: sqlite3.Connection, pattern: str) -> list[int]:

@@ -73,6 +73,7 @@ class Shop:
         usage: Usage | None = None,
         settle: bool = True,
         tags: str = "",
+        end_user: str = "",
         **closing: object,
     ) -> int:
         """One call, settled unless `settle` is False. Returns its id."""
@@ -91,6 +92,7 @@ class Shop:
             demand=Demand(1_000, 1_000, 256, 1, False, Rates(DOLLAR, 10 * DOLLAR)),
             price_id=None,
             tags=tags,
+            end_user=end_user,
         )
         held = await self._ledger.hold(opening)
         assert isinstance(held, Granted), held

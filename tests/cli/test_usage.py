@@ -49,6 +49,7 @@ async def tagged(shop: None, empty: Path) -> None:
         again.knows("alice")
         await again.call("alice", cost=3 * DOLLAR, tags="nightly,team=a")
         await again.call("alice", cost=2 * DOLLAR, tags="nightly")
+        await again.call("alice", cost=DOLLAR, end_user="customer-7")
 
 
 FIELDS = [
@@ -175,14 +176,36 @@ class TestUsage:
             "nightly": (2, "5.000000000"),
             "team=a": (1, "3.000000000"),
         }
-        assert rows[None]["calls"] == 11  # one was open, and is recovered
+        assert rows[None]["calls"] == 12  # one was open, and is recovered
         lines = cli("usage", "--by", "tag").out.splitlines()
-        assert [line.split()[1] for line in lines if line.startswith("TOTAL")] == ["13"]
+        assert [line.split()[1] for line in lines if line.startswith("TOTAL")] == ["14"]
         assert "Calls with several tags are in several lines." in lines
-        assert [call["tags"] for call in cli.json("calls", "--user", "alice", "-n", "2")] == [
+        assert [call["tags"] for call in cli.json("calls", "--user", "alice", "--tag", "nightly")] == [
             ["nightly"],
             ["nightly", "team=a"],
         ]
+
+    def test_one_tag_and_one_end_user_are_reported_and_listed(self, cli: Cli, tagged: None) -> None:
+        (row,) = cli.json("usage", "--tag", "nightly")
+        assert (row["group"], row["calls"], row["cost_usd"]) == ("sales", 2, "5.000000000")
+        assert cli.json("usage", "--tag", "team=a", "--by", "user")[0]["cost_usd"] == "3.000000000"
+        assert [call["tags"] for call in cli.json("calls", "--tag", "team=a")] == [["nightly", "team=a"]]
+        assert cli("usage", "--tag", "team=a").out.startswith("organisation  tag team=a  ")
+        (row,) = cli.json("usage", "--end-user", "customer-7", "--by", "end-user")
+        assert (row["end_user"], row["calls"], row["cost_usd"]) == ("customer-7", 1, "1.000000000")
+        assert [call["end_user"] for call in cli.json("calls", "--end-user", "customer-7")] == ["customer-7"]
+
+    def test_a_tag_or_end_user_that_no_call_has_is_told(self, cli: Cli, tagged: None) -> None:
+        assert 'no call has the tag "team=b"' in cli("usage", "--tag", "team=b", code=1).err
+        assert 'no call has the tag "night"' in cli("calls", "--tag", "night", code=1).err
+        assert 'no call is for the end user "x"' in cli("calls", "--end-user", "x", code=1).err
+
+    def test_tags_go_with_pruned_calls_and_the_report_says_so(self, cli: Cli, tagged: None) -> None:
+        assert "pruned" not in cli("usage", "--by", "tag").out
+        cli.now_s += 60 * DAY_S
+        cli("prune", "--keep", "50d", "--yes")
+        assert "! calls before " in cli("usage", "--by", "tag", "--since", "2026-11-01").out
+        assert "pruned" not in cli("usage", "--by", "tag", "--last", "7d").out
 
     def test_the_first_rows_in_an_order_and_the_rest_as_one(self, cli: Cli) -> None:
         def names(*flags: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmctl.domain.errors import NotFound, SchemaMismatch, StoreBroken, StoreError, StoreUnavailable
-from llmctl.store.database import Store, create, schema_version
+from llmctl.store.database import Store, create, migrations, schema_version
 
 
 @pytest.fixture
@@ -123,3 +123,7 @@ def test_a_reader_leaves_the_log_for_the_writer(path: Path) -> None:
     reader = Store(path, readonly=True)
     assert reader.connection.execute("SELECT settings_version FROM settings").fetchone() == (8,)
     reader.close()
+
+
+def test_migrations_are_numbered_one_by_one() -> None:
+    assert [number for number, _ in migrations()] == list(range(1, schema_version() + 1))
