@@ -32,7 +32,8 @@ _ZSH = """\
 _llmctl() {
     local -a found
     found=("${(@f)$(_LLMCTL_COMPLETE=1 ${words[1]} "${(@)words[2,CURRENT]}" 2>/dev/null)}")
-    [[ -n ${found[1]} ]] && compadd -- "${found[@]}"
+    compadd -- ${found:#*/}
+    compadd -S '' -- ${(M)found:#*/}
 }
 compdef _llmctl llmctl
 """

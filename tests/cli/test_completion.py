@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import re
+import select
 import shutil
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -82,11 +87,15 @@ def in_bash(line: str, home: Path) -> list[str]:
     _llmctl 2>/dev/null
     printf '%s\\n' "${COMPREPLY[@]}"
     """
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", script, "bash", line], cwd=home, env={**os.environ, "PATH": path}, capture_output=True, text=True
+        ["bash", "-c", script, "bash", line], cwd=home, env=with_llmctl(), capture_output=True, text=True
     )
     return done.stdout.split()
+
+
+def with_llmctl() -> dict[str, str]:
+    """The environment in which shells find the program."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
@@ -96,6 +105,91 @@ def test_bash_completes_also_words_that_it_cuts_itself(cli: Cli, filled: Fill, e
     assert in_bash("llmctl user show ali", empty) == ["alice@example.org"]
     assert in_bash("llmctl user show alice@ex", empty) == ["example.org"]
     assert in_bash("llmctl grou", empty) == ["group"]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish")
+def test_fish_completes(cli: Cli, filled: Fill, empty: Path) -> None:
+    filled("sales/alice@example.org", "saarland/bob")
+
+    def offered(line: str) -> list[str]:
+        script = "source (llmctl completion fish | psub); complete -C $argv[1]"
+        done = subprocess.run(
+            ["fish", "-c", script, line], cwd=empty, env=with_llmctl(), capture_output=True, text=True
+        )
+        return done.stdout.split()
+
+    assert offered("llmctl usa") == ["usage"]
+    assert offered("llmctl user show ali") == ["alice@example.org"]
+    assert offered("llmctl user move bob --group s") == ["saarland", "sales"]
+    assert offered("llmctl user move bob --gr") == ["--group"]
+    assert offered("llmctl apply conf") == ["config.toml"]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh")
+def test_zsh_completes(cli: Cli, filled: Fill, empty: Path) -> None:
+    filled("sales/alice@example.org")
+    (empty / "config.d").mkdir()
+    with Zsh(empty) as zsh:
+        assert zsh.completed("llmctl usa") == "llmctl usage "
+        assert zsh.completed("llmctl user show ali") == "llmctl user show alice@example.org "
+        assert zsh.completed("llmctl user move alice@example.org --gr") == "llmctl user move alice@example.org --group "
+        assert zsh.completed("llmctl limit set --per mo") == "llmctl limit set --per month "
+        assert zsh.completed("llmctl apply config.d") == "llmctl apply config.d/"
+        assert zsh.completed("llmctl nonsense x") == "llmctl nonsense x"
+
+
+class Zsh:
+    """A shell on a terminal of its own. A widget prints the line as it stands after completion, so nobody has to wait
+    for a time."""
+
+    SETUP = r"""
+        PS1=; PS2=; unsetopt prompt_cr prompt_sp beep; autoload -Uz compinit; compinit -u -D
+        source <(llmctl completion zsh)
+        complete-and-print() { zle expand-or-complete; print -r -- "<<$BUFFER>>"; zle kill-whole-line }
+        zle -N complete-and-print; bindkey '^I' complete-and-print; print -r -- "<<"ready">>"
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._main, side = pty.openpty()
+        self._process = subprocess.Popen(
+            ["zsh", "-f", "-i"],
+            cwd=directory,
+            stdin=side,
+            stdout=side,
+            stderr=side,
+            env=with_llmctl() | {"TERM": "dumb", "COLUMNS": "200"},
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(side)
+        self._printed = ""
+
+    def __enter__(self) -> Zsh:
+        script = "; ".join(line.strip() for line in self.SETUP.strip().splitlines())
+        os.write(self._main, f"{script}\n".encode())
+        assert self._next() == "ready"
+        return self
+
+    def completed(self, line: str) -> str:
+        os.write(self._main, f"{line}\t".encode())
+        return self._next()
+
+    def _next(self) -> str:
+        """The next `<<text>>` that is not the echo of what was typed."""
+        until_s = time.monotonic() + 10
+        while time.monotonic() < until_s:
+            found = re.search(r"<<([^$>\"]*)>>", self._printed)
+            if found:
+                self._printed = self._printed[found.end() :]
+                return found[1]
+            if select.select([self._main], [], [], 0.2)[0]:
+                self._printed += os.read(self._main, 65_536).decode(errors="replace")
+        raise AssertionError(self._printed)
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._main)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
