@@ -7,26 +7,21 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from llmctl.domain.errors import BadInput
-from llmctl.domain.limit import Each, Measure
-from llmctl.domain.money import parse_usd, usd_exact
-from llmctl.domain.window import WINDOWS, Window
+from llmctl.domain.money import usd_exact
 
 from . import context, humanize, limit_trial
 from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
-from .options import IfExists, OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope, whole_number
+from .limit_table import amount_text, columns, member_columns, on_text, spent_text
+from .limit_words import each_of, measured, window_of
+from .options import IfExists, OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope
 from .overview import limit_text, limit_values
-from .render import Column
 from .times import ahead, end_short, rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from llmctl.domain.limit import Limit
     from llmctl.store.grants import Granted
-    from llmctl.store.standings import Nearest
 
     from .context import App
 
@@ -74,9 +69,9 @@ def set_(
 
     run = context.of(ctx)
     check_one_scope(org=org, group=group, user=user, key=key, needed=True)
-    measure, amount = _measure(cost, tokens, requests, concurrency)
-    window = _window(measure, per)
-    member = _each(each, on_many=org or group is not None)
+    measure, amount = measured(cost, tokens, requests, concurrency)
+    window = window_of(measure, per)
+    member = each_of(each, on_many=org or group is not None)
     if dry_run:
         with run.reading() as tx:
             where = scope(tx, org=org, group=group, user=user, key=key)
@@ -133,8 +128,8 @@ def list_(
         ]
     notes = [f"* nearest of {row.members}: llmctl limit show l{row.standing.limit.id}" for row in found if row.member]
     run.out.rows(
-        _columns(run),
-        in_order(_columns(run), found, sort),
+        columns(run),
+        in_order(columns(run), found, sort),
         notes=notes,
         empty="No limits: any key can spend without end. Next: llmctl limit set -h",
     )
@@ -154,17 +149,17 @@ def show(ctx: typer.Context, limit_id: LimitId) -> None:
     values = limit_values(nearest.standing, nearest.member)
     values["grants"] = [_grant_values(limit, one) for one in granted]
     values["members"] = [limit_values(one.standing, one.member) for one in members]
-    fields = [("Limit", f"l{limit.id} on {_on(limit)}"), ("Amount", limit_text(limit))]
+    fields = [("Limit", f"l{limit.id} on {on_text(limit)}"), ("Amount", limit_text(limit))]
     if not limit.each:
-        fields += [("Spent", _spent(nearest)), ("Held", _amount(nearest, nearest.standing.held))]
-        fields += [("Left", _amount(nearest, nearest.standing.left))]
+        fields += [("Spent", spent_text(nearest)), ("Held", amount_text(nearest, nearest.standing.held))]
+        fields += [("Left", amount_text(nearest, nearest.standing.left))]
     ends = end_short(nearest.standing.window_end_s, ZoneInfo(limit.zone), run.now_s)
     fields.append(("Resets", "slides" if limit.window == "minute" else ends))
     fields += [("Granted", f"{_grant_text(limit, one, run)}: {one.reason}") for one in granted]
     run.out.result(values, fields)
     if members and run.out.format == "table":
         run.out.line("")
-        run.out.rows(_member_columns(), members)
+        run.out.rows(member_columns(limit.each), members)
 
 
 @verb(app, "grant")
@@ -187,7 +182,7 @@ def grant(
     from llmctl.store import grants, limits
 
     run = context.of(ctx)
-    measure, amount = _measure(cost, tokens, requests, concurrency)
+    measure, amount = measured(cost, tokens, requests, concurrency)
     ends = [text for text in (for_, until) if text is not None]
     if len(ends) != 1:
         raise UsageMistake(
@@ -207,7 +202,7 @@ def grant(
         member = named.get(limit.each) or ""
         given = grants.add(tx, author, limit, member=member, amount=amount, until_s=until_s, reason=reason)
     values = {"id": f"l{limit.id}", **_grant_values(limit, given)}
-    run.out.one(values, f"{_grant_text(limit, given, run)}, on l{limit.id}: {limit_text(limit)} on {_on(limit)}.")
+    run.out.one(values, f"{_grant_text(limit, given, run)}, on l{limit.id}: {limit_text(limit)} on {on_text(limit)}.")
 
 
 def _grant_values(limit: Limit, given: Granted) -> dict[str, object]:
@@ -239,7 +234,7 @@ def remove(
             run.out.one({"id": limit_id, "removed": False}, f"There is no limit {limit_id}: unchanged.")
             return
         limit = limits.get(tx, limit_id, default_zone=run.config.timezone)
-    what = f"l{limit.id}: {limit_text(limit)} on {_on(limit)}"
+    what = f"l{limit.id}: {limit_text(limit)} on {on_text(limit)}"
     if dry_run:
         run.out.one({"id": f"l{limit.id}", "removed": False}, f"Would remove {what}.")
         return
@@ -249,59 +244,12 @@ def remove(
     run.out.one({"id": f"l{limit.id}", "removed": True}, f"Removed {what}.")
 
 
-def _measure(
-    cost: str | None, tokens: str | None, requests: str | None, concurrency: str | None
-) -> tuple[Measure, int]:
-    given: dict[Measure, str | None] = {
-        "cost": cost,
-        "tokens": tokens,
-        "requests": requests,
-        "concurrency": concurrency,
-    }
-    named = [(measure, text) for measure, text in given.items() if text is not None]
-    if len(named) != 1:
-        what = "more than one of" if named else "none of"
-        raise UsageMistake(f"{what} --cost, --tokens, --requests, --concurrency is given", hint="name exactly one")
-    measure, text = named[0]
-    if measure != "cost":
-        return measure, whole_number(text, f"--{measure}")
-    try:
-        return measure, parse_usd(text)
-    except BadInput as error:
-        raise UsageMistake(f"--cost {error.message}", hint=error.hint) from None
-
-
-def _window(measure: Measure, per: str | None) -> Window:
-    if measure == "concurrency":
-        if per is not None:
-            raise UsageMistake("--concurrency takes no --per", hint="calls at once have no window: leave it out")
-        return "total"
-    if per is None:
-        raise UsageMistake("--per is missing", hint=f"write --per {', '.join(WINDOWS[:-1])} or {WINDOWS[-1]}")
-    for window in WINDOWS:
-        if per == window:
-            return window
-    raise UsageMistake(f"--per {per!r} is not a window", hint=f"write one of {', '.join(WINDOWS)}")
-
-
-def _each(text: str | None, *, on_many: bool) -> Each:
-    if text is None:
-        return ""
-    if text == "end-user":
-        return "end_user"
-    if text != "user":
-        raise UsageMistake(f"--each {text!r} is not possible", hint="write --each user or --each end-user")
-    if not on_many:
-        raise UsageMistake("--each user needs --org or --group", hint="a user or key has no members: leave it out")
-    return "user"
-
-
 def _print_set(run: App, limit: Limit, before: Limit | None) -> None:
     from llmctl.store import standings
 
     with run.reading() as tx:
         nearest = standings.now(tx, limit, run.now_s)
-    name, text, was = f"l{limit.id} on {_on(limit)}", limit_text(limit), before and limit_text(before)
+    name, text, was = f"l{limit.id} on {on_text(limit)}", limit_text(limit), before and limit_text(before)
     values = limit_values(nearest.standing, nearest.member)
     values["before"] = None if before is None else limit_values(standings.empty(before))["amount"]
     values["changed"] = text != was
@@ -311,65 +259,3 @@ def _print_set(run: App, limit: Limit, before: Limit | None) -> None:
         run.out.one(values, f"Limit {name} is {text} already: unchanged.")
     else:
         run.out.one(values, f"Changed {name}: {was} -> {text}.")
-
-
-def _columns(run: App) -> tuple[Column[Nearest], ...]:
-    def value(name: str, title: str = "") -> Column[Nearest]:
-        return Column(name, lambda row: limit_values(row.standing, row.member)[name], title)
-
-    def exact(name: str, title: str, shown: Callable[[Nearest], str], *, drop: int = 0) -> Column[Nearest]:
-        return Column(name, lambda row: limit_values(row.standing)[name], title, shown, right=True, drop=drop)
-
-    return (
-        Column("id", lambda row: f"l{row.standing.limit.id}", "ID", fixed=True),
-        value("on"),
-        value("name"),
-        Column("shown_on", None, "ON", lambda row: _on(row.standing.limit)),
-        value("each"),
-        value("measure"),
-        value("amount"),
-        value("window"),
-        value("models"),
-        value("soft"),
-        Column("limit", None, "LIMIT", lambda row: limit_text(row.standing.limit), fixed=True),
-        value("timezone"),
-        value("member"),
-        exact("spent", "SPENT", _spent),
-        exact("held", "HELD", lambda row: _amount(row, row.standing.held), drop=2),
-        exact("left", "LEFT", lambda row: _amount(row, row.standing.left)),
-        value("resets_at"),
-        Column("resets", None, "RESETS", lambda row: _resets(run, row), drop=1),
-    )
-
-
-def _member_columns() -> tuple[Column[Nearest], ...]:
-    return (
-        Column("member", None, "USER", lambda row: row.member),
-        Column("spent", None, "SPENT", _spent, right=True),
-        Column("held", None, "HELD", lambda row: _amount(row, row.standing.held), right=True),
-        Column("left", None, "LEFT", lambda row: _amount(row, row.standing.left), right=True),
-    )
-
-
-def _on(limit: Limit) -> str:
-    return limit.on.replace("organisation", "org").removeprefix("group ").removeprefix("user ").removeprefix("key ")
-
-
-def _spent(row: Nearest) -> str:
-    limit = row.standing.limit
-    return "-" if limit.measure == "concurrency" else humanize.amount(limit.measure, row.standing.settled)
-
-
-def _amount(row: Nearest, number: int) -> str:
-    return humanize.amount(row.standing.limit.measure, number)
-
-
-def _resets(run: App, row: Nearest) -> str:
-    """When; of a limit on each user: whose standing is shown, the note below says where the others are."""
-    if row.member:
-        return f"{row.member}*"
-    if row.standing.limit.window == "minute":
-        return "slides"
-    if row.standing.window_end_s is None:
-        return "-"
-    return end_short(row.standing.window_end_s, ZoneInfo(row.standing.limit.zone), run.now_s)

@@ -12,9 +12,9 @@ from .command import noun, verb
 from .errors import UsageMistake
 from .humanize import plural
 from .options import IfExists, IfNotExists, Sort, differs, in_order
-from .render import Column
 from .secret_output import KeyFile
-from .times import ahead, rfc3339
+from .times import ahead
+from .user_table import columns, record, what_applies
 
 if TYPE_CHECKING:
     from llmctl.store.users import User
@@ -65,7 +65,7 @@ def add(
         return
     key = new.key
     before = f"{added} Key {key.label} ({key.id})"
-    secret_output.show(run, new, before=before, after=_what_applies(run, user, expires), path=key_file)
+    secret_output.show(run, new, before=before, after=what_applies(run, user, expires), path=key_file)
 
 
 @verb(app, "list")
@@ -82,7 +82,7 @@ def list_(
     with run.reading() as tx:
         found = [user for user in users.listing(tx, group=group) if user.disabled or not disabled]
     empty = "No users." if group or disabled else "No users yet. Next: llmctl user add alice"
-    run.out.rows(_columns(), in_order(_columns(), found, sort), empty=empty)
+    run.out.rows(columns(), in_order(columns(), found, sort), empty=empty)
 
 
 @verb(app, "show")
@@ -98,7 +98,7 @@ def show(ctx: typer.Context, name: Name) -> None:
         user = users.get(tx, name)
         owned = [key for key in keys.listing(tx, user=name) if key.revoked_at_s is None]
         limits, rules = overview.limits_of_user(tx, run, name), overview.rules_of_user(tx, name)
-    values = _record(user) | {"keys": [key_values(key, run.now_s) for key in owned]}
+    values = record(user) | {"keys": [key_values(key, run.now_s) for key in owned]}
     values |= {"limits": [limit.values for limit in limits], "models": [rule.values for rule in rules]}
     run.out.result(
         values,
@@ -251,7 +251,7 @@ def _change(
         if old != new
     ]
     text = f"Changed user {user.name}: {', '.join(changes)}." if changes else f"User {user.name} is so: unchanged."
-    run.out.one(_record(user) | {"changed": bool(changes)}, text)
+    run.out.one(record(user) | {"changed": bool(changes)}, text)
 
 
 def _set_disabled(run: App, name: str, *, disabled: bool) -> None:
@@ -282,36 +282,3 @@ def _unchanged(run: App, there: User, group: str | None, email: str | None) -> N
         run.out.prose(f"User {there.name} exists already: unchanged, no new key.")
     else:
         run.out.one(values, "")
-
-
-def _what_applies(run: App, user: User, expires: str | None) -> str:
-    from . import overview
-
-    if run.out.quiet or run.out.format != "table":
-        return ""
-    with run.reading() as tx:
-        limits = overview.limits_of_user(tx, run, user.name)
-        rules = overview.rules_of_user(tx, user.name)
-    lines = [
-        f"Models   {'; '.join(rule.text for rule in rules) or 'all'}",
-        f"Limits   {'; '.join(limit.text for limit in limits) or 'none: this key can spend without end'}",
-        f"Expires  {expires or 'never'}",
-        f"Try      OPENAI_BASE_URL=http://{run.config.server.listen}/v1",
-    ]
-    return "\n".join(lines)
-
-
-def _record(user: User) -> dict[str, object]:
-    return {column.name: column.value(user) for column in _columns() if column.value is not None}
-
-
-def _columns() -> tuple[Column[User], ...]:
-    return (
-        Column("name", lambda u: u.name, "NAME"),
-        Column("group", lambda u: u.group, "GROUP"),
-        Column("email", lambda u: u.email, "EMAIL", drop=1),
-        Column("active_keys", lambda u: u.active_keys, "KEYS", right=True),
-        Column("state", None, "STATE", lambda u: "disabled" if u.disabled else "active"),
-        Column("disabled", lambda u: u.disabled),
-        Column("created_at", lambda u: rfc3339(u.created_at_s)),
-    )

@@ -1,0 +1,81 @@
+"""How limits look, and how they stand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from . import humanize
+from .overview import limit_text, limit_values
+from .render import Column
+from .times import end_short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmctl.domain.limit import Each, Limit
+    from llmctl.store.standings import Nearest
+
+    from .context import App
+
+
+def columns(run: App) -> tuple[Column[Nearest], ...]:
+    def value(name: str, title: str = "") -> Column[Nearest]:
+        return Column(name, lambda row: limit_values(row.standing, row.member)[name], title)
+
+    def exact(name: str, title: str, shown: Callable[[Nearest], str], *, drop: int = 0) -> Column[Nearest]:
+        return Column(name, lambda row: limit_values(row.standing)[name], title, shown, right=True, drop=drop)
+
+    return (
+        Column("id", lambda row: f"l{row.standing.limit.id}", "ID", fixed=True),
+        value("on"),
+        value("name"),
+        Column("shown_on", None, "ON", lambda row: on_text(row.standing.limit)),
+        value("each"),
+        value("measure"),
+        value("amount"),
+        value("window"),
+        value("models"),
+        value("soft"),
+        Column("limit", None, "LIMIT", lambda row: limit_text(row.standing.limit), fixed=True),
+        value("timezone"),
+        value("member"),
+        exact("spent", "SPENT", spent_text),
+        exact("held", "HELD", lambda row: amount_text(row, row.standing.held), drop=2),
+        exact("left", "LEFT", lambda row: amount_text(row, row.standing.left)),
+        value("resets_at"),
+        Column("resets", None, "RESETS", lambda row: resets_text(run, row), drop=1),
+    )
+
+
+def member_columns(each: Each) -> tuple[Column[Nearest], ...]:
+    return (
+        Column("member", None, each.replace("_", " ").upper(), lambda row: row.member),
+        Column("spent", None, "SPENT", spent_text, right=True),
+        Column("held", None, "HELD", lambda row: amount_text(row, row.standing.held), right=True),
+        Column("left", None, "LEFT", lambda row: amount_text(row, row.standing.left), right=True),
+    )
+
+
+def on_text(limit: Limit) -> str:
+    return limit.on.replace("organisation", "org").removeprefix("group ").removeprefix("user ").removeprefix("key ")
+
+
+def spent_text(row: Nearest) -> str:
+    limit = row.standing.limit
+    return "-" if limit.measure == "concurrency" else humanize.amount(limit.measure, row.standing.settled)
+
+
+def amount_text(row: Nearest, number: int) -> str:
+    return humanize.amount(row.standing.limit.measure, number)
+
+
+def resets_text(run: App, row: Nearest) -> str:
+    """When; of a limit on each user: whose standing is shown, the note below says where the others are."""
+    if row.member:
+        return f"{row.member}*"
+    if row.standing.limit.window == "minute":
+        return "slides"
+    if row.standing.window_end_s is None:
+        return "-"
+    return end_short(row.standing.window_end_s, ZoneInfo(row.standing.limit.zone), run.now_s)

@@ -1,0 +1,46 @@
+"""How users look: in a list, as JSON, and what applies to a new one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .render import Column
+from .times import rfc3339
+
+if TYPE_CHECKING:
+    from llmctl.store.users import User
+
+    from .context import App
+
+
+def what_applies(run: App, user: User, expires: str | None) -> str:
+    from . import overview
+
+    if run.out.quiet or run.out.format != "table":
+        return ""
+    with run.reading() as tx:
+        limits = overview.limits_of_user(tx, run, user.name)
+        rules = overview.rules_of_user(tx, user.name)
+    lines = [
+        f"Models   {'; '.join(rule.text for rule in rules) or 'all'}",
+        f"Limits   {'; '.join(limit.text for limit in limits) or 'none: this key can spend without end'}",
+        f"Expires  {expires or 'never'}",
+        f"Try      OPENAI_BASE_URL=http://{run.config.server.listen}/v1",
+    ]
+    return "\n".join(lines)
+
+
+def record(user: User) -> dict[str, object]:
+    return {column.name: column.value(user) for column in columns() if column.value is not None}
+
+
+def columns() -> tuple[Column[User], ...]:
+    return (
+        Column("name", lambda u: u.name, "NAME"),
+        Column("group", lambda u: u.group, "GROUP"),
+        Column("email", lambda u: u.email, "EMAIL", drop=1),
+        Column("active_keys", lambda u: u.active_keys, "KEYS", right=True),
+        Column("state", None, "STATE", lambda u: "disabled" if u.disabled else "active"),
+        Column("disabled", lambda u: u.disabled),
+        Column("created_at", lambda u: rfc3339(u.created_at_s)),
+    )
