@@ -25,6 +25,7 @@ class Arrival:
     started_at_ms: int
     began_s: float  # monotonic
     match: Match | None = None
+    secret: str = ""
     caller: Caller | None = None
     asked: Request | None = None
     address: str = ""  # the client's; "": not known

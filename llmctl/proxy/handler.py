@@ -36,6 +36,7 @@ from .plan import Plan, plan_of
 from .refusals import CALL_ID, response_of
 from .routing import Routing
 from .sightings import Sightings
+from .strangers import Strangers
 from .tags import tags_of
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Handler:
         self._sightings = sightings
         self._routing = routing
         self._proxies = proxies
+        self._strangers = Strangers()
         self.open_calls = 0
         self.draining = False
 
@@ -82,6 +84,8 @@ class Handler:
         try:
             return await self._serve(arrival)
         except LlmctlError as error:
+            if error.code == "invalid_api_key" and arrival.secret:
+                await self._strangers.delay(self._proxies.client_of(http), arrival.secret)
             return self._refuse(arrival, as_refused(error))
         except Exception:
             logger.exception("call %s failed", ids.shown(arrival.id))
@@ -94,7 +98,7 @@ class Handler:
         arrival.match, endpoint = match, match.endpoint
         if self.draining:
             raise Refused("shutting_down", "the gateway is shutting down", hint="retry in a moment")
-        secret = client_secret(arrival.http.headers, arrival.query)
+        arrival.secret = secret = client_secret(arrival.http.headers, arrival.query)
         arrival.caller = self._directory.caller(secret)
         arrival.address = self._proxies.client_of(arrival.http)
         if arrival.caller.allowed_from:
