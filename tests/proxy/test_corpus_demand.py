@@ -29,7 +29,7 @@ from tests.support.ledgers import Books
 CORPUS = os.environ.get("LLMCTL_CORPUS", "")
 pytestmark = pytest.mark.skipif(not CORPUS, reason="LLMCTL_CORPUS names no recording")
 
-OTHER_NAMES = {"azure_openai": "azure"}  # of catalogues
+OTHER_NAMES = {"azure_openai": "azure"}  # of presets
 Planned = Callable[[Exchange, Match, Request], Plan]
 
 
@@ -44,10 +44,11 @@ def planned(tmp_path: Path) -> Planned:
 
     @cache
     def directory_of(provider: str) -> Directory:
-        lines = f'preset = "{provider}"'
-        if provider not in PRESETS:
-            named = OTHER_NAMES.get(provider, "")
-            lines = f'dialect = "openai"\nbase_url = "http://127.0.0.1:9/v1"\ncatalogue = "{named}"'
+        preset, nowhere = OTHER_NAMES.get(provider, provider), 'base_url = "http://127.0.0.1:9/v1"'
+        if preset not in PRESETS:
+            lines = f'dialect = "openai"\n{nowhere}'
+        else:
+            lines = f'preset = "{preset}"\n{"" if PRESETS[preset].base_url else nowhere}'
         path = tmp_path / f"{provider}.toml"
         text = (
             f'database = "llmctl.db"\n[providers.{provider}]\n{lines}\nmodels = ["*"]\ncredential_file = "credential"'
