@@ -130,5 +130,5 @@ PRESETS: Mapping[str, Preset] = {
         models=("command*", "c4ai-*", "embed-*", "rerank-*"),
     ),
     "ollama": Preset("http://127.0.0.1:11434/v1", dialects=("openai", "ollama"), paths={"ollama": "../api"}),
-    SANDBOX: Preset("", dialects=("openai", "anthropic"), models=("sandbox-*",), prompt_overhead_tokens=256),
+    SANDBOX: Preset("", dialects=("openai", "anthropic", "gemini"), models=("sandbox-*",), prompt_overhead_tokens=256),
 }

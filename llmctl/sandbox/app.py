@@ -6,15 +6,16 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from llmctl import tokenizer
-from llmctl.sandbox import catalogue, chat, completions, embeddings, errors, messages, responses
+from llmctl.sandbox import catalogue, chat, completions, embeddings, errors, gemini, messages, responses
 from llmctl.sandbox.errors import FAULTS, Dialect, SandboxError
-from llmctl.sandbox.wire import Endpoint, Stream, new_id
+from llmctl.sandbox.wire import Endpoint, Reply, Stream, new_id
 
 BODY_BYTES_MAX: Final = 4 << 20  # text only: more than fills the largest context window, escapes included
 INLINE_BYTES_MAX: Final = 8 << 10  # under a millisecond of counting; longer bodies are read in a thread
@@ -71,6 +72,7 @@ class Sandbox:
         app = web.Application(middlewares=[self._guard], client_max_size=BODY_BYTES_MAX)
         for path, endpoint in ENDPOINTS.items():
             app.router.add_post(path, self._answering(endpoint))
+        app.router.add_post("/v1/models/{name:[^:/]+}:{method}", self._answer_google)
         app.router.add_get("/v1/models", _list_models)
         app.router.add_get("/v1/models/{name}", _show_model)
         app.on_startup.append(_load_vocabulary)
@@ -110,28 +112,36 @@ class Sandbox:
 
     def _authenticate(self, request: web.Request) -> None:
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
-        shown = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        named = request.headers.get("x-api-key", "") or request.headers.get("x-goog-api-key", "")
+        shown = bearer.strip() if scheme.lower() == "bearer" else named
         if not hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), self._credential):
             raise SandboxError("bad_credential", "The sandbox does not know this credential.")
 
     def _answering(self, endpoint: Endpoint) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            body = await request.read()
             # Of a short body, embeddings still make thousands of numbers.
-            if len(body) <= INLINE_BYTES_MAX and endpoint is not embeddings.reply:
-                reply = endpoint(body)
-            else:
-                reply = await asyncio.to_thread(endpoint, body)
-            if isinstance(reply, Stream):
-                return await self._stream(request, reply)
-            return _json(reply)
+            return await self._answer(request, endpoint, in_thread=endpoint is embeddings.reply)
 
         return handle
 
+    async def _answer_google(self, request: web.Request) -> web.StreamResponse:
+        name, method = request.match_info["name"], request.match_info["method"]
+        as_events = request.query.get("alt") == "sse"
+        endpoint = partial(_google_reply, name, method, as_events)
+        return await self._answer(request, endpoint, in_thread="mbed" in method)
+
+    async def _answer(self, request: web.Request, endpoint: Endpoint, *, in_thread: bool) -> web.StreamResponse:
+        body = await request.read()
+        if len(body) <= INLINE_BYTES_MAX and not in_thread:
+            reply = endpoint(body)
+        else:
+            reply = await asyncio.to_thread(endpoint, body)
+        if isinstance(reply, Stream):
+            return await self._stream(request, reply)
+        return _json(reply)
+
     async def _stream(self, request: web.Request, reply: Stream) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
-        )
+        response = web.StreamResponse(headers={"Content-Type": reply.content_type, "Cache-Control": "no-cache"})
         await response.prepare(request)
         try:
             for frame in reply.frames:
@@ -147,10 +157,17 @@ class Sandbox:
         return response
 
 
+def _google_reply(name: str, method: str, as_events: bool, body: bytes) -> Reply:
+    return gemini.reply(name, method, body, as_events=as_events)
+
+
 def dialect_of(request: web.Request) -> Dialect:
-    """`/v1/models` and unknown paths belong to both dialects; only Anthropic's clients send their version."""
+    """`/v1/models` and unknown paths belong to all dialects; only Anthropic's clients send their version, only Google's
+    this header."""
     if request.path.startswith("/v1/messages") or "anthropic-version" in request.headers:
         return "anthropic"
+    if "x-goog-api-key" in request.headers:
+        return "gemini"
     return "openai"
 
 

@@ -45,7 +45,7 @@ def reply(body: bytes) -> Reply:
     if len(prompts) * dimensions > NUMBERS_MAX:
         message = f"{len(prompts)} inputs of {dimensions} dimensions; the sandbox gives {NUMBERS_MAX} numbers."
         raise SandboxError("invalid", message, param="input")
-    vectors = [_embed(text, dimensions, model) for text, _ in prompts]
+    vectors = [embed(text, dimensions, model) for text, _ in prompts]
     total = sum(tokens for _, tokens in prompts)
     return {
         "object": "list",
@@ -55,7 +55,7 @@ def reply(body: bytes) -> Reply:
     }
 
 
-def _embed(text: str, dimensions: int, model: SandboxModel) -> list[float]:
+def embed(text: str, dimensions: int, model: SandboxModel) -> list[float]:
     """A vector of length 1. Each token raises one dimension, so texts that share words point the same way."""
     counts = [0] * dimensions
     for token in tokenizer.encode(text, model.name):

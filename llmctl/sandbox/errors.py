@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-Dialect = Literal["openai", "anthropic"]
+Dialect = Literal["openai", "anthropic", "gemini"]
 
 
 class SandboxError(Exception):
@@ -38,6 +38,9 @@ FAULTS: Final = {
 }
 
 
+GOOGLE_STATUSES: Final = {401: "UNAUTHENTICATED", 404: "NOT_FOUND", 405: "UNIMPLEMENTED", 500: "INTERNAL"}
+
+
 def document(error: SandboxError, dialect: Dialect, request_id: str) -> dict[str, Any]:
     """The error body as the dialect's official SDK reads it."""
     fault = FAULTS[error.code]
@@ -47,6 +50,9 @@ def document(error: SandboxError, dialect: Dialect, request_id: str) -> dict[str
             "error": {"type": fault.anthropic_type, "message": error.message},
             "request_id": request_id,
         }
+    if dialect == "gemini":
+        status = GOOGLE_STATUSES.get(fault.status, "INVALID_ARGUMENT")
+        return {"error": {"code": fault.status, "message": error.message, "status": status}}
     return {
         "error": {
             "message": error.message,

@@ -20,9 +20,10 @@ DONE: Final = b"data: [DONE]\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer as server-sent events. The frames are made while they are sent."""
+    """An answer in pieces, as server-sent events unless it says otherwise. The frames are made while they are sent."""
 
     frames: Iterator[bytes]
+    content_type: str = "text/event-stream; charset=utf-8"
 
 
 Reply = dict[str, Any] | Stream

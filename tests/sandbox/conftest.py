@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from anthropic import AsyncAnthropic
+from google import genai
+from google.genai import types
 from openai import AsyncOpenAI
 
 from llmctl import tokenizer
@@ -39,4 +41,11 @@ async def openai(url: str) -> AsyncIterator[AsyncOpenAI]:
 @pytest.fixture
 async def anthropic(url: str) -> AsyncIterator[AsyncAnthropic]:
     async with AsyncAnthropic(base_url=url, api_key=CREDENTIAL, max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+async def google(url: str) -> AsyncIterator[genai.client.AsyncClient]:
+    options = types.HttpOptions(base_url=url, api_version="v1")
+    async with genai.Client(api_key=CREDENTIAL, http_options=options).aio as client:
         yield client
