@@ -62,6 +62,11 @@ class Output:
         # Piped tables are as wide as they are: nothing is cut that a script may want.
         self.width = shutil.get_terminal_size().columns if _is_terminal(self.stdout) else None
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody sits before it, who wants to know what takes so long."""
+        return _is_terminal(self.stderr)
+
     def rows(
         self,
         columns: Sequence[Column[T]],

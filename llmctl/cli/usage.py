@@ -99,6 +99,8 @@ def usage(
 
             print_focus(run, tx, found, which)
             return
+        if run.out.is_watched and store.takes_long(tx, which, wanted):
+            run.out.prose("Reading the single calls, as tags and end users are theirs: some seconds.")
         rows = store.report(tx, which, wanted, found.zone)
         if order is not None:
             rows.sort(key=order)

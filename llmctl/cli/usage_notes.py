@@ -44,7 +44,8 @@ def _pruned(report: Report) -> list[str]:
     if until_s is None or until_s <= report.filters.since_s:
         return []
     day = times.moment_short(until_s, report.found.zone, report.run.now_s)
-    return [f"! calls before {day} are pruned, and their tags and end users with them: none of them is in here"]
+    what = "are not in here" if report.filters.tag or report.filters.end_user else "count as without"
+    return [f"! calls before {day} are pruned, and their tags and end users with them: they {what}"]
 
 
 def _forecasts(report: Report, lines: Sequence[Line], total: Line) -> list[str]:

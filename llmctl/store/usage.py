@@ -16,7 +16,7 @@ from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 from . import labels
 from .rollups import Stretch
 from .sql import as_json
-from .usage_sources import of_calls, of_rollups
+from .usage_sources import LABELS, many_labelled, of_calls, of_labelled, of_rollups
 
 By = Literal["group", "user", "key", "end_user", "tag", "model", "provider", "hour", "day", "week", "month"]
 BYS: tuple[By, ...] = get_args(By)
@@ -96,7 +96,11 @@ def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: Zon
         raise BadInput("one period at a time can be reported by", hint="choose one of hour, day, week, month")
     spans = _spans(tx, filters, period, zone)
     dimensions = [_DIMENSIONS[one] for one in by if one not in PERIODS]
-    read = of_calls if reads_calls(filters, by) else of_rollups
+    read = of_rollups
+    if filters.end_user or filters.tag:
+        read = of_calls
+    elif reads_calls(filters, by):
+        read = of_labelled
     names = _Names(tx)
     rows: dict[tuple[Cell, ...], Row] = {}
     for number, *values in read(tx, [stretch for stretch, _ in spans], dimensions, where, parameters):
@@ -109,8 +113,14 @@ def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: Zon
 
 
 def reads_calls(filters: Filters, by: Sequence[By]) -> bool:
-    """Whether the report is of the single calls, and so takes a second for each million or two of them."""
+    """Whether single calls are in the report, which roll-ups outlive."""
     return bool(filters.end_user or filters.tag or _NOT_ROLLED_UP.intersection(by))
+
+
+def takes_long(tx: sqlite3.Connection, filters: Filters, by: Sequence[By]) -> bool:
+    """Whether very many single calls will be read."""
+    wanted = [LABELS[_DIMENSIONS[one]] for one in by if one in _NOT_ROLLED_UP]
+    return bool(wanted) and not (filters.end_user or filters.tag) and many_labelled(tx, wanted)
 
 
 def _each_tag(cells: list[Cell], by: Sequence[By]) -> Iterator[tuple[Cell, ...]]:

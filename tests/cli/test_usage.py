@@ -195,6 +195,21 @@ class TestUsage:
         assert (row["end_user"], row["calls"], row["cost_usd"]) == ("customer-7", 1, "1.000000000")
         assert [call["end_user"] for call in cli.json("calls", "--end-user", "customer-7")] == ["customer-7"]
 
+    def test_calls_with_and_without_labels_add_up_to_what_other_reports_say(self, cli: Cli, tagged: None) -> None:
+        by_user = {row["user"]: row["calls"] for row in cli.json("usage", "--by", "user")}
+        for label in ("end-user", "tag,end-user"):
+            found: dict[str, int] = {}
+            for row in cli.json("usage", "--by", f"user,{label}", "--end-user", "customer-7"):
+                assert (row["user"], row["calls"]) == ("alice", 1)
+            for row in cli.json("usage", "--by", f"{label},user", "--model", "gpt-5*"):
+                found[row["user"]] = found.get(row["user"], 0) + row["calls"] * (row.get("tag") != "team=a")
+            assert found == {
+                row["user"]: row["calls"] for row in cli.json("usage", "--by", "user", "--model", "gpt-5*")
+            }
+        days = cli.json("usage", "--by", "day,end-user")
+        assert sum(row["calls"] for row in days) == sum(by_user.values())
+        assert [row["end_user"] for row in days if row["day"] == "2026-11-23"] == [None, "customer-7"]
+
     def test_a_tag_or_end_user_that_no_call_has_is_told(self, cli: Cli, tagged: None) -> None:
         assert 'no call has the tag "team=b"' in cli("usage", "--tag", "team=b", code=1).err
         assert 'no call has the tag "night"' in cli("calls", "--tag", "night", code=1).err
