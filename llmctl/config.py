@@ -135,6 +135,16 @@ class Retries:
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """Where spans and metrics go, by OTLP over HTTP: the collector's address without /v1/traces. "" = nowhere."""
+
+    endpoint: str = ""
+    metrics: bool = True
+    metrics_every_s: int = 60
+    service_name: str = "llmctl"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     path: Path
     database: Path
@@ -146,6 +156,7 @@ class Config:
     retries: Retries = Retries()
     bounds: Bounds = field(default_factory=Bounds)
     alerts: Alerts = field(default_factory=Alerts)
+    telemetry: TelemetrySettings = TelemetrySettings()
 
 
 def find(explicit: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -214,6 +225,7 @@ def _config(root: Table, path: Path, database: Path | None) -> Config:
         retries=_retries(root.table("retries")),
         bounds=_bounds(root.table("demand")),
         alerts=alert_config.read(root.table("alerts")),
+        telemetry=_telemetry(root.table("telemetry")),
     )
     root.finish()
     return config
@@ -374,6 +386,21 @@ def _retries(table: Table) -> Retries:
     )
     table.finish()
     return retries
+
+
+def _telemetry(table: Table) -> TelemetrySettings:
+    default = TelemetrySettings()
+    endpoint = table.string("endpoint", default.endpoint).rstrip("/").removesuffix("/v1/traces")
+    if endpoint and not is_base_url(endpoint):
+        raise table.error("endpoint", "is no address", 'write one such as "http://127.0.0.1:4318"')
+    settings = TelemetrySettings(
+        endpoint=endpoint,
+        metrics=table.boolean("metrics", default.metrics),
+        metrics_every_s=table.integer("metrics_every_s", default.metrics_every_s, least=1, most=3_600),
+        service_name=table.string("service_name", default.service_name),
+    )
+    table.finish()
+    return settings
 
 
 def _bounds(table: Table) -> Bounds:

@@ -30,6 +30,7 @@ from .metrics import Metrics
 from .routing import Routing
 from .server import HttpServer
 from .sightings import Sightings
+from .telemetry import Telemetry
 from .upstream import Upstream
 from .watch import Watch
 
@@ -74,6 +75,7 @@ class Gateway:
         self._metrics = Metrics(self._ledger)
         self._watch = Watch(config.server)
         self._sightings = Sightings(config)
+        self._telemetry = Telemetry(config.telemetry) if config.telemetry.endpoint else None
         self._handler = Handler(
             config=config,
             directory=self._directory,
@@ -85,6 +87,7 @@ class Gateway:
             sightings=self._sightings,
             routing=Routing(config, self._directory, self._upstream),
             proxies=Proxies(config.server.trusted_proxies, config.server.forwarded_header),
+            telemetry=self._telemetry,
         )
         self._tasks.append(asyncio.create_task(self._sightings.run()))
         self._tasks.append(asyncio.create_task(self._watch.run()))
@@ -109,6 +112,8 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._sightings.flush()
+        if self._telemetry is not None:
+            await asyncio.to_thread(self._telemetry.close)
         await self._upstream.close()
         await self._ledger.close()
         await self._reader.close()

@@ -54,6 +54,7 @@ class Call:
     """An admitted call: its worst case is held. It ends in exactly one booking."""
 
     http: BaseRequest
+    caller: Caller
     id: int
     started_at_ms: int
     began_s: float

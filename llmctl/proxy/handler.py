@@ -38,6 +38,7 @@ from .routing import Routing
 from .sightings import Sightings
 from .strangers import Strangers
 from .tags import tags_of
+from .telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Handler:
         sightings: Sightings,
         routing: Routing,
         proxies: Proxies,
+        telemetry: Telemetry | None,
     ) -> None:
         self._config = config
         self._directory = directory
@@ -73,6 +75,7 @@ class Handler:
         self._sightings = sightings
         self._routing = routing
         self._proxies = proxies
+        self._telemetry = telemetry
         self._strangers = Strangers()
         self.open_calls = 0
         self.draining = False
@@ -169,6 +172,7 @@ class Handler:
                 arrival.admitted = True
                 return Call(
                     arrival.http,
+                    caller,
                     arrival.id,
                     arrival.started_at_ms,
                     arrival.began_s,
@@ -213,6 +217,8 @@ class Handler:
                 closing = settlement.unanswered(call, status=None, error="internal_error", now_s=time.perf_counter())
             self._ledger.settle(closing)
             self._metrics.booked(call.plan.provider.name, call.endpoint.dialect.name, call.plan.model, closing)
+            if self._telemetry is not None:
+                self._telemetry.ended(call, closing)
 
     def malformed(self, reason: str) -> web.Response:
         """The answer to what cannot be read as a request: nobody knows whose it is, or which dialect it speaks."""
