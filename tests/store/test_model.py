@@ -25,14 +25,14 @@ from llmctl.domain.demand import Demand
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Limit, needed
 from llmctl.domain.window import SLOT_S, window_end, window_start
-from llmctl.store import fold, groups, ids, invariants, limits, recovery, users
+from llmctl.store import balances, fold, grants, groups, ids, invariants, limits, recovery, users
 from llmctl.store.audit import Author
 from llmctl.store.batch import Batch, OpenCall, Outcome
 from llmctl.store.booking import Closing, Granted, Opening
 from llmctl.store.interned import Interned
 from tests.support.ledgers import RATES, Books, closing
 
-OWNER = 1
+OWNERS = (1, 2)  # worker processes
 ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"]
 GROUPS = ["company", "sales", "field"]
 USERS = {"alice": "field", "bob": "sales", "carol": "company"}
@@ -45,6 +45,7 @@ MOMENTS_S = [
     1_798_759_700,  # 2026-12-31 23:08 UTC
 ]
 DEFAULT_ZONE = "UTC"
+PER_CALL = {"cost": 8_000_000, "tokens": 1_500, "requests": 1, "concurrency": 1}
 
 wishes = st.tuples(
     st.sampled_from(sorted(USERS)),
@@ -63,6 +64,7 @@ class Known:
 
     open: OpenCall
     end_user: str
+    owner: int
     state: str = "open"
     cost_nano: int = 0
     tokens: int = 0
@@ -98,24 +100,39 @@ class Known:
         return {"cost": self.cost_nano, "tokens": self.tokens, "requests": 1}[limit.measure]
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A grant, as the model knows it. `member`: a user or end user; "" = everyone."""
+
+    limit_id: int
+    member: str
+    amount: int
+    until_s: int
+
+
 class Ledger(RuleBasedStateMachine):
-    """The decisions and bookings of one process, on a real file, with a clock of the test's own."""
+    """The decisions and bookings of two processes, on a real file, with a clock of the test's own."""
 
     def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
         self.books = Books(Path(self.directory.name) / "llmctl.db")
         self.books.store.connection.execute("PRAGMA synchronous = OFF")
-        self.interned = Interned()
+        self.interned = {owner: Interned() for owner in OWNERS}
+        self.ids = {owner: ids.CallIds(owner, 0) for owner in OWNERS}
         self.calls: list[Known] = []
+        self.grants: list[Given] = []
+        self.parents: dict[str, str | None] = {}
+        self.zones: dict[str, str | None] = {}
         self.now_s = MOMENTS_S[0]
-        self.ids = ids.CallIds(OWNER, 0)
         with self.books.store.write() as tx:
             parent = None
             for name in GROUPS:
                 groups.add(tx, self.books.author, name, parent=parent, timezone=None)
+                self.parents[name], self.zones[name] = parent, None
                 parent = name
         self.secrets = {name: self.books.add_user(name, group) for name, group in USERS.items()}
+        self.user_ids = dict(self.books.rows("SELECT name, id FROM users"))
 
     def teardown(self) -> None:
         self.books.store.close()
@@ -138,7 +155,7 @@ class Ledger(RuleBasedStateMachine):
         soft=st.booleans(),
     )
     def set_limit(self, scope: str, measure: str, window: str, each: str, models: str, calls: int, soft: bool) -> None:
-        amount = calls * {"cost": 8_000_000, "tokens": 1_500, "requests": 1, "concurrency": 1}[measure]
+        amount = calls * PER_CALL[measure]
         self.books.author = Author("tester", self.now_s)
         self.books.limit(
             scope,
@@ -158,6 +175,27 @@ class Ledger(RuleBasedStateMachine):
             with self.books.store.write() as tx:
                 limits.remove(tx, self.books.author, f"l{one.id}", default_zone=DEFAULT_ZONE)
 
+    @rule(data=st.data(), calls=st.integers(1, 3), span_s=st.sampled_from([5, 900, 90_000]))
+    def grant(self, data: st.DataObject, calls: int, span_s: int) -> None:
+        there = self._limits()
+        if there:
+            one = data.draw(st.sampled_from(there))
+            members = {"": [""], "user": ["", *sorted(USERS)], "end_user": ["", "e1", "e2"]}[one.each]
+            member = data.draw(st.sampled_from(members))
+            given = Given(one.id, member, calls * PER_CALL[one.measure], self.now_s + span_s)
+            with self.books.store.write() as tx:
+                author, until_s = Author("tester", self.now_s), given.until_s
+                grants.add(tx, author, one, member=member, amount=given.amount, until_s=until_s, reason="more")
+            self.grants.append(given)
+
+    @rule(data=st.data(), group=st.sampled_from(GROUPS))
+    def move_group(self, data: st.DataObject, group: str) -> None:
+        """Under another, or to the top; what was booked stays where it was."""
+        parent = data.draw(st.sampled_from([None, *(other for other in GROUPS if not self._is_below(other, group))]))
+        with self.books.store.write() as tx:
+            groups.change(tx, self.books.author, group, parent=parent, timezone=self.zones[group], allow_from=None)
+        self.parents[group] = parent
+
     @rule(user=st.sampled_from(sorted(USERS)), group=st.sampled_from(GROUPS))
     def move_user(self, user: str, group: str) -> None:
         with self.books.store.write() as tx:
@@ -169,18 +207,25 @@ class Ledger(RuleBasedStateMachine):
 
     # ---- what callers and providers do ----
 
-    @rule(asked=st.lists(wishes, min_size=1, max_size=3), data=st.data(), ends=st.booleans())
-    def hold(self, asked: list[tuple[str, str, str, int, int, int, int]], data: st.DataObject, ends: bool) -> None:
+    @rule(
+        owner=st.sampled_from(OWNERS),
+        asked=st.lists(wishes, min_size=1, max_size=3),
+        data=st.data(),
+        ends=st.booleans(),
+    )
+    def hold(
+        self, owner: int, asked: list[tuple[str, str, str, int, int, int, int]], data: st.DataObject, ends: bool
+    ) -> None:
         """Some calls in one batch, begun within seconds; another may end in it."""
         closings = []
-        if ends and self._open():
-            one = data.draw(st.sampled_from(self._open()))
+        if ends and self._open(owner):
+            one = data.draw(st.sampled_from(self._open(owner)))
             closings.append((one.open, self._end(one, 400, 300)))
         openings = []
         for user, model, end_user, input_tokens, output_tokens, least, age_s in asked:
             openings.append(
                 Opening(
-                    self.ids.next(self.now_s * 1_000_000),
+                    self.ids[owner].next(self.now_s * 1_000_000),
                     (self.now_s - age_s) * 1000,
                     self.books.caller(self.secrets[user]),
                     "openai",
@@ -194,11 +239,11 @@ class Ledger(RuleBasedStateMachine):
                     end_user,
                 )
             )
-        outcome = self._apply(closings, openings)
+        outcome = self._apply(owner, closings, openings)
         granted = iter(outcome.opened)
         for opening, result in zip(openings, outcome.holds, strict=True):
             if isinstance(result, Granted):
-                one = Known(next(granted), opening.end_user)
+                one = Known(next(granted), opening.end_user, owner)
                 self._check(one, opening, result.output_tokens, granted=True)
                 self.calls.append(one)
             else:
@@ -211,31 +256,39 @@ class Ledger(RuleBasedStateMachine):
         one = data.draw(st.sampled_from(self._open()))
         ended = self._end(one, input_tokens, output_tokens)
         for _ in range(1 + twice):
-            self._apply([(one.open, ended)], [])
+            self._apply(one.owner, [(one.open, ended)], [])
 
     @precondition(lambda self: self._open())
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         one = data.draw(st.sampled_from(self._open()))
-        self._apply([(one.open, Closing(one.open.call_id, "released", error="provider_unreachable"))], [])
+        ended = Closing(one.open.call_id, "released", error="provider_unreachable")
+        self._apply(one.owner, [(one.open, ended)], [])
         one.state = "released"
 
     # ---- what happens to the machine ----
 
-    @rule()
-    def crash(self) -> None:
-        """The process dies; the next one books what it left open, at the hold."""
-        self.interned = Interned()
+    @rule(owner=st.sampled_from(OWNERS), by_other=st.booleans())
+    def crash(self, owner: int, by_other: bool) -> None:
+        """A process dies; the other one, or the next of its place, books what it left open, at the hold. The other
+        one's calls go on."""
+        self.interned[owner] = Interned()
+        booker = OWNERS[owner == OWNERS[0]] if by_other else owner
         with self.books.store.write() as tx:
-            found = recovery.orphans(tx, OWNER)
-            self._batch(tx).apply(found, [])
-        for one in self._open():
+            found = recovery.orphans(tx, owner)
+            self._batch(tx, booker).apply(found, [])
+        for one in self._open(owner):
             one.state, one.cost_nano = "settled", one.open.held_nano
             one.tokens = one.open.held_input_tokens + one.open.held_output_tokens
 
     @rule(step_s=st.sampled_from([1, 4, 7, 20, 45, 61, 900, 3_600, 40_000, 90_000, 700_000, -3, -70]))
     def pass_time(self, step_s: int) -> None:
         self.now_s += step_s
+
+    @rule()
+    def drop_past_balances(self) -> None:
+        with self.books.store.write() as tx:
+            balances.drop(tx, balances.past(balances.some(tx, (0, 0, 0), 1_000), self.now_s))
 
     @rule()
     def sum_up(self) -> None:
@@ -269,7 +322,8 @@ class Ledger(RuleBasedStateMachine):
                 continue
             taken = sum(other.takes(limit) for other in self.calls if other.counts_in(limit, one, at_s))
             need = needed(limit, opening.demand, output_tokens)
-            fits = fits and (need <= 0 or taken + need <= limit.amount)
+            more = self._granted(limit, one.open.user_id, one.end_user)
+            fits = fits and (need <= 0 or taken + need <= limit.amount + more)
         assert fits == granted
 
     def _as_if(self, opening: Opening) -> Known:
@@ -291,30 +345,47 @@ class Ledger(RuleBasedStateMachine):
             0,
             0,
         )
-        return Known(call, opening.end_user)
+        return Known(call, opening.end_user, 0)
 
-    def _open(self) -> list[Known]:
-        return [one for one in self.calls if one.state == "open"]
+    def _open(self, owner: int | None = None) -> list[Known]:
+        return [one for one in self.calls if one.state == "open" and owner in (None, one.owner)]
+
+    def _is_below(self, group: str, other: str) -> bool:
+        """Whether a group is another, or below it."""
+        at: str | None = group
+        while at is not None and at != other:
+            at = self.parents[at]
+        return at == other
+
+    def _granted(self, limit: Limit, user_id: int, end_user: str) -> int:
+        names = {name: self.user_ids[name] for name in USERS}
+        return sum(
+            given.amount
+            for given in self.grants
+            if given.limit_id == limit.id
+            and given.until_s > self.now_s
+            and (not given.member or names.get(given.member) == user_id or given.member == end_user)
+        )
 
     def _limits(self) -> list[Limit]:
         with self.books.store.read() as tx:
             return limits.listing(tx, default_zone=DEFAULT_ZONE)
 
     def _zone(self, group: str, zone: str) -> None:
-        parents = dict(zip(GROUPS, [None, *GROUPS], strict=False))
         with self.books.store.write() as tx:
-            groups.change(tx, self.books.author, group, parent=parents[group], timezone=zone, allow_from=None)
+            groups.change(tx, self.books.author, group, parent=self.parents[group], timezone=zone, allow_from=None)
+        self.zones[group] = zone
 
-    def _apply(self, closings: Any, openings: list[Opening]) -> Outcome:
+    def _apply(self, owner: int, closings: Any, openings: list[Opening]) -> Outcome:
         with self.books.store.write() as tx:
-            return self._batch(tx).apply(closings, openings)
+            return self._batch(tx, owner).apply(closings, openings)
 
-    def _batch(self, tx: Any) -> Batch:
+    def _batch(self, tx: Any, owner: int) -> Batch:
         version, folded = tx.execute("SELECT settings_version, folded_bucket FROM settings").fetchone()
         return Batch(
             tx,
-            self.interned,
-            owner=OWNER,
+            self.interned[owner],
+            owner=owner,
             default_zone=DEFAULT_ZONE,
             share_percent=25,
             now_s=self.now_s,
