@@ -34,6 +34,8 @@ class ModelFacts(NamedTuple):
     output_tokens_max: int | None
     prompt_overhead_tokens: int  # hidden prompts that the provider adds to what is in the body
     image_tokens_max: int | None = None  # what one image is billed with at most, whatever its size
+    more_output_tokens: int = 0  # than the maximum that it is told: it was seen to answer so
+    ignores_caps: bool = False  # it was seen to answer far beyond it
 
 
 class Rates(NamedTuple):
@@ -111,6 +113,17 @@ def demand_of(ask: Ask, facts: ModelFacts, rates: Rates | None, bounds: Bounds) 
         return Demand(input_tokens, 0, 0, 1, False, rates)
     wanted = ask.output_tokens_max
     injected = False
+    if facts.ignores_caps:
+        own = facts.output_tokens_max or facts.context_tokens or bounds.context_tokens_default
+        wanted = max(wanted or 0, own)
+        return Demand(input_tokens, wanted, wanted, ask.output_multiplier, False, rates)
+    if facts.more_output_tokens:
+        # Whatever its maximum will be: held beside it, as input that costs as much as output.
+        more = facts.more_output_tokens * ask.output_multiplier
+        input_tokens += more
+        if rates is not None:
+            fee = -(-more * max(0, rates.output_rate - rates.input_rate) // PRICE_UNITS)
+            rates = rates._replace(request_nano_usd=rates.request_nano_usd + fee)
     if wanted is None:
         wanted = facts.output_tokens_max
     if wanted is None:

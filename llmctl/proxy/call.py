@@ -37,10 +37,10 @@ class Arrival:
     def __post_init__(self) -> None:
         self.path, _, self.query = self.http.raw_path.partition("?")
 
-    def again(self, call_id: int) -> None:
+    def again(self, call_id: int, started_at_ms: int) -> None:
         """Another attempt begins, with a row of its own."""
         self.id = call_id
-        self.started_at_ms = time.time_ns() // 1_000_000
+        self.started_at_ms = started_at_ms
         self.began_s = time.perf_counter()
         self.admitted = False
 
@@ -78,6 +78,12 @@ class Call:
         if self.granted.capped or (demand.output_tokens_injected and self.plan.bounded):
             return self.granted.output_tokens
         return None
+
+    @property
+    def output_tokens_sent(self) -> int | None:
+        """The output maximum that the provider was told, whoever named it; None: none."""
+        ours, clients = self.output_tokens_to_set, self.asked.ask.output_tokens_max
+        return clients if ours is None or (clients is not None and clients < ours) else ours
 
     @property
     def held_output_tokens(self) -> int:

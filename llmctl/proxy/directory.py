@@ -19,6 +19,8 @@ from llmctl.store import callers, prices
 from llmctl.store.database import Store, storing
 from llmctl.store.secrets import hash_of
 
+from .lessons import Lessons
+
 CALLERS_MAX = 10_000  # those that call now; the others are one read of 0.1 ms away
 MODELS_MAX = 10_000  # clients name models: what they make up must not fill the memory
 
@@ -31,6 +33,7 @@ class Directory:
         self._clock_s = clock_s
         self._store = Store(config.database, synchronous=config.server.synchronous)
         self._version = callers.settings_version(self._store.connection)
+        self.lessons = Lessons()
         self._callers: dict[bytes, Caller] = {}
         self._routes: dict[tuple[str, str], Route] = {}
         self._prices: dict[tuple[str, str], tuple[Price, ...]] = {}

@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 END_USER = "x-llmctl-end-user"
 UNNAMED = "(unnamed)"
+SLOW_BODY_S = 1.0  # a call that takes longer to arrive belongs to the moment when all of it is here
 ADMIT_TRIES = 10  # an admin's script may change settings many times a second; calls go on between two changes
 
 
@@ -82,7 +83,7 @@ class Handler:
 
     async def handle(self, http: BaseRequest) -> web.StreamResponse:
         """One call, from its first byte to its booking. Never raises: whatever goes wrong is an answer."""
-        arrival = Arrival(http, self._ledger.new_call_id(), time.time_ns() // 1_000_000, time.perf_counter())
+        arrival = Arrival(http, *self._start(), time.perf_counter())
         self.open_calls += 1
         try:
             return await self._serve(arrival)
@@ -113,11 +114,19 @@ class Handler:
             body = await self._local.answer(match, arrival.caller)
             return web.Response(body=body, headers={"Content-Type": "application/json", CALL_ID: ids.shown(arrival.id)})
         body = await self._bodies.read(arrival.http)
+        if time.perf_counter() - arrival.began_s > SLOW_BODY_S:
+            # Else those who trickle their bodies would save up the minutes that they began in, and call all at once.
+            arrival.id, arrival.started_at_ms = self._start()
         try:
             arrival.asked = asked = endpoint.dialect.read_request(endpoint.name, body, match.model)
             return await self._until_answered(arrival, match, asked, secret)
         finally:
             self._bodies.release(len(body))
+
+    def _start(self) -> tuple[int, int]:
+        """A call's id and its start. The id is made after: readers look for calls from a moment on by their ids."""
+        started_at_ms = time.time_ns() // 1_000_000
+        return self._ledger.new_call_id(), started_at_ms
 
     async def _until_answered(self, arrival: Arrival, match: Match, asked: Request, secret: str) -> web.StreamResponse:
         """The first choice; then other credentials and what stands in for the model, while nothing was answered or may
@@ -140,7 +149,7 @@ class Handler:
             if following is None:
                 return answer
             attempt = following
-            arrival.again(self._ledger.new_call_id())
+            arrival.again(*self._start())
             logger.info("call %s: attempt %d", ids.shown(first_id), attempt.number)
 
     async def _admit(self, arrival: Arrival, match: Match, asked: Request, secret: str, attempt: Attempt) -> Call:
@@ -216,6 +225,7 @@ class Handler:
             if closing is None:  # a bug, or the end of the process: all that was held is booked
                 closing = settlement.unanswered(call, status=None, error="internal_error", now_s=time.perf_counter())
             self._ledger.settle(closing)
+            self._directory.lessons.learn(call, closing)
             self._metrics.booked(call.plan.provider.name, call.endpoint.dialect.name, call.plan.model, closing)
             if self._telemetry is not None:
                 self._telemetry.ended(call, closing)

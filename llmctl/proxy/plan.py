@@ -23,6 +23,7 @@ from llmctl.domain.price import CacheWrites, Price
 from llmctl.domain.principal import Caller
 
 from .directory import Directory
+from .lessons import Lesson
 
 
 class Plan(NamedTuple):
@@ -31,6 +32,7 @@ class Plan(NamedTuple):
     price: Price | None
     demand: Demand
     bounded: bool  # a hard limit on money or tokens applies: what the request leaves open is written into it
+    overhead_tokens: int = 0  # hidden prompts that were allowed for
 
 
 NOTHING = Demand(0, 0, 0, 1, False, None)  # of a call that the provider does not bill (token counting)
@@ -63,7 +65,9 @@ def plan_of(
         )
     if binding and (refused := refuse_unbounded(ask, bounds, provider.image_tokens_max)) is not None:
         raise refused
-    return Plan(provider, model, price, _demand(ask, dialect, provider, price, bounds), bounded=bool(binding))
+    facts = _facts(provider, price, directory.lessons.of(provider.name, model))
+    demand = _demand(ask, dialect, facts, price, bounds)
+    return Plan(provider, model, price, demand, bool(binding), facts.prompt_overhead_tokens)
 
 
 def _binds(limit: Limit, provider: str, model: str) -> bool:
@@ -72,13 +76,18 @@ def _binds(limit: Limit, provider: str, model: str) -> bool:
     return not limit.model_pattern or access.matches(limit.model_pattern, provider, model)
 
 
-def _demand(ask: Ask, dialect: str, provider: Provider, price: Price | None, bounds: Bounds) -> Demand:
-    facts = ModelFacts(
+def _facts(provider: Provider, price: Price | None, lesson: Lesson) -> ModelFacts:
+    return ModelFacts(
         context_tokens=price.context_tokens if price else None,
         output_tokens_max=price.output_tokens_max if price else None,
-        prompt_overhead_tokens=provider.prompt_overhead_tokens,
+        prompt_overhead_tokens=provider.prompt_overhead_tokens + lesson.more_input_tokens,
         image_tokens_max=provider.image_tokens_max,
+        more_output_tokens=lesson.more_output_tokens,
+        ignores_caps=lesson.ignores_caps,
     )
+
+
+def _demand(ask: Ask, dialect: str, facts: ModelFacts, price: Price | None, bounds: Bounds) -> Demand:
     rates = None
     if price is not None:
         ceiling = price.ceiling(

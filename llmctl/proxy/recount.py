@@ -35,7 +35,7 @@ async def input_tokens(asked: Request, plan: Plan, refused: Refused) -> int | No
         except tokenizer.TokenizerError as error:
             logger.error("cannot count tokens offline: %s", error)
             return None
-    bound = counted + counted * MARGIN_PERCENT // 100 + plan.provider.prompt_overhead_tokens
+    bound = counted + counted * MARGIN_PERCENT // 100 + plan.overhead_tokens
     return bound if bound < plan.demand.input_tokens else None
 
 

@@ -131,13 +131,13 @@ def test_a_limit_counts_what_was_spent_before_and_is_raised_and_removed_at_once(
 
 def test_money_limits_count_what_was_spent_before(gateway: Daemon, call: Any, recorder: Recorder) -> None:
     key = gateway.add_user("gina")
-    recorder.usage = (10_000, 0)
+    recorder.usage = (2_000, 0)
     assert call(key) == ALL[200]
     gateway.llmctl(
-        "limit", "set", "--user", "gina", "--cost", "0.08", "--per", "month"
-    )  # 8 x 10,000 at USD 1 per million
+        "limit", "set", "--user", "gina", "--cost", "0.016", "--per", "month"
+    )  # 8 x 2,000 at USD 1 per million
     (limit,) = limits(gateway, "gina")
-    assert Decimal(limit["spent"]) == Decimal("0.08")
+    assert Decimal(limit["spent"]) == Decimal("0.016")
     assert call(key) == ALL[429]
 
 

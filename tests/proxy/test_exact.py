@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 
 import aiohttp
@@ -13,7 +15,7 @@ import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.faulty import INPUT_TOKENS, OUTPUT_TOKENS, Faulty
-from tests.support.wire import CHAT, ask
+from tests.support.wire import CHAT, Wire, ask, request_bytes
 
 AT_ONCE = 500
 HELD, SPENT = "rate_limit_exceeded", "insufficient_quota"  # as OpenAI says it
@@ -82,3 +84,19 @@ def test_calls_at_once_are_counted_over_all_workers(gateway: Daemon) -> None:
     assert codes[HELD] > 0
     (limit,) = (row for row in gateway.json("limit", "list", "--user", "parallel") if row["measure"] == "concurrency")
     assert limit["held"] == 0
+
+
+def test_a_call_belongs_to_the_moment_when_all_of_it_is_here(gateway: Daemon) -> None:
+    """Else a crowd could begin to send in one minute after the other, and then pass at once."""
+    key = gateway.add_user("trickler")
+    request = request_bytes(CHAT, ask("fine/m", max_tokens=OUTPUT_TOKENS), key)
+    with Wire(gateway.url) as wire:
+        wire.send(request[:-1])
+        time.sleep(1.2)
+        complete_s = time.time()
+        wire.send(request[-1:])
+        reply = wire.reply()
+    assert reply.status == 200
+    row = gateway.call(reply.headers["x-llmctl-call-id"])
+    assert datetime.fromisoformat(row["started_at"]).timestamp() >= complete_s - 0.01
+    assert row["latency_ms"] >= 1_000  # as the client had it

@@ -1,0 +1,76 @@
+"""What answers teach about a route's worst case: hidden prompts larger than was allowed for, output maxima that the
+provider does not keep to. Each worker learns by itself, from the next call on; the log says what to configure."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from llmctl.domain.call import Ask
+from llmctl.store.booking import Closing
+
+if TYPE_CHECKING:
+    from .call import Call
+
+logger = logging.getLogger(__name__)
+
+ROUTES_MAX = 1_000
+STEP_TOKENS = 1_024  # input is raised by whole ones, so that a few lessons are enough
+OUTPUT_STEP_TOKENS = 64
+MORE_OUTPUT_TOKENS_MAX = 1_024  # beyond it a maximum is not kept to, but ignored
+
+
+class Lesson(NamedTuple):
+    more_input_tokens: int = 0  # than what the configuration allows for
+    more_output_tokens: int = 0  # for each choice, than the maximum that it was told
+    ignores_caps: bool = False
+
+
+NOTHING = Lesson()
+
+
+class Lessons:
+    """By provider and upstream model. Belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self._learned: dict[tuple[str, str], Lesson] = {}
+
+    def of(self, provider: str, model: str) -> Lesson:
+        return self._learned.get((provider, model), NOTHING) if self._learned else NOTHING
+
+    def learn(self, call: Call, closing: Closing) -> None:
+        """From a call that ended above what it held."""
+        usage, plan = closing.usage, call.plan
+        more_input = usage.input_tokens - plan.demand.input_tokens
+        more_output = usage.output_tokens - call.held_output_tokens
+        if (more_input <= 0 and more_output <= 0) or closing.usage_source != "reported":
+            return
+        place = (plan.provider.name, plan.model)
+        lesson = known = self.of(*place)
+        if more_input > 0 and _bytes_bound(call.asked.ask):
+            more = known.more_input_tokens + _whole(more_input, STEP_TOKENS)
+            lesson = lesson._replace(more_input_tokens=more)
+            logger.warning(
+                "%s/%s counts more input than its bytes: %d tokens more are held from now on; for good: "
+                "prompt_overhead_tokens = %d in [providers.%s]",
+                *place,
+                more,
+                plan.provider.prompt_overhead_tokens + more,
+                plan.provider.name,
+            )
+        if (cap := call.output_tokens_sent) is not None and more_output > 0:
+            each = -(-usage.output_tokens // plan.demand.output_multiplier) - cap
+            more = max(known.more_output_tokens, _whole(each, OUTPUT_STEP_TOKENS))
+            lesson = lesson._replace(more_output_tokens=more, ignores_caps=more > MORE_OUTPUT_TOKENS_MAX)
+            if lesson.ignores_caps > known.ignores_caps:
+                logger.warning("%s/%s does not keep to output maxima: its own maximum is held from now on", *place)
+        if len(self._learned) < ROUTES_MAX or place in self._learned:
+            self._learned[place] = lesson
+
+
+def _whole(tokens: int, step: int) -> int:
+    return -(-tokens // step) * step
+
+
+def _bytes_bound(ask: Ask) -> bool:
+    return not ask.unbounded_input and not ask.server_tool_turns and not ask.images
