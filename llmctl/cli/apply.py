@@ -13,12 +13,13 @@ from llmctl.domain.errors import LlmctlError
 from llmctl.domain.limit import Limit
 from llmctl.domain.organisation import Change, LimitSpec, Plan, plan
 
-from . import context
+from . import context, humanize
 from .ask import DryRun, Yes, confirm
 from .command import single
 from .humanize import plural
 from .overview import limit_text
 from .render import GREEN, RED, YELLOW, Column
+from .times import rfc3339
 
 if TYPE_CHECKING:
     from llmctl.domain.organisation import Organisation
@@ -54,10 +55,10 @@ def apply(
     from llmctl.store import organisation
 
     run = context.of(ctx)
-    wanted = _read(file)
+    wanted = _read(file, run.now_s)
     zone = run.config.timezone
     with run.reading() as tx:
-        steps = plan(organisation.read(tx, default_zone=zone), wanted, prune=prune)
+        steps = plan(organisation.read(tx, default_zone=zone, now_s=run.now_s), wanted, prune=prune)
     with suppress(_Rehearsed), run.writing() as (tx, author):
         organisation.perform(tx, author, steps.changes, default_zone=zone)
         raise _Rehearsed
@@ -70,7 +71,7 @@ def apply(
         return
     _ask(run, steps, yes=yes)
     with run.writing() as (tx, author):
-        if plan(organisation.read(tx, default_zone=zone), wanted, prune=prune) != steps:
+        if plan(organisation.read(tx, default_zone=zone, now_s=run.now_s), wanted, prune=prune) != steps:
             raise LlmctlError("the organisation was changed meanwhile", hint="nothing was applied: run it again")
         organisation.perform(tx, author, steps.changes, default_zone=zone)
     if run.out.format == "table":
@@ -80,7 +81,7 @@ def apply(
         run.out.prose(f"{plural(len(new), 'new user')} without a key. Next: llmctl key create {new[0]}")
 
 
-def _read(file: str) -> Organisation:
+def _read(file: str, now_s: int) -> Organisation:
     from . import organisation_file
 
     size = organisation_file.FILE_BYTES_MAX + 1
@@ -98,7 +99,7 @@ def _read(file: str) -> Organisation:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise LlmctlError(f"{file} is not UTF-8, at byte {error.start}", hint="save it as UTF-8") from None
-    return organisation_file.read(Path(file), text)
+    return organisation_file.read(Path(file), text, now_s=now_s)
 
 
 def _ask(run: App, steps: Plan, *, yes: bool) -> None:
@@ -187,7 +188,12 @@ def _text(side: object) -> str:
     if isinstance(side, LimitSpec):
         limit = Limit(0, "", "", 0, side.each, side.measure, side.window, "UTC", side.models, side.amount, side.soft)
         each = f" for each {side.each.replace('_', '-')}" if side.each else ""
-        return limit_text(limit) + each
+        ordered = sorted(side.grants, key=lambda grant: (grant.until_s, grant.member))
+        more = [
+            f"{humanize.amount(side.measure, one.amount)} more for {one.member or 'all'} until {rfc3339(one.until_s)}"
+            for one in ordered
+        ]
+        return "; ".join([limit_text(limit) + each, *more])
     if isinstance(side, tuple):
         pattern, effect = side
         return f"{effect} {pattern}"

@@ -20,7 +20,8 @@ HEAD = """\
 
 @command
 def export(ctx: typer.Context) -> None:
-    """Print groups, users, model access and limits as TOML, for `llmctl apply`. Keys are not in it.
+    """Print groups, users, model access, limits and their grants as TOML, for `llmctl apply`. Keys are not in it: of
+    one, only the rules and limits that are set on it.
 
     llmctl export > organisation.toml
     """
@@ -32,7 +33,7 @@ def export(ctx: typer.Context) -> None:
     if run.out.format == "csv":
         raise UsageMistake("an organisation does not fit into CSV", hint="leave -o out for TOML, or -o json")
     with run.reading() as tx:
-        members = organisation.read(tx, default_zone=run.config.timezone)
+        members = organisation.read(tx, default_zone=run.config.timezone, now_s=run.now_s)
     if run.out.format == "json":
         run.out.one(organisation_file.values(members), "")
         return

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from llmctl.domain.access import check_pattern
 from llmctl.domain.errors import BadInput, ConfigError
-from llmctl.domain.limit import MEASURES, Each
+from llmctl.domain.limit import MEASURES, Each, Measure
 from llmctl.domain.money import parse_usd, usd_plain
 from llmctl.domain.network import check_networks
-from llmctl.domain.organisation import ATTRIBUTES, ORG, Effect, LimitSpec, Member, Organisation, organisation
+from llmctl.domain.organisation import ATTRIBUTES, ORG, Effect, GrantSpec, LimitSpec, Member, Organisation, organisation
 from llmctl.domain.principal import PrincipalKind
 from llmctl.domain.window import WINDOWS
 from llmctl.toml_table import Table
+
+from .times import rfc3339
 
 SECTIONS: dict[str, PrincipalKind] = {"groups": "group", "users": "user", "keys": "key"}
 FILE_BYTES_MAX = 64 << 20
@@ -43,17 +46,18 @@ def values(members: Organisation) -> dict[str, dict[str, object]]:
     return found
 
 
-def read(path: Path, text: str) -> Organisation:
-    """Raises ConfigError: it names file, line, key and what to write."""
+def read(path: Path, text: str, *, now_s: int) -> Organisation:
+    """What the file says; grants that have ended say nothing any more. Raises ConfigError: it names file, line, key and
+    what to write."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path.name}: {error}", hint="mend the TOML there") from None
     file = Table(raw, "", path, text)
-    members = [_read_member(file.table("organisation"), *ORG)] if "organisation" in file.names() else []
+    members = [_read_member(file.table("organisation"), *ORG, now_s)] if "organisation" in file.names() else []
     for section, kind in SECTIONS.items():
         listed = file.table(section)
-        members += [_read_member(listed.table(name), kind, name) for name in listed.names()]
+        members += [_read_member(listed.table(name), kind, name, now_s) for name in listed.names()]
     file.finish()
     found = organisation(members)
     if len(found) != len(members):
@@ -88,10 +92,19 @@ def _limit(limit: LimitSpec) -> dict[str, object]:
         found["models"] = limit.models
     if limit.soft:
         found["soft"] = True
+    if limit.grants:
+        ordered = sorted(limit.grants, key=lambda grant: (grant.until_s, grant.member, grant.amount, grant.reason))
+        found["grants"] = [_grant(limit, grant) for grant in ordered]
     return found
 
 
-def _read_member(table: Table, kind: PrincipalKind, name: str) -> Member:
+def _grant(limit: LimitSpec, grant: GrantSpec) -> dict[str, object]:
+    found: dict[str, object] = {"member": grant.member} if grant.member else {}
+    found["amount"] = usd_plain(grant.amount) if limit.measure == "cost" else grant.amount
+    return found | {"until": rfc3339(grant.until_s), "reason": grant.reason}
+
+
+def _read_member(table: Table, kind: PrincipalKind, name: str, now_s: int) -> Member:
     attributes: dict[str, str | bool | None] = {}
     for key, default in ATTRIBUTES[kind].items():
         value = table.boolean(key, False) if default is False else table.string(key, "") or None
@@ -104,7 +117,7 @@ def _read_member(table: Table, kind: PrincipalKind, name: str) -> Member:
         rules[pattern] = effect
     limits: dict[tuple[str, ...], LimitSpec] = {}
     for row in table.tables("limits"):
-        limit = _read_limit(row, kind)
+        limit = _read_limit(row, kind, now_s)
         if limit.identity in limits:
             raise table.error("limits", "two limits differ in their amount only", "keep one of them")
         limits[limit.identity] = limit
@@ -129,18 +142,12 @@ def _patterns(table: Table) -> Iterator[tuple[Effect, str]]:
                 raise table.error(effect, error.message, error.hint) from None
 
 
-def _read_limit(table: Table, kind: PrincipalKind) -> LimitSpec:
+def _read_limit(table: Table, kind: PrincipalKind, now_s: int) -> LimitSpec:
     named = [measure for measure in MEASURES if measure in table.names()]
     if len(named) != 1:
         raise table.error("", f"a limit has one of {', '.join(MEASURES)}", '{ cost = "200", per = "month" }')
     measure = named[0]
-    if measure == "cost":
-        try:
-            amount = parse_usd(table.string("cost", "200"))
-        except BadInput as error:
-            raise table.error("cost", error.message, error.hint) from None
-    else:
-        amount = table.integer(measure, 1, most=10**15)
+    amount = _read_amount(table, measure, measure)
     window = "total"
     if measure != "concurrency":
         if "per" not in table.names():
@@ -158,4 +165,29 @@ def _read_limit(table: Table, kind: PrincipalKind) -> LimitSpec:
         each,
         table.string("models", ""),
         table.boolean("soft", False),
+        frozenset(grant for row in table.tables("grants") if (grant := _read_grant(row, measure)).until_s > now_s),
     )
+
+
+def _read_amount(table: Table, key: str, measure: Measure) -> int:
+    if measure != "cost":
+        return table.integer(key, 1, most=10**15)
+    try:
+        return parse_usd(table.string(key, "200"))
+    except BadInput as error:
+        raise table.error(key, error.message, error.hint) from None
+
+
+def _read_grant(table: Table, measure: Measure) -> GrantSpec:
+    moment = table.string("until", "")
+    try:
+        until_s = int(datetime.fromisoformat(moment).timestamp()) if moment[10:11] == "T" else 0
+    except ValueError:
+        until_s = 0
+    if not until_s:
+        raise table.error("until", "is no moment", 'until = "2026-12-01T00:00:00Z"')
+    grant = GrantSpec(
+        table.string("member", ""), _read_amount(table, "amount", measure), until_s, table.string("reason", "")
+    )
+    table.finish()
+    return grant

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from .errors import BadInput
@@ -27,8 +27,18 @@ _ABOVE = {"group": "parent", "user": "group"}
 
 
 @dataclass(frozen=True, slots=True)
+class GrantSpec:
+    """More than a limit says, until a moment."""
+
+    member: str  # "" = everyone
+    amount: int
+    until_s: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LimitSpec:
-    """A limit without its owner."""
+    """A limit without its owner. Grants end by themselves: those that are not wanted are left to."""
 
     measure: Measure
     amount: int  # nano-USD, tokens, calls or calls at once
@@ -36,6 +46,13 @@ class LimitSpec:
     each: Each
     models: str  # "" = all
     soft: bool
+    grants: frozenset[GrantSpec] = frozenset()
+
+    def becomes(self, wanted: LimitSpec) -> bool:
+        """Whether there is something to change."""
+        return replace(self, grants=frozenset()) != replace(wanted, grants=frozenset()) or not (
+            wanted.grants <= self.grants
+        )
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -147,8 +164,9 @@ def _rules(now: Member | None, wanted: Member) -> Iterator[Change]:
 def _limits(now: Member | None, wanted: Member) -> Iterator[Change]:
     there = now.limits if now else {}
     for identity, limit in wanted.limits.items():
-        if there.get(identity) != limit:
-            yield Change("limit", wanted, there.get(identity), limit)
+        before = there.get(identity)
+        if before is None or before.becomes(limit):
+            yield Change("limit", wanted, before, limit)
 
 
 def _surplus(now: Organisation, wanted: Organisation) -> Iterator[Change]:

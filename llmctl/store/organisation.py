@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 
-from llmctl.domain.organisation import ORG, Change, LimitSpec, Member, Organisation, Place, organisation
+from llmctl.domain.limit import Limit
+from llmctl.domain.organisation import ORG, Change, GrantSpec, LimitSpec, Member, Organisation, Place, organisation
 
-from . import groups, keys, limits, model_rules, scopes, users
+from . import grants, groups, keys, limits, model_rules, scopes, users
 from .audit import Author
 from .scopes import Scope
 
 
-def read(tx: sqlite3.Connection, *, default_zone: str) -> Organisation:
+def read(tx: sqlite3.Connection, *, default_zone: str, now_s: int) -> Organisation:
     """Groups, users and active keys, with the rules and limits on each and on the organisation. No secrets."""
     everybody = [
         Member(*ORG),
@@ -41,10 +43,18 @@ def read(tx: sqlite3.Connection, *, default_zone: str) -> Organisation:
     found: dict[Place, dict[tuple[str, ...], LimitSpec]] = {}
     for limit in limits.listing(tx, default_zone=default_zone):
         spec = LimitSpec(limit.measure, limit.amount, limit.window, limit.each, limit.model_pattern, limit.soft)
+        spec = replace(spec, grants=_grants(tx, limit, now_s))
         found.setdefault(_place(limit.on.partition(", each ")[0]), {})[spec.identity] = spec
     return organisation(
         Member(one.kind, one.name, one.attributes, rules.get(one.place, {}), found.get(one.place, {}))
         for one in everybody
+    )
+
+
+def _grants(tx: sqlite3.Connection, limit: Limit, now_s: int) -> frozenset[GrantSpec]:
+    """Those in force."""
+    return frozenset(
+        GrantSpec(one.member, one.amount, one.until_s, one.reason) for one in grants.listing(tx, limit, now_s)
     )
 
 
@@ -102,7 +112,7 @@ def _limit(tx: sqlite3.Connection, author: Author, change: Change, default_zone:
     scope = _scope(tx, change.member)
     spec = change.after
     if isinstance(spec, LimitSpec):
-        limits.put(
+        done = limits.put(
             tx,
             author,
             scope,
@@ -114,6 +124,11 @@ def _limit(tx: sqlite3.Connection, author: Author, change: Change, default_zone:
             soft=spec.soft,
             default_zone=default_zone,
         )
+        there = _grants(tx, done.limit, author.at_s)
+        for one in sorted(spec.grants - there, key=lambda grant: (grant.until_s, grant.member)):
+            grants.add(
+                tx, author, done.limit, member=one.member, amount=one.amount, until_s=one.until_s, reason=one.reason
+            )
         return
     gone = change.before
     assert isinstance(gone, LimitSpec)

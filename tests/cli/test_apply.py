@@ -222,15 +222,15 @@ def organisations(draw: st.DrawFn) -> Organisation:
     import tomli_w
 
     text = tomli_w.dumps({"organisation": access(True), "groups": groups, "users": users})
-    return organisation_file.read(Path("org.toml"), text)
+    return organisation_file.read(Path("org.toml"), text, now_s=NOW_S)
 
 
 def become(store: Store, wanted: Organisation) -> str:
     """What the database exports after it was brought to this."""
     with store.write() as tx:
-        steps = plan(organisation.read(tx, default_zone="UTC"), wanted, prune=True)
+        steps = plan(organisation.read(tx, default_zone="UTC", now_s=NOW_S), wanted, prune=True)
         organisation.perform(tx, Author("tester", NOW_S), steps.changes, default_zone="UTC")
-        found = organisation.read(tx, default_zone="UTC")
+        found = organisation.read(tx, default_zone="UTC", now_s=NOW_S)
         assert plan(found, wanted, prune=True).changes == ()
     return organisation_file.written(found, head="")
 
@@ -246,10 +246,35 @@ def test_any_organisation_survives_export_and_apply_and_becomes_any_other(
             create(Path(folder, name), now_s=NOW_S)
             stores.append(Store(Path(folder, name), synchronous="NORMAL"))
         exported = become(stores[0], first)
-        assert become(stores[1], organisation_file.read(Path("org.toml"), exported)) == exported
+        assert become(stores[1], organisation_file.read(Path("org.toml"), exported, now_s=NOW_S)) == exported
         assert become(stores[1], second) == become(stores[0], second)
         for store in stores:
             store.close()
+
+
+def test_grants_in_force_go_with_their_limit_and_end_by_themselves(cli: Cli, file: Path, empty: Path) -> None:
+    cli("apply", "org.toml")
+    limits = {limit["name"] or "org": limit["id"] for limit in cli.json("limit", "list") if limit["measure"] == "cost"}
+    cli("limit", "grant", limits["sales"], "--user", "a.b", "--cost", "5.50", "--for", "7d", "--reason", "launch week")
+    cli("limit", "grant", limits["org"], "--cost", "50", "--until", "2026-11-26", "--reason", "audit")
+    exported = cli("export").out
+    assert '{ member = "a.b", amount = "5.50", until = "2026-11-30T14:00:00Z", reason = "launch week" }' in exported
+    (empty / "copy.toml").write_text(exported)
+    assert cli("apply", "copy.toml").out == "Nothing to change.\n"
+    assert cli("apply", "org.toml").out == "Nothing to change.\n"  # what is granted stays, the file is older
+
+    (empty / "llmctl.db").unlink()
+    create(empty / "llmctl.db", now_s=NOW_S)
+    assert "$200.00/month; $50.00 more for all until 2026-11-26T00:00:00Z" in cli("apply", "copy.toml").out
+    assert cli("export").out == exported
+    cli.now_s += 5 * 86_400
+    assert cli("apply", "copy.toml").out == "Nothing to change.\n"
+    assert "audit" not in cli("export").out
+
+    (empty / "bad.toml").write_text(
+        '[organisation]\nlimits = [{ cost = "1", per = "day", grants = [{ until = "x" }] }]'
+    )
+    assert 'until = "2026-12-01T00:00:00Z"' in cli("apply", "bad.toml", code=1).err
 
 
 def test_names_count_without_regard_to_case() -> None:
