@@ -59,7 +59,7 @@ class GeminiReader(SseReader):
 
     def take(self, event: Event) -> bool:
         self._facts.read(members(event.data or event.error))
-        if event.name == b"error" or event.error:
+        if b"error" in event.raw and (event.name == b"error" or event.error):
             self._facts.error = self._facts.error or "error"
         return False
 

@@ -7,6 +7,7 @@ and the page; but silence, still pictures and empty pages pack into almost no by
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Raw
 
 from .content import AUDIO, DEPTH_MAX, FILES, UNKNOWN, VIDEO, Images
@@ -35,6 +36,21 @@ PARTS = {
 # What is not here is a file: its tokens are by the page.
 _MEDIA = {"image": "", "text": TEXT, "audio": AUDIO, "video": VIDEO}
 _SCALARS = b'"-0123456789tfn'
+TEXT_CONTENTS_BYTES_MAX = 64 << 10  # the texts of longer ones are not copied only to be looked at
+
+
+class _TextPart(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    text: str
+
+
+class _TextContent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A content that is text whichever of two equal names counts: most conversations consist of these alone."""
+
+    parts: list[_TextPart]
+    role: str = ""
+
+
+_text_contents = msgspec.json.Decoder(list[_TextContent]).decode
 
 
 def contents_reason(value: Raw | None, path: str, images: Images) -> str:
@@ -42,6 +58,13 @@ def contents_reason(value: Raw | None, path: str, images: Images) -> str:
     apart."""
     if value is None or memoryview(value)[0] in _SCALARS:
         return TEXT
+    if len(value) <= TEXT_CONTENTS_BYTES_MAX:
+        try:
+            _text_contents(value)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            return TEXT
     contents = objects_in(value, path)
     if contents is None:
         return UNKNOWN

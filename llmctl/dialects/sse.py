@@ -30,8 +30,12 @@ class Event:
     def data(self) -> bytes:
         """The lines of `data`, joined; empty for comments."""
         raw = self.raw
-        if raw.startswith(b"data: ") and (end := raw.find(b"\n")) >= len(raw) - 2 and b"\r" not in raw:
-            return raw[6:end] if end > 0 else raw[6:]
+        if raw.startswith(b"data: "):
+            end = raw.find(b"\n")
+            if end >= len(raw) - 2 and b"\r" not in raw:
+                return raw[6:end] if end > 0 else raw[6:]
+            if end == len(raw) - 3 and raw.endswith(b"\r\n\r\n") and raw.count(b"\r") == 2:
+                return raw[6:-4]
         return b"\n".join(self._values(b"data"))
 
     @property

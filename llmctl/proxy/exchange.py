@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from . import settlement
 from .attempts import BUSY, Failure, retry_after_s
 from .call import Call
 from .client import Client
-from .compression import is_plain
+from .compression import decoded, is_plain
 from .connections import Answer, Outgoing
 from .credentials import Credential
 from .errors import ANSWERS
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 OUTPUT_CAPPED = "x-llmctl-output-capped"
 CREDENTIAL_REFUSED = (401, 403)
+_KEY_INVALID = re.compile(rb'"reason"\s*+:\s*+"API_KEY_INVALID"')  # Google says it with a 400
 ERROR_BODY_BYTES_MAX = 1 << 20
 
 
@@ -167,6 +169,8 @@ class Exchange:
             body = call.endpoint.dialect.error_body(
                 response.status, code="provider_failed", type="", message=message, request_id=ids.shown(call.id)
             )
+        elif response.status == 400 and _KEY_INVALID.search(decoded(body, _encoding(response))):
+            return self._credential_refused(call, response.status, credential.number if credential else 0)
         elif credential is not None:
             body, unpacked = masked(body, _encoding(response), credential.secret)
             without = frozenset((b"content-encoding",)) if unpacked else without

@@ -89,7 +89,7 @@ def test_a_name_that_stands_there_twice_is_refused() -> None:
     for body in (
         b'{"generationConfig":{"maxOutputTokens":1,"maxOutputTokens":9}}',
         b'{"contents":[],"contents":[{"parts":[]}]}',
-        b'{"contents":[{"parts":[{"text":"a","text":"bb"}]}]}',
+        b'{"contents":[{"parts":[{"inlineData":{"mimeType":"text/plain","mimeType":"video/mp4"}}]}]}',
     ):
         with pytest.raises(Refused, match="twice"):
             GEMINI.read_request("generateContent", body, "m")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -220,6 +221,21 @@ def test_a_providers_error_reaches_the_sdk_as_the_provider_wrote_it(
     assert (refused.code, refused.status, refused.message) == (400, "INVALID_ARGUMENT", "Please use a valid role.")
     (row,) = gateway.calls("--limit", "1", count=1)
     assert (row["status"], row["error"], counts(row)) == (400, "provider_400", (0, 0, 0))
+
+
+def test_a_key_of_ours_that_google_does_not_take_is_not_the_clients_fault(
+    gateway: Daemon, user: genai.Client, recorder: Recorder
+) -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
+    error = {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT", "details": details}
+    body = gzip.compress(json.dumps({"error": error}, indent=2).encode())
+    recorder.reply(body, status=400, content_type="application/json", content_encoding="gzip")
+    with pytest.raises(errors.ServerError) as refused:
+        user.models.generate_content(model="echo-1", contents="x")
+    assert (refused.value.code, refused.value.status) == (502, "UNAVAILABLE")
+    assert "key not valid" not in str(refused.value)
+    (row,) = gateway.calls("--limit", "1", count=1)
+    assert (row["status"], row["error"], counts(row)) == (502, "provider_400", (0, 0, 0))
 
 
 def test_an_error_in_the_middle_of_a_stream_reaches_the_sdk_and_the_usage_so_far_is_booked(
