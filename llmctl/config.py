@@ -7,7 +7,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urljoin
 from zoneinfo import ZoneInfo
@@ -20,10 +20,10 @@ from llmctl.domain.network import Networks, check_networks, networks_of
 from . import alert_config
 from .alert_config import Alerts
 from .credential_source import CredentialSource, read_credentials
-from .presets import OUTPUT_FIELDS, PRESETS, SANDBOX, Preset
+from .presets import OUTPUT_FIELDS, PRESETS, REGION, REGION_ENV, SANDBOX, SIGV4, Preset
 from .toml_table import Table, is_base_url
 
-DIALECTS = ("openai", "azure", "anthropic", "gemini", "cohere", "ollama")
+DIALECTS = ("openai", "azure", "anthropic", "gemini", "cohere", "ollama", "bedrock")
 UNIX = "unix"  # stands for our unix socket, where an address is wanted
 WORKERS_MAX = 64  # owner places in the database
 CONNECT_S = 10.0
@@ -32,6 +32,7 @@ TOTAL_S = 7_200.0
 SYSTEM_CONFIG = Path("/etc/llmctl/config.toml")
 
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_REGION_NAME = re.compile(r"[a-z]{2}(?:-[a-z]+)+-[0-9]{1,2}")
 _HOST = re.compile(r"[\w.:%-]*", re.ASCII)
 _PORT = re.compile(r"[0-9]{1,5}")
 
@@ -66,6 +67,7 @@ class Provider:
     output_fields: Mapping[str, str]
     prompt_overhead_tokens: int
     image_tokens_max: int | None
+    region: str
     timeouts: RouteTimeouts = RouteTimeouts()
     any_model: frozenset[str] = frozenset()  # dialects in which models that no pattern leads elsewhere come here
     deployments: Mapping[str, str] = field(default_factory=dict)  # names of one's own -> the model that is billed
@@ -286,6 +288,9 @@ def _providers(tables: Table, timeouts: Timeouts) -> dict[str, Provider]:
 def _provider(name: str, table: Table, timeouts: Timeouts) -> Provider:
     preset = _preset(name, table)
     dialects = table.strings("dialect", preset.dialects if preset else ())
+    region = _region(table, preset)
+    if preset is not None and region:
+        preset = replace(preset, base_url=preset.base_url.replace(REGION, region))
     base_url = table.string("base_url", preset.base_url if preset else "").rstrip("/")
     if not dialects:
         raise table.error("dialect", "a provider that is not well-known needs a dialect", f"dialect = {DIALECTS[0]!r}")
@@ -314,6 +319,7 @@ def _provider(name: str, table: Table, timeouts: Timeouts) -> Provider:
         name=name,
         base_urls={dialect: _base_url(base_url, preset, dialect) for dialect in dialects},
         auth=shown.auth,
+        region=region,
         credentials=shown.sources,
         models=models,
         catalogue=table.string("catalogue", preset.catalogue if preset else ""),
@@ -354,6 +360,18 @@ def _base_url(base_url: str, preset: Preset | None, dialect: str) -> str:
 
 def _deployments(table: Table) -> dict[str, str]:
     return {name: table.string(name, "") for name in table.names()}
+
+
+def _region(table: Table, preset: Preset | None) -> str:
+    """The region of AWS that is called: in its address, and in what is signed. "" where neither has one."""
+    signs = "auth" in table.names() and table.string("auth", "") == SIGV4
+    addressed = preset is not None and REGION in preset.base_url and "base_url" not in table.names()
+    if not (signs or addressed or "region" in table.names()):
+        return ""
+    region = table.string("region", next(filter(None, map(os.environ.get, REGION_ENV)), ""))
+    if not _REGION_NAME.fullmatch(region):
+        raise table.error("region", "AWS has an address for each region", 'region = "us-east-1"')
+    return region
 
 
 def _aliases(table: Table) -> dict[str, str]:

@@ -10,7 +10,7 @@ from llmctl.domain.errors import ConfigError
 
 from .entra import AUTHORITY, SCOPE, Entra, is_name
 from .oauth import Grant
-from .presets import AUTHS, Preset
+from .presets import AUTHS, AWS_KEY_ENV, SIGV4, Preset
 from .service_account import read_account
 from .toml_table import Table, is_base_url
 
@@ -19,7 +19,7 @@ from .toml_table import Table, is_base_url
 class CredentialSource:
     """Where a provider's credential is read from; never the credential itself."""
 
-    env: str = ""
+    env: str = ""  # a variable, or several with colons between them: so their values are joined too
     file: str = ""
     weight: int = 1
     entra: Entra | None = None  # what is read is a client's secret, with which tokens are asked for here
@@ -53,7 +53,7 @@ class CredentialSource:
     def _text(self) -> tuple[str, str]:
         """What is there, and where that is."""
         if self.env:
-            value = os.environ.get(self.env, "")
+            value = ":".join(os.environ.get(name, "").strip() for name in self.env.split(":")).rstrip(":")
             place = f"the environment variable {self.env}"
         else:
             try:
@@ -79,7 +79,7 @@ def read_credentials(table: Table, preset: Preset | None, base_url: str) -> Show
         return Shown("bearer", tokens)
     default = preset.auth if preset else ""
     auth = table.choice("auth", default, AUTHS) if "auth" in table.names() else default
-    return Shown(auth, _credentials(table) or _default_credentials(preset, base_url))
+    return Shown(auth, _credentials(table) or _default_credentials(preset, base_url, auth))
 
 
 def _credentials(table: Table) -> tuple[CredentialSource, ...]:
@@ -97,11 +97,11 @@ def _credentials(table: Table) -> tuple[CredentialSource, ...]:
     return tuple(sources)
 
 
-def _default_credentials(preset: Preset | None, base_url: str) -> tuple[CredentialSource, ...]:
+def _default_credentials(preset: Preset | None, base_url: str, auth: str) -> tuple[CredentialSource, ...]:
     """A preset's own variable, unless the address was changed: no provider's credential goes to another's server."""
     if preset is None or not preset.credential_env or preset.base_url not in ("", base_url):
         return ()
-    return (CredentialSource(env=preset.credential_env),)
+    return (CredentialSource(env=AWS_KEY_ENV if auth == SIGV4 else preset.credential_env),)
 
 
 def _entra(table: Table) -> tuple[CredentialSource, ...]:

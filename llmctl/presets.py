@@ -38,7 +38,11 @@ OUTPUT_FIELDS: Mapping[str, str] = {
     "ollama.generate": "options.num_predict",
 }
 
-AUTHS = ("bearer", "api-key")
+SIGV4 = "sigv4"  # each request is signed with an AWS key
+AUTHS = ("bearer", "api-key", SIGV4)
+AWS_KEY_ENV = "AWS_ACCESS_KEY_ID:AWS_SECRET_ACCESS_KEY:AWS_SESSION_TOKEN"  # the last one only where it is set
+REGION = "{region}"  # in a base URL: what `region` says, else the first of these variables that is set
+REGION_ENV = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 SANDBOX = "sandbox"  # built in: `llmctl serve` runs it itself
 
@@ -47,6 +51,12 @@ SANDBOX = "sandbox"  # built in: `llmctl serve` runs it itself
 # https://ai.google.dev/gemini-api/docs/tokens, https://ai.google.dev/gemini-api/docs/media-resolution
 _GEMINI_IMAGE_TOKENS_MAX = 6_192
 
+# By vendor; before it stands the name of a region, or of a group of them, where an inference profile is meant.
+_BEDROCK_MODELS = """
+    anthropic.claude* *.anthropic.claude* amazon.* *.amazon.nova* meta.llama* *.meta.llama* mistral.* *.mistral.*
+    cohere.* *.cohere.* deepseek.* *.deepseek.* openai.gpt* *.openai.gpt* qwen.* ai21.* google.gemma* nvidia.*
+    moonshot* *.moonshot* zai.* *.zai.* minimax.* writer.* *.writer.* arn:aws*
+"""
 PRESETS: Mapping[str, Preset] = {
     "openai": Preset(
         "https://api.openai.com/v1",
@@ -119,6 +129,15 @@ PRESETS: Mapping[str, Preset] = {
     "cerebras": Preset("https://api.cerebras.ai/v1", credential_env="CEREBRAS_API_KEY", catalogue="cerebras"),
     "perplexity": Preset(
         "https://api.perplexity.ai", credential_env="PERPLEXITY_API_KEY", catalogue="perplexity", models=("sonar*",)
+    ),
+    "bedrock": Preset(
+        "https://bedrock-runtime.{region}.amazonaws.com",
+        dialects=("bedrock", "openai"),
+        # https://docs.aws.amazon.com/bedrock/latest/userguide/inference-chat-completions.html
+        paths={"openai": "openai/v1"},
+        credential_env="AWS_BEARER_TOKEN_BEDROCK",
+        catalogue="aws",
+        models=tuple(_BEDROCK_MODELS.split()),
     ),
     "cohere": Preset(
         "https://api.cohere.com/v2",

@@ -107,12 +107,42 @@ def test_every_entry_is_read(load: Load, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_a_well_known_provider_needs_no_more_than_its_name(load: Load, name: str) -> None:
+def test_a_well_known_provider_needs_no_more_than_its_name(
+    load: Load, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
     own = "" if PRESETS[name].base_url or name == "sandbox" else 'base_url = "https://mine.example/api"'
     provider, preset = load(f"[providers.{name}]\n{own}").providers[name], PRESETS[name]
     assert (provider.dialects, provider.catalogue) == (frozenset(preset.dialects), preset.catalogue)
     assert all(url.startswith(preset.base_url[:12]) for url in provider.base_urls.values())
     assert provider.credentials == ((CredentialSource(env=preset.credential_env),) if preset.credential_env else ())
+
+
+def test_bedrock_has_an_address_for_each_region(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    provider = load('[providers.bedrock]\nregion = "us-gov-west-1"').providers["bedrock"]
+    assert provider.base_urls == {
+        "bedrock": "https://bedrock-runtime.us-gov-west-1.amazonaws.com",
+        "openai": "https://bedrock-runtime.us-gov-west-1.amazonaws.com/openai/v1",
+    }
+    assert provider.credentials == (CredentialSource(env="AWS_BEARER_TOKEN_BEDROCK"),)
+    assert load("[providers.bedrock]").providers["bedrock"].region == "eu-west-1"
+    elsewhere = load('[providers.bedrock]\nbase_url = "https://mine.example"').providers["bedrock"]
+    assert (elsewhere.region, elsewhere.credentials) == ("", ())
+
+
+def test_an_aws_key_is_read_from_the_variables_of_its_own_sdk(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = load('[providers.bedrock]\nregion = "us-east-1"\nauth = "sigv4"').providers["bedrock"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    assert provider.credentials[0].read() == "AKIA:secret"
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token=")
+    assert provider.credentials[0].read() == "AKIA:secret:token="
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    with pytest.raises(ConfigError, match="empty or not set"):
+        provider.credentials[0].read()
 
 
 def test_a_second_account_of_a_well_known_provider_has_a_name_of_its_own(load: Load) -> None:
@@ -210,6 +240,8 @@ LOCAL = '[providers.local]\ndialect = "openai"\nbase_url = "http://127.0.0.1/v1"
         (f"{LOCAL}credentials = [\n  {{ weight = 2 }},\n]", 4, "providers.local.credentials: a credential needs"),
         (f"{LOCAL}credentials = [{{ env = 'A', file = 'b' }}]", 4, "providers.local.credentials: a credential needs"),
         (f"{LOCAL}credentials = [{{ weight = 0 }}]", 4, "providers.local.credentials.weight: must be a whole number"),
+        ("[providers.bedrock]\nregion = 'Ohio'", 2, "providers.bedrock.region: AWS has an address for each region;"),
+        (f"{LOCAL}auth = 'sigv4'", 1, "providers.local.region: AWS has an address for each region; region = "),
         # aliases
         ("[aliases]\nfast = ''", 2, 'aliases.fast: an alias needs a model; fast = "openai/gpt-5-mini"'),
         ("[aliases]\na = 'b'\nb = 'gpt-5'", 2, "aliases.a: 'b' is itself an alias; name the model itself"),

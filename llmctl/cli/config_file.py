@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import tomli_w
 
-from llmctl.presets import PRESETS, SANDBOX
+from llmctl.presets import PRESETS, REGION, REGION_ENV, SANDBOX
 
 HEAD = """\
 # llmctl. What may stand here: config.example.toml, and `llmctl config check` after a change.
@@ -26,10 +26,13 @@ NO_PROVIDER = """
 
 def config_text(environ: Mapping[str, str], database: str) -> str:
     """TOML with every well-known provider whose credential is in this environment; without any, the sandbox."""
+    region = next(filter(None, map(environ.get, REGION_ENV)), "")
     found = {
-        name: {"credential_env": preset.credential_env}
+        name: {"credential_env": preset.credential_env, **({"region": region} if REGION in preset.base_url else {})}
         for name, preset in PRESETS.items()
-        if preset.credential_env and environ.get(preset.credential_env, "").strip()
+        if preset.credential_env
+        and environ.get(preset.credential_env, "").strip()
+        and (region or REGION not in preset.base_url)
     }
     places = {"database": database, "timezone": "UTC"}
     server = {"server": {"listen": "127.0.0.1:4000", "admin_listen": "127.0.0.1:4001"}}

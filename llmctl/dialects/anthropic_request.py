@@ -61,8 +61,11 @@ MESSAGE_NAMES: Names = {"role": TEXT}
 _CLIENT_TOOLS = (b'"custom"', b'"bash_', b'"text_editor_', b'"computer_', b'"browser_', b'"memory_', b"null")
 
 
-def read_request(endpoint: str, body: bytes) -> Request:
-    """The request in `body`. Raises Refused("bad_request") and Refused("not_supported")."""
+def read_request(endpoint: str, body: bytes, *, model: str = "", stream: bool | None = None) -> Request:
+    """The request in `body`. Raises Refused("bad_request") and Refused("not_supported").
+
+    `model`, `stream`: what the path says, where not the body does.
+    """
     fields = read_object(body, MONEY_NAMES)
     fallbacks = fields.raw("fallbacks")
     if fallbacks is not None and memoryview(fallbacks)[0] == ord("["):
@@ -78,8 +81,8 @@ def read_request(endpoint: str, body: bytes) -> Request:
     reason = _unbounded(fields, images)
     ask = Ask(
         endpoint=endpoint,
-        model=read_model(fields),
-        stream=bool(fields.boolean("stream")),
+        model=model or read_model(fields),
+        stream=bool(fields.boolean("stream")) if stream is None else stream,
         input_bytes=len(body),
         output_tokens_max=output_tokens_max,
         output_tokens_floor=_thinking_floor(fields, output_tokens_max),
@@ -93,7 +96,7 @@ def read_request(endpoint: str, body: bytes) -> Request:
         cache_write_ttl=cache_write_ttl(body),
         end_user=_end_user(fields),
     )
-    return Request(ask, body, fields, outputs)
+    return Request(ask, body, fields, outputs, model_in_body=not model)
 
 
 def _thinking_floor(fields: Fields, output_tokens_max: int | None) -> int:
@@ -124,11 +127,11 @@ def _tool_turns(fields: Fields) -> int:
     # Clearing old results costs nothing; `compact_*` has the conversation read and summed up first.
     if management is not None and b"compact" in bytes(management):
         return UNKNOWN_TURNS
-    turns = _server_tool_turns(fields.raw("tools"))
+    turns = server_tool_turns(fields.raw("tools"))
     return turns or (1 if "compaction" in fields else 0)
 
 
-def _server_tool_turns(value: Raw | None) -> int:
+def server_tool_turns(value: Raw | None) -> int:
     """How often tools that Anthropic runs may be used in one request: the sum of `max_uses`."""
     if value is None:
         return 0

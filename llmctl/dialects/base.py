@@ -102,4 +102,6 @@ def credential_headers(dialect: Dialect, auth: str, credential: str) -> Mapping[
         return {"Authorization": f"Bearer {credential}"}
     if auth == "api-key":
         return {"api-key": credential}
+    if auth == "sigv4":
+        return {}  # no credential is shown: each request is signed with it
     return dialect.credential_headers(credential)

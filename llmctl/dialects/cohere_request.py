@@ -97,6 +97,19 @@ def read_embed(fields: Fields) -> Request:
 
 
 def read_rerank(fields: Fields) -> Request:
+    ask = Ask(
+        endpoint="cohere.rerank",
+        model=read_model(fields),
+        stream=False,
+        input_bytes=len(fields.body),
+        generates=False,
+        units=(("search_units", rerank_units(fields)),),
+    )
+    return Request(ask, fields.body, fields)
+
+
+def rerank_units(fields: Fields) -> int:
+    """How many search units reranking can be billed with at most."""
     documents = _list(fields, "documents")
     if len(documents) > DOCUMENTS_MAX:
         raise bad_request(f"documents holds more than {DOCUMENTS_MAX:,} documents", param="documents")
@@ -104,15 +117,7 @@ def read_rerank(fields: Fields) -> Request:
     room = max(CHUNK_TOKENS - (len(query) if query is not None else 0), CHUNK_TOKENS_MIN)
     longest = fields.integer("max_tokens_per_doc") or DOCUMENT_TOKENS_MAX
     chunks = sum(max(1, -(-min(len(document), longest) // room)) for document in documents)
-    ask = Ask(
-        endpoint="cohere.rerank",
-        model=read_model(fields),
-        stream=False,
-        input_bytes=len(fields.body),
-        generates=False,
-        units=(("search_units", max(1, -(-chunks // DOCUMENTS_PER_UNIT))),),
-    )
-    return Request(ask, fields.body, fields)
+    return max(1, -(-chunks // DOCUMENTS_PER_UNIT))
 
 
 _READ: dict[str, Callable[[Fields], Request]] = {

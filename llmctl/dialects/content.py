@@ -103,12 +103,12 @@ def message_reason(
     return ""
 
 
-def cache_write_ttl(body: bytes) -> str:
-    """The dearest cache write that `cache_control` blocks ask for: "", "5m" or "1h"."""
-    if b'"cache_control"' not in body and b"\\u00" not in body:
+def cache_write_ttl(body: bytes, mark: bytes = b'"cache_control"') -> str:
+    """The dearest cache write that blocks named `mark` ask for: "", "5m" or "1h"."""
+    if mark not in body and b"\\u00" not in body:
         return ""
     if _ESCAPED_LETTER.search(body):
         return "1h"  # nobody escapes plain letters for a good reason: any name or value may be spelled so
-    if b'"cache_control"' not in body:
+    if mark not in body:
         return ""
     return "1h" if _HOUR.search(body) else "5m"

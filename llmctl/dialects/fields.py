@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import NoReturn
 
 import msgspec
@@ -147,9 +147,10 @@ class Fields:
         """Refuses `MAX_TOKENS`, `Max_tokens`, also with the letters that Unicode folds to ASCII (U+017F, U+212A)."""
         if not known or known.issuperset(self.values):
             return
+        folded = _folded(frozenset(known))
         for name in self.values:
-            if name not in known and name.casefold() in known:
-                self._wrong(name, f"is not the name of a field; write {name.casefold()}")
+            if name not in known and (meant := folded.get(name.casefold())):
+                self._wrong(name, f"is not the name of a field; write {meant}")
 
     def _walk(self) -> dict[str, int]:
         """Finds each value in the body. The members of a valid object are found in the order of `values`, unless a
@@ -177,6 +178,12 @@ class Fields:
     def _wrong(self, name: str, what: str) -> NoReturn:
         name = self.path + (name if name.isprintable() else ascii(name))[:NAME_CHARACTERS_SHOWN]
         raise bad_request(f"{name} {what}", param=name)
+
+
+@lru_cache
+def _folded(known: frozenset[str]) -> Mapping[str, str]:
+    """Each name by itself without case."""
+    return {name.casefold(): name for name in known}
 
 
 def compact_size(values: Mapping[str, Raw]) -> int:

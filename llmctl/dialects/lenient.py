@@ -50,11 +50,12 @@ def plain(text: bytes | Raw) -> dict[str, Any]:
     try:
         value = _plain(text)
     except (ValueError, RecursionError):
-        value = {name: inner for name, raw in members(text).items() if (inner := _plain_value(raw)) is not None}
+        value = {name: inner for name, raw in members(text).items() if (inner := plain_value(raw)) is not None}
     return value if isinstance(value, dict) else {}
 
 
-def _plain_value(raw: Raw) -> Any:
+def plain_value(raw: Raw) -> Any:
+    """A small JSON value as a Python value; None if it cannot be read."""
     try:
         return _plain(raw)
     except (ValueError, RecursionError):
@@ -70,7 +71,7 @@ def name_of(raw: Raw | None) -> str:
     """A model, tier or error code as the provider wrote it; "" for anything but a short printable string."""
     if raw is None or len(raw) > 6 * NAME_CHARACTERS_MAX:
         return ""
-    value = _plain_value(raw)
+    value = plain_value(raw)
     return short_name(value)
 
 

@@ -34,7 +34,7 @@ NOT_METERED: dict[str, str] = {
 OUTPUT_NAMES = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "max_new_tokens"})
 CHOICE_NAMES = frozenset({"n", "best_of", "n_cmpl"})
 # Of these no variant in another case may stand in a body.
-MONEY_NAMES = (
+MONEY_NAMES = frozenset(
     OUTPUT_NAMES
     | CHOICE_NAMES
     | REFERENCES.keys()

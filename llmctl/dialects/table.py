@@ -4,19 +4,23 @@ of a client's path ever reaches a provider."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from ..domain.call import Reading
 from ..domain.errors import Refused
+from . import bedrock_request, bedrock_usage
 from .anthropic import ANTHROPIC
 from .azure import AZURE
 from .base import Dialect
+from .bedrock import BEDROCK
 from .cohere import COHERE
 from .gemini import GEMINI
 from .ollama import OLLAMA
 from .openai import OPENAI
+from .request import Request
 
 PATH_CHARACTERS_MAX = 300
 # Names that may stand in a path. Each step starts with a letter or digit: no "..", no "//"; no "%" once it is decoded.
@@ -32,7 +36,8 @@ class Endpoint:
     """What a path means. `upstream` follows the provider's base URL, which ends in its version ("…/v1"); `{model}` in
     it is the upstream model, `{deployment}` the same as one step of a path, `{id}` the client's. `query`: the
     parameters that pass ("name", or "name=value" for that value alone), all others do not. `why`: for refused ones,
-    what to tell the client."""
+    what to tell the client. `ask_headers`, `answer_headers`: where facts that decide money stand in headers too, what
+    adds them to a request and to a reading."""
 
     dialect: Dialect
     name: str
@@ -41,6 +46,8 @@ class Endpoint:
     upstream: str = ""
     query: tuple[str, ...] = ()
     why: str = ""
+    ask_headers: Callable[[Request, Mapping[str, str]], Request] | None = None
+    answer_headers: Callable[[Reading, Mapping[str, str]], Reading] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,22 @@ AZURE_METERED: Mapping[str, Endpoint] = {
     "/openai/v1/responses": _azure("responses", "/v1/responses"),
     **{f"/openai/v1{path}": _azure(name, f"/v1{path}") for name, path in _AZURE_PATHS.items()},
 }
+
+
+def _bedrock(action: str, name: str, kind: Kind = "metered") -> tuple[str, Endpoint]:
+    """What is done with a model, whose id may be an ARN with a slash in it."""
+    endpoint = Endpoint(
+        BEDROCK,
+        f"bedrock.{name}",
+        kind,
+        ("POST",),
+        f"/model/{{deployment}}/{action}",
+        ask_headers=bedrock_request.with_headers,
+        answer_headers=bedrock_usage.with_headers,
+    )
+    return f"/model/{{model}}/{action}", endpoint
+
+
 # With names in them; the first that fits counts.
 NAMING: tuple[tuple[str, Endpoint], ...] = (
     *(
@@ -121,6 +144,14 @@ NAMING: tuple[tuple[str, Endpoint], ...] = (
     _gemini("countTokens", "free"),
     ("{google}/{model}:{unmetered}", _refused(GEMINI, "other", f"this method {_LATER}")),
     ("/v1beta/models/{model}", Endpoint(GEMINI, "model", "local", ("GET",))),
+    _bedrock("converse", "converse"),
+    _bedrock("converse-stream", "converse-stream"),
+    _bedrock("invoke", "invoke"),
+    _bedrock("invoke-with-response-stream", "invoke-stream"),
+    _bedrock("count-tokens", "count-tokens", "free"),
+    ("/model/{model}/invoke-with-bidirectional-stream", _refused(BEDROCK, "bedrock.speech", f"speech {_LATER}")),
+    ("/guardrail/{model}", _refused(BEDROCK, "bedrock.guardrail", f"the guardrail API {_LATER}")),
+    ("/async-invoke/{model}", _refused(BEDROCK, "bedrock.async-invoke", f"asynchronous invocation {_LATER}")),
     ("/api/blobs/{model}", _refused(OLLAMA, "ollama.blobs", _MANAGES_MODELS)),
 )
 FREE: Mapping[str, Endpoint] = {
@@ -185,6 +216,9 @@ REFUSED_ELSEWHERE: Mapping[str, Endpoint] = {
     "/v2/parse": _refused(COHERE, "cohere.parse", f"document parsing {_LATER}"),
     "/v2/audio/transcriptions": _refused(COHERE, "cohere.audio", f"audio {_LATER}"),
     **{f"/api/{what}": _refused(OLLAMA, f"ollama.{what}", _MANAGES_MODELS) for what in _OLLAMA_MANAGES},
+    "/async-invoke": _refused(BEDROCK, "bedrock.async-invoke", f"asynchronous invocation {_LATER}"),
+    "/foundation-models": _refused(BEDROCK, "bedrock.models", "the provider's administration is not passed on"),
+    "/inference-profiles": _refused(BEDROCK, "bedrock.profiles", "the provider's administration is not passed on"),
     "/api/ps": _refused(OLLAMA, "ollama.ps", "which models a server has loaded is not told; see /api/tags"),
     "/api/web_fetch": _refused(OLLAMA, "ollama.web_fetch", f"web fetching {_LATER}"),
     "/api/web_search": _refused(OLLAMA, "ollama.web_search", f"web search {_LATER}"),
@@ -211,9 +245,8 @@ OWN: Mapping[str, Endpoint] = {
     "/api/tags": Endpoint(OLLAMA, "models", "local", ("GET",)),
     "/api/version": Endpoint(OLLAMA, "version", "local", ("GET",)),
 }
-DIALECTS: Mapping[str, Dialect] = {
-    dialect.name: dialect for dialect in (OPENAI, AZURE, ANTHROPIC, GEMINI, COHERE, OLLAMA)
-}
+_SPOKEN: tuple[Dialect, ...] = (OPENAI, AZURE, ANTHROPIC, GEMINI, COHERE, OLLAMA, BEDROCK)
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in _SPOKEN}
 
 _STATIC: Mapping[str, Endpoint] = {**METERED, **AZURE_METERED, **FREE, **OWN, **REFUSED_ELSEWHERE}
 _NAMES = {

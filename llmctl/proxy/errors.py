@@ -57,7 +57,15 @@ ANSWERS: dict[str, Answer] = {
 
 # Where a dialect's own servers answer otherwise, and its SDKs act on it. Cohere's SDK retries every 429:
 # https://docs.cohere.com/reference/errors
-STATUSES: dict[tuple[str, str], int] = {("cohere", "limit_spent"): 402}
+STATUSES: dict[tuple[str, str], int] = {
+    ("cohere", "limit_spent"): 402,
+    # AWS's SDKs retry 429, 500, 502, 503, 504, whatever else an answer says:
+    # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html#API_runtime_Converse_Errors
+    ("bedrock", "limit_spent"): 400,
+    ("bedrock", "provider_failed"): 424,
+    ("bedrock", "provider_credential"): 424,
+    ("bedrock", "provider_timeout"): 408,
+}
 
 RETRY_AFTER_S_MAX = 60
 

@@ -104,7 +104,7 @@ class Exchange:
             inject_usage=call.injects_usage,
         )
         target = call.match.target(call.plan.model)
-        return self._upstream.outgoing(provider, call.endpoint.dialect, target, headers, body)
+        return self._upstream.outgoing(provider, call.endpoint.dialect, target, headers, body, credential=credential)
 
     async def _relay(self, call: Call, flight: Flight, response: Answer) -> End:
         """Bytes through, a reader beside them. The client leaving changes nothing but where the bytes go."""
@@ -133,6 +133,8 @@ class Exchange:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             broken = flight.cut or _broken_by(error)
         rest, reading = reader.close()
+        if call.endpoint.answer_headers is not None:
+            reading = call.endpoint.answer_headers(reading, response.headers)
         if not broken:
             answer = await client.finish(rest)
         elif client.started or client.gone:

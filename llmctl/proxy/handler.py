@@ -118,7 +118,10 @@ class Handler:
             # Else those who trickle their bodies would save up the minutes that they began in, and call all at once.
             arrival.id, arrival.started_at_ms = self._start()
         try:
-            arrival.asked = asked = endpoint.dialect.read_request(endpoint.name, body, match.model)
+            asked = endpoint.dialect.read_request(endpoint.name, body, match.model)
+            if endpoint.ask_headers is not None:
+                asked = endpoint.ask_headers(asked, arrival.http.headers)
+            arrival.asked = asked
             return await self._until_answered(arrival, match, asked, secret)
         finally:
             self._bodies.release(len(body))

@@ -24,6 +24,7 @@ _AUTHORIZATION = istr("authorization")
 # Towards the provider: client keys, and whatever would bill or identify an account other than ours.
 _NOT_UPSTREAM = HOP_BY_HOP | frozenset(
     b"authorization x-api-key api-key x-goog-api-key cookie openai-organization openai-project x-goog-user-project "
+    b"x-amz-date x-amz-security-token x-amz-content-sha256 "
     b"host content-length expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip via".split()
 )
 # Google's: what would hide the usage from us, turn the request into another, or have it served in a dearer tier than
@@ -51,6 +52,12 @@ def client_secret(headers: CIMultiDictProxy[str], query: str) -> str:
         scheme, _, token = value.partition(" ")
         if scheme.lower() == "bearer" and token.strip():
             found.add(token.strip())
+        elif scheme.startswith("AWS4-"):
+            raise Refused(
+                "invalid_api_key",
+                "a request signed with AWS keys cannot be checked here",
+                hint="leave them out, and set AWS_BEARER_TOKEN_BEDROCK to your key of this gateway (sk-llmctl-...)",
+            )
     for name in KEY_HEADERS:
         found.update(value.strip() for value in headers.getall(name, ()) if value.strip())
     if "key=" in query:

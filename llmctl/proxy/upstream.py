@@ -13,10 +13,12 @@ from yarl import URL
 from llmctl.config import Config, Provider
 from llmctl.dialects.base import Dialect, credential_headers
 from llmctl.domain.errors import Refused
+from llmctl.presets import SIGV4
 
 from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
 from .credentials import Credential, Credentials
 from .headers import OwnHeaders
+from .sigv4 import Signer
 from .tokens import TokenCache, TokenUnavailable, buyer
 
 REQUEST_LINES_MAX = 10_000  # some dialects have the model in the path, and clients name it
@@ -49,6 +51,12 @@ class Upstream:
     def __init__(self, config: Config, *, sandbox: tuple[str, str] | None = None) -> None:
         """`sandbox` is base URL and credential of the built-in provider, if it runs. Raises ConfigError."""
         self._endpoints = {provider.name: _endpoint(provider, sandbox) for provider in config.providers.values()}
+        self._signers = {
+            (provider.name, number): Signer(source.read(), provider.region)
+            for provider in config.providers.values()
+            for number, source in enumerate(provider.credentials)
+            if provider.auth == SIGV4
+        }
         self._request_lines: dict[tuple[str, str, str, str], bytes] = {}
         self._own_headers: dict[tuple[str, str, str], OwnHeaders] = {}
         self._tokens = {
@@ -96,19 +104,33 @@ class Upstream:
             raise _failure("provider_credential", provider, "gives the gateway no token", sent=False) from None
 
     def outgoing(
-        self, provider: Provider, dialect: Dialect, target: str, headers: bytes, body: bytes, *, method: str = "POST"
+        self,
+        provider: Provider,
+        dialect: Dialect,
+        target: str,
+        headers: bytes,
+        body: bytes,
+        *,
+        method: str = "POST",
+        credential: Credential | None = None,
     ) -> Outgoing:
-        """A request to `target` below the provider's base URL; `headers` are lines, each with its end."""
+        """A request to `target` below the provider's base URL; `headers` are lines, each with its end. `credential`:
+        what it is signed with, where the provider wants that."""
         line = self._request_lines.get((provider.name, dialect.name, method, target))
         if line is None:
             line = self._request_line(provider.name, dialect.name, method, target)
+        if self._signers and credential is not None:
+            signer = self._signers.get((provider.name, credential.number))
+            if signer is not None:
+                headers += signer.lines(method, provider.base_urls[dialect.name] + target, body)
         length = b"Content-Length: %d\r\n\r\n" % len(body) if method == "POST" else b"\r\n"
         return Outgoing(line + headers + length, body)
 
     async def own(self, provider: Provider, target: str, dialect: Dialect) -> Outgoing:
         """A GET of the gateway itself."""
-        headers = self.own_headers(provider, dialect, await self.credential(provider)).alone()
-        return self.outgoing(provider, dialect, target, headers, b"", method="GET")
+        credential = await self.credential(provider)
+        headers = self.own_headers(provider, dialect, credential).alone()
+        return self.outgoing(provider, dialect, target, headers, b"", method="GET", credential=credential)
 
     def own_headers(self, provider: Provider, dialect: Dialect, credential: Credential | None) -> OwnHeaders:
         """What is added to a request in this dialect."""

@@ -14,13 +14,14 @@ PRICES = {
     "cohere/embed-x": ("1", "0"),
     "cohere/rerank-x": ("0", "0"),
     "ollama/llama-o": ("1", "2"),
+    "bedrock/us.anthropic.claude-b-v1:0": ("1", "2"),
 }
 
 
 def before(directory: Path, recorder: Recorder) -> Daemon:
     """Not started yet."""
     root = recorder.base_url.removesuffix("/v1")
-    dialects = {"cohere": (f"{root}/v2", ["*-x"]), "ollama": (f"{root}/api", ["*-o"])}
+    dialects = {"cohere": (f"{root}/v2", ["*-x"]), "ollama": (f"{root}/api", ["*-o"]), "bedrock": (root, ["*.*"])}
     providers = [
         provider(directory, name, base_url, recorder.api_key, [name], models)
         for name, (base_url, models) in dialects.items()

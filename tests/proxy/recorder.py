@@ -109,6 +109,8 @@ class Recorder:
             request.path, CIMultiDict(request.headers), await request.read(), request.query_string, request.raw_path
         )
         if request.method == "GET":  # the gateway itself, asking for models: no call
+            if request.path.endswith("/tags"):  # Ollama
+                return web.json_response({"models": [{"name": name} for name in MODELS]})
             models = {"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]}
             return web.json_response(models)
         self.sent.append(sent)

@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from llmctl.proxy.compression import decoded
-from tests.dialects.test_corpus import expected
+from tests.dialects.test_corpus import expected, states_usage
 from tests.support.daemon import Daemon
 
 from . import providers
@@ -98,11 +98,11 @@ def _result(exchange: Exchange, manner: str, reply: _Reply, row: Mapping[str, An
     identical = reply.streamed_whole and reply.status == exchange.status and reply.body == exchange.body
     if row is None or row["state"] == "refused":
         return Result(exchange, manner, "refused", identical, _message(reply))
-    if exchange.status in (401, 403) and reply.status == 502:
+    if exchange.status in (401, 403) and reply.status in (502, 424):
         return Result(exchange, manner, "none stated", True, "")  # about our credential: our own error
     if row["state"] != "settled":
         return Result(exchange, manner, "WRONG", identical, f"{row['state']} {row['error']}")
-    if not exchange.truth or exchange.status >= 400:
+    if not exchange.truth or exchange.status >= 400 or not states_usage(dict(exchange.truth["usage_raw"])):
         stated = row["usage_source"] == "reported"
         return Result(
             exchange, manner, "WRONG" if stated else "none stated", identical, "usage out of nowhere" * stated
