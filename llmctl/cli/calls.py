@@ -8,8 +8,9 @@ import typer
 
 from . import context, filters
 from .command import single
+from .errors import UsageMistake
 from .filters import Asked, Found
-from .options import whole_number
+from .options import Sort, in_order, whole_number
 
 if TYPE_CHECKING:
     from llmctl.store.calls import CallFilters, Kind
@@ -37,6 +38,7 @@ def calls(
     estimated: Annotated[bool, typer.Option("--estimated", help="Calls whose usage is an estimate.")] = False,
     unpriced: Annotated[bool, typer.Option("--unpriced", help="Calls without a price.")] = False,
     refused: Annotated[bool, typer.Option("--refused", help="Calls that were not let through.")] = False,
+    sort: Sort = None,
     limit: Annotated[
         str | None,
         typer.Option("-n", "--limit", metavar="N", help=f"How many. Default: {LISTED}; followed: {FOLLOWED}."),
@@ -49,6 +51,7 @@ def calls(
 
     llmctl calls --user alice --failed
     llmctl calls --follow
+    llmctl calls --last 7d -n 100000 --sort -cost_usd | head
     llmctl calls --last 7d -n 100000 -o csv > calls.csv
     """
     from llmctl.store import calls as store
@@ -64,9 +67,12 @@ def calls(
         which = _filters(who, frozenset(kind for kind in store.KINDS if flags.get(kind)))
         found = store.newest(tx, which, calls_max=calls_max)
     if follow:
+        if sort is not None:
+            raise UsageMistake("--follow goes by time", hint="leave out --sort")
         follow_calls(run, which, found, who.zone)
         return
-    run.out.rows(columns(run, who.zone), found, empty="No calls.")
+    shown = columns(run, who.zone)
+    run.out.rows(shown, in_order(shown, found, sort), empty="No calls.")
 
 
 def _filters(found: Found, kinds: frozenset[Kind]) -> CallFilters:

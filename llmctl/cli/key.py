@@ -10,14 +10,12 @@ from . import context, secret_output, times
 from .command import noun, verb
 from .errors import UsageMistake
 from .key_reference import named
-from .options import AllowFrom, NoAllowFrom, Sort, differs, in_order, networks
-from .render import Column
+from .key_table import columns, key_values
+from .options import AllowFrom, IfNotExists, NoAllowFrom, Sort, differs, in_order, networks
 from .secret_output import KeyFile
-from .times import ahead, duration_s, end_short, moment_short, rfc3339
+from .times import ahead, duration_s, moment_short, rfc3339
 
 if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
-
     from llmctl.store.keys import Key
 
     from .context import App
@@ -50,6 +48,7 @@ def create(
     ] = False,
     allow_from: AllowFrom = None,
     key_file: KeyFile = None,
+    if_not_exists: IfNotExists = False,
 ) -> None:
     """Create a key and print it, once."""
     from llmctl.store import keys
@@ -57,6 +56,10 @@ def create(
     run = context.of(ctx)
     expires_at_s = ahead(expires, run.zone, run.now_s) if expires else None
     allowed = networks(allow_from, False, None)
+    if if_not_exists and (there := _there(run, user, name)) is not None:
+        wanted = {"expires_at": expires and rfc3339(expires_at_s), "note": note, "allow_from": allowed}
+        _unchanged(run, there, {name: value for name, value in wanted.items() if value is not None})
+        return
     with secret_output.secret_file(key_file) as file:
         with run.writing() as (tx, author):
             new = keys.create(
@@ -72,6 +75,28 @@ def create(
         if file is not None:
             file.write(f"{new.secret}\n")
     secret_output.show(run, new, before=f"Created key {new.key.label} ({new.key.id})", after="", path=key_file)
+
+
+def _there(run: App, user: str, name: str) -> Key | None:
+    from llmctl.store import keys
+
+    with run.reading() as tx:
+        found = (key for key in keys.listing(tx, user=user) if key.revoked_at_s is None)
+        return next((key for key in found if key.name.lower() == name.lower()), None)
+
+
+def _unchanged(run: App, there: Key, wanted: dict[str, str]) -> None:
+    values = key_values(there, run.now_s)
+    for attribute, value in wanted.items():
+        if values[attribute] != value:
+            shown = values[attribute] or "none"
+            words = {"expires_at": "expires", "allow_from": "works only from"}.get(attribute, f"has {attribute}")
+            run.out.prose(f"! {there.label} {words} {shown}, not {value}: it stays so")
+    if run.out.format == "table":
+        # Prose, not a result: K=$(llmctl key create alice --if-not-exists) must not take it for a key.
+        run.out.prose(f"Key {there.label} ({there.id}) exists already: unchanged, no new secret.")
+    else:
+        run.out.one({"user": there.user, "group": there.group, "key": values | {"secret": None}}, "")
 
 
 @verb(app, "list")
@@ -96,7 +121,7 @@ def list_(
             for key in keys.listing(tx, user=user or of_user)
             if (all_ or key.revoked_at_s is None) and (home is None or key.group == home)
         ]
-    run.out.rows(_columns(run), in_order(_columns(run), found, sort), empty="No keys. Next: llmctl key create USER")
+    run.out.rows(columns(run), in_order(columns(run), found, sort), empty="No keys. Next: llmctl key create USER")
 
 
 @verb(app, "show")
@@ -225,64 +250,3 @@ def _used_until(run: App, key: Key, grace_s: int) -> str:
     if not users:
         return f"The old secret works until {until} {run.zone.key}."
     return "\n".join([f"The old secret works until {until} {run.zone.key}. Used until now by:", *users])
-
-
-def state(key: Key, now_s: int) -> str:
-    if key.revoked_at_s is not None:
-        return "revoked"
-    return "expired" if key.expires_at_s is not None and key.expires_at_s <= now_s else "active"
-
-
-def key_values(key: Key, now_s: int) -> dict[str, object]:
-    return {
-        "id": key.id,
-        "user": key.user,
-        "name": key.name,
-        "group": key.group,
-        "prefix": key.prefix,
-        "state": state(key, now_s),
-        "created_at": rfc3339(key.created_at_s),
-        "expires_at": rfc3339(key.expires_at_s),
-        "revoked_at": rfc3339(key.revoked_at_s),
-        "old_secret_until": rfc3339(old_until_s(key, now_s)),
-        "note": key.note,
-        "allow_from": key.allow_from,
-    }
-
-
-def _columns(run: App) -> tuple[Column[Key], ...]:
-    now_s, zone = run.now_s, run.zone
-    return (
-        Column("id", lambda k: k.id, "ID", fixed=True),
-        Column("user", lambda k: k.user, "USER"),
-        Column("name", lambda k: k.name, "NAME"),
-        Column("group", lambda k: k.group, "GROUP", drop=2),
-        Column("prefix", lambda k: k.prefix, "BEGINS WITH", lambda k: f"{k.prefix}...", drop=3),
-        Column("state", lambda k: state(k, now_s), "STATE", fixed=True),
-        Column(
-            "expires_at", lambda k: rfc3339(k.expires_at_s), "EXPIRES", lambda k: end_short(k.expires_at_s, zone, now_s)
-        ),
-        Column(
-            "old",
-            None,
-            "OLD SECRET UNTIL",
-            lambda k: _old_until(k, zone, now_s),
-            drop=4,
-        ),
-        Column("created_at", lambda k: rfc3339(k.created_at_s)),
-        Column("revoked_at", lambda k: rfc3339(k.revoked_at_s)),
-        Column("old_secret_until", lambda k: rfc3339(old_until_s(k, now_s))),
-        Column("note", lambda k: k.note, "NOTE", drop=5),
-        Column("allow_from", lambda k: k.allow_from),
-    )
-
-
-def old_until_s(key: Key, now_s: int) -> int | None:
-    """When the grace of a rotation ends; None if no old secret works."""
-    until_s = key.old_secret_until_s
-    return None if until_s is None or until_s <= now_s else until_s
-
-
-def _old_until(key: Key, zone: ZoneInfo, now_s: int) -> str:
-    until_s = old_until_s(key, now_s)
-    return "-" if until_s is None else moment_short(until_s, zone, now_s)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmctl.domain.money import usd_exact
 
 from . import humanize
-from .key import key_values, old_until_s, state
+from .key_table import key_values, old_until_s, state
 from .render import Column
 from .times import end_short, moment_short, rfc3339
 

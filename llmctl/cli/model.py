@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import context
+from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .options import OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope
 from .render import Column
@@ -82,19 +83,29 @@ def reset(
     group: OnGroup = None,
     user: OnUser = None,
     key: OnKey = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Take the rule for a pattern away again. No scope: the organisation."""
     from llmctl.store import model_rules, scopes
 
     run = context.of(ctx)
     check_one_scope(org=org, group=group, user=user, key=key)
-    with run.writing() as (tx, author):
+    with run.reading() as tx:
         where = scope(tx, org=org, group=group, user=user, key=key) or scopes.ORGANISATION
-        changed = model_rules.reset(tx, author, where, pattern)
-    text = f"Removed the rule for {pattern} on {where.label}."
-    if not changed:
+        rule = next((one for one in model_rules.listing(tx, scope=where) if one.pattern == pattern), None)
+    if rule is None:
         text = f"There is no rule for {pattern} on {where.label}: unchanged."
-    run.out.one(_values(where, None, pattern, changed=changed), text)
+        run.out.one(_values(where, None, pattern, changed=False), text)
+        return
+    what = f"the rule on {where.label}: {rule.effect} {pattern}"
+    if dry_run:
+        run.out.one(_values(where, rule.effect, pattern, changed=False), f"Would remove {what}.")
+        return
+    confirm(run, f"Remove {what}?", yes=yes)
+    with run.writing() as (tx, author):
+        changed = model_rules.reset(tx, author, where, pattern)
+    run.out.one(_values(where, None, pattern, changed=changed), f"Removed {what}.")
 
 
 def _put(

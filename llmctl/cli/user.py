@@ -91,7 +91,7 @@ def show(ctx: typer.Context, name: Name) -> None:
     from llmctl.store import keys, users
 
     from . import overview
-    from .key import key_values
+    from .key_table import key_values
 
     run = context.of(ctx)
     with run.reading() as tx:

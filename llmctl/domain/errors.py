@@ -4,6 +4,7 @@ LlmctlError
 ├── BadInput              an admin's or a client's value that cannot be used
 ├── NotFound              a name that is not there
 ├── AlreadyExists         a name that is taken
+├── HasMembers            a group that cannot go while somebody is in it
 ├── ConfigError           config.toml: names file, line, key and what to write
 ├── StoreError
 │   ├── StoreUnavailable  busy, disk full: try again
@@ -50,6 +51,10 @@ class NotFound(LlmctlError):
 
 class AlreadyExists(LlmctlError):
     code = "already_exists"
+
+
+class HasMembers(LlmctlError):
+    code = "has_members"
 
 
 class ConfigError(LlmctlError):

@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from llmctl.domain.errors import AlreadyExists, BadInput
+from llmctl.domain.errors import AlreadyExists, BadInput, HasMembers
 
 from . import audit, balances
 from .audit import Author
@@ -147,7 +147,7 @@ def members(tx: sqlite3.Connection, name: str) -> tuple[list[str], list[str]]:
 def remove(tx: sqlite3.Connection, author: Author, name: str, *, move_to: str | None = None) -> Group:
     """Ends a group; its users and groups go to `move_to`. Its name stays in the history.
 
-    Raises NotFound; BadInput if it has members and nowhere to move them.
+    Raises NotFound; HasMembers if there is nowhere to move them.
     """
     group = get(tx, name)
     users, below = members(tx, name)
@@ -163,7 +163,7 @@ def remove(tx: sqlite3.Connection, author: Author, name: str, *, move_to: str | 
             for names, noun in ((users, "user"), (below, "group"))
             if names
         )
-        raise BadInput(f"group {group.name} has {held}", hint="say where they go: --move-to GROUP")
+        raise HasMembers(f"group {group.name} has {held}", hint="say where they go: --move-to GROUP")
     tx.execute("UPDATE groups SET removed_at = ? WHERE id = ?", (author.at_s, group.id))
     balances.forget(tx)
     before = _facts(group) | {"users": users, "groups": below}

@@ -101,7 +101,7 @@ def test_a_disabled_group_stops_its_keys_and_those_below(cli: Cli, filled: Fill)
 def test_a_group_with_members_is_removed_only_if_they_go_elsewhere(cli: Cli, filled: Fill) -> None:
     filled("sales/alice", "emea/bob")
     cli("group", "add", "north", "--parent", "sales")
-    refused = cli("group", "remove", "sales", "--yes", code=2)
+    refused = cli("group", "remove", "sales", "--yes", code=1)
     assert refused.err == "error: group sales has 1 user and 1 group; say where they go: --move-to GROUP\n"
     assert "below it" in cli("group", "remove", "sales", "--move-to", "north", "--yes", code=2).err
     cli("group", "remove", "sales", "--move-to", "emea", "--yes")

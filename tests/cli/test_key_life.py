@@ -129,3 +129,14 @@ async def test_a_key_shows_what_it_did_since(cli: Cli, empty: Path) -> None:
     assert "1 call of gpt-5, $1.00" in cli("key", "show", "alice", "--since", "24h").out
     assert cli.json("key", "show", "alice")["calls"] == 2
     assert cli.json("key", "show", "alice", "--since", "2026-11-01")["cost_usd"] == "3.000000000"
+
+
+def test_making_a_key_again_changes_nothing_and_tells_what_differs(cli: Cli, filled: Fill) -> None:
+    filled("alice")
+    cli("key", "create", "alice", "--name", "ci", "--expires", "2026-12-31")
+    again = cli("key", "create", "alice", "--name", "CI", "--expires", "2027-01-31", "--if-not-exists")
+    assert again.out == ""
+    assert "! alice/ci expires 2026-12-31T00:00:00Z, not 2027-01-31T00:00:00Z: it stays so\n" in again.err
+    assert "exists already: unchanged, no new secret.\n" in again.err
+    assert cli.json("key", "create", "alice", "--name", "ci", "--if-not-exists")["key"]["secret"] is None
+    assert cli.secret("key", "create", "alice", "--name", "new", "--if-not-exists").startswith("sk-llmctl-")

@@ -90,7 +90,9 @@ def test_model_rules_are_put_listed_and_taken_back(cli: Cli, filled: Fill) -> No
         ("group", "sales", "deny", "openai/gpt-5-pro"),
     ]
     assert len(cli.json("model", "list", "--group", "sales")) == 1
-    assert cli.json("model", "reset", "gpt-5*")["changed"] is True
+    assert "say it with --yes" in cli("model", "reset", "gpt-5*", code=1).err
+    assert cli("model", "reset", "gpt-5*", "--dry-run").out.startswith("Would remove the rule on organisation: ")
+    assert cli.json("model", "reset", "gpt-5*", "--yes")["changed"] is True
     assert cli("model", "reset", "gpt-5*").out == "There is no rule for gpt-5* on organisation: unchanged.\n"
     assert "is not a model pattern" in cli("model", "deny", "a b", code=2).err
     assert cli("model", "deny", "x", "--group", "sales", "--user", "alice", code=2).err.startswith("error: more than")

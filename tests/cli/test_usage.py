@@ -352,3 +352,11 @@ class TestCalls:
         shown = cli("calls", "--group", "emea").out
         assert "TIME CET" in shown
         assert "23 Nov 00:30" in shown or "00:30:00" in shown
+
+
+@pytest.mark.usefixtures("shop")
+def test_calls_are_sorted_on_demand(cli: Cli) -> None:
+    costs = [call["cost_usd"] for call in cli.json("calls", "--sort", "-cost_usd", "--user", "bob")]
+    assert costs[:2] == ["2.000000000", "0.010000000"]
+    assert costs[-1] is None
+    assert "leave out --sort" in cli("calls", "--follow", "--sort", "id", code=2).err
