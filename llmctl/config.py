@@ -15,35 +15,20 @@ from zoneinfo import ZoneInfo
 from llmctl.domain.access import check_pattern
 from llmctl.domain.demand import Bounds
 from llmctl.domain.errors import BadInput, ConfigError
-from llmctl.domain.network import Networks, check_networks, networks_of
 
 from . import alert_config
 from .alert_config import Alerts
 from .credential_source import CredentialSource, read_credentials
 from .presets import OUTPUT_FIELDS, PRESETS, REGION, REGION_ENV, SANDBOX, SIGV4, Preset
+from .server_config import CONNECT_S, READ_S, Server, Timeouts, read_server
 from .toml_table import Table, is_base_url
 
 DIALECTS = ("openai", "azure", "anthropic", "gemini", "cohere", "ollama", "bedrock")
-UNIX = "unix"  # stands for our unix socket, where an address is wanted
-WORKERS_MAX = 64  # owner places in the database
-CONNECT_S = 10.0
-READ_S = 1_800.0  # reasoning models may think for minutes before the first byte
 TOTAL_S = 7_200.0
 SYSTEM_CONFIG = Path("/etc/llmctl/config.toml")
 
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _REGION_NAME = re.compile(r"[a-z]{2}(?:-[a-z]+)+-[0-9]{1,2}")
-_HOST = re.compile(r"[\w.:%-]*", re.ASCII)
-_PORT = re.compile(r"[0-9]{1,5}")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,45 +74,6 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. `connect_s` and `read_s` hold for every provider that has none of its own."""
-
-    connect_s: float = CONNECT_S
-    read_s: float = READ_S
-    client_body_stall_s: float = 30.0
-    client_write_stall_s: float = 60.0
-    drain_s_max: float = 120.0  # how long an answer is read on after its client left
-    shutdown_s: float = 60.0  # how long open calls may take at SIGTERM
-    client_header_s: float = 10.0  # who opens a connection has something to say
-    client_body_s_max: float = 600.0  # a whole body: who sends a byte now and then does not stall
-    client_idle_s: float = 75.0  # between two requests; longer than the usual pools of clients keep a connection
-
-
-@dataclass(frozen=True, slots=True)
-class TrustedProxies:
-    """Who is believed about the clients that it connects for. `unix`: whoever may connect to our unix socket."""
-
-    networks: Networks = ()
-    unix: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    listen: Address = Address("127.0.0.1", 4000)
-    admin_listen: Address = Address("127.0.0.1", 4001)
-    workers: int = 1
-    body_bytes_max: int = 32 << 20  # vision calls carry base64 images
-    body_bytes_inflight_max: int = 512 << 20
-    on_disconnect: str = "drain"  # or "cancel": what happens upstream when the client leaves
-    synchronous: str = "FULL"
-    connections_max: int = 20_000  # of clients, to each worker; a call takes two descriptors
-    connections_per_address_max: int = 2_000  # to each worker; not of those whom we trust to name their clients
-    trusted_proxies: TrustedProxies = TrustedProxies()
-    forwarded_header: str = "x-forwarded-for"  # the one that those proxies write
-    timeouts: Timeouts = Timeouts()
-
-
-@dataclass(frozen=True, slots=True)
 class Retries:
     """How often a call is tried, with other credentials and with what stands in for its model. Only what cannot have
     been billed is tried again, unless `after_timeout`."""
@@ -151,7 +97,7 @@ class Config:
     path: Path
     database: Path
     timezone: str = "UTC"
-    server: Server = Server()
+    server: Server = field(default_factory=Server)
     providers: Mapping[str, Provider] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # model -> what stands in for it, in order
@@ -197,15 +143,6 @@ def sandbox_provider() -> Provider:
     return _provider(SANDBOX, Table({}, f"providers.{SANDBOX}", Path(), ""), Timeouts())
 
 
-def parse_address(text: str) -> Address:
-    """`127.0.0.1:4000`, `[::1]:4000`, `:4000` -> Address. Raises BadInput."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not _PORT.fullmatch(port) or int(port) > 65_535 or not _HOST.fullmatch(host):
-        raise BadInput(f"{text!r} is not an address", hint="write it as 127.0.0.1:4000")
-    return Address(host or "127.0.0.1", int(port))
-
-
 def _config(root: Table, path: Path, database: Path | None) -> Config:
     zone = root.string("timezone", "UTC")
     try:
@@ -214,7 +151,7 @@ def _config(root: Table, path: Path, database: Path | None) -> Config:
         hint = "write an IANA name such as Europe/Berlin"
         raise root.error("timezone", f"unknown time zone {zone!r}", hint) from None
     named = root.file("database", "llmctl.db")
-    server = _server(root.table("server"))
+    server = read_server(root.table("server"))
     providers = _providers(root.table("providers"), server.timeouts)
     config = Config(
         path=path,
@@ -231,48 +168,6 @@ def _config(root: Table, path: Path, database: Path | None) -> Config:
     )
     root.finish()
     return config
-
-
-def _server(table: Table) -> Server:
-    default = Server()
-    timeouts = table.table("timeouts")
-    server = Server(
-        listen=_address(table, "listen", default.listen),
-        admin_listen=_address(table, "admin_listen", default.admin_listen),
-        workers=table.integer("workers", default.workers, least=1, most=WORKERS_MAX),
-        body_bytes_max=table.integer("body_bytes_max", default.body_bytes_max, least=1024),
-        body_bytes_inflight_max=table.integer("body_bytes_inflight_max", default.body_bytes_inflight_max, least=1024),
-        on_disconnect=table.choice("on_disconnect", default.on_disconnect, ("drain", "cancel")),
-        synchronous=table.choice("synchronous", default.synchronous, ("FULL", "NORMAL", "EXTRA")),
-        connections_max=table.integer("connections_max", default.connections_max, least=1),
-        connections_per_address_max=table.integer(
-            "connections_per_address_max", default.connections_per_address_max, least=1
-        ),
-        trusted_proxies=_trusted_proxies(table),
-        forwarded_header=table.choice("forwarded_header", default.forwarded_header, ("x-forwarded-for", "forwarded")),
-        timeouts=Timeouts(
-            **{name: timeouts.seconds(name, getattr(default.timeouts, name)) for name in Timeouts.__slots__}
-        ),
-    )
-    timeouts.finish()
-    table.finish()
-    return server
-
-
-def _address(table: Table, key: str, default: Address) -> Address:
-    try:
-        return parse_address(table.string(key, str(default)))
-    except BadInput as error:
-        raise table.error(key, error.message, error.hint) from None
-
-
-def _trusted_proxies(table: Table) -> TrustedProxies:
-    named = table.strings("trusted_proxies", ())
-    networks = [text for text in named if text != UNIX]
-    try:
-        return TrustedProxies(networks_of(check_networks(networks)) if networks else (), UNIX in named)
-    except BadInput as error:
-        raise table.error("trusted_proxies", error.message, error.hint) from None
 
 
 def _providers(tables: Table, timeouts: Timeouts) -> dict[str, Provider]:

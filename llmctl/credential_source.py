@@ -53,7 +53,7 @@ class CredentialSource:
     def _text(self) -> tuple[str, str]:
         """What is there, and where that is."""
         if self.env:
-            value = ":".join(os.environ.get(name, "").strip() for name in self.env.split(":")).rstrip(":")
+            value = ":".join(_variable(name) for name in self.env.split(":")).rstrip(":")
             place = f"the environment variable {self.env}"
         else:
             try:
@@ -63,6 +63,18 @@ class CredentialSource:
                 raise ConfigError(f"cannot read the credential file {self.file}", hint=hint) from None
             place = self.file
         return value.strip(), place
+
+
+def _variable(name: str) -> str:
+    """From the environment; else what systemd put there under this name (LoadCredential=), because a unit's environment
+    is for all to read."""
+    if value := os.environ.get(name, "").strip():
+        return value
+    directory = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    try:
+        return Path(directory, name).read_text(encoding="utf-8").strip() if directory else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

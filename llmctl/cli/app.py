@@ -41,6 +41,8 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
     "Start": (
         Row("init", "llmctl.cli.init", "Make a configuration and a database."),
         Row("serve", "llmctl.cli.serve", "Run the gateway."),
+        Row("reload", "llmctl.cli.reload", "Have the running gateway read its configuration anew."),
+        Row("service", "llmctl.cli.service", "The gateway as a service of systemd."),
         Row("completion", "llmctl.cli.completion", "Complete commands and names in bash, zsh or fish."),
         Row("doctor", "llmctl.cli.doctor", "Whether all is well, and what to do if not."),
         Row("migrate", "llmctl.cli.migrate", "Bring the database of an older llmctl up to date."),

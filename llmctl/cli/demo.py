@@ -17,7 +17,8 @@ from .context import nearby, program
 from .secret_output import values as key_values
 
 if TYPE_CHECKING:
-    from llmctl.config import Address, Config
+    from llmctl.config import Config
+    from llmctl.server_config import Address
 
     from .context import App
 

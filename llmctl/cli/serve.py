@@ -35,39 +35,46 @@ def serve(
 ) -> None:
     """Run the gateway until it is told to stop (SIGTERM, Ctrl-C).
 
-    Open calls end and are booked first; a second signal ends it at once.
+    Open calls end and are booked first; a second signal ends it at once. SIGHUP reads the configuration anew, as does
+    llmctl reload.
     """
     app = context.of(ctx)
     try:
-        config = _config(app, listen, workers, sandbox=sandbox)
+        config = _config(app.config, listen, workers, sandbox=sandbox)
         _price_sandbox(app, config)
         os.umask(0o077)
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
+        from llmctl.config import load
         from llmctl.proxy.run import serve as run
 
-        status = run(config, say=lambda text: app.out.prose(text))
+        def again() -> Config:
+            """The same file as it is now, and what the command line says instead."""
+            fresh = load(config.path, database=app.named_database)
+            return _config(fresh, listen, workers, sandbox=sandbox)
+
+        status = run(config, again, say=lambda text: app.out.prose(text))
     except ConfigError as error:
         errors.report(error, as_json=app.out.format == "json", stream=sys.stderr)
         raise typer.Exit(EXIT_CONFIG) from None
     raise typer.Exit(status)
 
 
-def _config(app: App, listen: str | None, workers: str | None, *, sandbox: bool) -> Config:
+def _config(config: Config, listen: str | None, workers: str | None, *, sandbox: bool) -> Config:
     """The file, and what the command line says instead."""
     from llmctl import config as configuration
+    from llmctl import server_config
     from llmctl.domain.errors import BadInput
 
-    config = app.config
     server = config.server
     if listen is not None:
         try:
-            server = dataclasses.replace(server, listen=configuration.parse_address(listen))
+            server = dataclasses.replace(server, listen=server_config.parse_address(listen))
         except BadInput as error:
             raise UsageMistake(f"--listen: {error.message}", hint=error.hint) from None
     if workers is not None:
-        if not workers.isascii() or not workers.isdigit() or not 1 <= int(workers) <= configuration.WORKERS_MAX:
-            raise UsageMistake(f"--workers {workers!r} is not possible", hint=f"write 1 to {configuration.WORKERS_MAX}")
+        if not workers.isascii() or not workers.isdigit() or not 1 <= int(workers) <= server_config.WORKERS_MAX:
+            raise UsageMistake(f"--workers {workers!r} is not possible", hint=f"write 1 to {server_config.WORKERS_MAX}")
         server = dataclasses.replace(server, workers=int(workers))
     providers = dict(config.providers)
     if sandbox:

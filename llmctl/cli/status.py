@@ -69,7 +69,7 @@ def _daemon_text(run: App, daemon: Daemon) -> str:
         parts.append(f"since {moment} ({humanize.span(run.now_s - daemon.since_s)})")
     if daemon.workers > 1:
         parts.append(humanize.plural(daemon.workers, "worker"))
-    return ", ".join([*parts, f"http://{run.config.server.listen}"])
+    return ", ".join([*parts, run.config.server.url])
 
 
 def _today_values(today: Sums) -> dict[str, object]:

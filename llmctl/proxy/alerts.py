@@ -51,6 +51,10 @@ class Alerts:
         self._looked_at_s = self._providers_at_s = self._paces_at_s = time.monotonic()
         self._written_ns = 0
 
+    def configure(self, config: Config) -> None:
+        """From the next look on."""
+        self._config, self._settings = config, config.alerts
+
     async def run(self) -> None:
         try:
             while True:

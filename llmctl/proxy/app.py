@@ -1,4 +1,4 @@
-"""One worker: everything that a call needs, wired together, started and stopped in order."""
+"""One worker: everything that a call needs, wired together, started, reloaded and stopped in order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import logging
 import secrets
 import socket
 import time
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -18,21 +20,17 @@ from llmctl.sandbox import Sandbox
 from llmctl.store.ledger import Ledger
 from llmctl.store.reader import Reader
 
-from .addresses import Proxies
 from .admin import Admin
 from .alerts import Alerts
-from .body import BodyReader
-from .directory import Directory
-from .exchange import Exchange
+from .body import Inflight
 from .handler import Handler
-from .local import Local
 from .metrics import Metrics
-from .routing import Routing
 from .server import HttpServer
+from .setup import Setup
 from .sightings import Sightings
+from .sockets import BACKLOG
 from .telemetry import Telemetry
-from .upstream import Upstream
-from .watch import Watch
+from .tls import Certificate
 
 logger = logging.getLogger(__name__)
 
@@ -43,67 +41,77 @@ CUT_WAIT_S = 5.0  # for calls that did not end in time: long enough to book them
 
 
 class Gateway:
-    """`start`, then `stop`; `broken` returns when nothing more can be served."""
+    """`start`, any number of `reload`, then `stop`; `broken` returns when nothing more can be served."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._sandbox: Sandbox | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._clients: asyncio.Server | None = None
+        self._sandbox_place: tuple[str, str] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._setups: list[Setup] = []  # the last one is in force, the others have calls that go on
+        self._inflight = Inflight()
+        self._certificate: Certificate | None = None
+        self._clients: list[asyncio.Server] = []
         self._admin: asyncio.Server | None = None
 
-    async def start(self, clients: socket.socket, admin: socket.socket | None) -> None:
+    async def start(self, clients: Sequence[socket.socket], admin: socket.socket | None) -> None:
         """Raises LlmctlError: a credential or the database is missing, ..."""
         config = self._config
         tokenizer.configure(Path(f"{config.database}.tiktoken"))
+        if config.server.tls is not None:
+            self._certificate = Certificate(config.server.tls)
+            self._spawn(self._certificate.run())
         self._ledger = Ledger(
             config.database,
             default_zone=config.timezone,
             share_percent=config.bounds.cap_share_percent,
             synchronous=config.server.synchronous,
         )
-        self._upstream = Upstream(config, sandbox=await self._start_sandbox())
         await self._ledger.start()
         try:
-            self._directory = Directory(config)
             self._reader = Reader(config.database)
             await self._reader.open()
+            setup = await self._set_up(config)
         except BaseException:
             await self._ledger.close()
             raise
-        await self._upstream.start()
         self._metrics = Metrics(self._ledger)
-        self._watch = Watch(config.server)
         self._sightings = Sightings(config)
         self._telemetry = Telemetry(config.telemetry) if config.telemetry.endpoint else None
         self._handler = Handler(
-            config=config,
-            directory=self._directory,
+            setup=setup,
             ledger=self._ledger,
-            bodies=BodyReader(config.server),
-            exchange=Exchange(self._upstream, self._watch),
-            local=Local(config, self._directory, self._reader, self._upstream),
             metrics=self._metrics,
             sightings=self._sightings,
-            routing=Routing(config, self._directory, self._upstream),
-            proxies=Proxies(config.server.trusted_proxies, config.server.forwarded_header),
             telemetry=self._telemetry,
         )
-        self._tasks.append(asyncio.create_task(self._sightings.run()))
-        self._tasks.append(asyncio.create_task(self._watch.run()))
-        self._tasks.append(asyncio.create_task(Alerts(config, self._metrics.by_provider).run()))
+        self._spawn(self._sightings.run())
+        self._alerts = Alerts(config, self._metrics.by_provider)
+        self._spawn(self._alerts.run())
         await self._listen(clients, admin)
+
+    async def reload(self, config: Config) -> None:
+        """For calls from now on; those under way go on with what they began with. Raises LlmctlError: then nothing is
+        changed."""
+        setup = await self._set_up(config, before=self._setups[-1])
+        self._config = config
+        self._ledger.configure(share_percent=config.bounds.cap_share_percent)
+        self._web.configure(config.server)
+        self._alerts.configure(config)
+        before, self._handler.setup = self._handler.setup, setup
+        self._spawn(self._retire(before))
 
     async def stop(self) -> None:
         """No new calls; those under way end, or are cut after `shutdown_s`; then everything is booked and closed.
         /readyz says so until no call is left."""
-        if self._clients is not None:
-            self._clients.close()
+        for listening in self._clients:
+            listening.close()
         self._handler.drain()
         await self._until_idle(self._config.server.timeouts.shutdown_s)
         if self._handler.open_calls:
             logger.warning("cutting %d calls that did not end in time", self._handler.open_calls)
-            self._watch.cut_all()
+            for setup in self._setups:
+                setup.watch.cut_all()
             await self._until_idle(CUT_WAIT_S)
         await self._web.shutdown(1.0)
         if self._admin is not None:
@@ -114,10 +122,10 @@ class Gateway:
         await self._sightings.flush()
         if self._telemetry is not None:
             await asyncio.to_thread(self._telemetry.close)
-        await self._upstream.close()
+        for setup in self._setups:
+            await setup.close()
         await self._ledger.close()
         await self._reader.close()
-        self._directory.close()
         if self._sandbox is not None:
             await self._sandbox.stop()
 
@@ -134,23 +142,43 @@ class Gateway:
         failure = self._ledger.failed or self._ledger.unavailable
         return "" if failure is None else str(failure)
 
-    async def _start_sandbox(self) -> tuple[str, str] | None:
-        if not any(provider.is_sandbox for provider in self._config.providers.values()):
-            return None
+    async def _set_up(self, config: Config, before: Setup | None = None) -> Setup:
+        """Everything of it is there before anything of it counts."""
+        if any(provider.is_sandbox for provider in config.providers.values()) and self._sandbox is None:
+            await self._start_sandbox()
+        setup = Setup(config, self._reader, self._inflight, self._sandbox_place)
+        if before is not None and self._certificate is not None and config.server.tls is not None:
+            try:
+                self._certificate.configure(config.server.tls)
+            except LlmctlError:
+                setup.directory.close()
+                raise
+        if before is not None:
+            setup.directory.lessons = before.directory.lessons
+        await setup.start()
+        self._setups.append(setup)
+        return setup
+
+    async def _retire(self, setup: Setup) -> None:
+        await setup.retire()
+        self._setups.remove(setup)
+
+    async def _start_sandbox(self) -> None:
         credential = secrets.token_urlsafe(24)
-        self._sandbox = Sandbox(credential)
+        sandbox = Sandbox(credential)
         try:
-            base_url = await self._sandbox.start()
+            base_url = await sandbox.start()
         except tokenizer.TokenizerError as error:
             raise LlmctlError(f"the sandbox cannot start: {error}") from None
-        return f"{base_url}/v1", credential
+        self._sandbox, self._sandbox_place = sandbox, (f"{base_url}/v1", credential)
 
-    async def _listen(self, clients: socket.socket, admin: socket.socket | None) -> None:
+    async def _listen(self, clients: Sequence[socket.socket], admin: socket.socket | None) -> None:
         loop = asyncio.get_running_loop()
+        server = self._config.server
         self._web = HttpServer(
             self._handler.handle,
             malformed=self._handler.malformed,
-            server=self._config.server,
+            server=server,
             access_log=None,
             auto_decompress=False,
             max_line_size=FIELD_BYTES_MAX,
@@ -158,11 +186,22 @@ class Gateway:
             max_headers=HEADERS_MAX,
             lingering_time=1.0,
         )
-        # Each worker holds a socket of its own: closing it here leaves the supervisor's.
-        self._clients = await loop.create_server(self._web, sock=clients.dup(), backlog=4096)
+        tls = None if self._certificate is None else self._certificate.context
+        handshake_s = None if tls is None else server.timeouts.client_header_s
+        for one in clients:
+            listen = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
+            # Each worker closes a descriptor of its own: the supervisor's stays.
+            self._clients.append(
+                await listen(self._web, sock=one.dup(), backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s)
+            )
         if admin is not None:
             pages = web.Server(Admin(self._metrics, self.not_ready).handle, access_log=None)
             self._admin = await loop.create_server(pages, sock=admin.dup())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _until_idle(self, timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s

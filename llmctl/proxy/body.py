@@ -8,19 +8,28 @@ import time
 from aiohttp import ClientConnectionError
 from aiohttp.web import BaseRequest, RequestPayloadError
 
-from llmctl.config import Server
 from llmctl.domain.errors import Refused
+from llmctl.server_config import Server
+
+
+class Inflight:
+    """How many bytes of bodies are in memory, of all that read them."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
 
 
 class BodyReader:
     """Reads bodies within `body_bytes_max` each and `body_bytes_inflight_max` together."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, inflight: Inflight) -> None:
         self._bytes_max = server.body_bytes_max
         self._inflight_max = server.body_bytes_inflight_max
         self._stall_s = server.timeouts.client_body_stall_s
         self._whole_s = server.timeouts.client_body_s_max
-        self._inflight = 0
+        self._inflight = inflight
 
     async def read(self, request: BaseRequest) -> bytes:
         """The whole body; `release` its size when the call is over. Raises Refused: too large, slow, packed, cut."""
@@ -53,10 +62,10 @@ class BodyReader:
                     break
                 chunks.append(chunk)
                 size += len(chunk)
-                self._inflight += len(chunk)
+                self._inflight.bytes += len(chunk)
                 if size > self._bytes_max:
                     raise self._too_large()
-                if self._inflight > self._inflight_max:
+                if self._inflight.bytes > self._inflight_max:
                     raise Refused("overloaded", "too many large requests at once", hint="retry in a moment")
         except BaseException as error:
             self.release(size)
@@ -69,7 +78,7 @@ class BodyReader:
 
     def release(self, size: int) -> None:
         """A body of this many bytes is no longer in memory."""
-        self._inflight -= size
+        self._inflight.bytes -= size
 
     def _too_large(self) -> Refused:
         return Refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aiohttp.web import BaseRequest
 
@@ -15,12 +16,16 @@ from llmctl.store.booking import Granted
 from .attempts import Attempt
 from .plan import Plan
 
+if TYPE_CHECKING:
+    from .setup import Setup
+
 
 @dataclass(slots=True)
 class Arrival:
     """A request, as far as it is known yet: what a refusal is shaped by and booked to."""
 
     http: BaseRequest
+    setup: Setup  # what was in force when it began
     id: int
     started_at_ms: int
     began_s: float  # monotonic

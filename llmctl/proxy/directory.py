@@ -31,7 +31,7 @@ class Directory:
     def __init__(self, config: Config, *, clock_s: Callable[[], float] = time.time) -> None:
         self._config = config
         self._clock_s = clock_s
-        self._store = Store(config.database, synchronous=config.server.synchronous)
+        self._store = Store(config.database, readonly=True)
         self._version = callers.settings_version(self._store.connection)
         self.lessons = Lessons()
         self._callers: dict[bytes, Caller] = {}

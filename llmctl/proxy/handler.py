@@ -11,7 +11,6 @@ import time
 from aiohttp import web
 from aiohttp.web import BaseRequest
 
-from llmctl.config import Config
 from llmctl.dialects import table
 from llmctl.dialects.request import Request, end_user_id
 from llmctl.dialects.table import Endpoint, Match
@@ -22,19 +21,14 @@ from llmctl.store.booking import Closing, Opening, Refusal
 from llmctl.store.ledger import Ledger
 
 from . import addresses, recount, settlement
-from .addresses import Proxies
 from .attempts import FIRST, Attempt
-from .body import BodyReader
 from .call import Arrival, Call
-from .directory import Directory
 from .errors import as_refused
-from .exchange import Exchange
 from .headers import client_secret
-from .local import Local
 from .metrics import Metrics
 from .plan import Plan, plan_of
 from .refusals import CALL_ID, response_of
-from .routing import Routing
+from .setup import Setup
 from .sightings import Sightings
 from .strangers import Strangers
 from .tags import tags_of
@@ -54,28 +48,16 @@ class Handler:
     def __init__(
         self,
         *,
-        config: Config,
-        directory: Directory,
+        setup: Setup,
         ledger: Ledger,
-        bodies: BodyReader,
-        exchange: Exchange,
-        local: Local,
         metrics: Metrics,
         sightings: Sightings,
-        routing: Routing,
-        proxies: Proxies,
         telemetry: Telemetry | None,
     ) -> None:
-        self._config = config
-        self._directory = directory
+        self.setup = setup  # of calls from now on; those under way go on with the one that they began with
         self._ledger = ledger
-        self._bodies = bodies
-        self._exchange = exchange
-        self._local = local
         self._metrics = metrics
         self._sightings = sightings
-        self._routing = routing
-        self._proxies = proxies
         self._telemetry = telemetry
         self._strangers = Strangers()
         self.open_calls = 0
@@ -83,37 +65,40 @@ class Handler:
 
     async def handle(self, http: BaseRequest) -> web.StreamResponse:
         """One call, from its first byte to its booking. Never raises: whatever goes wrong is an answer."""
-        arrival = Arrival(http, *self._start(), time.perf_counter())
+        setup = self.setup
+        arrival = Arrival(http, setup, *self._start(), time.perf_counter())
         self.open_calls += 1
+        setup.open_calls += 1
         try:
             return await self._serve(arrival)
         except LlmctlError as error:
             if error.code == "invalid_api_key" and arrival.secret:
-                await self._strangers.delay(self._proxies.client_of(http), arrival.secret)
+                await self._strangers.delay(setup.proxies.client_of(http), arrival.secret)
             return self._refuse(arrival, as_refused(error))
         except Exception:
             logger.exception("call %s failed", ids.shown(arrival.id))
             return self._refuse(arrival, Refused("internal_error", "the gateway failed", hint="tell your admin"))
         finally:
+            setup.open_calls -= 1
             self.open_calls -= 1
 
     async def _serve(self, arrival: Arrival) -> web.StreamResponse:
         match = table.lookup(arrival.http.method, arrival.path, arrival.http.headers, arrival.query)
-        arrival.match, endpoint = match, match.endpoint
+        arrival.match, endpoint, setup = match, match.endpoint, arrival.setup
         if self.draining:
             raise Refused("shutting_down", "the gateway is shutting down", hint="retry in a moment")
         arrival.secret = secret = client_secret(arrival.http.headers, arrival.query)
-        arrival.caller = self._directory.caller(secret)
-        arrival.address = self._proxies.client_of(arrival.http)
+        arrival.caller = setup.directory.caller(secret)
+        arrival.address = setup.proxies.client_of(arrival.http)
         if arrival.caller.allowed_from:
             self._check_address(arrival, secret)
         self._sightings.note(secret, arrival.address, arrival.http)
         if endpoint.kind == "local":
             self._renewed(arrival, secret)
             addresses.check_allowed(arrival.caller, arrival.address)
-            body = await self._local.answer(match, arrival.caller)
+            body = await setup.local.answer(match, arrival.caller)
             return web.Response(body=body, headers={"Content-Type": "application/json", CALL_ID: ids.shown(arrival.id)})
-        body = await self._bodies.read(arrival.http)
+        body = await setup.bodies.read(arrival.http)
         if time.perf_counter() - arrival.began_s > SLOW_BODY_S:
             # Else those who trickle their bodies would save up the minutes that they began in, and call all at once.
             arrival.id, arrival.started_at_ms = self._start()
@@ -124,7 +109,7 @@ class Handler:
             arrival.asked = asked
             return await self._until_answered(arrival, match, asked, secret)
         finally:
-            self._bodies.release(len(body))
+            setup.bodies.release(len(body))
 
     def _start(self) -> tuple[int, int]:
         """A call's id and its start. The id is made after: readers look for calls from a moment on by their ids."""
@@ -135,8 +120,8 @@ class Handler:
         """The first choice; then other credentials and what stands in for the model, while nothing was answered or may
         have been billed. Raises Refused: of the first choice."""
         first_id, attempt = arrival.id, FIRST
-        if self._config.fallbacks:
-            attempt = self._routing.first(asked.ask.model, match.endpoint.dialect.name)
+        if arrival.setup.config.fallbacks:
+            attempt = arrival.setup.routing.first(asked.ask.model, match.endpoint.dialect.name)
         answer: web.StreamResponse | None = None
         while True:
             try:
@@ -148,7 +133,7 @@ class Handler:
                     raise
                 attempt = FIRST  # it was only not asked because it rests
                 continue
-            answer, following = await self._run(call)
+            answer, following = await self._run(call, arrival.setup)
             if following is None:
                 return answer
             attempt = following
@@ -157,7 +142,7 @@ class Handler:
 
     async def _admit(self, arrival: Arrival, match: Match, asked: Request, secret: str, attempt: Attempt) -> Call:
         """Access and limits: the call's worst case is held, on disk, when this returns. Raises Refused."""
-        endpoint = match.endpoint
+        endpoint, setup = match.endpoint, arrival.setup
         now_s = arrival.started_at_ms // 1000
         tags = tags_of(arrival.http.headers)
         counted: int | None = None  # input tokens, where the bytes did not fit
@@ -167,7 +152,13 @@ class Handler:
             try:
                 addresses.check_allowed(caller, arrival.address)
                 plan = plan_of(
-                    caller, asked.ask, endpoint.dialect.name, self._directory, self._config.bounds, now_s, attempt.model
+                    caller,
+                    asked.ask,
+                    endpoint.dialect.name,
+                    setup.directory,
+                    setup.config.bounds,
+                    now_s,
+                    attempt.model,
                 )
             except Refused:
                 if self._renewed(arrival, secret):
@@ -210,25 +201,26 @@ class Handler:
 
     def _renewed(self, arrival: Arrival, secret: str) -> bool:
         """Reads the caller once more. False: there is no newer one."""
-        self._directory.refresh()
-        before, arrival.caller = arrival.caller, self._directory.caller(secret)
+        directory = arrival.setup.directory
+        directory.refresh()
+        before, arrival.caller = arrival.caller, directory.caller(secret)
         return arrival.caller is not before
 
-    async def _run(self, call: Call) -> tuple[web.StreamResponse, Attempt | None]:
+    async def _run(self, call: Call, setup: Setup) -> tuple[web.StreamResponse, Attempt | None]:
         """Sends what was held for, and books the end: once, whatever happens. Returns what the client is to get, and
         the attempt that may do better."""
         closing: Closing | None = None
         try:
-            end = await self._exchange.run(call)
+            end = await setup.exchange.run(call)
             closing, following = end.closing, None
-            if end.failure is not None and (following := self._routing.following(call, end.failure)) is not None:
+            if end.failure is not None and (following := setup.routing.following(call, end.failure)) is not None:
                 closing = settlement.superseded(closing)
             return end.answer, following
         finally:
             if closing is None:  # a bug, or the end of the process: all that was held is booked
                 closing = settlement.unanswered(call, status=None, error="internal_error", now_s=time.perf_counter())
             self._ledger.settle(closing)
-            self._directory.lessons.learn(call, closing)
+            setup.directory.lessons.learn(call, closing)
             self._metrics.booked(call.plan.provider.name, call.endpoint.dialect.name, call.plan.model, closing)
             if self._telemetry is not None:
                 self._telemetry.ended(call, closing)

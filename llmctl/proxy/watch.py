@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, Self
 
-from llmctl.config import RouteTimeouts, Server
+from llmctl.config import RouteTimeouts
+from llmctl.server_config import Server
 
 from .client import Client
 from .connections import Answer, Outgoing

@@ -86,6 +86,10 @@ class Ledger:
         self._thread = None
         self._owner.release()
 
+    def configure(self, *, share_percent: int) -> None:
+        """For holds from now on."""
+        self._writer.share_percent = share_percent
+
     @property
     def failed(self) -> StoreError | None:
         """Why nothing more can be admitted, for good: a broken file, a newer schema. None while all is well."""

@@ -107,7 +107,7 @@ class Writer:
         self._path = path
         self._owner = owner
         self._default_zone = default_zone
-        self._share_percent = share_percent
+        self.share_percent = share_percent
         self._synchronous = synchronous
         self._lock_timeout_s = lock_timeout_s
         self._clock_s = clock_s
@@ -277,7 +277,7 @@ class Writer:
             self._interned,
             owner=self._owner.slot,
             default_zone=self._default_zone,
-            share_percent=self._share_percent,
+            share_percent=self.share_percent,
             now_s=int(self._clock_s()),
             version=version,
             folded=folded,

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from llmctl import config
+from llmctl import config, server_config
 from llmctl.presets import PRESETS
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 # Alternatives to a line that stands beside them, not defaults.
-ALTERNATIVES = re.compile(r"(credential_file|credentials|catalogue|models = \[\"gpt|\"chat\.completions\")")
+ALTERNATIVES = re.compile(
+    r"(credential_file|credentials|catalogue|\[server\.tls\]|certificate|key = |models = \[\"gpt|\"chat\.completions\")"
+)
 
 
 def with_defaults(text: str) -> str:
@@ -38,14 +40,14 @@ def test_what_is_commented_out_are_the_defaults(tmp_path: Path) -> None:
     full = tmp_path / "config.toml"
     full.write_text(with_defaults(EXAMPLE.read_text()))
     found, plain = config.load(full), config.load(EXAMPLE)
-    assert found.server == plain.server == config.Server()
+    assert found.server == plain.server == server_config.Server()
     assert found.bounds == plain.bounds
     assert replace(found.alerts, receivers={}) == plain.alerts
     same = {"path": plain.path, "database": plain.database, "providers": plain.providers, "alerts": plain.alerts}
     assert replace(found, **same) == plain
 
 
-@pytest.mark.parametrize("table", [config.Server, config.Timeouts, type(config.load(EXAMPLE).bounds)])
+@pytest.mark.parametrize("table", [server_config.Server, server_config.Timeouts, type(config.load(EXAMPLE).bounds)])
 def test_every_key_is_in_the_example(table: type) -> None:
     text = EXAMPLE.read_text()
     for one in fields(table):

@@ -86,7 +86,7 @@ class Daemon:
         self._reader.start()
         deadline_s = time.monotonic() + START_S
         while time.monotonic() < deadline_s:
-            found = re.search(r"listens on (http://\S+).*admin: (http://[^/\s]+)", "".join(self.log))
+            found = re.search(r"listens on (\S+).*admin: (http://[^/\s]+)", "".join(self.log))
             if found:
                 self.url, self.admin_url = found.groups()
                 self.base_url = f"{self.url}/v1"

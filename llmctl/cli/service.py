@@ -1,0 +1,122 @@
+"""`llmctl service`: the gateway as a service of systemd."""
+
+from __future__ import annotations
+
+import pwd
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmctl.domain.errors import LlmctlError
+
+from . import context
+from .ask import DryRun, Yes, confirm
+from .command import noun, verb
+from .context import program
+from .unit import CREDENTIALS, STATE, Unit
+
+if TYPE_CHECKING:
+    from .context import App
+
+NAME = "llmctl.service"
+UNITS = "/etc/systemd/system"
+
+app = noun("""
+The gateway as a service of systemd: it says when it serves, is watched, reloads, and is shut off from the machine.
+
+  sudo llmctl init --system                  /etc/llmctl/config.toml and /var/lib/llmctl
+  sudo llmctl service install                the unit, and what is left to do
+""")
+
+RunAs = Annotated[str, typer.Option("--run-as", metavar="ACCOUNT", help="The system user that it runs as.")]
+
+
+@verb(app, "print")
+def print_(ctx: typer.Context, run_as: RunAs = "llmctl") -> None:
+    """Print the unit for this configuration."""
+    run = context.of(ctx)
+    text = _unit(run, run_as).text()
+    if run.out.format == "json":
+        run.out.one({"name": NAME, "unit": text}, "")
+    else:
+        run.out.line(text.rstrip("\n"))
+
+
+@verb(app, "install")
+def install(
+    ctx: typer.Context,
+    run_as: RunAs = "llmctl",
+    directory: Annotated[
+        str, typer.Option("--directory", metavar="DIRECTORY", help="Where units are. Default: /etc/systemd/system.")
+    ] = UNITS,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Write the unit for this configuration, and say what is left to do. It starts and stops nothing."""
+    run = context.of(ctx)
+    unit, path = _unit(run, run_as), Path(directory) / NAME
+    text = unit.text()
+    before = _read(path)
+    values = {"path": str(path), "changed": text != before, "next": _next(unit)}
+    steps = "\n".join(["Next:", *(f"  {line}" for line in _next(unit))])
+    if text == before:
+        run.out.one(values, f"{path} is so: unchanged.")
+        return
+    if dry_run:
+        run.out.one(values | {"changed": False}, f"Would write {path}.")
+        return
+    if before is not None:
+        confirm(run, f"Replace {path}?", yes=yes)
+    try:
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o644)
+    except OSError as error:
+        hint = "run it with sudo, or print it: llmctl service print"
+        raise LlmctlError(f"cannot write {path}: {error.strerror}", hint=hint) from None
+    run.out.one(values, f"Wrote {path}.\n{steps}")
+
+
+def _unit(run: App, user: str) -> Unit:
+    config = run.config
+    sources = [source for provider in config.providers.values() for source in provider.credentials]
+    called = program()
+    words = (sys.executable, "-m", "llmctl") if " -m " in called else (str(_absolute(called)),)
+    return Unit(
+        program=words,
+        config=config.path.absolute(),
+        database=config.database.absolute(),
+        user=user,
+        credentials=tuple(sorted({name for source in sources for name in source.env.split(":") if name})),
+        port=config.server.listen.port,
+        socket=config.server.listen.path,
+    )
+
+
+def _absolute(called: str) -> Path:
+    import shutil
+
+    return Path(shutil.which(called) or called).absolute()
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _next(unit: Unit) -> list[str]:
+    """What only an admin can do. A secret goes through stdin: never onto a command line."""
+    steps = []
+    try:
+        pwd.getpwnam(unit.user)
+    except KeyError:
+        steps.append(f"useradd --system --home-dir {STATE} --shell /usr/sbin/nologin {unit.user}")
+    if unit.credentials:
+        steps.append(f"install -d -m 0700 {CREDENTIALS}")
+        steps += [
+            f"install -m 0600 /dev/stdin {CREDENTIALS / name}    # paste it, then Ctrl-D" for name in unit.credentials
+        ]
+    return [*steps, "systemctl daemon-reload", f"systemctl enable --now {NAME}"]

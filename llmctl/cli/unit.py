@@ -1,0 +1,119 @@
+"""The systemd unit, as text. Directives: systemd.service(5), systemd.exec(5), of version 252 and later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmctl.domain.errors import BadInput
+
+STATE = Path("/var/lib/llmctl")
+RUNTIME = Path("/run/llmctl")
+CREDENTIALS = Path("/etc/llmctl/credentials")
+PRIVILEGED_PORTS = 1024
+
+# What it can do without: `systemd-analyze security` gives 1.4. Not ~@resources: asking for the limit on open
+# files is one of them.
+HARDENING = """\
+NoNewPrivileges=yes
+CapabilityBoundingSet={capabilities}
+AmbientCapabilities={capabilities}
+ProtectSystem=strict
+ProtectHome={home}
+ProtectProc=invisible
+ProcSubset=pid
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+PrivateDevices=yes
+DevicePolicy=closed
+PrivateTmp=yes
+PrivateUsers={private_users}
+RemoveIPC=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+SystemCallErrorNumber=EPERM
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What differs from machine to machine."""
+
+    program: tuple[str, ...]  # how llmctl is called
+    config: Path
+    database: Path
+    user: str
+    credentials: tuple[str, ...]  # variables that the configuration names
+    port: int  # 0: a unix socket
+    socket: str = ""
+
+    def text(self) -> str:
+        """Raises BadInput: a path that a unit cannot name."""
+        state = self.database.parent
+        command = " ".join(_word(part) for part in (*self.program, "serve", "--config", str(self.config)))
+        privileged = 0 < self.port < PRIVILEGED_PORTS
+        service = [
+            "Type=notify",
+            "NotifyAccess=main",
+            f"ExecStart={command}",
+            "ExecReload=/bin/kill -HUP $MAINPID",
+            "WatchdogSec=30",
+            "Restart=on-failure",
+            "RestartPreventExitStatus=78",
+            "TimeoutStopSec=90",
+            "KillMode=mixed",
+            f"User={_word(self.user)}",
+            "StateDirectory=llmctl",
+            "StateDirectoryMode=0700",
+            f"WorkingDirectory={_word(str(state))}",
+            *([f"ReadWritePaths={_word(str(state))}"] if state != STATE else []),
+            *self._runtime_directory(),
+            "UMask=0077",
+            "LimitNOFILE=65536",
+            "LimitCORE=0",
+            *(f"LoadCredential={name}:{CREDENTIALS / name}" for name in self.credentials),
+        ]
+        hardening = HARDENING.format(
+            capabilities="CAP_NET_BIND_SERVICE" if privileged else "",
+            private_users="no" if privileged else "yes",  # a capability of another user namespace opens no port here
+            home="read-only" if any(_is_at_home(path) for path in (self.program[0], self.config, state)) else "yes",
+        )
+        return (
+            "[Unit]\nDescription=llmctl, a gateway to language models with keys, limits and metering\n"
+            "Wants=network-online.target\nAfter=network-online.target\n\n"
+            + "[Service]\n"
+            + "\n".join(service)
+            + f"\n{hardening}\n[Install]\nWantedBy=multi-user.target\n"
+        )
+
+    def _runtime_directory(self) -> Iterable[str]:
+        """For a unix socket in /run/llmctl; whoever shall connect needs to reach it, its mode says who may."""
+        if self.socket and Path(self.socket).parent == RUNTIME:
+            yield "RuntimeDirectory=llmctl"
+            yield "RuntimeDirectoryMode=0755"
+        elif self.socket:
+            yield f"ReadWritePaths={_word(str(Path(self.socket).parent))}"
+
+
+def _is_at_home(path: str | Path) -> bool:
+    return any(Path(path).is_relative_to(home) for home in ("/home", "/root", "/run/user"))
+
+
+def _word(text: str) -> str:
+    """One word of a unit: percent signs and dollars mean themselves, blanks do not divide it."""
+    if any(not char.isprintable() for char in text):
+        raise BadInput(f"{text!r} cannot stand in a unit", hint="choose a path without control characters")
+    escaped = text.replace("\\", "\\\\").replace("%", "%%").replace("$", "$$").replace('"', '\\"')
+    return f'"{escaped}"' if " " in text or '"' in text else escaped

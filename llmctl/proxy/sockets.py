@@ -1,0 +1,143 @@
+"""Where the daemon listens: its own TCP and unix sockets, or those that systemd hands over."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmctl.domain.errors import ConfigError
+from llmctl.server_config import Address, Server
+
+BACKLOG = 4096
+ADMIN = "admin"  # FileDescriptorName= of a socket for /metrics; all others are for clients
+HINT = "stop what uses it, or choose another with --listen or in [server]"
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """For each worker the sockets that it takes connections from. On a TCP address each has one of its own: the kernel
+    spreads connections, none is lost with a worker. A unix socket, and what systemd hands over, is one for all."""
+
+    clients: tuple[tuple[socket.socket, ...], ...]
+    admin: socket.socket
+    shared: bool
+    path: str = ""  # of our unix socket
+
+    @property
+    def address(self) -> str:
+        """Where clients connect, with the port that the kernel chose."""
+        return " and ".join(map(_name, self.clients[0]))
+
+    @property
+    def admin_address(self) -> str:
+        return _name(self.admin)
+
+    def refuse_clients(self, number: int) -> None:
+        """No new connections to this worker: whoever knocked on a socket that other processes still have open would be
+        let in by none of them, and wait until the last one ends."""
+        if not self.shared:
+            for each in self.clients[number]:
+                _refuse(each)
+        self.unlink()
+
+    def refuse_admin(self) -> None:
+        """The same for the admin address: its worker is gone, others may go on with their calls."""
+        _refuse(self.admin)
+
+    def unlink(self) -> None:
+        if self.path:
+            Path(self.path).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        for each in {*sum(self.clients, ()), self.admin}:
+            each.close()
+
+
+def listening(server: Server, handed_over: Iterable[tuple[str, socket.socket]] = ()) -> Sockets:
+    """Raises ConfigError: an address is taken, or not ours."""
+    given = list(handed_over)
+    clients = tuple(each for name, each in given if name != ADMIN)
+    admins = [each for name, each in given if name == ADMIN]
+    for each in (*clients, *admins):
+        each.setblocking(False)
+    admin = admins[0] if admins else _tcp(server.admin_listen, shared=False)
+    try:
+        if clients:
+            return Sockets((clients,) * server.workers, admin, shared=True)
+        if server.listen.path:
+            one = _unix(server.listen.path, server.listen_mode)
+            return Sockets(((one,),) * server.workers, admin, shared=True, path=server.listen.path)
+        first = _tcp(server.listen, shared=server.workers > 1)
+        address = Address(server.listen.host, first.getsockname()[1])
+        others = [_tcp(address, shared=True) for _ in range(server.workers - 1)]
+        return Sockets(tuple((each,) for each in (first, *others)), admin, shared=False)
+    except BaseException:
+        admin.close()
+        raise
+
+
+def _tcp(address: Address, *, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        found.bind((address.host, address.port))
+        found.listen(BACKLOG)
+    except OSError as error:
+        found.close()
+        raise ConfigError(f"cannot listen on {address}: {error.strerror or error}", hint=HINT) from None
+    found.setblocking(False)
+    return found
+
+
+def _unix(path: str, mode: int) -> socket.socket:
+    """A socket that was left behind by one who died is taken over; one that somebody listens on is not."""
+    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_left_behind(path):
+            Path(path).unlink(missing_ok=True)
+        before = os.umask(0o777)  # nobody connects before the mode is right
+        try:
+            found.bind(path)
+        finally:
+            os.umask(before)
+        Path(path).chmod(mode)
+        found.listen(BACKLOG)
+    except OSError as error:
+        found.close()
+        raise ConfigError(f"cannot listen on unix:{path}: {error.strerror or error}", hint=HINT) from None
+    found.setblocking(False)
+    return found
+
+
+def _is_left_behind(path: str) -> bool:
+    try:
+        if not stat.S_ISSOCK(Path(path).lstat().st_mode):
+            return False
+    except OSError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+def _refuse(listening: socket.socket) -> None:
+    with suppress(OSError):  # nowhere but on Linux
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def _name(listening: socket.socket) -> str:
+    name = listening.getsockname()
+    return str(Address("", 0, name) if isinstance(name, str) else Address(*name[:2]))

@@ -1,0 +1,257 @@
+"""The process that starts the workers, restarts those that die, and passes on what it is told: to stop, to reload."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from llmctl.config import Config
+from llmctl.domain.errors import LlmctlError
+from llmctl.store.serving import Serving
+
+from .sockets import Sockets
+from .systemd import Notifier
+
+logger = logging.getLogger(__name__)
+
+EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78  # 78: EX_CONFIG, so that systemd does not loop
+RESTART_S = 1.0  # a worker that dies at once must not spin
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+MESSAGE_BYTES_MAX = 32 << 10
+
+# What the supervisor and a worker say to each other: one message, one datagram.
+RELOAD, READY, ALIVE, RELOADED, FAILED = b"reload", b"ready", b"alive", b"reloaded", b"failed "
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker as its supervisor sees it."""
+
+    number: int
+    pid: int
+    channel: socket.socket
+    heard_at_s: float
+    ready: bool = False
+    reloading: bool = False
+
+
+Run = Callable[[Config, int, socket.socket], int]  # one worker's life; returns its exit code
+
+
+class Supervisor:
+    """`run` returns an exit code."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        renew: Callable[[Config], tuple[Config, list[str]]],
+        work: Run,
+        sockets: Sockets,
+        notifier: Notifier,
+        serving: Serving,
+    ) -> None:
+        """`renew` reads and checks the configuration anew; it raises LlmctlError."""
+        self._config = config
+        self._renew = renew
+        self._work = work
+        self._sockets = sockets
+        self._notifier = notifier
+        self._serving = serving
+        self._workers: dict[int, Worker] = {}  # by process id
+        self._due_at_s: dict[int, float] = {}  # worker number -> when it is started again
+        self._selector = selectors.DefaultSelector()
+        self._stopping = False
+        self._told_ready = False
+        self._reload_again = False
+        self._reload_pending = False
+        self._reload_errors: list[str] = []
+        self._reload_notes: list[str] = []
+        self._status = EXIT_OK
+
+    def run(self) -> int:
+        self._woken, self._wake = socket.socketpair()
+        for end in (self._woken, self._wake):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        for signum in SIGNALS:
+            signal.signal(signum, lambda _signum, _frame: None)  # what counts is the byte that wakes the loop
+        self._selector.register(self._woken, selectors.EVENT_READ, None)
+        for number in range(self._config.server.workers):
+            self._start(number)
+        while self._workers or self._due_at_s:
+            for key, _ in self._selector.select(self._patience_s()):
+                if key.data is None:
+                    self._on_signals(self._woken.recv(4096))
+                else:
+                    self._on_message(key.data)
+            self._start_due()
+            self._tell_alive()
+        return self._status
+
+    # ---- workers ----
+
+    def _start(self, number: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # A signal to the child before it has handlers of its own would wake this process.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        pid = os.fork()
+        if pid:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+            ours.setblocking(False)
+            worker = self._workers[pid] = Worker(number, pid, ours, time.monotonic())
+            self._selector.register(ours, selectors.EVENT_READ, worker)
+            return
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for signum in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C comes to all of a terminal: the supervisor passes it on
+            signal.signal(signum, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        # So that the supervisor's end of each channel is left to the supervisor alone: its end is how they see it die.
+        for each in (ours, self._woken, self._wake, *(worker.channel for worker in self._workers.values())):
+            each.close()
+        self._selector.close()
+        self._serving.release()
+        os._exit(self._work(self._config, number, theirs))
+
+    def _start_due(self) -> None:
+        now_s = time.monotonic()
+        for number in [number for number, at_s in self._due_at_s.items() if at_s <= now_s]:
+            del self._due_at_s[number]
+            self._start(number)
+
+    def _bury(self) -> None:
+        while self._workers:
+            pid, wait_status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            worker = self._workers.pop(pid, None)
+            if worker is not None:
+                self._on_death(worker, os.waitstatus_to_exitcode(wait_status))
+
+    def _on_death(self, worker: Worker, code: int) -> None:
+        self._deafen(worker)
+        worker.channel.close()
+        if self._stopping:
+            self._status = self._status or (EXIT_FAILED if code > 0 else EXIT_OK)
+        elif code == EXIT_CONFIG:
+            self._stop()
+            self._status = EXIT_CONFIG
+        else:
+            logger.error("worker %d ended with %d; starting it again", worker.number, code)
+            self._due_at_s[worker.number] = time.monotonic() + RESTART_S
+        self._look_whether_reloaded()
+
+    # ---- what is told ----
+
+    def _on_signals(self, signums: bytes) -> None:
+        for signum in signums:
+            if signum == signal.SIGCHLD:
+                self._bury()
+            elif signum == signal.SIGHUP:
+                self._reload()
+            else:
+                self._stop()
+
+    def _on_message(self, worker: Worker) -> None:
+        try:
+            message = worker.channel.recv(MESSAGE_BYTES_MAX)
+        except OSError:
+            return
+        worker.heard_at_s = time.monotonic()
+        if message == READY:
+            worker.ready = True
+            self._tell_ready()
+        elif message == RELOADED or message.startswith(FAILED):
+            worker.reloading = False
+            if message != RELOADED:
+                self._reload_errors.append(message.removeprefix(FAILED).decode())
+            self._look_whether_reloaded()
+        elif not message:  # it ends, and has nothing more to say
+            self._deafen(worker)
+
+    def _deafen(self, worker: Worker) -> None:
+        with suppress(KeyError):
+            self._selector.unregister(worker.channel)
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._due_at_s.clear()
+            self._sockets.unlink()
+            self._notifier.stopping()
+        for pid in self._workers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    # ---- reloading ----
+
+    def _reload(self) -> None:
+        """The new configuration is checked here first: workers are only told of one that is right."""
+        if self._stopping:
+            return
+        if self._reload_pending:
+            self._reload_again = True
+            return
+        self._notifier.reloading()
+        self._reload_pending, self._reload_errors, self._reload_notes = True, [], []
+        try:
+            self._config, self._reload_notes = self._renew(self._config)
+        except LlmctlError as error:
+            self._reload_errors.append(str(error))
+        else:
+            for worker in self._workers.values():
+                with suppress(OSError):  # one that is dying is started again with the new one
+                    worker.channel.send(RELOAD)
+                    worker.reloading = True
+        self._look_whether_reloaded()
+
+    def _look_whether_reloaded(self) -> None:
+        if not self._reload_pending or any(worker.reloading for worker in self._workers.values()):
+            return
+        self._reload_pending = False
+        self._serving.reloaded(error=self._reload_errors[0] if self._reload_errors else "", notes=self._reload_notes)
+        log_reload(self._reload_errors, self._reload_notes)
+        self._tell_ready()
+        if self._reload_again:
+            self._reload_again = False
+            self._reload()
+
+    # ---- systemd ----
+
+    def _tell_ready(self) -> None:
+        ready = sum(worker.ready for worker in self._workers.values())
+        if self._told_ready or ready == self._config.server.workers:
+            self._told_ready = True
+            self._notifier.ready(f"{ready} of {self._config.server.workers} workers serve")
+
+    def _tell_alive(self) -> None:
+        """Only while all workers are: one whose event loop hangs is a reason to start anew."""
+        patience_s = self._notifier.watchdog_s
+        if patience_s is None:
+            return
+        oldest_s = min((worker.heard_at_s for worker in self._workers.values()), default=time.monotonic())
+        if time.monotonic() - oldest_s < patience_s / 2:
+            self._notifier.alive()
+
+    def _patience_s(self) -> float | None:
+        waits = [at_s - time.monotonic() for at_s in self._due_at_s.values()]
+        if self._notifier.watchdog_s is not None:
+            waits.append(self._notifier.watchdog_s / 4)
+        return max(0.0, min(waits)) if waits else None
+
+
+def log_reload(errors: list[str], notes: list[str]) -> None:
+    if errors:
+        logger.error("the configuration of before stays: %s", errors[0])
+    else:
+        logger.info("; ".join(["took over the configuration", *notes]))

@@ -1,0 +1,206 @@
+"""One worker's life: a Gateway on its own event loop, until it is told to stop; reloaded when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from llmctl.config import Config
+from llmctl.domain.errors import LlmctlError
+from llmctl.store.serving import Serving
+
+from .app import Gateway
+from .sockets import Sockets
+from .supervisor import ALIVE, EXIT_FAILED, EXIT_OK, FAILED, MESSAGE_BYTES_MAX, READY, RELOAD, RELOADED, log_reload
+from .systemd import Notifier
+
+logger = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ERROR_BYTES_MAX = 8_000
+
+Renew = Callable[[Config], tuple[Config, list[str]]]
+
+
+class Reports(Protocol):
+    """To whom a worker says how it is."""
+
+    beat_s: float | None  # how often it says that it lives; None: nobody asks
+
+    def ready(self) -> None: ...
+    def alive(self) -> None: ...
+    def reloading(self) -> None: ...
+    def reloaded(self, error: str, notes: list[str]) -> None: ...
+    def stopping(self) -> None: ...
+
+
+class ToAll:
+    """Of a worker without a supervisor: to systemd, and to those who look from outside."""
+
+    def __init__(self, notifier: Notifier, serving: Serving) -> None:
+        self._notifier = notifier
+        self._serving = serving
+        self.beat_s = None if notifier.watchdog_s is None else notifier.watchdog_s / 4
+        self.alive, self.reloading, self.stopping = notifier.alive, notifier.reloading, notifier.stopping
+
+    def ready(self) -> None:
+        self._notifier.ready("serves")
+
+    def reloaded(self, error: str, notes: list[str]) -> None:
+        self._serving.reloaded(error=error, notes=notes)
+        log_reload([error] if error else [], notes)
+        self.ready()
+
+
+class ToSupervisor:
+    """Over the channel to the process that started it."""
+
+    def __init__(self, channel: socket.socket, watchdog_s: float | None) -> None:
+        self._channel = channel
+        self.beat_s = None if watchdog_s is None else watchdog_s / 8
+
+    def ready(self) -> None:
+        self._say(READY)
+
+    def alive(self) -> None:
+        self._say(ALIVE)
+
+    def reloading(self) -> None:
+        """It asked for it."""
+
+    def reloaded(self, error: str, notes: list[str]) -> None:
+        self._say(FAILED + error.encode()[:ERROR_BYTES_MAX] if error else RELOADED)
+
+    def stopping(self) -> None:
+        """It asked for it."""
+
+    def _say(self, message: bytes) -> None:
+        with suppress(OSError):  # it is gone, or does not listen: it will see for itself
+            self._channel.send(message)
+
+
+class Worker:
+    def __init__(
+        self,
+        config: Config,
+        renew: Renew,
+        sockets: Sockets,
+        number: int,
+        reports: Reports,
+        channel: socket.socket | None,
+    ) -> None:
+        """`renew` reads the configuration anew; `channel` leads to the supervisor, if there is one."""
+        self._config = config
+        self._renew = renew
+        self._sockets = sockets
+        self._number = number
+        self._reports = reports
+        self._channel = channel
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+
+    def run(self) -> int:
+        """Returns an exit code. Raises LlmctlError: it cannot start."""
+        try:
+            import uvloop
+        except ImportError:  # a platform without it
+            return asyncio.run(self._live())
+        return uvloop.run(self._live())
+
+    async def _live(self) -> int:
+        self._listen_to_signals()
+        gateway = Gateway(self._config)
+        admin = self._sockets.admin if self._number == 0 else None
+        await gateway.start(self._sockets.clients[self._number], admin)
+        _settle_garbage_collection()
+        tasks = [asyncio.create_task(self._reload_when_told(gateway)), asyncio.create_task(self._beat())]
+        self._reports.ready()
+        failed = await self._until_stopped(gateway)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._reports.stopping()
+        if not failed:
+            self._sockets.refuse_clients(self._number)
+        beat = asyncio.create_task(self._beat())
+        await gateway.stop()
+        beat.cancel()
+        if self._number == 0 and not failed:
+            self._sockets.refuse_admin()
+        return EXIT_FAILED if failed else EXIT_OK
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_stop() -> None:
+            if self._stop.is_set():
+                os._exit(EXIT_FAILED)  # the second one: now. What is open is recovered by the next start
+            self._stop.set()
+
+        def on_channel() -> None:
+            assert self._channel is not None
+            message = self._channel.recv(MESSAGE_BYTES_MAX)
+            if message == RELOAD:
+                self._reload.set()
+            elif not message:
+                loop.remove_reader(self._channel)
+                logger.critical("stopping: the process that started this one is gone")
+                self._stop.set()
+
+        if self._channel is None:
+            for signum in STOP_SIGNALS:
+                loop.add_signal_handler(signum, on_stop)
+            loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        else:
+            loop.add_signal_handler(signal.SIGTERM, on_stop)
+            self._channel.setblocking(False)
+            loop.add_reader(self._channel, on_channel)
+
+    async def _until_stopped(self, gateway: Gateway) -> bool:
+        """True if it is for a failure."""
+        broken = asyncio.ensure_future(gateway.broken())
+        stopped = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((broken, stopped), return_when=asyncio.FIRST_COMPLETED)
+        failed = broken.done()
+        if failed:
+            logger.critical("stopping: %s", broken.result())
+        broken.cancel()
+        stopped.cancel()
+        return failed
+
+    async def _reload_when_told(self, gateway: Gateway) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            self._reports.reloading()
+            error, notes = "", list[str]()
+            try:
+                config, notes = self._renew(self._config)
+                await gateway.reload(config)
+                self._config = config
+            except LlmctlError as failure:
+                error = str(failure)
+            except Exception:
+                logger.exception("the reload failed")
+                error = "the reload failed: this is a bug, see the log"
+            self._reports.reloaded(error, notes)
+
+    async def _beat(self) -> None:
+        while self._reports.beat_s is not None:
+            self._reports.alive()
+            await asyncio.sleep(self._reports.beat_s)
+
+
+def _settle_garbage_collection() -> None:
+    """What the start made lives until the end: the collector need not look at it again and again (measured: 12 % of the
+    event loop's time). Calls make little that refers in circles, so it may also look less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
