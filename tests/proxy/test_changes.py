@@ -104,7 +104,7 @@ def test_models_are_denied_allowed_and_reset_from_the_next_call_on(gateway: Daem
     assert call(key) == ALL[200]
     gateway.llmctl("model", "deny", "echo-*", "--group", "lab")
     assert call(key) == ALL[403]
-    gateway.llmctl("model", "reset", "echo-*", "--group", "lab")
+    gateway.llmctl("model", "reset", "echo-*", "--group", "lab", "--yes")
     assert call(key) == ALL[200]
     gateway.llmctl("model", "allow", "echo/echo-2", "--user", "emil")
     assert call(key) == ALL[403]
