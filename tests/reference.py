@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmctl.cli.app import COMMANDS, Program
-from llmctl.cli.command import HELP_NAMES, Command, Noun
+from llmctl.cli.command import HELP_NAMES, Branching, Command, Noun
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN = "<!-- reference: made by `make docs` from the program's own help; changes by hand are overwritten -->"
@@ -27,7 +27,7 @@ def commands() -> Iterator[tuple[str, Command | Noun]]:
             command = program.get_command(context, row.name)
             assert isinstance(command, Command | Noun)
             yield row.name, command
-            if isinstance(command, Noun):
+            if isinstance(command, Noun | Branching):
                 for name, verb in command.commands.items():
                     assert isinstance(verb, Command)
                     yield f"{row.name} {name}", verb

@@ -59,6 +59,8 @@ def columns(run: App, zone: ZoneInfo) -> tuple[Column[Call], ...]:
         Column("output", None, "OUTPUT", lambda c: _count(c, c.usage.output_tokens), right=True, drop=1),
         Column("cost_usd", lambda c: _exact(c), "COST", _cost, right=True),
         Column("price_source", lambda c: c.price_source),
+        Column("own_cost_usd", lambda c: None if c.own_cost_nano_usd is None else usd_exact(c.own_cost_nano_usd)),
+        Column("service_tier", lambda c: c.service_tier),
         Column("held_usd", lambda c: usd_exact(c.held_nano_usd)),
         Column(
             "latency_ms",

@@ -5,8 +5,10 @@ boxes, and mistakes as one line.
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,6 +44,42 @@ class Command(TyperCommand):
 
     def get_help(self, ctx: Context) -> str:
         return help_page.of_command(self, ctx)
+
+
+class Branching(Command):
+    """A command that has verbs besides: `llmctl usage`, and `llmctl usage reprice`. It takes no arguments itself."""
+
+    module = ""  # where its verbs are; imported only when one is asked for
+
+    @cached_property
+    def commands(self) -> dict[str, Command]:
+        found = built(importlib.import_module(self.module).app)
+        assert isinstance(found, Command) and found.name
+        return {found.name: found}
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Context | None = None, **more: Any) -> Any:
+        place = _first_word(args)
+        if place is None or args[place] not in self.commands:
+            return super().make_context(info_name, args, parent, **more)
+        rest = args[:place] + args[place + 1 :]
+        return self.commands[args[place]].make_context(f"{info_name} {args[place]}", rest, parent, **more)
+
+    def get_help(self, ctx: Context) -> str:
+        return help_page.of_command(self, ctx, self.commands.values())
+
+
+def _first_word(args: list[str]) -> int | None:
+    """The place of the first argument that is no common flag, nor the value of one; None: other flags come first."""
+    common = {name: param for param in flags_of(_common) for name in param.opts}
+    place = 0
+    while place < len(args) and args[place].startswith("-"):
+        flag = args[place]
+        name, joined, _ = flag.partition("=") if flag.startswith("--") else (flag[:2], flag[2:], "")
+        if name not in common:
+            return None
+        takes_next = not joined and not getattr(common[name], "is_flag", False)
+        place += 2 if takes_next else 1
+    return place if place < len(args) else None
 
 
 class Noun(TyperGroup):
@@ -103,6 +141,12 @@ def single(name: str) -> tuple[typer.Typer, Callable[[Callable[..., None]], Call
     """A noun that is a command itself: `llmctl usage`."""
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
     return app, app.command(name, cls=Command)
+
+
+def branching(name: str, module: str) -> tuple[typer.Typer, Callable[[Callable[..., None]], Callable[..., None]]]:
+    """The same with a verb besides, which is the command of that module: `llmctl usage reprice`."""
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    return app, app.command(name, cls=type("Branching", (Branching,), {"module": module}))
 
 
 def built(app: typer.Typer) -> Command | Noun:

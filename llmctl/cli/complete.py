@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .app import Program
-from .command import Noun
+from .command import Branching, Noun
 from .context import App
 from .render import COLORS, FORMATS
 
@@ -36,6 +36,8 @@ def answer(app: App, args: Sequence[str]) -> list[str]:
             waiting = None
         elif word.startswith("-") and word != "-":
             waiting = _option(command, word)
+        elif isinstance(command, Branching) and word in command.commands:
+            command = command.commands[word]
         elif isinstance(command, Noun):
             found = command.get_command(command.make_context(None, [], resilient_parsing=True), word)
             if found is None:
@@ -48,6 +50,8 @@ def answer(app: App, args: Sequence[str]) -> list[str]:
     if current.startswith("-"):
         flags = {flag for param in command.params for flag in param.opts if flag.startswith("--")}
         return sorted(flag for flag in flags | {"--help"} if flag.startswith(current))
+    if isinstance(command, Branching):
+        return [name for name in command.commands if name.startswith(current)]
     if isinstance(command, Noun):
         listed = command.list_commands(command.make_context(None, [], resilient_parsing=True))
         return [name for name in listed if name.startswith(current)]

@@ -18,7 +18,7 @@ COMMON = ("config", "database", "format_", "quiet", "color", "version", "help")
 Rows = Sequence[tuple[str, str]]
 
 
-def of_command(command: Command, ctx: Context) -> str:
+def of_command(command: Command, ctx: Context, verbs: Iterable[Command] = ()) -> str:
     own = [param for param in command.get_params(ctx) if param.name not in COMMON]
     arguments = [param for param in own if param.param_type_name == "argument"]
     options = [param for param in own if param.param_type_name == "option"]
@@ -26,6 +26,7 @@ def of_command(command: Command, ctx: Context) -> str:
     parts = [_usage_line(pieces), text(command.help or "")]
     parts += section("Arguments", [(_metavar(param), _help(param)) for param in arguments if _help(param)])
     parts += section("Options", [(_names(param), _help(param)) for param in options])
+    parts += section("Commands", [(verb.name or "", first_line(verb.help or "")) for verb in verbs])
     parts += _common(command, ctx)
     return "\n\n".join(part for part in parts if part)
 

@@ -178,13 +178,13 @@ def _make_database(run: App, *, config_is_new: bool) -> Made:
 
 
 def _import_prices(run: App, config: Config) -> tuple[int, str]:
-    from llmctl.store import catalogue, prices
+    from llmctl.store import catalogue, price_import
 
     from . import sandbox_prices
 
     found = catalogue.from_genai_prices()
     with run.writing() as (tx, author):
-        prices.replace_source(tx, "catalogue", found.rows, now_s=author.at_s)
+        price_import.replace_source(tx, "catalogue", found.rows, now_s=author.at_s)
         if any(provider.is_sandbox for provider in config.providers.values()):
             sandbox_prices.enter(tx, author.at_s)
     return len(found.rows), found.origin

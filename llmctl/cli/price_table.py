@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from llmctl.domain.money import usd_exact, usd_plain
-from llmctl.domain.price import Price, Rate, Tariff
+from llmctl.domain.price import Hours, Price, Rate, Tariff
 
-from . import times
+from . import meters, times
 from .render import Column
 
 if TYPE_CHECKING:
+    from llmctl.store.prices import Entry
+
     from .context import App
 
 COLUMN_METERS = ("input", "cache_read", "cache_write", "output")
@@ -18,19 +21,52 @@ COLUMN_METERS = ("input", "cache_read", "cache_write", "output")
 
 def columns(run: App) -> tuple[Column[Price], ...]:
     return (
-        Column("provider", lambda p: p.provider, "PROVIDER", lambda p: "any" if p.provider == "*" else p.provider),
+        Column("provider", lambda p: p.provider, "PROVIDER", lambda p: _owner(p.provider)),
         Column("model", lambda p: p.model, "MODEL"),
         *(_rate_column(meter, drop) for meter, drop in zip(COLUMN_METERS, (0, 3, 4, 0), strict=True)),
+        Column("other_rates", _other_text, "OTHER", lambda p: _other_text(p) or "-", drop=5),
+        Column("tiers", lambda p: sorted(p.tiers)),
         Column("source", lambda p: p.source, "SOURCE", fixed=True, drop=2),
         Column(
             "effective_from",
             lambda p: times.rfc3339(p.effective_from_s) if p.effective_from_s else None,
             "FROM",
-            lambda p: times.day_short(p.effective_from_s, run.zone, run.now_s) if p.effective_from_s else "-",
+            lambda p: from_text(run, p),
             drop=1,
         ),
         Column("context_tokens", lambda p: p.context_tokens),
         Column("output_tokens_max", lambda p: p.output_tokens_max),
+    )
+
+
+def history_columns(run: App) -> tuple[Column[Entry], ...]:
+    return (
+        Column(
+            "set_at",
+            lambda e: times.rfc3339(e.created_at_s),
+            "SET",
+            lambda e: times.moment_short(e.created_at_s, run.zone, run.now_s),
+        ),
+        Column("source", lambda e: e.price.source, "SOURCE", fixed=True),
+        Column("provider", lambda e: e.price.provider, "PROVIDER", lambda e: _owner(e.price.provider), drop=2),
+        Column("model", lambda e: e.price.model, "MODEL", drop=1),
+        Column(
+            "effective_from",
+            lambda e: times.rfc3339(e.price.effective_from_s) if e.price.effective_from_s else None,
+            "FROM",
+            lambda e: from_text(run, e.price),
+        ),
+        Column("rates", lambda e: rates_text(e.price, unit=False), "RATES"),
+        Column("tiers", lambda e: sorted(e.price.tiers)),
+        Column(
+            "superseded_at",
+            lambda e: times.rfc3339(e.superseded_at_s),
+            "UNTIL",
+            lambda e: (
+                "in force" if e.superseded_at_s is None else times.moment_short(e.superseded_at_s, run.zone, run.now_s)
+            ),
+        ),
+        Column("price_id", lambda e: e.price.id),
     )
 
 
@@ -43,6 +79,7 @@ def values(provider: str, model: str, price: Price) -> dict[str, object]:
         "effective_from": times.rfc3339(price.effective_from_s) if price.effective_from_s else None,
         "usd_per_million": rates_exact(price),
         "tiers": {name: _tariff_values(tariff) for name, tariff in price.tiers.items()},
+        "hours_utc": {_hours_name(hours): _tariff_values(hours.tariff) for hours in price.hours},
         "context_tokens": price.context_tokens,
         "output_tokens_max": price.output_tokens_max,
     }
@@ -53,10 +90,13 @@ def fields(run: App, provider: str, model: str, price: Price) -> list[tuple[str,
         ("Model", f"{provider}/{model}"),
         ("Price of", f"{'any provider' if price.provider == '*' else price.provider}, {price.model} ({price.source})"),
     ]
+    if price.source == "ceiling":
+        found.append(("Ceiling", "nobody knows its price: it is held and booked at this"))
     if price.effective_from_s:
         found.append(("Since", times.day_short(price.effective_from_s, run.zone, run.now_s)))
-    found += [(_title(meter), _rate_text(rate)) for meter, rate in price.tariff.rates.items()]
-    found += [(f"Tier {name}", _tariff_text(tariff)) for name, tariff in price.tiers.items()]
+    found += [(meters.title(meter), meters.steps_text(meter, rate)) for meter, rate in price.tariff.rates.items()]
+    found += [(f"Tier {name}", _changes_text(price, tariff)) for name, tariff in price.tiers.items()]
+    found += [(f"{_hours_name(hours)} UTC", _changes_text(price, hours.tariff)) for hours in price.hours]
     if price.unmetered:
         found.append(("Not metered", ", ".join(price.unmetered)))
     for title, number in (("Context", price.context_tokens), ("Output maximum", price.output_tokens_max)):
@@ -69,9 +109,31 @@ def rates_exact(price: Price) -> dict[str, object]:
     return _tariff_values(price.tariff)
 
 
-def rates_text(price: Price) -> str:
-    """`input $1.25, output $10.00`."""
-    return _tariff_text(price.tariff)
+def terms_exact(price: Price) -> dict[str, object]:
+    """For the audit: the rates, the tiers where there are some, and from when on."""
+    found = rates_exact(price)
+    if price.tiers:
+        found["tiers"] = {name: _tariff_values(tariff) for name, tariff in price.tiers.items()}
+    if price.effective_from_s:
+        found["from"] = times.rfc3339(price.effective_from_s)
+    return found
+
+
+def rates_text(price: Price, *, unit: bool = True) -> str:
+    """`input $1.25, output $10.00 per million tokens`; what has another unit names it, and comes first."""
+    others = {meter: rate for meter, rate in price.tariff.rates.items() if meters.unit(meter).text}
+    tokens = {meter: rate for meter, rate in price.tariff.rates.items() if meter not in others}
+    text = _tariff_text({**others, **tokens})
+    tiers = f"; other rates for {', '.join(sorted(price.tiers))}" if price.tiers else ""
+    return f"{text}{' per million tokens' if tokens and unit else ''}{tiers}"
+
+
+def from_text(run: App, price: Price) -> str:
+    return times.day_short(price.effective_from_s, run.zone, run.now_s) if price.effective_from_s else "-"
+
+
+def _owner(provider: str) -> str:
+    return "any" if provider == "*" else provider
 
 
 def _rate_column(meter: str, drop: int) -> Column[Price]:
@@ -88,6 +150,11 @@ def _rate_column(meter: str, drop: int) -> Column[Price]:
     return Column(f"{meter}_usd_per_million", exact, meter.replace("_", " ").upper(), shown, right=True, drop=drop)
 
 
+def _other_text(price: Price) -> str:
+    """What has another unit than tokens."""
+    return _tariff_text({meter: rate for meter, rate in price.tariff.rates.items() if meters.unit(meter).text})
+
+
 def _tariff_values(tariff: Tariff) -> dict[str, object]:
     return {meter: _rate_values(rate) for meter, rate in tariff.rates.items()}
 
@@ -98,14 +165,19 @@ def _rate_values(rate: Rate) -> object:
     return {"base": usd_exact(rate.base), "above_input_tokens": {str(n): usd_exact(usd) for n, usd in rate.steps}}
 
 
-def _tariff_text(tariff: Tariff) -> str:
-    return ", ".join(f"{_title(meter).lower()} {_rate_text(rate)}" for meter, rate in tariff.rates.items())
+def _changes_text(price: Price, tariff: Tariff) -> str:
+    """What is another rate than the price's own."""
+    changed = {meter: rate for meter, rate in tariff.rates.items() if price.tariff.rates.get(meter) != rate}
+    return _tariff_text(changed) or "as else"
 
 
-def _rate_text(rate: Rate) -> str:
-    steps = "".join(f", ${usd_plain(usd)} above {above:,} input tokens" for above, usd in rate.steps)
-    return f"${usd_plain(rate.base)}{steps}"
+def _tariff_text(rates: Mapping[str, Rate]) -> str:
+    return ", ".join(f"{meters.title(meter).lower()} {meters.steps_text(meter, rate)}" for meter, rate in rates.items())
 
 
-def _title(meter: str) -> str:
-    return meter.replace("_", " ").capitalize()
+def _hours_name(hours: Hours) -> str:
+    return f"{_clock(hours.from_s)}-{_clock(hours.to_s)}"
+
+
+def _clock(second: int) -> str:
+    return f"{second // 3600:02}:{second // 60 % 60:02}"

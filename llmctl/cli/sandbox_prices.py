@@ -16,7 +16,7 @@ def enter(tx: Tx, now_s: int) -> None:
     """Writes them; those that are there unchanged stay as they are."""
     from llmctl.presets import SANDBOX
     from llmctl.sandbox.models import MODELS
-    from llmctl.store import prices
+    from llmctl.store import price_import
     from llmctl.store.price_rows import price_row
 
     rows = [
@@ -33,4 +33,4 @@ def enter(tx: Tx, now_s: int) -> None:
         )
         for model in MODELS
     ]
-    prices.replace_source(tx, SOURCE, rows, now_s=now_s)
+    price_import.replace_source(tx, SOURCE, rows, now_s=now_s)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import context, filters
-from .command import single
+from .command import branching
 from .errors import UsageMistake
 from .filters import Asked
 from .options import whole_number
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llmctl.store.usage import By, Row
 
 
-app, command = single("usage")
+app, command = branching("usage", "llmctl.cli.usage_reprice")
 
 
 SORTS = {

@@ -9,7 +9,7 @@ import typer
 
 from llmctl.domain.money import usd_exact, usd_fine
 
-from . import context, humanize
+from . import context, humanize, why_cost
 from .command import single
 from .errors import UsageMistake
 from .options import whole_number
@@ -108,7 +108,7 @@ def _explain(run: App, reference: str) -> None:
         "held_usd": usd_exact(one.held_nano_usd),
         "held_input_tokens": found.held_input_tokens,
         "held_output_tokens": found.held_output_tokens,
-        "cost_usd": None if one.cost_nano_usd is None else usd_exact(one.cost_nano_usd),
+        **why_cost.values(found),
         "bound": bound,
         "limits": [_values(looked, passed=one.state != "refused") for looked in found.limits],
     }
@@ -116,11 +116,11 @@ def _explain(run: App, reference: str) -> None:
     _table(run, found.limits, passed=one.state != "refused")
 
 
-def _fields(run: App, found: Why, near: Looked | None) -> list[tuple[str, str]]:
+def _fields(run: App, found: Why, near: Looked | None) -> list[tuple[str, str | Sequence[str]]]:
     from .calls_table import result
 
     one = found.call
-    fields = [
+    fields: list[tuple[str, str | Sequence[str]]] = [
         ("Call", f"{one.id} at {rfc3339_ms(one.started_at_ms)}"),
         ("Caller", _caller(one)),
         ("Model", f"{one.provider}/{one.model}" if one.model else one.request_model),
@@ -134,9 +134,7 @@ def _fields(run: App, found: Why, near: Looked | None) -> list[tuple[str, str]]:
     if one.state != "refused":
         tokens = f"{found.held_input_tokens:,} input and {found.held_output_tokens:,} output tokens"
         fields.append(("Held", f"{usd_fine(one.held_nano_usd)}: up to {tokens}"))
-    if one.state == "settled" and one.cost_nano_usd is not None:
-        used = f"{one.usage.input_tokens:,} input and {one.usage.output_tokens:,} output tokens"
-        fields.append(("Booked", f"{usd_fine(one.cost_nano_usd)}: {used}"))
+    fields += why_cost.fields(run, found)
     if one.state == "refused" and found.bound and near is not None:
         bound = next((looked for looked in found.limits if f"l{looked.limit_id}" == found.bound), near)
         fields.append(("Bound by", found.bound))

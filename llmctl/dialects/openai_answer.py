@@ -7,8 +7,9 @@ import re
 from msgspec import Raw
 
 from ..domain.call import Reading
+from ..domain.price import STANDARD_TIERS, VIA
 from ..domain.usage import Usage
-from .lenient import USAGE_BYTES_MAX, is_present, items, members, name_of
+from .lenient import USAGE_BYTES_MAX, is_present, items, members, name_of, plain
 from .openai_text import answer_text, stream_text
 from .openai_usage import count_tool_calls, read_usage
 from .reported_cost import reported_cost_nano_usd
@@ -93,6 +94,7 @@ class Facts:
         self.usage: Usage | None = None
         self.model = ""
         self.tier = ""
+        self._behind = ""  # OpenRouter: who served it, each at prices of its own
         self.error = ""
         self.finished = False
 
@@ -102,6 +104,8 @@ class Facts:
         holder = members(values["response"]) if "response" in values else values
         self.model = name_of(holder.get("model")) or self.model
         self.tier = name_of(holder.get("service_tier")) or self.tier
+        if "provider" in holder:
+            self._behind = name_of(holder["provider"])
         self._read_usage(holder)
         self._read_error(values if is_present(values.get("error")) or kind == b'"error"' else holder, kind)
         if kind in _FINAL_TYPES:
@@ -121,13 +125,22 @@ class Facts:
             usage=self.usage,
             raw_usage=self._raw,
             response_model=self.model,
-            service_tier=self.tier,
+            service_tier=self._served(),
             reported_cost_nano_usd=reported_cost_nano_usd(self._raw) if b'"cost' in self._raw else None,
             error=self.error,
             finished=self.finished,
             output_text=output_text,
             output_seen_share=share,
         )
+
+    def _served(self) -> str:
+        """Which of several services at different prices it was."""
+        if b'"search_context_size"' in self._raw:  # Perplexity's fee depends on it
+            size = plain(self._raw).get("search_context_size")
+            return size if isinstance(size, str) else self.tier
+        if self._behind and b'"cost"' in self._raw and self.tier in STANDARD_TIERS:
+            return f"{VIA}{self._behind}"
+        return self.tier
 
     def _read_usage(self, holder: dict[str, Raw]) -> None:
         raw = _usage_in(holder)

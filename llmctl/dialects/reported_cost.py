@@ -14,8 +14,8 @@ _XAI_TICKS_PER_USD = 10**10
 def reported_cost_nano_usd(raw: bytes | Raw) -> int | None:
     """What the provider says that the call cost; None if it does not."""
     usage = plain(raw)
-    ticks = usage.get("cost_in_usd_ticks")  # xAI
-    if isinstance(ticks, int) and not isinstance(ticks, bool):
+    ticks = usage.get("cost_in_usd_ticks")  # xAI; Azure, which sells its models too, always says 0, and bills them
+    if isinstance(ticks, int) and not isinstance(ticks, bool) and ticks != 0:
         return nano_usd(Decimal(ticks) / _XAI_TICKS_PER_USD)
     cost = usage.get("cost")
     if isinstance(cost, dict):  # Perplexity

@@ -31,11 +31,13 @@ PARENT: Mapping[str, str] = {
     "output_image": "output",
     "output_video": "output",
 }
-# Rates per million calls; `request` counts each call of ours, the others the tool calls inside it.
+# Rates per million calls; `request` counts each call of ours, `grounded_request` each in which the web was searched,
+# however often (Gemini up to 2.5); the others count the tool calls inside it.
 TOOL_METERS = ("web_search", "file_search", "code_interpreter", "image_generation")
+GROUNDED = "grounded_request"
 # Rates per million of what a model bills instead of tokens, or beside them.
 UNIT_METERS = ("audio_seconds", "characters", "images", "pages", "search_units")
-METERS: tuple[str, ...] = (*PARENT, "request", *TOOL_METERS, *UNIT_METERS)
+METERS: tuple[str, ...] = (*PARENT, "request", GROUNDED, *TOOL_METERS, *UNIT_METERS)
 
 # Meter and class of usage, in the order of the classes.
 _COUNTED = (*((meter, f"{meter}_calls") for meter in TOOL_METERS), *((meter, meter) for meter in UNIT_METERS))
@@ -47,9 +49,13 @@ CacheWrites = Literal["", "5m", "1h", "implicit"]
 
 DAY_S = 86_400
 
-# Tiers that cost no more than standard, or are standard under another name. Any other name may be a premium.
-_STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only", "flex", "batch"})
+# Names of the standard tier. Other tiers cost no more, or may be a premium.
+STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only"})
+_CHEAP_TIERS = STANDARD_TIERS | {"flex", "batch"}
 _UNKNOWN_TIER = "?"
+# "via Novita": a tier that the provider chooses, whatever was asked for. OpenRouter passes a call on to one of several
+# others, each with a price of its own: https://openrouter.ai/docs/guides/routing/provider-selection
+VIA = "via "
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +182,8 @@ class Price:
             metered.append(("request", 1))
         if any(usage[-len(_COUNTED) :]):
             metered += [(meter, getattr(usage, name)) for meter, name in _COUNTED]
+            if usage.web_search_calls and GROUNDED in tariff.rates:
+                metered = [one for one in metered if one[0] != "web_search"] + [(GROUNDED, 1)]
         lines = []
         for meter, units in metered:
             if units:
@@ -185,7 +193,7 @@ class Price:
 
     def knows_tier(self, service_tier: str) -> bool:
         """False: a premium tier may have been asked for or served that this price has no rates for."""
-        return service_tier in _STANDARD_TIERS or service_tier in self.tiers
+        return service_tier in _CHEAP_TIERS or service_tier in self.tiers
 
     def ceiling(
         self,
@@ -251,9 +259,9 @@ class Price:
 
     def tiers_possible(self, service_tier: str) -> Iterable[Tariff]:
         """What a request for this tier may be served in, besides the base tariff."""
-        if service_tier in self.tiers:
-            return (self.tiers[service_tier],)
-        return () if service_tier in _STANDARD_TIERS else self.tiers.values()
+        if service_tier in _CHEAP_TIERS or service_tier in self.tiers:
+            return [tariff for name, tariff in self.tiers.items() if name == service_tier or name.startswith(VIA)]
+        return self.tiers.values()
 
 
 def _ceiling(
@@ -271,7 +279,7 @@ def _ceiling(
         input_rate=dearest(meters_in),
         output_rate=dearest(meters_out),
         request_nano_usd=_ceil_e6(dearest(["request"])),
-        tool_call_nano_usd=_ceil_e6(dearest(TOOL_METERS)),
+        tool_call_nano_usd=_ceil_e6(dearest((*TOOL_METERS, GROUNDED))),
     )
 
 

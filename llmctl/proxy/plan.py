@@ -60,7 +60,7 @@ def plan_of(
         raise Refused(
             "model_unpriced",
             f"model {ask.model!r} has no price, and your organisation limits spend",
-            hint=f"ask your admin: llmctl price set {provider.name}/{model} --input ... --output ...",
+            hint=f"ask your admin: llmctl price set {provider.name}/{model} --input ... --output ..., or a --ceiling",
             param="model",
         )
     if binding and (refused := refuse_unbounded(ask, bounds, provider.image_tokens_max)) is not None:

@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from llmctl.domain.call import Reading
+from llmctl.domain.price import STANDARD_TIERS
 from llmctl.domain.usage import NO_USAGE, Usage
 from llmctl.store.booking import Closing
 
@@ -54,16 +55,15 @@ def answered(
     usage = reading.usage or estimate or NO_USAGE
     if reading.usage is not None and estimate is not None:
         usage = reading.usage._replace(output_tokens=max(reading.usage.output_tokens, estimate.output_tokens))
-    price = call.plan.price
-    cost: int | None = None
-    price_id = None
-    if reading.reported_cost_nano_usd is not None:
-        cost = reading.reported_cost_nano_usd
-    elif call.asked.ask.free:
+    cost, price_id, own_cost, own_price_id = None, None, None, None
+    if call.asked.ask.free:
         cost = 0
-    elif price is not None:
-        cost = price.cost_nano_usd(usage, reading.service_tier, call.started_at_ms // 1000)
-        price_id = price.id
+    elif call.plan.price is not None:
+        price_id = call.plan.price.id
+        cost = call.plan.price.cost_nano_usd(usage, reading.service_tier, call.started_at_ms // 1000)
+    if reading.reported_cost_nano_usd is not None:  # then that is the cost; ours stays beside it
+        own_cost, own_price_id = cost, price_id
+        cost, price_id = reading.reported_cost_nano_usd, None
     return Closing(
         call.id,
         "settled",
@@ -73,6 +73,9 @@ def answered(
         usage_source="estimated" if estimate is not None else "reported" if reading.usage is not None else None,
         cost_nano_usd=cost,
         price_id=price_id,
+        own_cost_nano_usd=own_cost,
+        own_price_id=own_price_id,
+        service_tier="" if reading.service_tier in STANDARD_TIERS else reading.service_tier,
         raw_usage=reading.raw_usage.decode("utf-8", "replace"),
         response_model=reading.response_model,
         latency_ms=call.latency_ms(now_s),

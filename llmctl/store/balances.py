@@ -129,6 +129,14 @@ def write(tx: sqlite3.Connection, standings: Mapping[Row, Standing]) -> None:
     )
 
 
+def move(tx: sqlite3.Connection, settled: Mapping[Row, int]) -> None:
+    """Adds to what is settled where there is a balance; one that is made later finds it in the facts."""
+    tx.executemany(
+        "UPDATE balances SET settled = settled + ? WHERE limit_id = ? AND member_id = ? AND window_start = ?",
+        [(more, *row) for row, more in settled.items() if more],
+    )
+
+
 def forget(tx: sqlite3.Connection) -> None:
     """Every balance: the next hold computes anew what a change of zone, tree or group has moved."""
     tx.execute("DELETE FROM balances")

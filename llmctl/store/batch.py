@@ -164,6 +164,7 @@ class Batch:
                     move = moves[place.row] = Move(place)
                 move.settled += _settled(place.limit, closing)
                 move.held -= call.held(place.limit)
+        self._note([closing for _, closing in first.values()])
         self._tx.execute(fold.ADD_ROLLUPS, (as_json([(*row, *sums) for row, sums in rollups.items()]),))
         if late:
             fold.late(self._tx, [(*row, *sums) for row, sums in rollups.items()], self._default_zone)
@@ -192,6 +193,21 @@ class Batch:
                 )
             )
         return _CLOSE_CALLS.execute(self._tx, rows)
+
+    def _note(self, closings: Sequence[Closing]) -> None:
+        """What only some calls have: a cost that the provider stated, with our own beside it, and a service tier."""
+        rows = [
+            (
+                closing.call_id,
+                closing.own_cost_nano_usd,
+                closing.own_price_id,
+                self._interned.name(self._tx, closing.service_tier) if closing.service_tier else None,
+            )
+            for closing in closings
+            if closing.own_price_id is not None or closing.service_tier
+        ]
+        if rows:
+            _NOTE_CALLS.execute(self._tx, rows)
 
     def _placed_now(self, opening: Opening) -> tuple[Place, ...] | None:
         """The balances that a waiting call would count in; None: it was judged by settings no longer in force."""
@@ -373,5 +389,14 @@ _CLOSE_CALLS = Bulk(
     f"""
     UPDATE calls SET owner = NULL, {", ".join(f"{name} = j.{name}" for name in _CLOSED)}
     FROM {{rows}} AS j WHERE calls.id = j.id AND calls.state = 'open'
+    """,
+)
+
+_NOTED = ["own_cost_nano", "own_price_id", "service_tier_id"]
+_NOTE_CALLS = Bulk(
+    ["id", *_NOTED],
+    f"""
+    UPDATE calls SET {", ".join(f"{name} = j.{name}" for name in _NOTED)}
+    FROM {{rows}} AS j WHERE calls.id = j.id
     """,
 )

@@ -44,7 +44,10 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     usage: Usage = NO_USAGE
     usage_source: Literal["reported", "estimated"] | None = None  # None: there was nothing to report
     cost_nano_usd: int | None = 0  # None: unpriced
-    price_id: int | None = None
+    price_id: int | None = None  # None with a cost: the provider stated it
+    own_cost_nano_usd: int | None = None  # then: what it would have cost by our own price
+    own_price_id: int | None = None
+    service_tier: str = ""  # as served; "" = standard
     raw_usage: str = ""
     response_model: str = ""
     latency_ms: int | None = None

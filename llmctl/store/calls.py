@@ -59,7 +59,10 @@ class Call:
     usage_source: str | None
     usage: Usage
     cost_nano_usd: int | None
-    price_source: str | None  # admin, catalogue, sandbox; provider: the provider stated the money
+    price_source: str | None  # admin, catalogue, sandbox, ceiling; provider: the provider stated the money
+    own_cost_nano_usd: int | None  # where the provider stated the money: what our own price makes of it
+    own_price_source: str | None
+    service_tier: str | None  # as served; None: the standard one
     held_nano_usd: int
     latency_ms: int | None
     ttft_ms: int | None
@@ -182,7 +185,7 @@ _SELECT = f"""
     SELECT c.id, c.started_at_ms, u.name, u.name || '/' || k.name, k.public_id, l.path, end_user.name,
            m.provider, m.model, e.dialect, e.endpoint, asked.name, served.name, c.stream, c.state, c.status,
            error.name, c.usage_source, c.cost_nano, c.price_id, p.source, c.held_nano, c.latency_ms, c.ttft_ms,
-           tags.name, c.attempt_of,
+           tags.name, c.attempt_of, c.own_cost_nano, c.own_price_id, tier.name,
            {", ".join(f"c.{name}" for name in USAGE_CLASSES)}
     FROM calls c
     JOIN users u ON u.id = c.user_id
@@ -195,15 +198,18 @@ _SELECT = f"""
     LEFT JOIN names end_user ON end_user.id = c.end_user_id
     LEFT JOIN names error ON error.id = c.error_id
     LEFT JOIN names tags ON tags.id = c.tags_id
-    LEFT JOIN prices p ON p.id = c.price_id
+    LEFT JOIN names tier ON tier.id = c.service_tier_id
+    LEFT JOIN prices p ON p.id = coalesce(c.price_id, c.own_price_id)
 """
-_FACTS = 26  # columns before the usage classes
+_FACTS = 29  # columns before the usage classes
 
 
 def _call(tx: sqlite3.Connection, row: Sequence[Any], groups: dict[str, str | None]) -> Call:
     call_id, started_at_ms, user, key, key_id, path, end_user, provider, model = row[:9]
     dialect, endpoint, asked, served, stream, state, status, error, usage_source = row[9:18]
-    cost, price_id, price_source, held, latency_ms, ttft_ms, tags, first_id = row[18:_FACTS]
+    cost, price_id, price_source, held, latency_ms, ttft_ms, tags, first_id = row[18:26]
+    own_cost, own_price_id, tier = row[26:_FACTS]
+    stated = price_id is None and bool(cost or own_price_id)
     if path not in groups:
         groups[path] = _group_name(tx, path)
     return Call(
@@ -227,7 +233,10 @@ def _call(tx: sqlite3.Connection, row: Sequence[Any], groups: dict[str, str | No
         usage_source=usage_source,
         usage=Usage(*row[_FACTS:]),
         cost_nano_usd=cost,
-        price_source=PROVIDER_STATED if price_id is None and cost else price_source,
+        price_source=PROVIDER_STATED if stated else price_source,
+        own_cost_nano_usd=own_cost,
+        own_price_source=price_source if stated else None,
+        service_tier=tier,
         held_nano_usd=held,
         latency_ms=latency_ms,
         ttft_ms=ttft_ms,

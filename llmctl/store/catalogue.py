@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from llmctl.domain.errors import BadInput
@@ -13,6 +14,7 @@ from . import catalogue_import, price_match
 from .price_rows import PriceRow, canonical, check, decode, encode
 
 FILE_FORMAT = "llmctl-prices/1"
+WHY_CHARS_MAX = 200
 FILE_BYTES_MAX = 64 << 20  # the whole of genai-prices is 1 MB
 
 
@@ -38,7 +40,7 @@ def from_genai_prices() -> Catalogue:
 
 
 def from_file(path: Path) -> Catalogue:
-    """A file that `to_json` wrote. Raises BadInput, naming the file and the row."""
+    """A file that `to_json` wrote, or `prices/data.json` of genai-prices. Raises BadInput, naming file and row."""
     try:
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
@@ -50,6 +52,8 @@ def from_file(path: Path) -> Catalogue:
         record = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not JSON: {error}", hint="take one from a machine with a network") from None
+    if isinstance(record, list) or (isinstance(record, dict) and "providers" in record):
+        return _from_genai_file(path, data)
     if not isinstance(record, dict) or record.get("format") != FILE_FORMAT or not isinstance(record.get("rows"), list):
         raise BadInput(
             f"{path} is not a price list of the format {FILE_FORMAT}",
@@ -68,9 +72,37 @@ def from_file(path: Path) -> Catalogue:
         except BadInput as error:
             raise BadInput(f"{path}, row {number}: {error.message}", hint=error.hint) from None
         rows.append(row)
+    _check_some(path, rows)
     origin = record.get("origin")
     notes = {f"model skipped: {price_match.BAD_REGEX}": skipped} if skipped else {}
     return Catalogue(tuple(rows), origin if isinstance(origin, str) else path.name, notes)
+
+
+def _from_genai_file(path: Path, data: bytes) -> Catalogue:
+    """As github.com/pydantic/genai-prices publishes it: a list of providers, or an object that holds one."""
+    from genai_prices.types import _providers_from_raw
+
+    record = json.loads(data, parse_float=Decimal)
+    try:
+        providers = _providers_from_raw(record if isinstance(record, list) else record["providers"])
+        rows, notes = catalogue_import.rows_of(providers)
+        for row in rows:
+            check(row)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error.message}", hint=error.hint) from None
+    except (ValueError, TypeError, ArithmeticError, KeyError) as error:
+        why = str(error).replace("\n", " ")[:WHY_CHARS_MAX]
+        raise BadInput(
+            f"{path} is not a price list of genai-prices: {why}",
+            hint="take prices/data.json of github.com/pydantic/genai-prices",
+        ) from None
+    _check_some(path, rows)
+    return Catalogue(tuple(rows), f"{path.name} of genai-prices", notes)
+
+
+def _check_some(path: Path, rows: Sequence[PriceRow]) -> None:
+    if not rows:
+        raise BadInput(f"{path} has no price in it", hint="take a whole price list")
 
 
 def to_json(catalogue: Catalogue) -> str:

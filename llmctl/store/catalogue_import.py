@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import Context, Decimal
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from importlib import resources
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from llmctl.domain.money import NANO_PER_USD, parse_usd
-from llmctl.domain.price import DAY_S, Hours, Rate, Tariff
+from llmctl.domain.price import DAY_S, UNIT_METERS, Hours, Rate, Tariff
 
 from . import price_match
 from .price_rows import PriceRow, Terms, canonical, encode
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
 
 # Our meter for each of genai-prices' price keys, and what turns its unit into ours (a million).
-METER_OF: Mapping[str, tuple[str, int]] = {
+METER_OF: Mapping[str, tuple[str, int | Fraction]] = {
     "input_mtok": ("input", 1),
     "cache_read_mtok": ("cache_read", 1),
     "cache_write_mtok": ("cache_write", 1),
@@ -44,7 +46,15 @@ METER_OF: Mapping[str, tuple[str, int]] = {
     # OpenAI's file search calls, xAI's collections search: a search in what the customer has stored there.
     "storage_searches_kcount": ("file_search", 1000),
     "code_executions_kcount": ("code_interpreter", 1000),
+    # Of speech that is read, or read and written: the same hours.
+    "audio_hours": ("audio_seconds", Fraction(1_000_000, 3_600)),
+    "input_audio_hours": ("audio_seconds", Fraction(1_000_000, 3_600)),
+    "input_mchars": ("characters", 1),
+    "input_document_kpages": ("pages", 1000),
+    "rerank_searches_kcount": ("search_units", 1000),
 }
+# One of these makes a price; a fee for searches alone does not.
+METERED_ALONE = {"input", "output", "request", *UNIT_METERS}
 # What selects a variant there and is a service tier here. Anthropic's `speed: fast` is one like OpenAI's.
 TIER_CONTEXTS = ("service_tier", "processing", "speed")
 
@@ -144,7 +154,7 @@ def _terms(
     for start_s in starts_s:
         prices = model.get_prices(moment + timedelta(seconds=start_s))
         by_hour.append(_tariff(prices, unmetered, notes))
-    if not any("input" in rates or "output" in rates or "request" in rates for rates in by_hour):
+    if not any(METERED_ALONE & rates.keys() for rates in by_hour):
         return Terms(Tariff({"input": Rate(0), "output": Rate(0)})) if _is_free(provider, model, by_hour) else None
     dearest = _dearest(by_hour)
     hours = tuple(
@@ -173,18 +183,18 @@ def _tariff(prices: ModelPrice, unmetered: set[str], notes: Counter[str]) -> dic
         base = value if isinstance(value, Decimal) else value.base
         steps = [] if isinstance(value, Decimal) else [(tier.start, tier.price) for tier in value.tiers]
         rates[meter] = Rate(
-            _nano(base * factor, notes),
-            tuple((start, _nano(price * factor, notes)) for start, price in steps),
+            _nano(base, factor, notes),
+            tuple((start, _nano(price, factor, notes)) for start, price in steps),
         )
     return rates
 
 
-def _nano(usd: Decimal, notes: Counter[str]) -> int:
-    """USD as integer nano-USD, exactly; what is finer than that is rounded up and counted."""
-    exact = _FLOAT_DIGITS.plus(usd) * NANO_PER_USD
-    whole = exact.to_integral_value(ROUND_CEILING)
+def _nano(usd: Decimal, factor: int | Fraction, notes: Counter[str]) -> int:
+    """USD as integer nano-USD per million units, exactly; what is finer than that is rounded up and counted."""
+    exact = Fraction(_FLOAT_DIGITS.plus(usd)) * NANO_PER_USD * factor
+    whole = ceil(exact)
     notes["rate finer than a nano-USD: rounded up"] += whole != exact
-    return int(whole)
+    return whole
 
 
 def _dearest(tariffs: Iterable[Mapping[str, Rate]]) -> dict[str, Rate]:

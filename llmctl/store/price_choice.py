@@ -1,4 +1,4 @@
-"""Which of the stored prices hold for a model: an admin's before the catalogue's."""
+"""Which of the stored prices hold for a model: an admin's before the catalogue's, an admin's ceiling after all."""
 
 from __future__ import annotations
 
@@ -17,19 +17,31 @@ def layers(
     rows: Sequence[StoredRow], provider: str, catalogue: str, model: str, sold_as: str = ""
 ) -> Iterable[list[StoredRow]]:
     """The rows for this model in order of precedence; a layer is one model or pattern with all its dates."""
-    admin = [row for row in rows if row.source == "admin"]
-    for name in dict.fromkeys((model, sold_as or model)):
-        for owner in (provider, ANY_PROVIDER):
-            fitting = [row for row in admin if row.provider == owner and _fits(row, name)]
-            yield [row for row in fitting if row.match.startswith('{"equals"')]
-            patterns = {row.model for row in fitting if row.match.startswith('{"glob"')}
-            for pattern in sorted(patterns, key=lambda text: (-len(text), text)):
-                yield [row for row in fitting if row.model == pattern]
+    names = tuple(dict.fromkeys((model, sold_as or model)))
+    yield from _admins([row for row in rows if row.source == "admin"], provider, names)
     model = sold_as or model
     if catalogue:
         yield _first_fitting([row for row in rows if row.source == "catalogue" and row.provider == catalogue], model)
     sandbox = [row for row in rows if row.source == "sandbox" and row.provider in (provider, catalogue)]
     yield _first_fitting(sandbox, model)
+    yield from _admins([row for row in rows if row.source == "ceiling"], provider, names)
+
+
+def _admins(rows: Sequence[StoredRow], provider: str, names: Iterable[str]) -> Iterable[list[StoredRow]]:
+    """By each name, for this provider, then for any: the model itself, then patterns, the longest first."""
+    for name in names:
+        for owner in (provider, ANY_PROVIDER):
+            fitting = [row for row in rows if row.provider == owner and _fits(row, name)]
+            yield [row for row in fitting if row.match.startswith('{"equals"')]
+            patterns = {row.model for row in fitting if row.match.startswith('{"glob"')}
+            for pattern in sorted(patterns, key=lambda text: (-len(text), text)):
+                yield [row for row in fitting if row.model == pattern]
+
+
+def history(rows: Iterable[StoredRow], model: str) -> list[StoredRow]:
+    """Every row that is or was for this model, by any of its names."""
+    names = dict.fromkeys((model, _with_dashed_date(model)))
+    return [row for row in rows if any(_fits(row, name) for name in names)]
 
 
 def _first_fitting(rows: Sequence[StoredRow], model: str) -> list[StoredRow]:

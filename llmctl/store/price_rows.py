@@ -80,19 +80,35 @@ def price_row(
 
     Rates are nano-USD per million units by meter, so that `parse_usd("0.25")` is a rate. Raises BadInput.
     """
-    kind = "glob" if "*" in model or "?" in model else "equals"
     tariff = Tariff({meter: rate if isinstance(rate, Rate) else Rate(rate) for meter, rate in rates.items()})
-    row = PriceRow(
+    return terms_row(
         provider,
         model,
-        canonical({kind: model}),
-        effective_from_s,
-        encode(Terms(tariff)),
-        context_tokens,
-        output_tokens_max,
+        Terms(tariff),
+        effective_from_s=effective_from_s,
+        context_tokens=context_tokens,
+        output_tokens_max=output_tokens_max,
     )
+
+
+def terms_row(
+    provider: str,
+    model: str,
+    terms: Terms,
+    *,
+    effective_from_s: int = 0,
+    context_tokens: int | None = None,
+    output_tokens_max: int | None = None,
+) -> PriceRow:
+    """The same with tiers. Raises BadInput."""
+    match = canonical({"glob" if is_pattern(model) else "equals": model})
+    row = PriceRow(provider, model, match, effective_from_s, encode(terms), context_tokens, output_tokens_max)
     check(row)
     return row
+
+
+def is_pattern(model: str) -> bool:
+    return "*" in model or "?" in model
 
 
 def check(row: PriceRow) -> None:

@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from . import audit
+from . import audit, repricing
 from .audit import Author
 from .database import Store
 from .ids import at_or_after
@@ -49,6 +49,7 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
                 ]
                 tx.executemany("DELETE FROM calls WHERE id = ?", ((call_id,) for call_id in ids))
                 tx.executemany("DELETE FROM refusals WHERE call_id = ?", ((call_id,) for call_id in ids))
+                repricing.forget(tx, ids)
                 forgotten += len(ids)
                 if ids:
                     # With the first ones already: doctor must never take what is forgotten for what is missing.

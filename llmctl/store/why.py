@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 
 from llmctl.domain.errors import NotFound, Refused
 from llmctl.domain.limit import Limit, Standing
+from llmctl.domain.price import Price
 from llmctl.domain.why import Looked, looked
 from llmctl.domain.window import BUCKET_S
 
-from . import balances, calls, ids, limits, rollups
+from . import balances, calls, ids, limits, prices, repricing, rollups
 from .balances import FAR_S, HELD, SETTLED, Place
 from .calls import Call, CallFilters
+from .repricing import Repriced
 from .sql import as_json, run
 
 OPEN_S_MAX = 3_600  # a call open longer than this counts as settled for those that began later
@@ -31,6 +33,9 @@ class Why:
     message: str  # what a refused call was told
     held_input_tokens: int
     held_output_tokens: int
+    price: Price | None = None  # that priced it, as it was; or made our own figure, where the provider stated the money
+    raw_usage: str = ""  # the provider's own usage object; "" if there was none
+    repriced: tuple[Repriced, ...] = ()  # the oldest first
     attempts: tuple[Call, ...] = ()  # of the same request, this one too; () where there was one
 
 
@@ -51,16 +56,27 @@ def of_call(tx: sqlite3.Connection, reference: str, *, default_zone: str) -> Why
             hint="it was pruned, or it was one refusal of many in a minute: those are only counted",
         )
     call = found[0]
-    (held_input, held_output) = tx.execute(
-        "SELECT held_input_tokens, held_output_tokens FROM calls WHERE id = ?", (call_id,)
+    held_input, held_output, price_id = tx.execute(
+        "SELECT held_input_tokens, held_output_tokens, coalesce(price_id, own_price_id) FROM calls WHERE id = ?",
+        (call_id,),
     ).fetchone()
     if call.state == "refused":
         row = tx.execute("SELECT message, bound, looked FROM refusals WHERE call_id = ?", (call_id,)).fetchone()
         message, bound, text = row or ("", "", "[]")
         return Why(call, tuple(Looked(**one) for one in json.loads(text)), bound, message, 0, 0)
     attempts = tuple(calls.attempts_of(tx, call))
-    worked_out = _worked_out(tx, call, default_zone)
-    return Why(call, worked_out, "", "", held_input, held_output, attempts if len(attempts) > 1 else ())
+    return Why(
+        call,
+        _worked_out(tx, call, default_zone),
+        "",
+        "",
+        held_input,
+        held_output,
+        prices.get(tx, price_id) if price_id is not None else None,
+        calls.raw_usage_of(tx, call_id),
+        repricing.history(tx, call_id),
+        attempts if len(attempts) > 1 else (),
+    )
 
 
 def now(

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from .conftest import Cli
 
 
@@ -36,3 +40,173 @@ def test_the_catalogue_is_taken_over_once(cli: Cli) -> None:
     second = cli.json("price", "sync")
     assert (second["added"], second["changed"], second["removed"]) == (0, 0, 0)
     assert cli.json("price", "show", "fast")["source"] == "catalogue"
+
+
+def test_every_meter_has_a_flag_in_the_unit_that_providers_use(cli: Cli) -> None:
+    said = cli(
+        *["price", "set", "openai/m", "--input", "1", "--output-audio", "64", "--cache-write-1h", "2"],
+        *["--per-web-search", "0.01", "--per-audio-minute", "0.006", "--per-image", "0.04", "--characters", "15"],
+        *[
+            "--per-page",
+            "0.002",
+            "--per-search-unit",
+            "0.0025",
+            "--per-request",
+            "0.005",
+            "--per-file-search",
+            "0.0025",
+        ],
+        *["--per-code-interpreter", "0.03"],
+    ).out
+    assert "input $1.00, output audio $64.00" in said.replace("cache write 1h $2.00, ", "")
+    rates = cli.json("price", "show", "openai/m")["usd_per_million"]
+    assert rates["web_search"] == "10000.000000000"
+    assert rates["audio_seconds"] == "100.000000000"  # $0.006 a minute
+    assert rates["images"] == "40000.000000000"
+    assert rates["characters"] == "15.000000000"
+    shown = cli("price", "show", "openai/m").out
+    for line in (
+        "Audio seconds     $0.006 per minute",
+        "Characters        $15.00 per million",
+        "Web search        $0.01 per call",
+        "Images            $0.04 each",
+        "Pages             $0.002 each",
+        "Search units      $0.0025 each",
+        "Code interpreter  $0.03 per call",
+    ):
+        assert line in shown
+
+
+def test_a_tier_and_a_context_step_are_set_beside_the_price(cli: Cli) -> None:
+    cli("price", "set", "openai/m", "--input", "2", "--output", "8", "--cache-read", "0.5")
+    cli("price", "set", "openai/m", "--tier", "batch", "--input", "1", "--output", "4")
+    cli("price", "set", "openai/m", "--above", "200k", "--input", "4", "--output", "12")
+    price = cli.json("price", "show", "openai/m")
+    assert price["usd_per_million"]["input"] == {
+        "base": "2.000000000",
+        "above_input_tokens": {"200000": "4.000000000"},
+    }
+    assert price["tiers"]["batch"]["input"] == "1.000000000"
+    assert price["tiers"]["batch"]["cache_read"] == "0.500000000"
+    shown = cli("price", "show", "openai/m").out
+    assert "$2.00, $4.00 above 200,000 input tokens" in shown
+    assert "Tier batch  input $1.00, output $4.00" in shown
+    unchanged = cli("price", "set", "openai/m", "--tier", "batch", "--input", "1", "--output", "4").out
+    assert "unchanged" in unchanged
+    failed = cli("price", "set", "openai/m", "--tier", "standard", "--input", "1", code=2)
+    assert failed.err == "error: tier standard is the price itself; leave out --tier\n"
+    failed = cli("price", "set", "openai/none", "--tier", "flex", "--input", "1", code=1)
+    assert "set its --input and --output first" in failed.err
+
+
+def test_a_tier_of_a_catalogue_price_begins_as_a_copy_of_it(cli: Cli) -> None:
+    cli("price", "sync")
+    before = cli.json("price", "show", "openai/gpt-5")
+    cli("price", "set", "openai/gpt-5", "--tier", "turbo", "--input", "9")
+    after = cli.json("price", "show", "openai/gpt-5")
+    assert after["source"] == "admin"
+    assert after["usd_per_million"] == before["usd_per_million"]
+    assert after["tiers"].keys() == before["tiers"].keys() | {"turbo"}
+
+
+def test_a_price_from_a_date_on_leaves_the_one_before_and_history_has_both(cli: Cli) -> None:
+    cli("price", "set", "openai/m", "--input", "2")
+    cli.now_s += 60
+    cli("price", "set", "openai/m", "--input", "3", "--from", "2026-12-01")
+    cli.now_s += 60
+    cli("price", "set", "openai/m", "--input", "1")
+    assert cli.json("price", "show", "openai/m")["usd_per_million"] == {"input": "1.000000000"}
+    history = cli.json("price", "history", "openai/m")
+    assert [(row["rates"], row["effective_from"], row["superseded_at"] is None) for row in history] == [
+        ("input $1.00", None, True),
+        ("input $3.00", "2026-12-01T00:00:00Z", True),
+        ("input $2.00", None, False),
+    ]
+    assert "in force" in cli("price", "history", "m").out
+    assert cli("price", "history", "openai/none").out == "none never had a price.\n"
+
+
+def test_a_price_is_taken_back(cli: Cli) -> None:
+    cli("price", "sync")
+    cli("price", "set", "openai/gpt-5", "--input", "99")
+    assert "would be taken back" in cli("price", "remove", "openai/gpt-5", "--dry-run").out
+    assert "nobody is there to answer" in cli("price", "remove", "openai/gpt-5", code=1).err
+    assert cli("price", "remove", "openai/gpt-5", "--yes").out == "Took back the price of openai/gpt-5.\n"
+    assert cli.json("price", "show", "openai/gpt-5")["source"] == "catalogue"
+    assert cli("price", "remove", "openai/gpt-5", code=1).err.startswith("error: you have not set the price of")
+    cli("price", "remove", "openai/gpt-5", "--if-exists")
+
+
+def test_a_ceiling_is_for_what_has_no_price_and_says_so(cli: Cli) -> None:
+    cli("price", "sync")
+    said = cli("price", "set", "*", "--ceiling", "--input", "30", "--output", "180").out
+    assert said == "Set * (ceiling): input $30.00, output $180.00 per million tokens.\n"
+    assert cli.json("price", "show", "openai/gpt-5")["source"] == "catalogue"
+    unknown = cli.json("price", "show", "openai/gpt-99")
+    assert (unknown["source"], unknown["usd_per_million"]["output"]) == ("ceiling", "180.000000000")
+    assert "nobody knows its price" in cli("price", "show", "openai/gpt-99").out
+    cli("price", "set", "openai/gpt-99", "--input", "1")
+    assert cli.json("price", "show", "openai/gpt-99")["source"] == "admin"
+    assert "ceiling" in [row["source"] for row in cli.json("price", "list")]
+    cli("price", "remove", "*", "--ceiling", "--yes")
+    cli("price", "show", "openai/gpt-98", code=1)
+
+
+def test_a_machine_without_a_network_takes_a_file_and_an_admins_price_stays(cli: Cli, empty: Path) -> None:
+    cli("price", "set", "openai/gpt-5", "--input", "7")
+    cli("price", "sync", "--export", "prices.json")
+    would = cli("price", "sync", "prices.json", "--dry-run", "-o", "json").json
+    assert would["added"] == len(would["changes"]) > 1_000
+    assert cli.json("price", "list", "gpt-4o") == []
+    table = cli("price", "sync", "prices.json", "--dry-run").out
+    assert "Nothing was changed." in table and "more: -o json" in table
+    assert cli.json("price", "sync", "prices.json")["added"] == would["added"]
+    assert cli.json("price", "show", "openai/gpt-5")["source"] == "admin"
+    text = (empty / "prices.json").read_text()
+    line = next(line for line in text.splitlines() if line.startswith('{"provider":"openai","model":"gpt-4o",'))
+    changed = text.replace(line, line.replace('"input":2500000000', '"input":2600000000'))
+    (empty / "prices.json").write_text(changed)
+    (change,) = cli("price", "sync", "prices.json", "--dry-run", "-o", "json").json["changes"]
+    assert change["change"] == "changed" and "$2.50" in change["before"] and "$2.60" in change["after"]
+
+
+# As github.com/pydantic/genai-prices publishes its list.
+PUBLISHED = """[
+  {"id": "openai", "name": "OpenAI", "api_pattern": "https://api\\\\.openai\\\\.com", "models": [
+    {"id": "m-1", "match": {"or": [{"equals": "m-1"}, {"starts_with": "m-1-2026"}]}, "context_window": 200000,
+     "prices": [
+       {"prices": {"input_mtok": {"base": 2.5, "tiers": [{"start": 200000, "price": 5}]}, "output_mtok": 0.18}},
+       {"constraint": {"start_date": "2026-03-13"}, "prices": {"input_mtok": 1.25, "output_mtok": 10}}
+     ]},
+    {"id": "ear", "match": {"equals": "ear"}, "prices": {"audio_hours": 0.36}}
+  ]}
+]"""
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_file_that_genai_prices_publishes_is_taken_as_it_is(cli: Cli, empty: Path, wrapped: bool) -> None:
+    (empty / "data.json").write_text(f'{{"units": {{}}, "providers": {PUBLISHED}}}' if wrapped else PUBLISHED)
+    taken = cli.json("price", "sync", "data.json")
+    assert (taken["origin"], taken["added"]) == ("data.json of genai-prices", 3)
+    assert cli.json("price", "show", "openai/m-1-2026-05")["usd_per_million"]["input"] == "1.250000000"
+    assert cli.json("price", "show", "openai/ear")["usd_per_million"] == {"audio_seconds": "100.000000000"}
+    old, new = sorted(cli.json("price", "list", "m-1"), key=lambda row: row["effective_from"] or "")
+    assert (old["output_usd_per_million"], new["effective_from"]) == ("0.180000000", "2026-03-13T00:00:00Z")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[1]", '[{"id": "x"}]', '{"format":"llmctl-prices/1","rows":[]}'])
+def test_a_wrong_file_changes_nothing(cli: Cli, empty: Path, text: str) -> None:
+    cli("price", "sync")
+    (empty / "wrong.json").write_text(text)
+    failed = cli("price", "sync", "wrong.json", code=2)
+    assert failed.err.count("\n") == 1 and "wrong.json" in failed.err
+    again = cli.json("price", "sync")
+    assert (again["added"], again["changed"], again["removed"]) == (0, 0, 0)
+
+
+def test_a_file_that_would_take_most_prices_away_asks_first(cli: Cli, empty: Path) -> None:
+    cli("price", "sync")
+    (empty / "few.json").write_text(PUBLISHED)
+    failed = cli("price", "sync", "few.json", code=1)
+    assert "Take away" in failed.err
+    assert cli.json("price", "sync", "few.json", "--yes")["removed"] > 100

@@ -21,7 +21,7 @@ from llmctl.domain.errors import Refused
 from llmctl.presets import PRESETS
 from llmctl.proxy.directory import Directory
 from llmctl.proxy.plan import Plan, plan_of
-from llmctl.store import catalogue, prices
+from llmctl.store import catalogue, price_import
 from tests.replay import recording
 from tests.replay.recording import Exchange
 from tests.support.ledgers import Books
@@ -38,7 +38,7 @@ def planned(tmp_path: Path) -> Planned:
     """What the gateway would hold for a recorded call, by the catalogue's prices of its time."""
     books = Books(tmp_path / "llmctl.db")
     with books.store.write() as tx:
-        prices.replace_source(tx, "catalogue", catalogue.from_genai_prices().rows, now_s=int(time.time()))
+        price_import.replace_source(tx, "catalogue", catalogue.from_genai_prices().rows, now_s=int(time.time()))
     caller = books.caller(books.add_user("alice"))
     (tmp_path / "credential").write_text("secret")
 

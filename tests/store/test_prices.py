@@ -22,7 +22,7 @@ from llmctl.domain.errors import BadInput, StoreBroken
 from llmctl.domain.money import parse_usd
 from llmctl.domain.price import Rate, pick
 from llmctl.domain.usage import Usage
-from llmctl.store import catalogue, database, price_match, prices
+from llmctl.store import catalogue, database, price_import, price_match, prices
 from llmctl.store.catalogue import Catalogue
 from llmctl.store.price_rows import PriceRow, decode, price_row
 
@@ -50,7 +50,7 @@ def full(tmp_path_factory: pytest.TempPathFactory, genai: Catalogue) -> Iterator
     database.create(path, now_s=NOW_S)
     opened = database.Store(path)
     with opened.write() as tx:
-        prices.replace_source(tx, "catalogue", genai.rows, now_s=NOW_S)
+        price_import.replace_source(tx, "catalogue", genai.rows, now_s=NOW_S)
     yield opened
     opened.close()
 
@@ -85,14 +85,14 @@ def test_an_admins_price_goes_before_the_catalogues_and_gives_way_when_it_is_tak
     store: database.Store,
 ) -> None:
     with store.write() as tx:
-        prices.replace_source(tx, "catalogue", [row("gpt-5", "1.25")], now_s=NOW_S)
+        price_import.replace_source(tx, "catalogue", [row("gpt-5", "1.25")], now_s=NOW_S)
         before, after = set_input(tx, "1")
     assert (before, after.source) == (None, "admin")
     assert found_rates(store, "gpt-5") == parse_usd("1")
     with store.write() as tx:
-        taken = prices.remove_price(tx, provider="openai", model="gpt-5", now_s=NOW_S)
-        assert prices.remove_price(tx, provider="openai", model="gpt-5", now_s=NOW_S) is None
-    assert taken == after
+        assert prices.admin_prices(tx, "openai", "gpt-5") == [after]
+        prices.remove_price(tx, after, now_s=NOW_S)
+        assert prices.admin_prices(tx, "openai", "gpt-5") == []
     assert found_rates(store, "gpt-5") == parse_usd("1.25")
 
 
@@ -120,7 +120,7 @@ def test_before_the_date_of_an_admins_price_the_catalogue_still_holds(store: dat
             row("gpt-5", "2", effective_from_s=500),
             row("gpt-5", "9", effective_from_s=2000),
         ]
-        prices.replace_source(tx, "catalogue", rows, now_s=NOW_S)
+        price_import.replace_source(tx, "catalogue", rows, now_s=NOW_S)
         set_input(tx, "3", effective_from_s=1000)
     at = {at_s: found_rates(store, "gpt-5", at_s=at_s) for at_s in (0, 500, 999, 1000, 3000)}
     assert at == {
@@ -135,7 +135,7 @@ def test_before_the_date_of_an_admins_price_the_catalogue_still_holds(store: dat
 def test_an_admins_price_keeps_what_the_catalogue_knows_of_the_model(store: database.Store) -> None:
     with store.write() as tx:
         known = row("gpt-5", "1", context_tokens=400_000, output_tokens_max=128_000)
-        prices.replace_source(tx, "catalogue", [known], now_s=NOW_S)
+        price_import.replace_source(tx, "catalogue", [known], now_s=NOW_S)
         set_input(tx, "2", output_tokens_max=1000)
         (price,) = prices.find(tx, "openai", "openai", "gpt-5")
     assert (price.context_tokens, price.output_tokens_max) == (400_000, 1000)
@@ -160,15 +160,14 @@ def test_the_daemon_is_told_only_of_changes(store: database.Store) -> None:
     before = versions(store)
     with store.write() as tx:
         _, first = set_input(tx, "1")
-        prices.replace_source(tx, "catalogue", [row("a", "1"), row("b", "1")], now_s=NOW_S)
+        price_import.replace_source(tx, "catalogue", [row("a", "1"), row("b", "1")], now_s=NOW_S)
     assert versions(store) == (before[0] + 2, before[1] + 2)
     with store.write() as tx:
         assert set_input(tx, "1", now_s=NOW_S + 1) == (first, first)
-        prices.replace_source(tx, "catalogue", [row("a", "1"), row("b", "1")], now_s=NOW_S + 1)
-        prices.remove_price(tx, provider="openai", model="no such", now_s=NOW_S)
+        price_import.replace_source(tx, "catalogue", [row("a", "1"), row("b", "1")], now_s=NOW_S + 1)
     assert versions(store) == (before[0] + 2, before[1] + 2)
     with store.write() as tx:  # another order: of two that match, another one wins
-        prices.replace_source(tx, "catalogue", [row("b", "1"), row("a", "1")], now_s=NOW_S + 2)
+        price_import.replace_source(tx, "catalogue", [row("b", "1"), row("a", "1")], now_s=NOW_S + 2)
     assert versions(store) == (before[0] + 3, before[1] + 3)
 
 
@@ -202,11 +201,11 @@ def test_a_price_that_cannot_be_used_is_refused(store: database.Store, changes: 
 def test_an_import_keeps_what_is_the_same_and_supersedes_what_is_not(store: database.Store) -> None:
     with store.write() as tx:
         set_input(tx, "7", model="kept")
-        first = prices.replace_source(
+        first = price_import.replace_source(
             tx, "catalogue", [row("kept", "1"), row("changed", "1"), row("gone", "1")], now_s=100
         )
         ids = {entry.price.model: entry.price.id for entry in prices.list_prices(tx, source="catalogue")}
-        second = prices.replace_source(
+        second = price_import.replace_source(
             tx, "catalogue", [row("new", "1"), row("kept", "1"), row("changed", "2")], now_s=200
         )
         after = {entry.price.model: entry.price.id for entry in prices.list_prices(tx, source="catalogue")}
@@ -222,8 +221,10 @@ def test_an_import_keeps_what_is_the_same_and_supersedes_what_is_not(store: data
 
 def test_an_import_of_one_source_leaves_the_other_alone(store: database.Store) -> None:
     with store.write() as tx:
-        prices.replace_source(tx, "catalogue", [row("gpt-5", "1")], now_s=NOW_S)
-        summary = prices.replace_source(tx, "sandbox", [row("sandbox-small", "0.25", provider="sandbox")], now_s=NOW_S)
+        price_import.replace_source(tx, "catalogue", [row("gpt-5", "1")], now_s=NOW_S)
+        summary = price_import.replace_source(
+            tx, "sandbox", [row("sandbox-small", "0.25", provider="sandbox")], now_s=NOW_S
+        )
         (price,) = prices.find(tx, "sandbox", "", "sandbox-small")
     assert (summary.added, summary.removed, price.source) == (1, 0, "sandbox")
     assert found_rates(store, "gpt-5") == parse_usd("1")
@@ -232,10 +233,10 @@ def test_an_import_of_one_source_leaves_the_other_alone(store: database.Store) -
 def test_a_bad_row_changes_nothing(store: database.Store) -> None:
     bad = PriceRow("openai", "b", '{"equals":"b"}', 0, '{"input":1.5}')
     with store.write() as tx:
-        prices.replace_source(tx, "catalogue", [row("a", "1")], now_s=NOW_S)
+        price_import.replace_source(tx, "catalogue", [row("a", "1")], now_s=NOW_S)
         for rows in ([bad], [row("a", "1"), row("a", "2")]):
             with pytest.raises(BadInput):
-                prices.replace_source(tx, "catalogue", rows, now_s=NOW_S)
+                price_import.replace_source(tx, "catalogue", rows, now_s=NOW_S)
         assert [entry.price.model for entry in prices.list_prices(tx)] == ["a"]
 
 
@@ -243,15 +244,15 @@ def test_the_first_of_two_models_that_match_wins_also_after_a_later_import(store
     general = PriceRow("openai", "gpt", '{"starts_with":"gpt"}', 0, '{"input":1}')
     special = PriceRow("openai", "gpt-5", '{"equals":"gpt-5"}', 0, '{"input":2}')
     with store.write() as tx:
-        prices.replace_source(tx, "catalogue", [general], now_s=NOW_S)
-        prices.replace_source(tx, "catalogue", [special, general], now_s=NOW_S)
+        price_import.replace_source(tx, "catalogue", [general], now_s=NOW_S)
+        price_import.replace_source(tx, "catalogue", [special, general], now_s=NOW_S)
     assert (found_rates(store, "gpt-5"), found_rates(store, "gpt-4")) == (2, 1)
 
 
 def test_prices_are_listed_by_provider_and_part_of_the_name(store: database.Store) -> None:
     with store.write() as tx:
         rows = [row("gpt-5", "1"), row("gpt-4", "1"), row("GPT-5", "1", provider="azure")]
-        prices.replace_source(tx, "catalogue", rows, now_s=NOW_S)
+        price_import.replace_source(tx, "catalogue", rows, now_s=NOW_S)
         by_model = prices.list_prices(tx, model="T-5")
         by_both = prices.list_prices(tx, model="gpt", provider="OpenAI")
     assert [(entry.price.provider, entry.price.model) for entry in by_model] == [
@@ -341,7 +342,6 @@ def test_a_model_of_the_catalogue_without_any_rate_is_unpriced_unless_it_is_know
     full: database.Store,
 ) -> None:
     with full.read() as tx:
-        assert prices.find(tx, "openai", "openai", "whisper-1") == ()
         assert prices.find(tx, "google", "google", "lyria-3-pro-preview") == ()
         (free,) = prices.find(tx, "openrouter", "openrouter", "openai/gpt-oss-20b:free")
     assert free.cost_nano_usd(Usage(input_tokens=1000, output_tokens=1000)) == 0
@@ -506,8 +506,8 @@ def test_an_import_of_the_whole_catalogue_changes_nothing_the_second_time(
     store: database.Store, genai: Catalogue
 ) -> None:
     with store.write() as tx:
-        first = prices.replace_source(tx, "catalogue", genai.rows, now_s=NOW_S)
-        second = prices.replace_source(tx, "catalogue", genai.rows, now_s=NOW_S)
+        first = price_import.replace_source(tx, "catalogue", genai.rows, now_s=NOW_S)
+        second = price_import.replace_source(tx, "catalogue", genai.rows, now_s=NOW_S)
     assert first.added == second.unchanged == len(genai.rows)
     assert second.added == second.changed == second.removed == 0
 
@@ -575,6 +575,14 @@ def test_openrouter_bills_the_searches_and_requests_of_the_providers_behind_it(f
     assert searching is not None and sonar is not None
     assert searching.cost_nano_usd(Usage(web_search_calls=3)) == 30_000_000
     assert sonar.cost_nano_usd(Usage(input_tokens=7, output_tokens=236)) == 5_243_000
+
+
+def test_what_is_billed_by_the_minute_or_the_character_has_its_own_meter(full: database.Store) -> None:
+    with full.read() as tx:
+        ear, mouth = (pick(prices.find(tx, "openai", "openai", name), NOW_S) for name in ("whisper-1", "tts-1-hd"))
+    assert ear is not None and mouth is not None
+    assert ear.cost_nano_usd(Usage(audio_seconds=60)) == parse_usd("0.006")
+    assert mouth.cost_nano_usd(Usage(characters=1_000_000)) == parse_usd("30")
 
 
 # --- what providers say that calls cost

@@ -1,0 +1,195 @@
+"""`llmctl price set` and `price remove`: an admin's own prices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmctl.domain.errors import BadInput, NotFound
+from llmctl.domain.money import parse_usd
+
+from . import context, meters, price_table, times
+from .ask import DryRun, Yes, confirm
+from .errors import UsageMistake
+from .options import IfExists, whole_number
+from .price_names import ProviderName, catalogue_of, split
+
+if TYPE_CHECKING:
+    from llmctl.domain.price import Price
+    from llmctl.store.database import Tx
+    from llmctl.store.prices import AdminSource
+
+
+CEILING_HELP = "Only for models that have no price: what they are held and booked at, and marked."
+
+
+def _rate(meter: str, text: str) -> Any:
+    return typer.Option(meters.flag(meter), metavar="USD", help=text)
+
+
+def _tokens(meter: str, what: str) -> Any:
+    return _rate(meter, f"Per million {what}.")
+
+
+def set_(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model or pattern, also as provider/model.")],
+    provider: ProviderName = None,
+    input_: Annotated[str | None, _tokens("input", "input tokens")] = None,
+    output: Annotated[str | None, _tokens("output", "output tokens")] = None,
+    cache_read: Annotated[str | None, _tokens("cache_read", "tokens read from a cache")] = None,
+    cache_write: Annotated[str | None, _tokens("cache_write", "tokens written to one, for 5 minutes")] = None,
+    cache_write_1h: Annotated[str | None, _tokens("cache_write_1h", "tokens written to one, for an hour")] = None,
+    reasoning: Annotated[str | None, _tokens("reasoning", "reasoning tokens")] = None,
+    input_audio: Annotated[str | None, _tokens("input_audio", "tokens of audio that is heard")] = None,
+    output_audio: Annotated[str | None, _tokens("output_audio", "tokens of audio that is spoken")] = None,
+    input_image: Annotated[str | None, _tokens("input_image", "tokens of images that are seen")] = None,
+    output_image: Annotated[str | None, _tokens("output_image", "tokens of images that are made")] = None,
+    input_video: Annotated[str | None, _tokens("input_video", "tokens of video that is seen")] = None,
+    output_video: Annotated[str | None, _tokens("output_video", "tokens of video that is made")] = None,
+    cache_audio_read: Annotated[str | None, _tokens("cache_audio_read", "tokens of audio read from a cache")] = None,
+    cache_image_read: Annotated[str | None, _tokens("cache_image_read", "tokens of images read from a cache")] = None,
+    request: Annotated[str | None, _rate("request", "For each call.")] = None,
+    web_search: Annotated[str | None, _rate("web_search", "For each search of the web.")] = None,
+    grounded_request: Annotated[
+        str | None, _rate("grounded_request", "For each call that searches the web, however often.")
+    ] = None,
+    file_search: Annotated[str | None, _rate("file_search", "For each search in files.")] = None,
+    code_interpreter: Annotated[str | None, _rate("code_interpreter", "For each run of the code interpreter.")] = None,
+    image_generation: Annotated[str | None, _rate("image_generation", "For each call of the image tool.")] = None,
+    audio_seconds: Annotated[str | None, _rate("audio_seconds", "For each minute of audio that is heard.")] = None,
+    characters: Annotated[str | None, _rate("characters", "Per million characters that are spoken.")] = None,
+    images: Annotated[str | None, _rate("images", "For each image that is made.")] = None,
+    pages: Annotated[str | None, _rate("pages", "For each page that is read.")] = None,
+    search_units: Annotated[str | None, _rate("search_units", "For each search unit of a reranker.")] = None,
+    tier: Annotated[
+        str | None,
+        typer.Option("--tier", metavar="TIER", help="Only when this one was served: batch, flex, priority."),
+    ] = None,
+    above: Annotated[
+        str | None, typer.Option("--above", metavar="N", help="Only of calls with more input tokens: 200k.")
+    ] = None,
+    context_tokens: Annotated[
+        str | None, typer.Option("--context", metavar="N", help="The context window: 400k.")
+    ] = None,
+    output_max: Annotated[
+        str | None, typer.Option("--output-max", metavar="N", help="The longest output: 128k.")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="From then on. Default: always.")] = None,
+    ceiling: Annotated[bool, typer.Option("--ceiling", help=CEILING_HELP)] = False,
+) -> None:
+    """Set a price. It replaces all rates of the model from that time on; with --tier or --above, only those are set.
+
+    What has no rate is billed like what it is a part of: reading from a cache like input, reasoning like output. A call
+    is priced by the time when it started, and by the tier that the answer names.
+    """
+    from llmctl.store import audit
+
+    run = context.of(ctx)
+    given = {name.removesuffix("_"): text for name, text in locals().items() if name.removesuffix("_") in meters.FLAGS}
+    rates = {meter: _nano(meter, text) for meter, text in given.items() if isinstance(text, str)}
+    if not rates:
+        raise UsageMistake("no rate is given", hint="write at least --input and --output")
+    owner, name = split(run, model, provider)
+    source: AdminSource = "ceiling" if ceiling else "admin"
+    if (tier is not None or above is not None) and (context_tokens or output_max):
+        raise UsageMistake("a part of a price has no --context and no --output-max", hint="set them with the price")
+    with run.writing() as (tx, author):
+        place = {
+            "provider": owner or "*",
+            "model": name,
+            "effective_from_s": times.until(since, run.zone, run.now_s) if since else 0,
+            "now_s": author.at_s,
+            "source": source,
+        }
+        if tier is None and above is None:
+            sizes = _sizes(context_tokens, output_max)
+            before, after = _set(tx, rates, **place, **sizes)
+        else:
+            above_tokens = whole_number(above, "--above", least=1) if above is not None else None
+            catalogue = catalogue_of(run, owner) if owner else ""
+            before, after = _amend(tx, rates, tier or "", above_tokens, catalogue=catalogue, **place)
+        changed = before is None or before.id != after.id
+        if changed:
+            old = price_table.terms_exact(before) if before else None
+            action = "price set ceiling" if ceiling else "price set"
+            audit.record(
+                tx, author, action, f"{after.provider}/{name}", before=old, after=price_table.terms_exact(after)
+            )
+    values = price_table.values(after.provider, name, after) | {"changed": changed}
+    run.out.one(values, _told(name, before, after, changed=changed))
+
+
+def remove(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model or pattern, as the price was set for.")],
+    provider: ProviderName = None,
+    ceiling: Annotated[bool, typer.Option("--ceiling", help="The ceiling, not the price.")] = False,
+    if_exists: IfExists = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Take back a price that you set, of all times: the catalogue's holds again. What is booked stays."""
+    from llmctl.store import audit, prices
+
+    run = context.of(ctx)
+    owner, name = split(run, model, provider)
+    source: AdminSource = "ceiling" if ceiling else "admin"
+    with run.reading() as tx:
+        found = prices.admin_prices(tx, owner or "*", name, source)
+    where = f"{owner}/{name}" if owner else name
+    what = f"the ceiling of {where}" if ceiling else f"the price of {where}"
+    values: dict[str, object] = {"provider": owner or "*", "model": name, "source": source, "removed": len(found)}
+    if not found:
+        if not if_exists:
+            raise NotFound(f"you have not set {what}", hint="See: llmctl price list")
+        run.out.one(values, f"{what.capitalize()} is not set: unchanged.")
+        return
+    if dry_run:
+        run.out.one(values, f"{what.capitalize()} would be taken back.")
+        return
+    confirm(run, f"Take back {what}?", yes=yes)
+    with run.writing() as (tx, author):
+        for price in prices.admin_prices(tx, owner or "*", name, source):
+            prices.remove_price(tx, price, now_s=author.at_s)
+            audit.record(tx, author, "price remove", where, before=price_table.terms_exact(price))
+    run.out.one(values, f"Took back {what}.")
+
+
+def _set(tx: Tx, rates: dict[str, int], **place: Any) -> tuple[Price | None, Price]:
+    from llmctl.store import prices
+
+    return prices.set_price(tx, rates=rates, **place)
+
+
+def _amend(
+    tx: Tx, rates: dict[str, int], tier: str, above_tokens: int | None, **place: Any
+) -> tuple[Price | None, Price]:
+    from llmctl.store import price_edit
+
+    return price_edit.amend_price(tx, rates=rates, tier=tier, above_tokens=above_tokens, **place)
+
+
+def _sizes(context_tokens: str | None, output_max: str | None) -> dict[str, int | None]:
+    return {
+        "context_tokens": whole_number(context_tokens, "--context", least=1) if context_tokens else None,
+        "output_tokens_max": whole_number(output_max, "--output-max", least=1) if output_max else None,
+    }
+
+
+def _nano(meter: str, text: str) -> int:
+    """The rate that was written, per million units."""
+    try:
+        return meters.rate_of(meter, parse_usd(text))
+    except BadInput as error:
+        raise UsageMistake(f"{meters.flag(meter)} {error.message}", hint=error.hint) from None
+
+
+def _told(name: str, before: Price | None, after: Price, *, changed: bool) -> str:
+    what = f"{name} (ceiling)" if after.source == "ceiling" else name
+    if not changed:
+        return f"{what} costs {price_table.rates_text(after)} already: unchanged."
+    if before is None:
+        return f"Set {what}: {price_table.rates_text(after)}."
+    return f"Changed {what}: {price_table.rates_text(before, unit=False)} -> {price_table.rates_text(after)}."

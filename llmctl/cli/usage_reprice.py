@@ -1,0 +1,134 @@
+"""`llmctl usage reprice`: costs worked out anew, after a price was wrong or missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from llmctl.domain.money import usd_exact, usd_short
+
+from . import context, filters, humanize
+from .ask import DryRun, Yes, confirm
+from .command import single
+from .filters import Asked
+from .render import Column
+
+if TYPE_CHECKING:
+    from llmctl.store.repricing import Looked, Seller, Wanted
+
+    from .context import App
+
+app, command = single("reprice")
+
+
+@dataclass(slots=True)
+class Line:
+    """What becomes of the calls of one model."""
+
+    model: str
+    calls: int = 0
+    changed: int = 0
+    unpriced: int = 0
+    old_nano: int = 0
+    new_nano: int = 0
+
+    def add(self, one: Looked) -> None:
+        self.calls += 1
+        self.changed += one.change is not None
+        self.unpriced += one.new_cost_nano is None
+        self.old_nano += one.call.cost_nano or 0
+        self.new_nano += one.new_cost_nano or 0
+
+
+@command
+def reprice(
+    ctx: typer.Context,
+    since: filters.Since = None,
+    until: filters.Until = None,
+    model: filters.Model = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Work costs out anew, from the usage kept with each call and the price in force when it started. Default: this
+    month's.
+
+    After a price was corrected or set. The old figure stays with each call (llmctl why CALL), the sums are in the
+    audit; limits and reports follow. What providers stated stays. It goes on while the gateway serves; interrupted, the
+    same command finishes it.
+
+      llmctl price set openai/gpt-5 --input 1.25 --output 10 --from 2026-11-01
+      llmctl usage reprice --since 2026-11-01 --model gpt-5 --dry-run
+    """
+    from llmctl.store import repricing
+
+    run = context.of(ctx)
+    wanted = _wanted(run, since, until, model)
+    sellers = {one.name: repricing.Seller(one.catalogue, one.deployments) for one in run.config.providers.values()}
+    lines, goes_on = _survey(run, wanted, sellers)
+    changed, old, new = (sum(getattr(line, name) for line in lines) for name in ("changed", "old_nano", "new_nano"))
+    calls = humanize.plural(changed, "call")
+    if not dry_run and (changed or goes_on):
+        confirm(run, f"Reprice {calls}, {usd_short(old)} -> {usd_short(new)}?", yes=yes)
+        changed = repricing.reprice(run.database, run.author, wanted, sellers, default_zone=run.config.timezone)
+        calls = humanize.plural(changed, "call")
+    would = "would cost" if dry_run else "cost"
+    done = f"{calls} {would} something else: {usd_short(old)} -> {usd_short(new)}." if changed else "Nothing changes."
+    run.out.rows(_columns(), lines, empty="No calls.", notes=[done, *_unpriced(lines)])
+
+
+def _wanted(run: App, since: str | None, until: str | None, model: str | None) -> Wanted:
+    from llmctl.store.repricing import EVERY_MODEL, Wanted
+
+    with run.reading() as tx:
+        asked = dict.fromkeys(Asked.__slots__) | {"model": model, "since": since, "until": until}
+        found = filters.find(tx, run, Asked(**asked))
+    return Wanted(found.since_s, None if found.ends_now else found.until_s, found.model or EVERY_MODEL)
+
+
+def _survey(run: App, wanted: Wanted, sellers: dict[str, Seller]) -> tuple[list[Line], bool]:
+    """What would become of the calls, by model, the largest sum first; and whether an earlier run waits."""
+    from llmctl.store import repricing
+    from llmctl.store.database import Store
+
+    lines: dict[str, Line] = {}
+    with closing(Store(run.database, readonly=True)) as store:
+        with store.read() as tx:
+            goes_on = repricing.unfinished(tx, wanted)
+        for page in repricing.look(store, wanted, repricing.PriceBook(sellers)):
+            _add(lines, page)
+    return sorted(lines.values(), key=lambda line: (-line.new_nano, line.model)), goes_on
+
+
+def _add(lines: dict[str, Line], page: Sequence[Looked]) -> None:
+    for one in page:
+        name = f"{one.call.provider}/{one.call.model}"
+        if name not in lines:
+            lines[name] = Line(name)
+        lines[name].add(one)
+
+
+def _columns() -> tuple[Column[Line], ...]:
+    return (
+        Column("model", lambda line: line.model, "MODEL"),
+        Column("calls", lambda line: line.calls, "CALLS", lambda line: f"{line.calls:,}", right=True),
+        Column("changed", lambda line: line.changed, "CHANGED", lambda line: f"{line.changed:,}", right=True),
+        Column("unpriced_calls", lambda line: line.unpriced),
+        _sum("old_cost_usd", "OLD", lambda line: line.old_nano),
+        _sum("new_cost_usd", "NEW", lambda line: line.new_nano),
+    )
+
+
+def _sum(name: str, title: str, nano: Callable[[Line], int]) -> Column[Line]:
+    return Column(name, lambda line: usd_exact(nano(line)), title, lambda line: usd_short(nano(line)), right=True)
+
+
+def _unpriced(lines: Sequence[Line]) -> list[str]:
+    unpriced = [line for line in lines if line.unpriced]
+    if not unpriced:
+        return []
+    calls, model = sum(line.unpriced for line in unpriced), unpriced[0].model
+    return [f"! {humanize.plural(calls, 'call')} without a price: llmctl price set {model} --input ... --output ..."]

@@ -1,0 +1,83 @@
+"""`usage reprice`, as an admin meets it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from llmctl.domain.usage import Usage
+from llmctl.store import ids
+
+from .conftest import Cli
+from .shop import DAY_S, DOLLAR, NOW_S, Shop
+
+MILLION = Usage(input_tokens=1_000_000)
+
+
+@pytest.fixture
+def call(cli: Cli, empty: Path) -> str:
+    """The id of alice's call of $1, made when a million tokens cost that."""
+    cli("price", "set", "openai/gpt-5", "--input", "1")
+    price_id = cli.json("price", "history", "openai/gpt-5")[0]["price_id"]
+    return ids.shown(asyncio.run(book(empty / "llmctl.db", price_id)))
+
+
+async def book(path: Path, price_id: int | None, **facts: object) -> int:
+    async with Shop(path) as shop:
+        shop.user("alice")
+        return await shop.call("alice", at_s=NOW_S - DAY_S, usage=MILLION, cost=DOLLAR, price_id=price_id, **facts)
+
+
+def test_a_wrong_price_is_put_right(cli: Cli, call: str) -> None:
+    cli("price", "set", "openai/gpt-5", "--input", "3")
+    would = cli("usage", "reprice", "--dry-run").out
+    assert "openai/gpt-5      1        1  $1.00  $3.00" in would
+    assert "1 call would cost something else: $1.00 -> $3.00." in would
+    assert cli.json("calls")[0]["cost_usd"] == "1.000000000"
+    assert "Reprice 1 call, $1.00 -> $3.00?" in cli("usage", "reprice", code=1).err
+    assert "1 call cost something else: $1.00 -> $3.00." in cli("usage", "reprice", "--yes").out
+    assert cli.json("calls")[0]["cost_usd"] == "3.000000000"
+    assert cli.json("usage")[0]["cost_usd"] == "3.000000000"
+    (entry,) = cli.json("audit", "reprice")
+    assert (entry["before"]["cost_usd"], entry["after"]["cost_usd"]) == ("1.000000000", "3.000000000")
+    why = cli.json("why", call)
+    assert [(one["old_cost_usd"], one["new_cost_usd"]) for one in why["repriced"]] == [("1.000000000", "3.000000000")]
+    assert why["parts"] == [
+        {"meter": "input", "units": 1_000_000, "usd_per_million": "3.000000000", "cost_usd": "3.000000000"}
+    ]
+    assert "$1.00 -> $3.00 on 23 Nov 14:00" in cli("why", call).out
+    assert "Nothing changes." in cli("usage", "reprice").out
+
+
+def test_common_flags_stand_before_the_verb_too(cli: Cli, call: str) -> None:
+    (line,) = cli("usage", "-o", "json", "reprice", "--dry-run").json
+    assert (line["model"], line["calls"], line["changed"]) == ("openai/gpt-5", 1, 0)
+    assert cli("usage", "--user", "alice", "reprice", code=2).err.startswith("error: ")
+    assert "reprice" in cli("usage", "--help").out
+
+
+def test_only_what_was_asked_for_is_looked_at(cli: Cli, call: str) -> None:
+    assert cli("usage", "reprice", "--since", "today").out.startswith("No calls.")
+    assert cli.json("usage", "reprice", "--model", "o9*") == []
+    assert cli.json("usage", "reprice", "--until", "2026-11-22") == []
+
+
+def test_a_stated_cost_shows_our_own_beside_it(cli: Cli, empty: Path) -> None:
+    cli("price", "set", "openai/gpt-5", "--input", "2")
+    price_id = cli.json("price", "history", "openai/gpt-5")[0]["price_id"]
+    facts = {"own_cost_nano_usd": 2 * DOLLAR, "own_price_id": price_id, "service_tier": "via Novita"}
+    call = ids.shown(asyncio.run(book(empty / "llmctl.db", None, **facts)))
+    (row,) = cli.json("calls")
+    assert (row["cost_usd"], row["price_source"]) == ("1.000000000", "provider")
+    assert (row["own_cost_usd"], row["service_tier"]) == ("2.000000000", "via Novita")
+    why = cli("why", call).out
+    assert "$1.00: 1,000,000 input and 0 output tokens, as the provider states; by our price $2.00" in why
+    assert "1,000,000 input at $2.00 = $2.00" in why
+    assert cli.json("why", call)["own_price_source"] == "admin"
+
+
+def test_a_call_without_a_price_says_what_to_do(cli: Cli, empty: Path) -> None:
+    asyncio.run(book(empty / "llmctl.db", None, cost_nano_usd=None))
+    assert "! 1 call without a price: llmctl price set openai/gpt-5" in cli("usage", "reprice").out
