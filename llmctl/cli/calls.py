@@ -37,6 +37,7 @@ def calls(
     failed: Annotated[bool, typer.Option("--failed", help="Calls that failed.")] = False,
     estimated: Annotated[bool, typer.Option("--estimated", help="Calls whose usage is an estimate.")] = False,
     unpriced: Annotated[bool, typer.Option("--unpriced", help="Calls without a price.")] = False,
+    ceiling: Annotated[bool, typer.Option("--ceiling", help="Calls at a ceiling: their price is not known.")] = False,
     refused: Annotated[bool, typer.Option("--refused", help="Calls that were not let through.")] = False,
     sort: Sort = None,
     limit: Annotated[
@@ -47,7 +48,7 @@ def calls(
         bool, typer.Option("-f", "--follow", help="Go on with each call that ends, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """List the single calls, the newest first. Of --failed --estimated --unpriced --refused, any counts.
+    """List the single calls, the newest first. Of --failed --estimated --unpriced --ceiling --refused, any counts.
 
     llmctl calls --user alice --failed
     llmctl calls --follow
@@ -60,7 +61,7 @@ def calls(
 
     run = context.of(ctx)
     asked = Asked(group, user, key, model, provider, end_user, tag, since, until, last)
-    flags = {"failed": failed, "estimated": estimated, "unpriced": unpriced, "refused": refused}
+    flags = {"failed": failed, "estimated": estimated, "unpriced": unpriced, "ceiling": ceiling, "refused": refused}
     calls_max = whole_number(limit or (FOLLOWED if follow else LISTED), "-n", least=0 if follow else 1)
     with run.reading() as tx:
         who = filters.find(tx, run, asked, all_time=True)

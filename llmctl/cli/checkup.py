@@ -6,7 +6,7 @@ import platform
 import resource
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -100,13 +100,35 @@ def calls(run: App) -> Iterator[Check]:
         yield Check("open calls", "warning", text, "llmctl serve books them, as estimated")
     else:
         yield Check("open calls", "ok", f"{open_calls} open")
+    yield from _prices(run, unpriced)
+
+
+def _prices(run: App, unpriced: Sequence[tuple[str, int]]) -> Iterator[Check]:
+    """Models without a price, and those at a ceiling."""
+    from llmctl.store import usage
+
+    from . import ceilings
+
+    recent = usage.Filters(since_s=run.now_s - UNPRICED_DAYS * 86_400, until_s=run.now_s + 1)
+    with run.reading() as tx:
+        at_ceiling = ceilings.calls_at(run, tx, recent)
+        priced_since = bool(unpriced) and bool(ceilings.source_of(run, tx, *unpriced[0][0].split("/", 1)))
     if unpriced:
-        model, number = unpriced[0]
-        others = f" and {len(unpriced) - 1} more" if len(unpriced) > 1 else ""
-        text = f"{model} ({humanize.plural(number, 'call')} in {UNPRICED_DAYS} days){others} cost nobody knows what"
-        yield Check("prices", "warning", text, f"llmctl price set {model} --input ... --output ...")
-    else:
+        model, _ = unpriced[0]
+        mend = f"llmctl price set {model} --input ... --output ..."
+        text = f"{_most(unpriced)} cost nobody knows what"
+        yield Check("prices", "warning", text, "llmctl usage reprice" if priced_since else mend)
+    if at_ceiling:
+        model, mend = next(iter(at_ceiling)), "llmctl price set {} --input ... --output ..., then: llmctl usage reprice"
+        yield Check("ceilings", "warning", f"{_most([*at_ceiling.items()])} booked at a ceiling", mend.format(model))
+    if not unpriced and not at_ceiling:
         yield Check("prices", "ok", f"every call of the last {UNPRICED_DAYS} days has one")
+
+
+def _most(models: Sequence[tuple[str, int]]) -> str:
+    model, number = models[0]
+    others = f" and {len(models) - 1} more" if len(models) > 1 else ""
+    return f"{model} ({humanize.plural(number, 'call')} in {UNPRICED_DAYS} days){others}"
 
 
 def system() -> Iterator[Check]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from llmctl.domain.money import PRICE_UNITS, usd_plain
-from llmctl.domain.price import GROUNDED, METERS, PARENT, TOOL_METERS, Rate
+from llmctl.domain.price import METERS, PARENT, TOOL_METERS, Rate
 
 
 class Unit(NamedTuple):
@@ -21,7 +21,6 @@ _ONE_CALL = Unit(1, "per call")
 _UNITS: Mapping[str, Unit] = {
     "request": _ONE_CALL,
     "web_search": _ONE_CALL,
-    "grounded_request": _ONE_CALL,
     "file_search": _ONE_CALL,
     "code_interpreter": _ONE_CALL,
     "image_generation": _ONE_CALL,
@@ -35,7 +34,7 @@ _UNITS: Mapping[str, Unit] = {
 
 FLAGS: Mapping[str, str] = {
     **{meter: f"--{meter.replace('_', '-')}" for meter in (*PARENT, "characters")},
-    **{meter: f"--per-{meter.replace('_', '-')}" for meter in ("request", GROUNDED, *TOOL_METERS)},
+    **{meter: f"--per-{meter.replace('_', '-')}" for meter in ("request", *TOOL_METERS)},
     "audio_seconds": "--per-audio-minute",
     "images": "--per-image",
     "pages": "--per-page",

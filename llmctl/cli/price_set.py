@@ -52,9 +52,6 @@ def set_(
     cache_image_read: Annotated[str | None, _tokens("cache_image_read", "tokens of images read from a cache")] = None,
     request: Annotated[str | None, _rate("request", "For each call.")] = None,
     web_search: Annotated[str | None, _rate("web_search", "For each search of the web.")] = None,
-    grounded_request: Annotated[
-        str | None, _rate("grounded_request", "For each call that searches the web, however often.")
-    ] = None,
     file_search: Annotated[str | None, _rate("file_search", "For each search in files.")] = None,
     code_interpreter: Annotated[str | None, _rate("code_interpreter", "For each run of the code interpreter.")] = None,
     image_generation: Annotated[str | None, _rate("image_generation", "For each call of the image tool.")] = None,

@@ -11,7 +11,7 @@ from llmctl.domain.money import usd_short
 from llmctl.store import prune
 from llmctl.store import usage as store
 
-from . import humanize, times
+from . import ceilings, humanize, times
 from .usage_lines import Report
 from .usage_tree import Line
 
@@ -104,4 +104,8 @@ def _left_out(report: Report, total: Line) -> list[str]:
     ):
         if count:
             found.append(f"! {humanize.plural(count, 'call')} {word}: llmctl calls{flags} --{flag}")
+    at_ceiling = sum(ceilings.calls_at(report.run, report.tx, report.filters).values())
+    if at_ceiling:
+        calls = humanize.plural(at_ceiling, "call")
+        found.append(f"! {calls} of models without a price, at a ceiling: llmctl calls{flags} --ceiling")
     return found

@@ -135,6 +135,7 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
 def count_tool_calls(output: Raw | None) -> dict[str, int]:
     """The items of a response's `output` that are billed by the call, by type."""
     counts: dict[str, int] = {}
+    containers: set[bytes] = set()
     if output is None or b'_call"' not in bytes(output):
         return counts
     for item in items(output):
@@ -145,6 +146,11 @@ def count_tool_calls(output: Raw | None) -> dict[str, int]:
             action = plain(values["action"]).get("type") if "action" in values else "search"
             if action not in ("search", None):
                 continue
+        if kind == "code_interpreter_call" and "container_id" in values:
+            # OpenAI bills the container, however often code runs in it: https://platform.openai.com/docs/pricing
+            if bytes(values["container_id"]) in containers:
+                continue
+            containers.add(bytes(values["container_id"]))
         if kind.endswith("_call"):
             counts[kind] = counts.get(kind, 0) + 1
     return counts

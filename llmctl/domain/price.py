@@ -31,13 +31,11 @@ PARENT: Mapping[str, str] = {
     "output_image": "output",
     "output_video": "output",
 }
-# Rates per million calls; `request` counts each call of ours, `grounded_request` each in which the web was searched,
-# however often (Gemini up to 2.5); the others count the tool calls inside it.
+# Rates per million calls; `request` counts each call of ours, the others the tool calls inside it.
 TOOL_METERS = ("web_search", "file_search", "code_interpreter", "image_generation")
-GROUNDED = "grounded_request"
 # Rates per million of what a model bills instead of tokens, or beside them.
 UNIT_METERS = ("audio_seconds", "characters", "images", "pages", "search_units")
-METERS: tuple[str, ...] = (*PARENT, "request", GROUNDED, *TOOL_METERS, *UNIT_METERS)
+METERS: tuple[str, ...] = (*PARENT, "request", *TOOL_METERS, *UNIT_METERS)
 
 # Meter and class of usage, in the order of the classes.
 _COUNTED = (*((meter, f"{meter}_calls") for meter in TOOL_METERS), *((meter, meter) for meter in UNIT_METERS))
@@ -182,8 +180,6 @@ class Price:
             metered.append(("request", 1))
         if any(usage[-len(_COUNTED) :]):
             metered += [(meter, getattr(usage, name)) for meter, name in _COUNTED]
-            if usage.web_search_calls and GROUNDED in tariff.rates:
-                metered = [one for one in metered if one[0] != "web_search"] + [(GROUNDED, 1)]
         lines = []
         for meter, units in metered:
             if units:
@@ -279,7 +275,7 @@ def _ceiling(
         input_rate=dearest(meters_in),
         output_rate=dearest(meters_out),
         request_nano_usd=_ceil_e6(dearest(["request"])),
-        tool_call_nano_usd=_ceil_e6(dearest((*TOOL_METERS, GROUNDED))),
+        tool_call_nano_usd=_ceil_e6(dearest(TOOL_METERS)),
     )
 
 

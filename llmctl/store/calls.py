@@ -14,7 +14,7 @@ from .interned import raw_usage
 from .sql import as_json
 from .usage import leaf, model_ids
 
-Kind = Literal["failed", "estimated", "unpriced", "refused", "open"]
+Kind = Literal["failed", "estimated", "unpriced", "ceiling", "refused", "open"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PROVIDER_STATED = "provider"  # the source of a cost that no price of ours made
 
@@ -132,6 +132,7 @@ _KINDS: dict[Kind, str] = {
     "failed": "c.state IN ('settled', 'released') AND (c.error_id IS NOT NULL OR c.status >= 400)",
     "estimated": "c.usage_source = 'estimated'",
     "unpriced": "c.state = 'settled' AND c.cost_nano IS NULL",
+    "ceiling": "c.state = 'settled' AND c.price_id IN (SELECT id FROM prices WHERE source = 'ceiling')",
     "refused": "c.state = 'refused'",
     "open": "c.state = 'open'",
 }

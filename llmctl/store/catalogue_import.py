@@ -19,10 +19,12 @@ from llmctl.domain.money import NANO_PER_USD, parse_usd
 from llmctl.domain.price import DAY_S, UNIT_METERS, Hours, Rate, Tariff
 
 from . import price_match
-from .price_rows import PriceRow, Terms, canonical, encode
+from .price_rows import PriceRow, Terms, canonical, encode, price_row
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
+
+Additions = Mapping[str, list[dict[str, Any]]]  # as `catalogue_additions.toml` has them
 
 # Our meter for each of genai-prices' price keys, and what turns its unit into ours (a million).
 METER_OF: Mapping[str, tuple[str, int | Fraction]] = {
@@ -77,7 +79,8 @@ _BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
 def rows_of(providers: Sequence[Provider]) -> tuple[list[PriceRow], dict[str, int]]:
     """Rows in the order of matching, and counts, by reason, of what could not be taken over as it was."""
     notes: Counter[str] = Counter()
-    own = {provider.id: _provider_rows(provider, notes) for provider in providers}
+    additions = _additions()
+    own = {provider.id: _provider_rows(provider, additions, notes) for provider in providers}
     rows: list[PriceRow] = []
     for provider in providers:
         rows += own[provider.id]
@@ -87,8 +90,7 @@ def rows_of(providers: Sequence[Provider]) -> tuple[list[PriceRow], dict[str, in
     return list(_unique(rows)), {reason: count for reason, count in notes.items() if count}
 
 
-def _provider_rows(provider: Provider, notes: Counter[str]) -> list[PriceRow]:
-    additions = _additions()
+def _provider_rows(provider: Provider, additions: Additions, notes: Counter[str]) -> list[PriceRow]:
     limits = _limits(additions)
     rows = []
     for model in provider.models:
@@ -118,7 +120,7 @@ def _provider_rows(provider: Provider, notes: Counter[str]) -> list[PriceRow]:
                     output_tokens_max,
                 )
             )
-    return rows
+    return [*rows, *_added(provider.id, additions)]
 
 
 def _dated_terms(provider: str, model: ModelInfo, notes: Counter[str]) -> Iterator[tuple[int, Terms]]:
@@ -269,13 +271,29 @@ def _unique(rows: Iterable[PriceRow]) -> Iterator[PriceRow]:
             yield row
 
 
-def _additions() -> dict[str, list[dict[str, Any]]]:
-    """What providers document and the catalogue lacks: `limits` and `fees`."""
+def _added(provider: str, additions: Additions) -> Iterator[PriceRow]:
+    """Models that the catalogue does not know: after its own, so that it goes first once it does."""
+    for entry in additions["models"]:
+        if entry["provider"] == provider:
+            for model in entry["models"]:
+                yield price_row(provider, model, _rates(entry))
+
+
+def _rates(entry: Mapping[str, Any]) -> dict[str, Rate]:
+    """USD per million, per thousand or for each unit of a meter, as rates per million."""
+    found: dict[str, Rate] = {}
+    for key, units in (("usd_per_million", 1), ("usd_per_thousand", 1_000), ("usd_each", 1_000_000)):
+        found |= {meter: Rate(parse_usd(usd) * units) for meter, usd in entry.get(key, {}).items()}
+    return found
+
+
+def _additions() -> Additions:
+    """What providers document and the catalogue lacks: `models`, `limits` and `fees`."""
     text = (resources.files("llmctl.store") / "catalogue_additions.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
 
-def _limits(additions: Mapping[str, list[dict[str, Any]]]) -> dict[tuple[str, str], tuple[int | None, int]]:
+def _limits(additions: Additions) -> dict[tuple[str, str], tuple[int | None, int]]:
     """(provider, model) -> context window, output maximum."""
     return {
         (entry["provider"], model): (entry.get("context_tokens"), entry["output_tokens_max"])
@@ -287,7 +305,7 @@ def _limits(additions: Mapping[str, list[dict[str, Any]]]) -> dict[tuple[str, st
 def _with_fees(terms: Terms, entries: Iterable[Mapping[str, Any]]) -> Terms:
     """The terms with what they lack. A fee with a tier replaces what the tier had."""
     for entry in entries:
-        fees = {meter: Rate(parse_usd(usd) * 1000) for meter, usd in entry["usd_per_thousand"].items()}
+        fees = _rates(entry)
         if tier := entry.get("tier"):
             known = terms.tiers.get(tier, terms.tariff)
             terms = replace(terms, tiers={**terms.tiers, tier: Tariff({**known.rates, **fees})})

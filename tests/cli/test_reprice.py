@@ -81,3 +81,26 @@ def test_a_stated_cost_shows_our_own_beside_it(cli: Cli, empty: Path) -> None:
 def test_a_call_without_a_price_says_what_to_do(cli: Cli, empty: Path) -> None:
     asyncio.run(book(empty / "llmctl.db", None, cost_nano_usd=None))
     assert "! 1 call without a price: llmctl price set openai/gpt-5" in cli("usage", "reprice").out
+
+
+def test_calls_at_a_ceiling_are_told_of_until_they_have_a_price(cli: Cli, empty: Path) -> None:
+    cli("price", "set", "*", "--ceiling", "--input", "9")
+    price_id = cli.json("price", "history", "openai/gpt-5")[0]["price_id"]
+    asyncio.run(book(empty / "llmctl.db", price_id, cost_nano_usd=9 * DOLLAR))
+    asyncio.run(book_more(empty / "llmctl.db", model="other", cost_nano_usd=None))
+    assert [row["price_source"] for row in cli.json("calls", "--ceiling")] == ["ceiling"]
+    assert "! 2 calls of models without a price, at a ceiling: llmctl calls --ceiling" in cli("usage").out
+    checks = {row["check"]: row for row in cli.json("doctor", "--offline")}
+    assert checks["ceilings"]["text"].startswith("openai/gpt-5 (1 call in 30 days) and 1 more booked at a ceiling")
+    assert (checks["prices"]["text"].split()[0], checks["prices"]["mend"]) == ("openai/other", "llmctl usage reprice")
+    cli("price", "set", "openai/*", "--input", "2")
+    cli("usage", "reprice", "--yes")
+    assert {row["cost_usd"] for row in cli.json("calls")} == {"2.000000000"}
+    assert "ceiling" not in cli("usage").out
+    assert {row["check"]: row for row in cli.json("doctor", "--offline")}["prices"]["state"] == "ok"
+
+
+async def book_more(path: Path, **facts: object) -> None:
+    async with Shop(path) as shop:
+        shop.knows("alice")
+        await shop.call("alice", at_s=NOW_S - DAY_S, usage=MILLION, **facts)

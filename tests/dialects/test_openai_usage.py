@@ -114,7 +114,8 @@ def test_billed_calls_of_tools_are_counted() -> None:
         {"type": "web_search_call", "action": {"type": "search"}},
         {"type": "web_search_call", "action": {"type": "open_page"}},  # not billed
         {"type": "file_search_call"},
-        {"type": "code_interpreter_call"},
+        {"type": "code_interpreter_call", "container_id": "cntr_1"},
+        {"type": "code_interpreter_call", "container_id": "cntr_1"},  # billed once
         {"type": "image_generation_call"},
         {"type": "function_call"},
         "rubbish",
