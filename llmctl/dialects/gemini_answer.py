@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from ..domain.call import Reading
 from .base import InputText
-from .gemini_usage import billed_searches, encoded, merge_usage, read_usage, served_tier
+from .gemini_usage import PREDICTED, billed_searches, encoded, merge_usage, read_usage, served_tier
 from .json_items import ItemSplitter
 from .lenient import USAGE_BYTES_MAX, is_present, items, members, name_of, plain
 from .openai_answer import NOT_JSON, OVERSIZED
@@ -18,9 +18,11 @@ from .request import Request
 from .sse import Event, Splitter
 from .stream import SseReader
 
-EMBEDDINGS = frozenset({"embedContent", "batchEmbedContents"})
+EMBEDDINGS = frozenset({"embedContent", "batchEmbedContents", "predict"})
+NOTHING = Raw(b"{}")
+_CHARACTERS = "billableCharacterCount"
 _QUERIES = ("webSearchQueries", "imageSearchQueries")
-_TEXTS = ("text", "output", "code")  # the last two of code that was run
+_TEXTS = ("text", "output", "code", "content", "title")  # the second and third of code, the last two of Vertex AI
 _JSON_STARTS = (b"[", b"{")
 
 
@@ -35,6 +37,8 @@ def read_answer(endpoint: str, body: bytes) -> Reading:
         return Reading(error=NOT_JSON if body.strip() else "")
     facts = Facts(endpoint)
     facts.read(values)
+    if "predictions" in values:
+        facts.usage = _predicted(values)
     facts.finished = True
     return facts.reading("" if facts.usage else _answer_text([body]), 1.0)
 
@@ -127,6 +131,21 @@ class Facts:
                     self._queries.update(query for query in found if isinstance(query, str) and query.strip())
 
 
+def _predicted(values: dict[str, Raw]) -> dict[str, Raw]:
+    """Vertex AI states usage beside each vector, and the characters that its older models bill in the metadata."""
+    tokens = []
+    for prediction in items(values["predictions"]):
+        vector = members(members(prediction).get("embeddings", NOTHING))
+        stated = members(vector.get("statistics", NOTHING)).get(PREDICTED)
+        if is_present(stated):
+            tokens.append(stated)
+    if not tokens:
+        return {}
+    characters = members(values.get("metadata", NOTHING)).get(_CHARACTERS)
+    usage = {PREDICTED: Raw(b"[%b]" % b",".join(map(bytes, tokens)))}
+    return usage if characters is None else {**usage, _CHARACTERS: characters}
+
+
 def input_text(request: Request) -> InputText:
     """The text of a request. Costs a full parse."""
     body = plain(request.body)
@@ -134,7 +153,7 @@ def input_text(request: Request) -> InputText:
     instruction = body.get("systemInstruction") or body.get("system_instruction")
     if instruction:
         messages.append(("system", _text(instruction)))
-    contents = body.get("contents") or body.get("content") or body.get("requests")
+    contents = body.get("contents") or body.get("content") or body.get("requests") or body.get("instances")
     for content in contents if isinstance(contents, list) else [contents]:
         role = content.get("role") if isinstance(content, dict) else None
         messages.append((role if isinstance(role, str) else "user", _text(content)))

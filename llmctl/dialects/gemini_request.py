@@ -30,10 +30,12 @@ CONFIG = known(
 )
 THINKING = known("thinkingBudget")
 EMBEDDING = known("content", "requests", "model")
+PREDICTION = known("instances")
 COUNTING = known("generateContentRequest", "model")
 
 # Tools that the client runs. Every other kind is run by Google or for it, in turns that bill what they found.
 _CLIENT_TOOLS = frozenset({"functiondeclarations", "computeruse"})
+_EMBEDDED_TEXT = frozenset({"content", "tasktype", "title"})
 _STANDARD_TIERS = frozenset({"unspecified", "standard"})
 _items: Callable[[Raw], list[Raw]] = msgspec.json.Decoder(list[Raw]).decode
 _DYNAMIC = b"-1"  # a thinking budget that the model chooses
@@ -105,12 +107,30 @@ def read_count(endpoint: str, fields: Fields, model: str) -> Request:
     return Request(ask, fields.body, fields, model_in_body=False, model_places=places)
 
 
+def read_prediction(endpoint: str, fields: Fields, model: str) -> Request:
+    """Vertex AI's general method: of all that it does, embeddings of text are metered."""
+    value = Spelled(fields, PREDICTION).raw("instances")
+    instances = read_objects(value, "instances") if value is not None else None
+    if instances is None:
+        raise bad_request("instances must be a list of objects", param="instances")
+    for instance in instances:
+        for name, inner in instance.items():
+            if flat(name) not in _EMBEDDED_TEXT or memoryview(inner)[0] != ord('"'):
+                why = (
+                    "of predictions, only embeddings of text are metered; instances may hold content, task_type, title"
+                )
+                raise Refused("not_supported", why, param="instances")
+    ask = Ask(endpoint=endpoint, model=model, stream=False, input_bytes=len(fields.body), generates=False)
+    return Request(ask, fields.body, fields, model_in_body=False)
+
+
 _READ: dict[str, Callable[[str, Fields, str], Request]] = {
     "generateContent": read_generation,
     "streamGenerateContent": read_generation,
     "embedContent": read_embedding,
     "batchEmbedContents": read_embedding,
     "countTokens": read_count,
+    "predict": read_prediction,
 }
 
 

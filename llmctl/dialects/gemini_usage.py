@@ -17,6 +17,7 @@ from .lenient import count, counts, is_count, is_present, plain, short_name
 from .openai_usage import HIDDEN_TOKENS_MAX
 
 _STATED = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount")
+PREDICTED = "token_count"  # of each of the texts that Vertex AI embedded
 _GIVEN = ("promptTokensDetails", "promptTokenDetails", "toolUsePromptTokensDetails")  # embeddings spell the second
 _MADE = ("candidatesTokensDetails",)
 # Vertex AI's name of how a call was served -> the tier that prices know.
@@ -30,6 +31,8 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, searches: int = 0) -
     """The usage object `raw` in our classes; None if it states no usable figure. `searches`: those that the answer
     tells of and that are billed."""
     values = plain(raw)
+    if isinstance(tokens := values.get(PREDICTED), list):
+        return Usage(input_tokens=sum(map(count, tokens)))
     if not any(is_count(values.get(name)) for name in _STATED):
         return None
     usage = counts(values)

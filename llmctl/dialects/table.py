@@ -141,6 +141,7 @@ NAMING: tuple[tuple[str, Endpoint], ...] = (
     _gemini("streamGenerateContent", "metered", "alt=sse", "alt=json"),  # not "alt=proto", which nobody could meter
     _gemini("embedContent"),
     _gemini("batchEmbedContents"),
+    _gemini("predict"),
     _gemini("countTokens", "free"),
     ("{google}/{model}:{unmetered}", _refused(GEMINI, "other", f"this method {_LATER}")),
     ("/v1beta/models/{model}", Endpoint(GEMINI, "model", "local", ("GET",))),

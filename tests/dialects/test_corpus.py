@@ -40,6 +40,7 @@ ENDPOINTS = {
     "gemini.streamGenerateContent": ("gemini", "streamGenerateContent"),
     "gemini.embed": ("gemini", "batchEmbedContents"),
     "gemini.countTokens": ("gemini", "countTokens"),
+    "gemini.predict": ("gemini", "predict"),
     "bedrock.converse": ("bedrock", "bedrock.converse"),
     "bedrock.converse-stream": ("bedrock", "bedrock.converse-stream"),
     "bedrock.invoke": ("bedrock", "bedrock.invoke"),
@@ -60,6 +61,8 @@ def exchanges() -> list[dict[str, Any]]:
 def is_spoken(exchange: dict[str, Any]) -> bool:
     if exchange["endpoint"].startswith("cohere.") or exchange["endpoint"] == "rerank":
         return exchange["path"].startswith("/v2/") and exchange["provider"] == "cohere"
+    if exchange["endpoint"] == "gemini.predict":
+        return str(exchange["path"]).endswith(":predict")  # not :predictLongRunning, which makes videos
     return exchange["endpoint"] in ENDPOINTS
 
 
@@ -225,6 +228,9 @@ def of_cohere(usage: dict[str, Any]) -> dict[str, int]:
 
 
 def of_gemini(usage: dict[str, Any]) -> dict[str, int]:
+    if "token_count" in usage:  # of Vertex AI's predictions
+        return {"input_tokens": sum(usage["token_count"]), "output_tokens": 0}
+
     def of(modality: str, *names: str) -> int:
         parts = [part for name in names for part in usage.get(name, [])]
         return sum(part["tokenCount"] for part in parts if part["modality"] in (modality, NUMBERS[modality]))

@@ -125,6 +125,17 @@ def test_embeddings_have_input_alone_and_some_models_report_none() -> None:
     assert whole("embedContent", embedding={"values": [0.5]}).usage is None
 
 
+def test_predictions_state_their_tokens_beside_each_vector() -> None:
+    statistics = [{"statistics": {"token_count": count, "truncated": False}, "values": [0.5]} for count in (3, 4.0)]
+    predictions = [{"embeddings": one} for one in statistics]
+    reading = whole("predict", predictions=predictions, metadata={"billableCharacterCount": 29})
+    assert reading.usage == Usage(input_tokens=7)
+    assert json.loads(reading.raw_usage) == {"token_count": [3, 4.0], "billableCharacterCount": 29}
+    assert GEMINI.read_usage("predict", reading.raw_usage) == reading.usage
+    for odd in ([], [1], [{"embeddings": []}], [{"embeddings": {"statistics": {"token_count": None}}}]):
+        assert whole("predict", predictions=odd).usage is None
+
+
 QUERIES = {"webSearchQueries": ["a", "b", "a", "", " "], "imageSearchQueries": ["c"]}
 
 

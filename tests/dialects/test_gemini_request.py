@@ -234,6 +234,16 @@ def test_embeddings_of_images_are_bounded_as_images() -> None:
     assert reference.unbounded_input == "a file by its URI"
 
 
+def test_of_predictions_embeddings_of_text_are_metered() -> None:
+    instances = [{"content": "a", "task_type": "RETRIEVAL_QUERY"}, {"content": "b", "title": "c"}]
+    request = read("predict", instances=instances, contents=None)
+    assert (request.ask.endpoint, request.ask.generates, request.ask.unbounded_input) == ("predict", False, "")
+    assert [text for _, text in GEMINI.input_text(request).messages] == ["a", "bc"]
+    for instance in ({"prompt": "a cat"}, {"content": "a", "image": {}}, {"content": {"gcsUri": "gs://x"}}):
+        assert refused("predict", instances=[instance]).code == "not_supported"
+    assert refused("predict").code == "bad_request"
+
+
 def test_names_of_models_are_bounded() -> None:
     with pytest.raises(Refused):
         read(path_model="x" * 201)

@@ -51,7 +51,8 @@ GOOGLE = (
 
 @pytest.mark.parametrize("path", GOOGLE)
 @pytest.mark.parametrize(
-    "method", ["generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents", "countTokens"]
+    "method",
+    ["generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents", "countTokens", "predict"],
 )
 def test_googles_methods_lead_to_the_providers_own_project(path: str, method: str) -> None:
     match = lookup("POST", f"{path}gemini%2Fg-1:{method}", {})
@@ -79,7 +80,7 @@ def test_a_stream_of_googles_comes_as_events_or_as_a_list_and_in_no_form_that_ca
         "/v1beta/models/g:batchGenerateContent",
         "/v1beta/models/g:asyncBatchEmbedContent",
         "/v1beta/models/veo:predictLongRunning",
-        "/v1/projects/p/locations/l/publishers/google/models/imagen:predict",
+        "/v1/projects/p/locations/l/publishers/google/models/gemma:serverStreamingPredict",
         "/v1/projects/p/locations/l/publishers/google/models/g:rawPredict",
         "/v1beta/files",
         "/upload/v1beta/files",

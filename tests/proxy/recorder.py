@@ -198,6 +198,9 @@ def _gemini_reply(sent: Sent, input_tokens: int, output_tokens: int) -> Reply:
     model, _, method = sent.path.rpartition("/")[2].partition(":")
     if method == "countTokens":
         return _whole({"totalTokens": input_tokens})
+    if method == "predict":
+        vector = {"values": [0.5], "statistics": {"token_count": input_tokens}}
+        return _whole({"predictions": [{"embeddings": vector}], "metadata": {"billableCharacterCount": 29}})
     usage = {"promptTokenCount": input_tokens}
     if "mbed" in method:
         return _whole({"embeddings": [{"values": [0.5]}], "embedding": {"values": [0.5]}, "usageMetadata": usage})

@@ -138,6 +138,9 @@ def test_the_sdk_in_vertex_mode_comes_the_same_way(
     with client:
         answer = client.models.generate_content(model="echo-1", contents="Say hello.")
         chunks = list(client.models.generate_content_stream(model="echo-1", contents="Say hello."))
+        assert client.models.embed_content(model="echo-1", contents="one").embeddings[0].statistics.token_count == 100
+    (row,) = gateway.calls("--limit", "1", count=1)
+    assert (row["endpoint"], counts(row)) == ("predict", (100, 0, 0))
     for one in (answer, chunks[-1]):
         assert counts(gateway.call(call_id(one))) == COUNTS
     assert {sent.path.partition(":")[0] for sent in recorder.sent} == {"/v1/models/echo-1"}
