@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from llmctl.domain.errors import ConfigError, LlmctlError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from llmctl.config import Provider
     from llmctl.credential_source import CredentialSource
     from llmctl.dialects.base import Dialect
@@ -76,11 +78,10 @@ def _ask(provider: Provider, source: CredentialSource | None, *, serving: bool) 
 def _models(provider: Provider, source: CredentialSource | None) -> tuple[int, str, int | None]:
     """Status, its `Date`, number of models. Raises LlmctlError (no credential), OSError."""
     from llmctl.dialects import table
-    from llmctl.dialects.base import credential_headers
 
     dialect = table.listing_dialect(provider.base_urls)
     url = provider.base_urls[dialect.name] + dialect.models_target  # http or https: the configuration is read strictly
-    shown = credential_headers(dialect, provider.auth, _secret(source)) if source else {}
+    shown = _shown(provider, dialect, source, url) if source else {}
     headers = {"User-Agent": "llmctl", **dialect.default_headers(), **shown}
     opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
     try:
@@ -90,6 +91,18 @@ def _models(provider: Provider, source: CredentialSource | None) -> tuple[int, s
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.headers.get("Date", ""), None
+
+
+def _shown(provider: Provider, dialect: Dialect, source: CredentialSource, url: str) -> Mapping[str, str]:
+    """The headers that show our credential, or that are signed with it."""
+    from llmctl.dialects.base import credential_headers
+    from llmctl.presets import SIGV4
+
+    if provider.auth == SIGV4:
+        from llmctl.sigv4 import Signer
+
+        return Signer(source.read(), provider.region).headers("GET", url, b"")
+    return credential_headers(dialect, provider.auth, _secret(source))
 
 
 def _secret(source: CredentialSource) -> str:

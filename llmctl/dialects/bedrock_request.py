@@ -115,13 +115,16 @@ def _read_invoke(endpoint: str, fields: Fields, model: str, stream: bool) -> Req
     reason = messages_reason(messages, images) if nova else openai_content.messages_reason(messages, images)
     if messages is None and _MEDIA.search(fields.body):
         reason = IMAGES
+    largest = _largest(outputs)
+    if largest is not None and "amazon.titan" in model:
+        largest += 1  # its streams count one token more than they may generate
     choices = [fields.integer(name, most=CHOICES_MAX) or 1 for name in CHOICE_NAMES if name in fields]
     ask = Ask(
         endpoint=endpoint,
         model=model,
         stream=stream,
         input_bytes=len(fields.body),
-        output_tokens_max=_largest(outputs),
+        output_tokens_max=largest,
         output_multiplier=max(choices, default=1),
         output_tokens_floor=_thinking_floor(fields, outputs),
         unbounded_input=images.reason(reason),

@@ -11,6 +11,7 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ _HEADER = "x-amzn-bedrock-"
 _HEADERS = tuple(
     f"{_HEADER}{what}-token-count" for what in ("input", "output", "cache-read-input", "cache-write-input")
 )
+_COUNT = re.compile("[0-9]{1,15}")
 _TIER_HEADER = f"{_HEADER}service-tier"
 _LATENCY_HEADER = f"{_HEADER}performanceconfig-latency"
 # Input, output, read from the cache, written to it: the cached ones are outside the input.
@@ -77,7 +79,7 @@ def with_headers(reading: Reading, headers: Mapping[str, str]) -> Reading:
         reading = reading._replace(service_tier=tier)
     if reading.usage is not None:
         return reading
-    stated = {name: int(value) for name in _HEADERS if (value := headers.get(name, "")).isdigit() and len(value) < 16}
+    stated = {name: int(value) for name in _HEADERS if _COUNT.fullmatch(value := headers.get(name, ""))}
     raw = msgspec.json.encode(stated)
     usage = read_usage(raw)
     return reading if usage is None else reading._replace(usage=usage, raw_usage=raw, output_text="")

@@ -14,11 +14,11 @@ from llmctl.config import Config, Provider
 from llmctl.dialects.base import Dialect, credential_headers
 from llmctl.domain.errors import Refused
 from llmctl.presets import SIGV4
+from llmctl.sigv4 import Signer
 
 from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
 from .credentials import Credential, Credentials
 from .headers import OwnHeaders
-from .sigv4 import Signer
 from .tokens import TokenCache, TokenUnavailable, buyer
 
 REQUEST_LINES_MAX = 10_000  # some dialects have the model in the path, and clients name it
@@ -122,7 +122,8 @@ class Upstream:
         if self._signers and credential is not None:
             signer = self._signers.get((provider.name, credential.number))
             if signer is not None:
-                headers += signer.lines(method, provider.base_urls[dialect.name] + target, body)
+                signed = signer.headers(method, provider.base_urls[dialect.name] + target, body)
+                headers += "".join(f"{name}: {value}\r\n" for name, value in signed.items()).encode()
         length = b"Content-Length: %d\r\n\r\n" % len(body) if method == "POST" else b"\r\n"
         return Outgoing(line + headers + length, body)
 

@@ -60,6 +60,20 @@ def test_providers_whose_credential_is_in_the_environment_are_entered_without_it
     assert bare_cli.json("config", "check")["missing_credentials"] == ["openai"]
 
 
+def test_a_provider_with_an_address_for_each_region_is_entered_where_one_is_set(
+    bare_cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "x")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    assert bare_cli.json("init")["providers"] == ["anthropic"]
+    (home / "config.toml").unlink()
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    assert bare_cli.json("init", "--if-not-exists")["providers"] == ["anthropic", "bedrock"]
+    assert tomllib.loads((home / "config.toml").read_text())["providers"]["bedrock"]["region"] == "eu-west-1"
+
+
 def test_a_written_configuration_is_right_and_trusted_whatever_the_umask(
     bare_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

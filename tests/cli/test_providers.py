@@ -87,3 +87,13 @@ def test_an_unknown_provider_gets_a_suggestion(cli: Cli) -> None:
     expected = 'error: no provider "opnai"; did you mean "openai"?  See: llmctl provider list\n'
     assert cli("provider", "check", "opnai", code=1).err == expected
     assert cli("usage", "--provider", "opnai", code=1).err == expected
+
+
+def test_a_provider_whose_requests_are_signed_is_asked_with_a_signature(
+    cli: Cli, provider: str, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f'[providers.near]\ndialect = "openai"\nbase_url = "{provider}"\nregion = "eu-west-1"\nauth = "sigv4"\n'
+    (empty / "config.toml").write_text(f'{text}credential_env = "NEAR_KEY"')
+    monkeypatch.setenv("NEAR_KEY", "AKIDEXAMPLE:secret")
+    cli("provider", "check", code=1)
+    assert Models.seen[-1].startswith("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/")

@@ -81,7 +81,7 @@ def test_headers_say_what_a_body_does_not() -> None:
     assert BEDROCK.read_usage("bedrock.invoke", reading.raw_usage) == reading.usage
     stated = whole(usage={"input_tokens": 1, "output_tokens": 1})
     assert with_headers(stated, headers).usage == stated.usage
-    for odd in ("-1", "1e3", "", "9" * 30, "x"):
+    for odd in ("-1", "1e3", "", "9" * 30, "x", "\u00b2", "\u0663"):
         assert with_headers(whole(a=1), {"x-amzn-bedrock-input-token-count": odd}).usage is None
 
 

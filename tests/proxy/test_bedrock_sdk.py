@@ -22,7 +22,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, EventStreamError
 
 from llmctl.domain.errors import ConfigError
-from llmctl.proxy.sigv4 import Signer
+from llmctl.sigv4 import Signer
 from tests.support.daemon import Daemon
 from tests.support.frames import chunk, event, exception
 

@@ -18,7 +18,7 @@ from llmctl.dialects.request import Request
 from llmctl.dialects.table import Match
 from llmctl.domain.call import Reading
 from llmctl.domain.errors import Refused
-from llmctl.presets import PRESETS
+from llmctl.presets import PRESETS, REGION
 from llmctl.proxy.directory import Directory
 from llmctl.proxy.plan import Plan, plan_of
 from llmctl.store import catalogue, price_import
@@ -48,7 +48,8 @@ def planned(tmp_path: Path) -> Planned:
         if preset not in PRESETS:
             lines = f'dialect = "openai"\n{nowhere}'
         else:
-            lines = f'preset = "{preset}"\n{"" if PRESETS[preset].base_url else nowhere}'
+            where = 'region = "us-east-1"' if REGION in PRESETS[preset].base_url else ""
+            lines = f'preset = "{preset}"\n{where if PRESETS[preset].base_url else nowhere}'
         path = tmp_path / f"{provider}.toml"
         text = (
             f'database = "llmctl.db"\n[providers.{provider}]\n{lines}\nmodels = ["*"]\ncredential_file = "credential"'
@@ -81,10 +82,13 @@ def billed_calls() -> Iterator[tuple[Exchange, Match, Request, Reading]]:
 def read(exchange: Exchange, match: Match, request: Request) -> Reading:
     dialect, endpoint = match.endpoint.dialect, match.endpoint.name
     if not exchange.stream:
-        return dialect.read_answer(endpoint, exchange.body)
-    reader = dialect.reader(endpoint, request)
-    reader.feed(exchange.body)
-    return reader.close()[1]
+        reading = dialect.read_answer(endpoint, exchange.body)
+    else:
+        reader = dialect.reader(endpoint, request)
+        reader.feed(exchange.body)
+        reading = reader.close()[1]
+    amend = match.endpoint.answer_headers
+    return reading if amend is None else amend(reading, exchange.headers)
 
 
 def began_at_s(exchange: Exchange) -> int:

@@ -31,8 +31,8 @@ class Signer:
             ) from None
         self._auth: Any = auth.SigV4Auth(key, SERVICE, region)
 
-    def lines(self, method: str, url: str, body: bytes) -> bytes:
-        """The headers that sign this request, each with its end."""
+    def headers(self, method: str, url: str, body: bytes) -> dict[str, str]:
+        """Those that sign this request."""
         request = self._request(method=method, url=url, data=body)
         self._auth.add_auth(request)
-        return "".join(f"{name}: {value}\r\n" for name, value in request.headers.items()).encode()
+        return dict(request.headers.items())
