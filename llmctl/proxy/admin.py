@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
 
-from .metrics import Metrics
+from .exposition import Exposition
 
 CONTENT_TYPE_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Admin:
-    def __init__(self, metrics: Metrics, not_ready: Callable[[], str]) -> None:
+    def __init__(self, metrics: Exposition, not_ready: Callable[[], str]) -> None:
         """`not_ready` says why no call can be served now; empty: it can."""
         self._metrics = metrics
         self._not_ready = not_ready
@@ -27,5 +28,7 @@ class Admin:
             reason = self._not_ready()
             return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
         if path == "/metrics":
-            return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE_METRICS})
+            return web.Response(
+                body=await asyncio.to_thread(self._metrics.text), headers={"Content-Type": CONTENT_TYPE_METRICS}
+            )
         return web.Response(text="here are /healthz, /readyz and /metrics\n", status=404)

@@ -23,8 +23,10 @@ from llmctl.store.reader import Reader
 from .admin import Admin
 from .alerts import Alerts
 from .body import Inflight
+from .cells import Block
+from .exposition import Exposition
 from .handler import Handler
-from .metrics import Metrics
+from .metrics import CROWDED, Metrics, SharedStats
 from .server import HttpServer
 from .setup import Setup
 from .sightings import Sightings
@@ -43,8 +45,11 @@ CUT_WAIT_S = 5.0  # for calls that did not end in time: long enough to book them
 class Gateway:
     """`start`, any number of `reload`, then `stop`; `broken` returns when nothing more can be served."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, blocks: Sequence[memoryview], number: int) -> None:
+        """`blocks`: what all workers count in; `number`: which of them is ours."""
         self._config = config
+        self._blocks = blocks
+        self._block = Block(blocks[number])
         self._sandbox: Sandbox | None = None
         self._sandbox_place: tuple[str, str] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -66,6 +71,7 @@ class Gateway:
             default_zone=config.timezone,
             share_percent=config.bounds.cap_share_percent,
             synchronous=config.server.synchronous,
+            stats=SharedStats(self._block),
         )
         await self._ledger.start()
         try:
@@ -75,7 +81,7 @@ class Gateway:
         except BaseException:
             await self._ledger.close()
             raise
-        self._metrics = Metrics(self._ledger)
+        self._metrics = Metrics(self._block)
         self._sightings = Sightings(config)
         self._telemetry = Telemetry(config.telemetry) if config.telemetry.endpoint else None
         self._handler = Handler(
@@ -179,6 +185,7 @@ class Gateway:
             self._handler.handle,
             malformed=self._handler.malformed,
             server=server,
+            crowded=lambda: self._metrics.refused(CROWDED),
             access_log=None,
             auto_decompress=False,
             max_line_size=FIELD_BYTES_MAX,
@@ -195,7 +202,7 @@ class Gateway:
                 await listen(self._web, sock=one.dup(), backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s)
             )
         if admin is not None:
-            pages = web.Server(Admin(self._metrics, self.not_ready).handle, access_log=None)
+            pages = web.Server(Admin(Exposition(self._config, self._blocks), self.not_ready).handle, access_log=None)
             self._admin = await loop.create_server(pages, sock=admin.dup())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

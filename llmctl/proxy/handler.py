@@ -173,6 +173,7 @@ class Handler:
                 raise granted
             if granted is not None:
                 arrival.admitted = True
+                self._metrics.admitted(time.perf_counter() - arrival.began_s)
                 return Call(
                     arrival.http,
                     caller,
@@ -221,7 +222,10 @@ class Handler:
                 closing = settlement.unanswered(call, status=None, error="internal_error", now_s=time.perf_counter())
             self._ledger.settle(closing)
             setup.directory.lessons.learn(call, closing)
-            self._metrics.booked(call.plan.provider.name, call.endpoint.dialect.name, call.plan.model, closing)
+            plan = call.plan
+            self._metrics.booked(
+                plan.provider.name, call.endpoint.dialect.name, plan.model, closing, known=plan.price is not None
+            )
             if self._telemetry is not None:
                 self._telemetry.ended(call, closing)
 

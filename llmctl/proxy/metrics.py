@@ -1,135 +1,142 @@
-"""Prometheus metrics of one process. Counted in plain numbers on the way of a call, named only when scraped."""
+"""What one worker counts, on the way of its calls: plain numbers in shared memory, named only when scraped."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-
-import llmctl
-from llmctl.domain.money import NANO_PER_USD
 from llmctl.store.booking import Closing
-from llmctl.store.database import file_bytes
-from llmctl.store.ledger import Ledger
+from llmctl.store.writer import LedgerStats
+
+from .cells import Block, Series
 
 SERIES_MAX = 1_000  # provider x model: clients name models, and must not fill the memory of a time-series database
 OTHER = "other"
+CROWDED = "too_many_connections"  # a reason of refusal that has no call
 
-_TOKENS = ("input", "output", "cache_read", "cache_write", "reasoning")
-_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+TOKENS = ("input", "output", "cache_read", "cache_write", "reasoning")
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+MICROS = 1_000_000
+
+# Families in the shared memory. A histogram has a cell a bucket, one for what is longer, and one for the sum in us.
+REQUESTS, REFUSALS, MODELS, LEDGER, DURATIONS = "requests", "refusals", "models", "ledger", "durations"
+HISTOGRAM_CELLS = len(BUCKETS_S) + 2
+LEDGER_COUNTS = ("holds", "settled_above_hold", "estimated", "unpriced", "recovered")
 
 
 class Histogram:
-    """Counts by bucket; `_BUCKETS_S` are upper bounds in seconds."""
+    """Counts by bucket; BUCKETS_S are upper bounds in seconds."""
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(_BUCKETS_S) + 1)
-        self.sum_s = 0.0
+    __slots__ = ("_cells", "_place")
+
+    def __init__(self, block: Block, name: str) -> None:
+        self._cells = block.cells
+        self._place = _must(block, (DURATIONS, name), HISTOGRAM_CELLS)
 
     def observe(self, value_s: float) -> None:
-        self.counts[bisect_left(_BUCKETS_S, value_s)] += 1
-        self.sum_s += value_s
-
-    def family(self, name: str, text: str) -> HistogramMetricFamily:
-        total = 0
-        buckets = []
-        for bound, count in zip((*map(str, _BUCKETS_S), "+Inf"), self.counts, strict=True):
-            total += count
-            buckets.append((bound, total))
-        return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self.sum_s)
+        cells, place = self._cells, self._place
+        cells[place + bisect_left(BUCKETS_S, value_s)] += 1
+        cells[place + HISTOGRAM_CELLS - 1] += int(value_s * MICROS)
 
 
-class Metrics(Collector):
+class SharedStats(LedgerStats):
+    """The ledger's counters, in shared memory too. Written by the ledger's thread alone."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self._cells = block.cells
+        self._places = {name: _must(block, (LEDGER, name), 1) for name in LEDGER_COUNTS}
+        self._commits = Histogram(block, "ledger_commit")
+
+    def count(self, name: str, number: int = 1) -> None:
+        super().count(name, number)
+        self._cells[self._places[name]] += number
+
+    def committed(self, seconds: float) -> None:
+        super().committed(seconds)
+        self._commits.observe(seconds)
+
+
+class Metrics:
     """Belongs to the event loop."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._requests: dict[tuple[str, str, str], int] = {}
-        self._refusals: dict[str, int] = {}
-        self._models: dict[tuple[str, str], list[int]] = {}  # tokens in the order of _TOKENS, then nano-USD
-        self.request_s = Histogram()
-        self.first_byte_s = Histogram()
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
+    def __init__(self, block: Block) -> None:
+        self._block = block
+        self._cells = block.cells
+        self._requests: dict[tuple[str, str, int | None], int] = {}
+        self._models: dict[tuple[str, str], int] = {}
+        self._providers: dict[str, list[int]] = {}
+        self._request_s = Histogram(block, "request")
+        self._overhead_s = Histogram(block, "overhead")
+        self._first_byte_s = Histogram(block, "first_byte")
+        self._other_requests = _must(block, (REQUESTS, OTHER, OTHER, OTHER), 1)
+        self._other_models = _must(block, (MODELS, OTHER, OTHER), len(TOKENS) + 1)
 
     def refused(self, code: str) -> None:
-        self._refusals[code] = self._refusals.get(code, 0) + 1
+        place = self._block.place((REFUSALS, code))
+        if place is not None:
+            self._cells[place] += 1
 
-    def booked(self, provider: str, dialect: str, model: str, closing: Closing) -> None:
-        request = (provider, dialect, str(closing.status or "gone"))
-        self._requests[request] = self._requests.get(request, 0) + 1
+    def admitted(self, seconds: float) -> None:
+        """How long the gateway itself took, from a call's first byte until it could be sent."""
+        self._overhead_s.observe(seconds)
+
+    def booked(self, provider: str, dialect: str, model: str, closing: Closing, *, known: bool) -> None:
+        """`known`: the model has a price. Names that clients make up do not become series."""
+        cells = self._cells
+        request = (provider, dialect, closing.status)
+        place = self._requests.get(request)
+        if place is None:
+            place = self._new_request(request)
+        cells[place] += 1
         sums = self._models.get((provider, model))
         if sums is None:
-            if len(self._models) >= SERIES_MAX:
-                model = OTHER
-            sums = self._models.setdefault((provider, model), [0] * (len(_TOKENS) + 1))
+            sums = self._new_model(provider, model, known=known or closing.usage_source == "reported")
         usage = closing.usage
-        sums[0] += usage.input_tokens
-        sums[1] += usage.output_tokens
-        sums[2] += usage.cache_read_tokens
-        sums[3] += usage.cache_write_tokens
-        sums[4] += usage.reasoning_tokens
-        sums[5] += closing.cost_nano_usd or 0
+        cells[sums] += usage.input_tokens
+        cells[sums + 1] += usage.output_tokens
+        cells[sums + 2] += usage.cache_read_tokens
+        cells[sums + 3] += usage.cache_write_tokens
+        cells[sums + 4] += usage.reasoning_tokens
+        cells[sums + 5] += closing.cost_nano_usd or 0
         if closing.latency_ms is not None:
-            self.request_s.observe(closing.latency_ms / 1000)
+            self._request_s.observe(closing.latency_ms / 1000)
         if closing.ttft_ms is not None:
-            self.first_byte_s.observe(closing.ttft_ms / 1000)
+            self._first_byte_s.observe(closing.ttft_ms / 1000)
+        calls = self._providers.get(provider)
+        if calls is None:
+            calls = self._providers[provider] = [0, 0]
+        calls[0] += 1
+        calls[1] += closing.status is not None and closing.status >= 500
 
     def by_provider(self) -> dict[str, tuple[int, int]]:
-        """Calls since the start, and those of them that the provider failed."""
-        found: dict[str, tuple[int, int]] = {}
-        for (provider, _, code), count in self._requests.items():
-            calls, failed = found.get(provider, (0, 0))
-            found[provider] = calls + count, failed + count * (code >= "500" and code != "gone")
-        return found
+        """Calls since this process began, and those of them that the provider failed."""
+        return {provider: (calls, failed) for provider, (calls, failed) in self._providers.items()}
 
-    def text(self) -> bytes:
-        return generate_latest(self._registry)
+    def _new_request(self, request: tuple[str, str, int | None]) -> int:
+        provider, dialect, status = request
+        place = None
+        if len(self._requests) < SERIES_MAX:
+            place = self._block.place((REQUESTS, provider, dialect, str(status or "gone")))
+        if place is None:
+            return self._other_requests
+        self._requests[request] = place
+        return place
 
-    def collect(self) -> Iterator[Metric]:
-        yield _labelled(
-            "llmctl_requests", "Calls that reached the ledger, by the status that the client got",
-            ("provider", "dialect", "code"), self._requests.items(),
-        )  # fmt: skip
-        refusals = ((((reason,), count)) for reason, count in self._refusals.items())
-        yield _labelled("llmctl_refusals", "Calls that were not let through", ("reason",), refusals)
-        for place, name in enumerate(_TOKENS):
-            counts = ((labels, sums[place]) for labels, sums in self._models.items())
-            yield _labelled(f"llmctl_{name}_tokens", f"Tokens booked: {name}", ("provider", "model"), counts)
-        money = ((labels, sums[-1] / NANO_PER_USD) for labels, sums in self._models.items())
-        yield _labelled("llmctl_cost_usd", "Money booked", ("provider", "model"), money)
-        yield self.request_s.family("llmctl_request_duration_seconds", "From a call's first byte to its booking")
-        yield self.first_byte_s.family("llmctl_first_byte_duration_seconds", "From a call's first byte to the answer's")
-        yield from self._ledger_metrics()
-        build = GaugeMetricFamily("llmctl_build_info", "This program", labels=("version",))
-        build.add_metric((llmctl.__version__,), 1)
-        yield build
+    def _new_model(self, provider: str, model: str, *, known: bool) -> int:
+        place = None
+        if known and len(self._models) < SERIES_MAX:
+            place = self._models_place(provider, model)
+            if place is not None:
+                self._models[provider, model] = place
+        if place is None:
+            place = self._models_place(provider, OTHER)
+        return self._other_models if place is None else place
 
-    def _ledger_metrics(self) -> Iterator[Metric]:
-        stats = self._ledger.stats
-        yield CounterMetricFamily("llmctl_ledger_commits", "Batches written", value=stats.commits)
-        yield CounterMetricFamily("llmctl_ledger_commit_seconds", "Time spent in writing batches", value=stats.commit_s)
-        yield GaugeMetricFamily("llmctl_open_holds", "Calls under way", value=self._ledger.open_calls)
-        held_usd = self._ledger.held_nano_usd / NANO_PER_USD
-        yield GaugeMetricFamily("llmctl_held_usd", "Money held by calls under way", value=held_usd)
-        for name, text, count in (
-            ("settled_above_hold", "Calls that cost more than was held", stats.settled_above_hold),
-            ("estimated", "Calls booked with an estimate", stats.estimated),
-            ("unpriced", "Calls of models without a price", stats.unpriced),
-            ("recovered", "Calls booked for a process that had died", stats.recovered),
-        ):
-            yield CounterMetricFamily(f"llmctl_{name}_calls", text, value=count)
-        size = file_bytes(self._ledger.path)
-        yield GaugeMetricFamily("llmctl_database_size_bytes", "The database with its log", value=size)
+    def _models_place(self, provider: str, model: str) -> int | None:
+        return self._block.place((MODELS, provider, model), len(TOKENS) + 1)
 
 
-def _labelled(
-    name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for label_values, value in values:
-        family.add_metric(label_values, value)
-    return family
+def _must(block: Block, series: Series, width: int) -> int:
+    place = block.place(series, width)
+    assert place is not None, "a new block has room for what is always there"
+    return place

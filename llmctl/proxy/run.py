@@ -15,6 +15,7 @@ from llmctl.store import callers, filesystem, recovery
 from llmctl.store.database import Store, must_exist
 from llmctl.store.serving import Serving
 
+from .cells import shared_memory
 from .setup import renewed
 from .sockets import Sockets, listening
 from .supervisor import EXIT_CONFIG, EXIT_FAILED, Supervisor
@@ -40,15 +41,17 @@ def serve(config: Config, load: Callable[[], Config], *, say: Callable[[str], No
         _check(fresh)
         return fresh, notes
 
+    blocks = shared_memory(config.server.workers)
     sockets = listening(config.server, handed_over())
     try:
         serving = Serving.claim(config.database, config.path)
         say(f"llmctl listens on {_url(config, sockets)}  (admin: http://{sockets.admin_address}/metrics)")
         if config.server.workers == 1:
-            return Worker(config, renew, sockets, 0, ToAll(notifier, serving), None).run()
+            return Worker(config, renew, sockets, 0, ToAll(notifier, serving), None, blocks).run()
 
         def work(config: Config, number: int, channel: socket.socket) -> int:
-            return _work(Worker(config, renew, sockets, number, ToSupervisor(channel, notifier.watchdog_s), channel))
+            reports = ToSupervisor(channel, notifier.watchdog_s)
+            return _work(Worker(config, renew, sockets, number, reports, channel, blocks))
 
         return Supervisor(config, renew=renew, work=work, sockets=sockets, notifier=notifier, serving=serving).run()
     finally:

@@ -32,9 +32,12 @@ class HttpServer(web.Server):
         *,
         malformed: Malformed,
         server: Server,
+        crowded: Callable[[], None],
         **more: Any,
     ) -> None:
+        """`crowded` is told of each connection that is one too many."""
         super().__init__(handler, **more)
+        self.crowded = crowded
         self.malformed = malformed
         self.crowd = Crowd(server)
         self.configure(server)
@@ -55,7 +58,6 @@ class Crowd:
     def __init__(self, server: Server) -> None:
         self._count = 0
         self._by_address: dict[str, int] = {}
-        self.turned_away = 0
         self.configure(server)
 
     def configure(self, server: Server) -> None:
@@ -67,11 +69,9 @@ class Crowd:
         """Whether one more is let in; each that enters, also in vain, leaves once."""
         self._count += 1
         there = self._by_address[address] = self._by_address.get(address, 0) + 1
-        crowded = self._count > self._max or (
-            there > self._per_address_max and bool(address) and not is_within(address_of(address), self._trusted)
-        )
-        self.turned_away += crowded
-        return not crowded
+        if self._count > self._max:
+            return False
+        return there <= self._per_address_max or not address or is_within(address_of(address), self._trusted)
 
     def leave(self, address: str) -> None:
         self._count -= 1
@@ -98,6 +98,7 @@ class Connection(web.RequestHandler):
         # On a connection that was used already, the shorter of patience and keep-alive is the keep-alive's.
         self._silence = self._loop.call_later(self._http.header_s, self._end_if_silent)
         if not self._http.crowd.enter(self._address) and self.transport is not None:
+            self._http.crowded()
             self.transport.write(CROWDED)
             self.force_close()
 

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -95,6 +95,7 @@ class Worker:
         number: int,
         reports: Reports,
         channel: socket.socket | None,
+        blocks: Sequence[memoryview],
     ) -> None:
         """`renew` reads the configuration anew; `channel` leads to the supervisor, if there is one."""
         self._config = config
@@ -103,6 +104,7 @@ class Worker:
         self._number = number
         self._reports = reports
         self._channel = channel
+        self._blocks = blocks
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
 
@@ -116,7 +118,7 @@ class Worker:
 
     async def _live(self) -> int:
         self._listen_to_signals()
-        gateway = Gateway(self._config)
+        gateway = Gateway(self._config, self._blocks, self._number)
         admin = self._sockets.admin if self._number == 0 else None
         await gateway.start(self._sockets.clients[self._number], admin)
         _settle_garbage_collection()

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,9 @@ from . import audit, owners
 from .audit import Author
 from .carried import Carried, carry_over
 from .database import LOCK_TIMEOUT_S, Store, WriteLock, migrate_file, must_exist, schema_version, storing
+from .files import open_beside
+
+BACKED_UP = ".backed-up"  # a file whose time is that of the last backup
 
 
 def backup(source: Path, target: Path) -> int:
@@ -26,7 +29,18 @@ def backup(source: Path, target: Path) -> int:
     with _finished(target) as unfinished:
         _copy(source, unfinished)
         check(unfinished)
+    with suppress(StoreUnavailable):  # who may only read it may back it up, and leaves no note
+        os.close(open_beside(source, BACKED_UP))
+        os.utime(f"{source}{BACKED_UP}")
     return target.stat().st_size
+
+
+def last_backup_s(database: Path) -> float | None:
+    """When a backup was made last; None: never, or nobody could note it."""
+    try:
+        return Path(f"{database}{BACKED_UP}").stat().st_mtime
+    except OSError:
+        return None
 
 
 def check(path: Path) -> int:

@@ -36,6 +36,7 @@ class Ledger:
         synchronous: str = "FULL",
         lock_timeout_s: float = LOCK_TIMEOUT_S,
         clock_s: Callable[[], float] = time.time,
+        stats: LedgerStats | None = None,
     ) -> None:
         self.path = path
         self._default_zone = default_zone
@@ -43,6 +44,7 @@ class Ledger:
         self._synchronous = synchronous
         self._lock_timeout_s = lock_timeout_s
         self._clock_s = clock_s
+        self._stats = stats or LedgerStats()
         self._gathered: list[Work] = []
         self._thread: threading.Thread | None = None
 
@@ -61,6 +63,7 @@ class Ledger:
             lock_timeout_s=self._lock_timeout_s,
             clock_s=self._clock_s,
             deliver=lambda results: self._soon(self._deliver, results),
+            stats=self._stats,
         )
         started: asyncio.Future[LlmctlError | None] = self._loop.create_future()
         self._thread = threading.Thread(

@@ -61,6 +61,13 @@ class LedgerStats:
     unpriced: int = 0
     recovered: int = 0
 
+    def count(self, name: str, number: int = 1) -> None:
+        setattr(self, name, getattr(self, name) + number)
+
+    def committed(self, seconds: float) -> None:
+        self.commits += 1
+        self.commit_s += seconds
+
 
 Work = Waiting | Closing | Refusal
 STOP: Sequence[Work] = ()
@@ -103,6 +110,7 @@ class Writer:
         lock_timeout_s: float,
         clock_s: Callable[[], float],
         deliver: Callable[[Delivered], None],
+        stats: LedgerStats,
     ) -> None:
         self._path = path
         self._owner = owner
@@ -121,7 +129,7 @@ class Writer:
         self.queue: SimpleQueue[Sequence[Work]] = SimpleQueue()
         self.unsettled: deque[Closing] = deque()  # settles that wait for a database that is not available
         self.open: dict[int, OpenCall] = {}
-        self.stats = LedgerStats()
+        self.stats = stats
         self.failed: StoreError | None = None
         self._unavailable: StoreError | None = None
         self.busy = False
@@ -252,8 +260,7 @@ class Writer:
             store.wait_at_most(self._lock_timeout_s)
         self._unavailable = None
         self._upkeep.wrote(len(taken))
-        self.stats.commits += 1
-        self.stats.commit_s += time.perf_counter() - began_s
+        self.stats.committed(time.perf_counter() - began_s)
         self._written(taken, outcome)
 
     def _write(self, store: Store, taken: Taken) -> Outcome:
@@ -303,10 +310,10 @@ class Writer:
             self.open[call.call_id] = call
         for closing in taken.closings:
             self.open.pop(closing.call_id, None)
-        stats.holds += len(outcome.opened)
-        stats.settled_above_hold += outcome.above_hold
-        stats.estimated += sum(closing.usage_source == "estimated" for closing in outcome.closed)
-        stats.unpriced += sum(closing.cost_nano_usd is None for closing in outcome.closed)
+        stats.count("holds", len(outcome.opened))
+        stats.count("settled_above_hold", outcome.above_hold)
+        stats.count("estimated", sum(closing.usage_source == "estimated" for closing in outcome.closed))
+        stats.count("unpriced", sum(closing.cost_nano_usd is None for closing in outcome.closed))
         if taken.holds:
             self._deliver(list(zip(taken.holds, outcome.holds, strict=True)))
 
@@ -375,8 +382,8 @@ class Writer:
         for slot in slots:
             with self._owner.adopting(slot) as gone:
                 while gone and (booked := self._book_orphans(store, slot)):
-                    self.stats.recovered += booked
-                    self.stats.estimated += booked
+                    self.stats.count("recovered", booked)
+                    self.stats.count("estimated", booked)
                     logger.warning("booked %d calls as estimated that were open when their process died", booked)
 
     def _book_orphans(self, store: Store, slot: int) -> int:

@@ -1,0 +1,184 @@
+"""/metrics: complete, bounded, and one scrape is the sum of all workers, whatever became of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from llmctl.domain.usage import Usage
+from llmctl.proxy.cells import CELLS, Block, shared_memory, sums
+from llmctl.proxy.metrics import SERIES_MAX, Metrics
+from llmctl.store.booking import Closing
+from tests.support.daemon import Daemon
+from tests.support.faulty import FAULTS, INPUT_TOKENS, OUTPUT_TOKENS, Faulty, wait_until
+from tests.support.wire import CHAT, ask, post
+
+from .test_lifecycle import kill_all, workers_of
+
+NAMES = """
+llmctl_requests_total llmctl_refusals_total llmctl_input_tokens_total llmctl_output_tokens_total
+llmctl_cache_read_tokens_total llmctl_cache_write_tokens_total llmctl_reasoning_tokens_total llmctl_cost_usd_total
+llmctl_request_duration_seconds_count llmctl_overhead_duration_seconds_count llmctl_first_byte_duration_seconds_count
+llmctl_ledger_commit_duration_seconds_count llmctl_open_holds llmctl_held_usd llmctl_limit_used_ratio
+llmctl_settled_above_hold_calls_total llmctl_estimated_calls_total llmctl_unpriced_calls_total
+llmctl_database_size_bytes llmctl_last_backup_timestamp_seconds llmctl_build_info
+""".split()
+
+Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
+
+
+def scrape(daemon: Daemon) -> Samples:
+    """Sample name -> labels -> value."""
+    status, text = daemon.get("/metrics", admin=True)
+    assert status == 200
+    found: Samples = defaultdict(dict)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name][tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def total(samples: Samples, name: str) -> float:
+    return sum(samples[name].values())
+
+
+@pytest.fixture(scope="module")
+def faulty() -> Iterator[Faulty]:
+    with Faulty({name: FAULTS[name] for name in ("fine", "stall_in_stream")}) as running:
+        yield running
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, faulty: Faulty) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path, faulty.providers(tmp_path), args=["--workers", "2"])
+    daemon.here("price", "set", "*", "--input", "1", "--output", "10")
+    daemon.start()
+    yield daemon
+    if daemon.process.poll() is None:
+        kill_all(daemon)
+
+
+def test_one_scrape_is_the_sum_of_all_workers_and_of_those_that_died(daemon: Daemon) -> None:
+    key = daemon.add_user("alice")
+    sent, seen, done = 0, [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            status, text = daemon.get("/metrics", admin=True)
+            if status == 200:  # the worker that answers is among those that die
+                name = "llmctl_requests_total{"
+                seen.append(sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)))
+            time.sleep(0.05)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    for _ in range(3):
+        for _ in range(20):
+            sent += post(daemon.url, CHAT, ask("fine/m"), key).status == 200
+        for victim in workers_of(daemon):
+            os.kill(victim, signal.SIGKILL)
+        assert wait_until(lambda: len(workers_of(daemon)) == 2 and daemon.get("/readyz", admin=True)[0] == 200, 15)
+    done.set()
+    watching.join()
+    assert seen == sorted(seen)  # never backwards
+    samples = scrape(daemon)
+    assert total(samples, "llmctl_requests_total") == sent == 60
+    assert total(samples, "llmctl_input_tokens_total") == sent * INPUT_TOKENS
+    assert total(samples, "llmctl_output_tokens_total") == sent * OUTPUT_TOKENS
+    cost = sent * (INPUT_TOKENS * 1 + OUTPUT_TOKENS * 10) / 1e6
+    assert total(samples, "llmctl_cost_usd_total") == pytest.approx(cost)
+    assert samples["llmctl_request_duration_seconds_count"][()] == sent
+    assert samples["llmctl_overhead_duration_seconds_count"][()] == sent
+    assert daemon.stop() == 0
+
+
+def test_every_metric_is_there_and_none_names_a_user(daemon: Daemon, tmp_path: Path) -> None:
+    key = daemon.add_user("alice", "sales")
+    daemon.here("limit", "set", "--org", "--cost", "0.01", "--per", "total")
+    daemon.here("limit", "set", "--group", "sales", "--each", "user", "--cost", "5", "--per", "day")
+    assert post(daemon.url, CHAT, ask("fine/m", max_tokens=20), key).status == 200
+    assert post(daemon.url, CHAT, ask("nowhere/m"), key).status == 404
+    assert post(daemon.url, CHAT, ask("fine/m"), "sk-llmctl-wrong").status == 401
+    daemon.here("backup", str(tmp_path / "copy.db"))
+    assert wait_until(lambda: scrape(daemon)["llmctl_limit_used_ratio"][(("limit", "l1"),)] == pytest.approx(0.0081), 5)
+    samples = scrape(daemon)
+    assert [name for name in NAMES if name not in samples] == []
+    labels = {name for values in samples.values() for pairs in values for name, _ in pairs}
+    assert labels == {"provider", "dialect", "code", "model", "reason", "limit", "version", "le"}
+    assert set(samples["llmctl_limit_used_ratio"]) == {(("limit", "l1"),)}  # none of a limit on each user
+    reasons = {dict(pairs)["reason"] for pairs in samples["llmctl_refusals_total"]}
+    assert reasons == {"model_not_found", "invalid_api_key"}
+    assert abs(samples["llmctl_last_backup_timestamp_seconds"][()] - time.time()) < 60
+    assert samples["llmctl_open_holds"][()] == 0
+    assert daemon.stop() == 0
+
+
+def test_open_calls_of_all_workers_are_told(daemon: Daemon, faulty: Faulty) -> None:
+    faulty.clear()
+    key = daemon.add_user("alice")
+
+    def call() -> None:
+        post(daemon.url, CHAT, ask("stall_in_stream/m", stream=True), key)
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert wait_until(lambda: len(faulty.seen("stall_in_stream")) == 8)
+    samples = scrape(daemon)
+    assert samples["llmctl_open_holds"][()] == 8
+    assert samples["llmctl_held_usd"][()] > 0
+    kill_all(daemon)
+    for thread in threads:
+        thread.join()
+
+
+# ---- in one process ----
+
+CLOSED = Closing(1, "settled", status=200, usage=Usage(input_tokens=3), usage_source="reported")
+
+
+def test_series_are_bounded_whatever_clients_ask_for() -> None:
+    memory = shared_memory(1)
+    metrics = Metrics(Block(memory[0]))
+    for number in range(SERIES_MAX + 500):
+        made_up = Closing(1, "settled", status=404)
+        metrics.booked("p", "openai", f"made-up-{number}", made_up, known=False)
+        metrics.booked("p", "openai", f"served-{number}\n\x1f", CLOSED, known=False)
+        metrics.refused("limit_spent")
+    counted = sums(memory)
+    models = {series[2] for series in counted if series[0] == "models"}
+    assert len(models) == SERIES_MAX + 1  # and "other"
+    assert not any(name.startswith("made-up") for name in models)
+    assert sum(cells[0] for series, cells in counted.items() if series[0] == "models") == 3 * (SERIES_MAX + 500)
+    assert counted["requests", "p", "openai", "404"] == [SERIES_MAX + 500]
+
+
+def test_a_block_that_is_full_counts_what_more_comes_together() -> None:
+    memory = shared_memory(1)
+    block = Block(memory[0])
+    metrics = Metrics(block)
+    assert block.place(("filler",), CELLS - 400) is not None
+    for number in range(300):
+        metrics.booked(f"p{number}", "openai", "m", CLOSED, known=True)
+    counted = sums(memory)
+    assert sum(cells[0] for series, cells in counted.items() if series[0] == "models") == 3 * 300
+    assert sum(cells[0] for series, cells in counted.items() if series[0] == "requests") == 300
+
+
+def test_who_is_started_in_the_place_of_another_counts_on() -> None:
+    memory = shared_memory(2)
+    for number in (0, 1, 0):
+        metrics = Metrics(Block(memory[number]))
+        for _ in range(10):
+            metrics.booked("p", "openai", "m", CLOSED, known=True)
+        assert metrics.by_provider() == {"p": (10, 0)}  # for alerts: its own
+    assert sums(memory)["requests", "p", "openai", "200"] == [30]
+    assert sums(memory)["models", "p", "m"][0] == 90
