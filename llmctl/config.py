@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from llmctl.domain.access import check_pattern
 from llmctl.domain.demand import Bounds
 from llmctl.domain.errors import BadInput, ConfigError
+from llmctl.domain.redaction import KINDS, Redactor
 
 from . import alert_config
 from .alert_config import Alerts
@@ -83,6 +84,16 @@ class Retries:
 
 
 @dataclass(frozen=True, slots=True)
+class ContentSettings:
+    """How prompts and answers are kept, of groups that want it: `llmctl content keep GROUP`."""
+
+    keep_days: int = 30
+    bytes_max: int = 1 << 20  # of each prompt and each answer; the rest is cut off
+    redact: tuple[str, ...] = KINDS
+    patterns: tuple[str, ...] = ()  # regular expressions of one's own
+
+
+@dataclass(frozen=True, slots=True)
 class TelemetrySettings:
     """Where spans and metrics go, by OTLP over HTTP: the collector's address without /v1/traces. "" = nowhere."""
 
@@ -105,6 +116,7 @@ class Config:
     bounds: Bounds = field(default_factory=Bounds)
     alerts: Alerts = field(default_factory=Alerts)
     telemetry: TelemetrySettings = TelemetrySettings()
+    content: ContentSettings = ContentSettings()
 
 
 def find(explicit: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -165,6 +177,7 @@ def _config(root: Table, path: Path, database: Path | None) -> Config:
         bounds=_bounds(root.table("demand")),
         alerts=alert_config.read(root.table("alerts")),
         telemetry=_telemetry(root.table("telemetry")),
+        content=_content(root.table("content")),
     )
     root.finish()
     return config
@@ -299,6 +312,25 @@ def _retries(table: Table) -> Retries:
     )
     table.finish()
     return retries
+
+
+def _content(table: Table) -> ContentSettings:
+    default = ContentSettings()
+    settings = ContentSettings(
+        keep_days=table.integer("keep_days", default.keep_days, least=1, most=3_650),
+        bytes_max=table.integer("bytes_max", default.bytes_max, least=1_024, most=32 << 20),
+        redact=table.strings("redact", default.redact),
+        patterns=table.strings("patterns", default.patterns),
+    )
+    for kind in settings.redact:
+        if kind not in KINDS:
+            raise table.error("redact", f"{kind!r} is not possible", f"write some of {', '.join(KINDS)}")
+    try:
+        Redactor(settings.redact, settings.patterns)
+    except BadInput as error:
+        raise table.error("patterns", error.message, "mend it") from None
+    table.finish()
+    return settings
 
 
 def _telemetry(table: Table) -> TelemetrySettings:

@@ -68,6 +68,7 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
         Row("why", "llmctl.cli.why", "Why a call passed or not: every limit that was looked at."),
         Row("status", "llmctl.cli.status", "Whether the gateway is up, and what is near its end."),
         Row("top", "llmctl.cli.top", "What goes on now, live."),
+        Row("content", "llmctl.cli.content", "Prompts and answers, of groups that want them kept."),
         Row("alert", "llmctl.cli.alert", "What the gateway told, and whom it reached."),
         Row("audit", "llmctl.cli.audit", "Who changed what, and when."),
     ),

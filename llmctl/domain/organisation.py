@@ -19,7 +19,7 @@ ORG: Place = ("org", "")
 # What a group or a user is, beside its rules and limits, and what it is where nothing is said.
 ATTRIBUTES: dict[PrincipalKind, dict[str, Value]] = {
     "org": {},
-    "group": {"parent": None, "timezone": None, "allow_from": None, "disabled": False},
+    "group": {"parent": None, "timezone": None, "allow_from": None, "keeps_content": False, "disabled": False},
     "user": {"group": None, "email": None, "disabled": False},
     "key": {},
 }

@@ -28,6 +28,7 @@ class Caller:
     zone: str  # IANA name, of the group or inherited
     expires_at_s: int | None  # the key's or this secret's end, whichever is first
     acts_for_end_users: bool
+    keeps_content: bool  # a group wants prompts and answers kept
     allowed_from: tuple[str, ...]  # one entry a level that has such a list: groups, key; empty: from anywhere
     limits: tuple[Limit, ...]
     rules: tuple[tuple[ModelRule, ...], ...]  # one entry a level that has rules: org, groups, user, key

@@ -24,6 +24,7 @@ from .admin import Admin
 from .alerts import Alerts
 from .body import Inflight
 from .cells import Block
+from .contents import Contents
 from .exposition import Exposition
 from .handler import Handler
 from .metrics import CROWDED, Metrics, SharedStats
@@ -83,6 +84,7 @@ class Gateway:
             raise
         self._metrics = Metrics(self._block)
         self._sightings = Sightings(config)
+        self._contents = Contents(config)
         self._telemetry = Telemetry(config.telemetry) if config.telemetry.endpoint else None
         self._handler = Handler(
             setup=setup,
@@ -90,8 +92,10 @@ class Gateway:
             metrics=self._metrics,
             sightings=self._sightings,
             telemetry=self._telemetry,
+            contents=self._contents,
         )
         self._spawn(self._sightings.run())
+        self._spawn(self._contents.run())
         self._alerts = Alerts(config, self._metrics.by_provider)
         self._spawn(self._alerts.run())
         await self._listen(clients, admin)
@@ -104,6 +108,7 @@ class Gateway:
         self._ledger.configure(share_percent=config.bounds.cap_share_percent)
         self._web.configure(config.server)
         self._alerts.configure(config)
+        self._contents.configure(config)
         before, self._handler.setup = self._handler.setup, setup
         self._spawn(self._retire(before))
 
@@ -126,6 +131,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._sightings.flush()
+        await self._contents.flush()
         if self._telemetry is not None:
             await asyncio.to_thread(self._telemetry.close)
         for setup in self._setups:

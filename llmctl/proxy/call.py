@@ -15,6 +15,7 @@ from llmctl.store.booking import Granted
 
 from .attempts import Attempt
 from .plan import Plan
+from .relay import Kept
 
 if TYPE_CHECKING:
     from .setup import Setup
@@ -70,6 +71,7 @@ class Call:
     granted: Granted
     attempt: Attempt
     first_byte_s: float | None = None
+    kept: Kept | None = None  # the answer, where the caller's group wants it
 
     @property
     def injects_usage(self) -> bool:

@@ -113,6 +113,8 @@ class Exchange:
         client = flight.client
         client.head(response.status, _headers(call, response))
         reader = _reader(call, response, streamed=streamed)
+        if call.kept is not None:
+            call.kept.encoding = _encoding(response)
         answer: web.StreamResponse
         broken = ""
         try:
@@ -127,6 +129,8 @@ class Exchange:
                     break
                 if call.first_byte_s is None:
                     call.first_byte_s = time.perf_counter()
+                if call.kept is not None:
+                    call.kept.take(chunk)
                 passed = reader.feed(chunk)
                 if passed:
                     await client.write(passed)

@@ -23,6 +23,7 @@ from llmctl.store.ledger import Ledger
 from . import addresses, recount, settlement
 from .attempts import FIRST, Attempt
 from .call import Arrival, Call
+from .contents import Contents
 from .errors import as_refused
 from .headers import client_secret
 from .metrics import Metrics
@@ -53,12 +54,14 @@ class Handler:
         metrics: Metrics,
         sightings: Sightings,
         telemetry: Telemetry | None,
+        contents: Contents,
     ) -> None:
         self.setup = setup  # of calls from now on; those under way go on with the one that they began with
         self._ledger = ledger
         self._metrics = metrics
         self._sightings = sightings
         self._telemetry = telemetry
+        self._contents = contents
         self._strangers = Strangers()
         self.open_calls = 0
         self.draining = False
@@ -211,6 +214,8 @@ class Handler:
         """Sends what was held for, and books the end: once, whatever happens. Returns what the client is to get, and
         the attempt that may do better."""
         closing: Closing | None = None
+        if call.caller.keeps_content:
+            self._contents.begin(call)
         try:
             end = await setup.exchange.run(call)
             closing, following = end.closing, None
@@ -228,6 +233,8 @@ class Handler:
             )
             if self._telemetry is not None:
                 self._telemetry.ended(call, closing)
+            if call.kept is not None:
+                self._contents.ended(call, closing)
 
     def malformed(self, reason: str) -> web.Response:
         """The answer to what cannot be read as a request: nobody knows whose it is, or which dialect it speaks."""

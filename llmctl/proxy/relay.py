@@ -81,3 +81,23 @@ def masked(body: bytes, encoding: str, secret: str) -> tuple[bytes, bool]:
     plain = decoded(body, encoding) if body else body
     unpacked = not is_plain(encoding) and bool(plain)
     return (plain if unpacked else body).replace(secret.encode(), b"***"), unpacked
+
+
+class Kept:
+    """An answer's first bytes, as they came."""
+
+    __slots__ = ("_left", "chunks", "encoding")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._left = bytes_max
+        self.chunks: list[bytes] = []
+        self.encoding = ""
+
+    def take(self, chunk: bytes) -> None:
+        if self._left > 0:
+            self.chunks.append(chunk[: self._left])
+            self._left -= len(chunk)
+
+    @property
+    def is_cut(self) -> bool:
+        return self._left < 0

@@ -16,7 +16,9 @@ _SELECT = """
     FROM secrets s JOIN keys k ON k.id = s.key_id JOIN users u ON u.id = k.user_id
     WHERE s.hash = ?
 """
-_GROUPS = "SELECT id, name, timezone, allow_from, disabled_at IS NOT NULL FROM groups WHERE id = ?"
+_GROUPS = """
+    SELECT name, timezone, allow_from, disabled_at IS NOT NULL, keeps_content_since IS NOT NULL FROM groups WHERE id = ?
+"""
 
 
 def settings_version(reader: sqlite3.Connection) -> int:
@@ -44,9 +46,10 @@ def load(reader: sqlite3.Connection, secret: str, *, default_zone: str, now_s: i
         raise _invalid(f"this secret of key {public_id} was replaced", "use the new one, or ask your admin")
     check_expiry(public_id, ends, now_s)
     lineage = groups.lineage(reader, group_id)
-    group_name, zone, allowed_from = "", default_zone, [allow_from]
+    group_name, zone, allowed_from, keeps_content = "", default_zone, [allow_from], False
     for one_id in lineage:
-        _, group_name, own_zone, allow_from, disabled = reader.execute(_GROUPS, (one_id,)).fetchone()
+        group_name, own_zone, allow_from, disabled, keeps = reader.execute(_GROUPS, (one_id,)).fetchone()
+        keeps_content = keeps_content or bool(keeps)
         zone = own_zone or zone
         allowed_from.append(allow_from)
         if disabled:
@@ -63,6 +66,7 @@ def load(reader: sqlite3.Connection, secret: str, *, default_zone: str, now_s: i
         zone=zone,
         expires_at_s=ends,
         acts_for_end_users=bool(acts),
+        keeps_content=keeps_content,
         allowed_from=tuple(kept for kept in allowed_from if kept),
         limits=limits.applying(reader, lineage=lineage, user_id=user_id, key_id=key_id, default_zone=default_zone),
         rules=model_rules.applying(reader, lineage=lineage, user_id=user_id, key_id=key_id),

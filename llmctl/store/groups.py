@@ -24,13 +24,14 @@ class Group:
     users: int
     created_at_s: int
     disabled: bool
+    keeps_content: bool  # prompts and answers, of its calls and of those below it
     allow_from: str | None  # networks; None: its keys may be used from anywhere, so far as it is concerned
 
 
 _SELECT = """
     SELECT g.id, g.name, p.name, g.timezone,
            (SELECT count(*) FROM users u WHERE u.group_id = g.id AND u.removed_at IS NULL),
-           g.created_at, g.disabled_at IS NOT NULL, g.allow_from
+           g.created_at, g.disabled_at IS NOT NULL, g.allow_from, g.keeps_content_since IS NOT NULL
     FROM groups g LEFT JOIN groups p ON p.id = g.parent_id
     WHERE g.removed_at IS NULL
 """
@@ -132,6 +133,18 @@ def set_disabled(tx: sqlite3.Connection, author: Author, name: str, *, disabled:
     tx.execute("UPDATE groups SET disabled_at = ? WHERE id = ?", (author.at_s if disabled else None, group.id))
     action = "group disable" if disabled else "group enable"
     audit.record(tx, author, action, group.name, before={"disabled": group.disabled}, after={"disabled": disabled})
+    return True
+
+
+def set_keeps_content(tx: sqlite3.Connection, author: Author, name: str, *, kept: bool) -> bool:
+    """Has prompts and answers of a group's calls kept, and of those below it, or not. False: it was so already. Raises
+    NotFound."""
+    group = get(tx, name)
+    if group.keeps_content == kept:
+        return False
+    tx.execute("UPDATE groups SET keeps_content_since = ? WHERE id = ?", (author.at_s if kept else None, group.id))
+    action = "content keep" if kept else "content drop"
+    audit.record(tx, author, action, group.name, before={"kept": group.keeps_content}, after={"kept": kept})
     return True
 
 
@@ -258,5 +271,5 @@ def _facts(group: Group) -> dict[str, object]:
     return facts | {"allow_from": group.allow_from} if group.allow_from else facts
 
 
-def _group(row: tuple[int, str, str | None, str | None, int, int, int, str | None]) -> Group:
-    return Group(*row[:6], disabled=bool(row[6]), allow_from=row[7])
+def _group(row: tuple[int, str, str | None, str | None, int, int, int, str | None, int]) -> Group:
+    return Group(*row[:6], disabled=bool(row[6]), allow_from=row[7], keeps_content=bool(row[8]))

@@ -26,6 +26,7 @@ def read(tx: sqlite3.Connection, *, default_zone: str, now_s: int) -> Organisati
                     "parent": one.parent,
                     "timezone": one.timezone,
                     "allow_from": one.allow_from,
+                    "keeps_content": one.keeps_content,
                     "disabled": one.disabled,
                 },
             )
@@ -82,6 +83,7 @@ def _group(tx: sqlite3.Connection, author: Author, change: Change) -> None:
         groups.add(tx, author, name, parent=parent, timezone=timezone, allow_from=allow_from)
     else:
         groups.change(tx, author, name, parent=parent, timezone=timezone, allow_from=allow_from)
+    groups.set_keeps_content(tx, author, name, kept=after["keeps_content"])
     groups.set_disabled(tx, author, name, disabled=after["disabled"])
 
 

@@ -1,0 +1,109 @@
+"""Keeps prompts and answers of groups that want it: by a thread, from a bounded queue, never in a call's way."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import time
+
+from llmctl.config import Config
+from llmctl.domain.errors import StoreError
+from llmctl.domain.redaction import Redactor
+from llmctl.store import contents, ids
+from llmctl.store.booking import Closing
+
+from .call import Call
+from .compression import decoded
+from .relay import Kept
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+PRUNE_EVERY_S = 3_600.0
+WAITING_BYTES_MAX = 64 << 20  # what comes faster than it is written is dropped, and counted
+
+
+class Contents:
+    """Belongs to the event loop; redaction and writing happen on a thread."""
+
+    def __init__(self, config: Config) -> None:
+        self._directory = contents.directory_of(config.database)
+        self.configure(config)
+        self._waiting: list[tuple[dict[str, object], bytes, Kept]] = []
+        self._waiting_bytes = self._dropped = 0
+        self._pruned_at_s = float("-inf")
+
+    def configure(self, config: Config) -> None:
+        """For what ends from now on."""
+        self._settings = config.content
+        self._redact = Redactor(self._settings.redact, self._settings.patterns)
+
+    def begin(self, call: Call) -> None:
+        """Has the answer kept."""
+        call.kept = Kept(self._settings.bytes_max)
+
+    def ended(self, call: Call, closing: Closing) -> None:
+        """One call that is booked."""
+        kept = call.kept
+        if kept is None:
+            return
+        size = len(call.asked.body) + sum(map(len, kept.chunks))
+        if self._waiting_bytes + size > WAITING_BYTES_MAX:
+            self._dropped += 1
+            return
+        self._waiting_bytes += size
+        record: dict[str, object] = {
+            "call": ids.shown(call.id),
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(call.started_at_ms / 1_000)),
+            "user": call.caller.user_name,
+            "group": call.caller.group_name,
+            "key": call.caller.key_public_id,
+            "endpoint": call.endpoint.name,
+            "model": f"{call.plan.provider.name}/{call.plan.model}",
+            "status": closing.status,
+        }
+        self._waiting.append((record, call.asked.body, kept))
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Writes what waits; what cannot be written is lost, and said."""
+        if self._dropped:
+            logger.warning("the contents of %d calls came too fast, and are not kept", self._dropped)
+            self._dropped = 0
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        try:
+            await asyncio.to_thread(self._write, waiting)
+        except StoreError as error:
+            logger.error("the contents of %d calls are lost: %s", len(waiting), error)
+
+    def _write(self, waiting: list[tuple[dict[str, object], bytes, Kept]]) -> None:
+        now_s = int(time.time())
+        if time.monotonic() - self._pruned_at_s > PRUNE_EVERY_S:
+            self._pruned_at_s = time.monotonic()
+            contents.prune(self._directory, self._settings.keep_days, now_s)
+        if waiting:
+            contents.add(self._directory, [self._record(*one) for one in waiting], now_s)
+
+    def _record(self, record: dict[str, object], request: bytes, kept: Kept) -> dict[str, object]:
+        most = self._settings.bytes_max
+        answer = decoded(b"".join(kept.chunks), kept.encoding)[:most]
+        return {
+            **record,
+            "request": self._text(request[:most]),
+            "answer": self._text(answer),
+            "cut": len(request) > most or kept.is_cut,
+        }
+
+    def _text(self, data: bytes) -> str:
+        """Redacted; what is no text (audio, images) as base64."""
+        try:
+            return self._redact(data.decode("utf-8", "strict"))
+        except UnicodeDecodeError as error:
+            if error.start > len(data) - 4:  # cut inside a character
+                return self._redact(data[: error.start].decode())
+            return "base64:" + base64.b64encode(data).decode()

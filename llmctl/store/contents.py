@@ -1,0 +1,78 @@
+"""Prompts and answers, where a group's admin wants them kept: JSON lines in a file a day, beside the database and never
+in it. Days end by UTC; a file is removed whole when its time is over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from llmctl.domain.errors import NotFound, StoreUnavailable
+
+from . import ids
+
+SUFFIX = ".jsonl"
+
+
+def directory_of(database: Path) -> Path:
+    return Path(f"{database}.contents")
+
+
+def add(directory: Path, records: Sequence[Mapping[str, object]], now_s: int) -> None:
+    """Appends to the day's file. Raises StoreUnavailable."""
+    lines = "".join(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n" for record in records)
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        path = directory / f"{_day(now_s)}{SUFFIX}"
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(lines.encode("utf-8", "replace"))
+    except OSError as error:
+        raise StoreUnavailable(f"contents cannot be written to {directory}: {error.strerror}") from None
+
+
+def find(directory: Path, call: str) -> dict[str, Any]:
+    """What was kept of the call `c_...`. Raises BadInput, NotFound."""
+    call_id = ids.parsed(call)
+    began = datetime.fromtimestamp(((call_id >> ids.SLOT_BITS) + ids.EPOCH_US) / 1e6, UTC)
+    # It was written when it ended: on the same day, or on the next.
+    for day in (began, began + timedelta(days=1)):
+        for record in _records(directory / f"{day:%Y-%m-%d}{SUFFIX}"):
+            if record.get("call") == call:
+                return record
+    raise NotFound(f"nothing is kept of {call}", hint="its group does not keep contents, or their time is over")
+
+
+def prune(directory: Path, keep_days: int, now_s: int) -> int:
+    """Removes the files of days that are over for longer. Returns how many."""
+    oldest, removed = _day(now_s - keep_days * 86_400), 0
+    for path in sorted(directory.glob(f"*{SUFFIX}")) if directory.is_dir() else ():
+        if path.stem < oldest:
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def days(directory: Path) -> list[tuple[str, int]]:
+    """The days of which something is kept, and the bytes of their files."""
+    return [(path.stem, path.stat().st_size) for path in sorted(directory.glob(f"*{SUFFIX}"))]
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    continue  # the last line of a process that was killed
+    except FileNotFoundError:
+        return
+
+
+def _day(at_s: int) -> str:
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d}"

@@ -1,0 +1,106 @@
+"""Prompts and answers: kept for nobody, unless a group's admin says so."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmctl.store import contents
+from tests.support.daemon import Daemon
+from tests.support.faulty import ANSWER, FAULTS, Faulty, wait_until
+from tests.support.wire import CHAT, PROMPT, ask, post
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    directory = tmp_path_factory.mktemp("contents")
+    extra = '[content]\nbytes_max = 4096\npatterns = ["PROMPT-TEXT"]\n'
+    faults = {name: FAULTS[name] for name in ("fine", "broken_gzip")}
+    with Faulty(faults) as faulty, Daemon(directory, faulty.providers(directory), extra=extra) as daemon:
+        daemon.here("group", "add", "company", "-q")
+        daemon.here("group", "add", "support", "--parent", "company", "-q")
+        yield daemon
+
+
+def shown(gateway: Daemon, call: str) -> dict:
+    kept = contents.directory_of(gateway.database)
+
+    def found() -> bool:
+        return any(call in path.read_text() for path in kept.glob("*.jsonl"))
+
+    assert wait_until(found, 10)
+    return json.loads(gateway.here("content", "show", call, "-o", "json"))
+
+
+def test_nothing_is_kept_unless_a_group_wants_it(gateway: Daemon) -> None:
+    key = gateway.add_user("nobody")
+    assert post(gateway.url, CHAT, ask("fine/m"), key).status == 200
+    time.sleep(1.2)
+    assert not contents.directory_of(gateway.database).exists()
+    assert "Nothing is kept." in gateway.here("content", "list")
+    for file in gateway.directory.glob("llmctl.db*"):
+        if file.is_file():
+            assert PROMPT.encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_of_a_group_that_wants_it_and_those_below_both_sides_are_kept_redacted(gateway: Daemon, stream: bool) -> None:
+    gateway.here("content", "keep", "company")
+    key = gateway.add_user(f"alice-{stream}".lower(), "support")
+    body = ask("fine/m", stream=stream, user="alice@example.com")
+    call = post(gateway.url, CHAT, body, key).headers["x-llmctl-call-id"]
+    record = shown(gateway, call)
+    request = json.loads(record["request"])
+    assert request["messages"][0]["content"] == "[redacted] of a user"
+    assert request["user"] == "[email]"
+    assert (ANSWER.split()[0] in record["answer"], record["cut"]) == (True, False)
+    assert (record["group"], record["model"], record["status"]) == ("support", "fine/m", 200)
+    (path,) = contents.directory_of(gateway.database).glob("*.jsonl")
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert ANSWER.split()[0] in gateway.here("content", "show", call)
+
+
+def test_long_ones_are_cut_and_what_is_no_text_is_kept_as_base64(gateway: Daemon) -> None:
+    gateway.here("content", "keep", "company")
+    key = gateway.add_user("long", "support")
+    call = post(gateway.url, CHAT, ask("fine/m", padding="ü" * 9_000), key).headers["x-llmctl-call-id"]
+    record = shown(gateway, call)
+    assert record["cut"] and len(record["request"].encode()) <= 4_096
+
+
+def test_from_the_next_call_on_nothing_more_is_kept(gateway: Daemon) -> None:
+    gateway.here("content", "keep", "company")
+    key = gateway.add_user("bob", "support")
+    gateway.here("content", "drop", "company")
+    call = post(gateway.url, CHAT, ask("fine/m"), key).headers["x-llmctl-call-id"]
+    time.sleep(1.2)
+    done = gateway.llmctl("content", "show", call, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "Unchanged" in gateway.llmctl("content", "drop", "company").stdout
+    actions = [row["action"] for row in gateway.json("audit", "-n", "100")]
+    assert "content keep" in actions and "content drop" in actions
+
+
+def test_days_that_are_over_are_removed(tmp_path: Path) -> None:
+    directory = tmp_path / "x.contents"
+    day = 86_400
+    for number in range(5):
+        contents.add(directory, [{"call": f"c{number}"}], 1_800_000_000 + number * day)
+    assert contents.prune(directory, 2, 1_800_000_000 + 4 * day) == 2
+    assert len(contents.days(directory)) == 3
+    assert contents.prune(tmp_path / "nothing", 2, 0) == 0
+
+
+def test_a_half_written_line_costs_that_line_alone(tmp_path: Path) -> None:
+    from llmctl.store import ids
+
+    now_s = int(time.time())
+    call = ids.shown(ids.at_or_after(now_s))
+    contents.add(tmp_path, [{"call": call, "request": "\ud800"}], now_s)
+    (path,) = tmp_path.glob("*.jsonl")
+    path.write_bytes(b'{"call": "c_hal\n' + path.read_bytes())
+    assert contents.find(tmp_path, call)["call"] == call
