@@ -67,8 +67,9 @@ class Provider:
         return self.name == SANDBOX
 
     def sold_as(self, model: str) -> str:
-        """The model whose price holds for a deployment; its own name where nothing else is said."""
-        return self.deployments.get(model, model)
+        """The model whose price holds for a deployment, or for an ARN; its own name where nothing else is said."""
+        sold = self.deployments.get(model, model)
+        return sold.rpartition("/")[2] if sold.startswith("arn:") else sold
 
     def output_field(self, endpoint: str) -> str:
         return self.output_fields.get(endpoint) or OUTPUT_FIELDS.get(endpoint, "max_tokens")

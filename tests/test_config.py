@@ -132,6 +132,18 @@ def test_bedrock_has_an_address_for_each_region(load: Load, monkeypatch: pytest.
     assert (elsewhere.region, elsewhere.credentials) == ("", ())
 
 
+def test_an_arn_is_priced_as_the_model_that_it_names(load: Load) -> None:
+    own = "arn:aws:bedrock:us-east-1:1:application-inference-profile/x1"
+    text = (
+        f'[providers.bedrock]\nregion = "us-east-1"\n[providers.bedrock.deployments]\n"{own}" = "us.anthropic.claude-b"'
+    )
+    provider = load(text).providers["bedrock"]
+    assert provider.sold_as(own) == "us.anthropic.claude-b"
+    assert provider.sold_as("arn:aws:bedrock:us-east-1::foundation-model/meta.llama3-v1:0") == "meta.llama3-v1:0"
+    assert provider.sold_as("arn:aws:bedrock:eu-west-1:1:inference-profile/eu.amazon.nova-x") == "eu.amazon.nova-x"
+    assert provider.sold_as("global.amazon.nova-x") == "global.amazon.nova-x"
+
+
 def test_an_aws_key_is_read_from_the_variables_of_its_own_sdk(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = load('[providers.bedrock]\nregion = "us-east-1"\nauth = "sigv4"').providers["bedrock"]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")

@@ -50,6 +50,11 @@ OUTPUT_PATHS: Mapping[str, Path] = {
     "openai.": ("max_completion_tokens",),
 }
 _VECTORS = ("embed", "rerank")
+# What their bodies hold, where an alias or a profile hides the model. No body that generates is without its prompt, and
+# Titan's takes no field that it does not know.
+_VECTORS_NAMES = frozenset({"texts", "input_type", "singleEmbeddingParams", "segmentedEmbeddingParams", "query"})
+_PROMPTS = frozenset({"prompt", "messages", "message", "inputText"})
+_TITAN_VECTORS_NAMES = frozenset({"dimensions", "normalize", "embeddingTypes"})
 # These are billed by the image or the second of video, which no answer states.
 _NOT_METERED = re.compile(r"image|canvas|reel|sonic|stability\.|luma\.|twelvelabs\.|stable-")
 _MEDIA = re.compile(rb'"(?:image|images|inputImage|image_url|video|inputVideo|audio|s3Location|mediaSource)"\s*+:')
@@ -106,7 +111,7 @@ def _read_converse(endpoint: str, fields: Fields, model: str, stream: bool) -> R
 
 
 def _read_invoke(endpoint: str, fields: Fields, model: str, stream: bool) -> Request:
-    if any(what in model for what in _VECTORS):
+    if _makes_vectors(fields, model):
         return _read_vectors(endpoint, fields, model)
     outputs = _maxima(fields)
     images = Images()
@@ -136,6 +141,15 @@ def _read_invoke(endpoint: str, fields: Fields, model: str, stream: bool) -> Req
     return Request(
         ask, fields.body, fields, tuple(outputs), output_path=_output_path(fields, model, nova), model_in_body=False
     )
+
+
+def _makes_vectors(fields: Fields, model: str) -> bool:
+    if any(what in model for what in _VECTORS):
+        return True
+    names = fields.values.keys()
+    if _PROMPTS.isdisjoint(names):
+        return not _VECTORS_NAMES.isdisjoint(names)
+    return "inputText" in names and not _TITAN_VECTORS_NAMES.isdisjoint(names)
 
 
 def _read_vectors(endpoint: str, fields: Fields, model: str) -> Request:

@@ -194,6 +194,21 @@ def test_vectors_generate_nothing_and_reranking_is_billed_by_the_search() -> Non
     assert invoke("us.cohere.embed-v4:0", images=["data:"]).ask.unbounded_input == IMAGES
 
 
+@pytest.mark.parametrize(
+    ("body", "generates"),
+    [
+        ({"inputText": "Hi", "dimensions": 256}, False),
+        ({"texts": ["a"], "input_type": "search_document"}, False),
+        ({"query": "q", "documents": ["a"]}, False),
+        ({"inputText": "Hi"}, True),
+        ({"message": "Hi", "query": "q"}, True),
+        ({"prompt": "Hi", "texts": ["a"], "normalize": True}, True),
+    ],
+)
+def test_behind_an_alias_the_body_says_whether_vectors_are_made(body: dict[str, Any], generates: bool) -> None:
+    assert invoke("fast", **body).ask.generates is generates
+
+
 @pytest.mark.parametrize("model", ["amazon.nova-canvas-v1:0", "stability.sd3", "amazon.titan-image-generator-v2:0"])
 def test_images_and_stored_prompts_are_not_metered(model: str) -> None:
     for named in (model, "arn:aws:bedrock:us-east-1:1:prompt/P:1"):
