@@ -77,8 +77,8 @@ def columns(run: App, zone: ZoneInfo) -> tuple[Column[Call], ...]:
 
 def result(call: Call) -> str:
     """`ok`, `open`, or what went wrong; an estimate says so."""
-    if call.state == "open":
-        return "open"
+    if call.state == "open":  # one with a status was answered, by an id: it goes on at the provider
+        return "open" if call.status is None else "open, in the background"
     parts = []
     if call.state == "refused":
         parts.append("refused")

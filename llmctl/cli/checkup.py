@@ -83,10 +83,11 @@ def books(wrong: Wrong) -> Iterator[Check]:
 
 def calls(run: App) -> Iterator[Check]:
     """Calls that nobody will end, and calls without a price."""
-    from llmctl.store import live, owners
+    from llmctl.store import deferred, live, owners
 
     with run.reading() as tx:
         open_calls, _ = live.open_calls(tx)
+        background = len(deferred.listing(tx))
         unpriced = tx.execute(
             """
             SELECT m.provider || '/' || m.model, sum(r.unpriced_calls) FROM rollups r JOIN models m ON m.id = r.model_id
@@ -95,11 +96,15 @@ def calls(run: App) -> Iterator[Check]:
             ((run.now_s - UNPRICED_DAYS * 86_400) // 900,),
         ).fetchall()
     serving = owners.living(run.database)
+    beside = f", {background} of them in the background" if background else ""
     if open_calls and not serving:
-        text = f"{humanize.plural(open_calls, 'call')} open, and no gateway runs"
-        yield Check("open calls", "warning", text, "llmctl serve books them, as estimated")
+        text = f"{humanize.plural(open_calls, 'call')} open{beside}, and no gateway runs"
+        mend = (
+            "llmctl serve asks how they ended" if open_calls == background else "llmctl serve books them, as estimated"
+        )
+        yield Check("open calls", "warning", text, mend)
     else:
-        yield Check("open calls", "ok", f"{open_calls} open")
+        yield Check("open calls", "ok", f"{open_calls} open{beside}")
     yield from _prices(run, unpriced)
 
 

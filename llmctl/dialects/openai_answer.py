@@ -14,12 +14,15 @@ from .openai_text import answer_text, stream_text
 from .openai_usage import count_tool_calls, read_usage
 from .reported_cost import reported_cost_nano_usd
 from .sse import Event, Splitter
+from .stored import ID, first_id
 from .stream import SseReader
 
 NOT_JSON = "not_json"
 OVERSIZED = "event_too_large"
 
 _FINAL_TYPES = (b'"response.completed"', b'"response.incomplete"', b'"response.failed"', b'"response.cancelled"')
+# Whose answers can be asked for again; the others of a response's endpoints tell of no response.
+_RESPONSES = frozenset({"responses", "responses.retrieve", "responses.cancel"})
 _DONE = b"[DONE]"
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*+:\s*+"')
 
@@ -49,7 +52,7 @@ class OpenAiReader(SseReader):
 
     def __init__(self, endpoint: str, *, strip: bool = False) -> None:
         super().__init__(strip=strip)
-        self.end_words = _FINAL_TYPES if endpoint == "responses" else (_DONE,)
+        self.end_words = _FINAL_TYPES if endpoint in _RESPONSES else (_DONE,)
         self._endpoint = endpoint
         self._facts = Facts(endpoint)
 
@@ -78,8 +81,8 @@ class OpenAiReader(SseReader):
         facts = self._facts
         if facts.usage is None and beginning.lstrip().startswith(b"{") and share == 1.0:
             return read_answer(self._endpoint, beginning)
-        if not facts.model:
-            facts.read_model_of(beginning)
+        if not facts.model or (facts.keeps and not facts.object_id):
+            facts.read_beginning(beginning)
         if facts.usage is None and self.oversized:
             facts.error = facts.error or OVERSIZED
         return facts.reading("" if facts.usage is not None else stream_text(beginning), share)
@@ -90,6 +93,9 @@ class Facts:
 
     def __init__(self, endpoint: str) -> None:
         self._generates = endpoint != "embeddings"
+        self.keeps = endpoint in _RESPONSES
+        self.object_id = ""
+        self.status = ""
         self._raw = b""
         self.usage: Usage | None = None
         self.model = ""
@@ -110,15 +116,22 @@ class Facts:
         self._read_error(values if is_present(values.get("error")) or kind == b'"error"' else holder, kind)
         if kind in _FINAL_TYPES:
             self.finished = True
+        if self.keeps:
+            self._read_object(holder)
 
-    def read_model_of(self, beginning: bytes) -> None:
+    def read_beginning(self, beginning: bytes) -> None:
+        """What the first event tells, of a stream whose end did not."""
         for event in Splitter().feed(beginning):
             values = members(event.data)
             holder = members(values["response"]) if "response" in values else values
             self.tier = self.tier or name_of(holder.get("service_tier"))
-            self.model = name_of(holder.get("model"))
+            self.model = self.model or name_of(holder.get("model"))
+            if self.keeps and not self.object_id:
+                self._read_object(holder)
             if self.model:
-                return
+                break
+        if self.keeps and not self.object_id:
+            self.object_id = first_id(beginning)  # of an event longer than what was kept
 
     def reading(self, output_text: str, share: float) -> Reading:
         return Reading(
@@ -131,6 +144,8 @@ class Facts:
             finished=self.finished,
             output_text=output_text,
             output_seen_share=share,
+            object_id=self.object_id,
+            status=self.status,
         )
 
     def _served(self) -> str:
@@ -141,6 +156,13 @@ class Facts:
         if self._behind and b'"cost"' in self._raw and self.tier in STANDARD_TIERS:
             return f"{VIA}{self._behind}"
         return self.tier
+
+    def _read_object(self, holder: dict[str, Raw]) -> None:
+        """Which response it is, and how far. One that the provider does not keep has no id for others."""
+        object_id = name_of(holder.get("id"))
+        if ID.fullmatch(object_id) and bytes(holder.get("store", b"")) != b"false":
+            self.object_id = object_id
+        self.status = name_of(holder.get("status")) or self.status
 
     def _read_usage(self, holder: dict[str, Raw]) -> None:
         raw = _usage_in(holder)

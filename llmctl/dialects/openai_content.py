@@ -32,7 +32,6 @@ TEXT_MESSAGES_BYTES_MAX = 64 << 10  # the texts of longer ones are not copied on
 
 REFERENCES: dict[str, str] = {
     "previous_response_id": "a stored response",
-    "conversation": "a stored conversation",
     "cached_content": "a cached content",
     "extra_body": "a cached content",  # if it names one
     "data_sources": "documents that the provider searches",  # Azure

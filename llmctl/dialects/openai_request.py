@@ -1,4 +1,5 @@
-"""Requests in the OpenAI dialect: chat completions, completions, responses, embeddings.
+"""Requests in the OpenAI dialect: chat completions, completions, responses, embeddings, and what is asked about stored
+responses.
 
 Shapes: the types of the `openai` package 3.54 and https://developers.openai.com/api/reference. Servers that speak the
 dialect add names of their own; those that decide money are read too (llama.cpp takes `n_predict` before `max_tokens`).
@@ -23,14 +24,19 @@ from .request import UNKNOWN_TURNS, Request, check_model, end_user_id, read_mode
 
 CHOICES_MAX = 10_000  # n, best_of: OpenAI takes 128
 PROMPTS_MAX = 10_000  # in one request: OpenAI takes 2,048
+ID_CHARACTERS_MAX = 200
 
 # What would be billed without our seeing it, or lead to another model than the one that was judged.
 NOT_METERED: dict[str, str] = {
-    "background": "background responses are not metered yet",
+    "background": "only responses run in the background",
+    # Conversations are made through an API that is not passed on: an id here would be somebody else's.
+    "conversation": "stored conversations are not passed on; previous_response_id goes on from a response",
     "deferred": "deferred completions are not metered yet",  # xAI
     "models": "a list of models to fall back on is not metered; name one model",  # OpenRouter
     "preset": "a stored preset can change the model, and is not metered",  # OpenRouter
 }
+# About a response that the provider keeps.
+ABOUT_STORED = frozenset({"responses.retrieve", "responses.cancel", "responses.delete", "responses.input_items"})
 OUTPUT_NAMES = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "max_new_tokens"})
 CHOICE_NAMES = frozenset({"n", "best_of", "n_cmpl"})
 # Of these no variant in another case may stand in a body.
@@ -41,11 +47,12 @@ MONEY_NAMES = frozenset(
     | NOT_METERED.keys()
     | {"model", "modalities", "messages", "input", "prompt", "instructions", "stream", "stream_options", "tools"}
     | {"service_tier", "max_tool_calls", "web_search_options", "context_management", "plugins"}
-    | {"search_parameters", "user", "safety_identifier", "suffix", "functions"}
+    | {"search_parameters", "user", "safety_identifier", "suffix", "functions", "store"}
 )
 STREAM_OPTIONS = frozenset({"include_usage"})
 USAGE_PATH = ("stream_options", "include_usage")
 _IDENTITIES = frozenset({"safety_identifier", "user"})
+_NO_FIELDS = read_object(b"{}")
 
 _TOKENS = re.compile(rb"\[[\s\d,]*+\]")
 _PROMPT = re.compile(rb'[\[,]\s*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|\[[^\[\]"]*+\]|\d++)\s*+', re.DOTALL)
@@ -55,9 +62,12 @@ _texts = msgspec.json.Decoder(list[str | int | list[int]]).decode
 def read_request(endpoint: str, body: bytes, path_model: str = "") -> Request:
     """The request in `body`; `path_model` where the path names the model, and the body's counts for nothing (Azure).
     Raises Refused("bad_request") and Refused("not_supported")."""
+    if endpoint in ABOUT_STORED:
+        # Its path says all; no body is passed on, for none was judged.
+        return Request(Ask(endpoint, "", False, 0, generates=False, free=True), b"", _NO_FIELDS, model_in_body=False)
     fields = read_object(body, MONEY_NAMES)
     if not NOT_METERED.keys().isdisjoint(fields.values):
-        _refuse_unmetered(fields)
+        _refuse_unmetered(fields, endpoint)
     if path_model:
         return _READ[endpoint](fields, check_model(path_model))._replace(model_in_body=False)
     return _READ[endpoint](fields, read_model(fields))
@@ -88,7 +98,36 @@ def read_response(fields: Fields, model: str) -> Request:
     turns = response_tool_turns(fields) or turns
     if "context_management" in fields:
         turns = UNKNOWN_TURNS  # a compaction on the server bills the conversation once more
-    return _generating(fields, "responses", model, reason or item_reason, turns, images, multiplier=1, options=False)
+    request = _generating(fields, "responses", model, reason or item_reason, turns, images, multiplier=1, options=False)
+    ask = request.ask._replace(
+        continues=_continued(fields),
+        stores=fields.boolean("store") is not False,
+        background=bool(fields.boolean("background")),
+    )
+    return request._replace(ask=ask)
+
+
+def read_compaction(fields: Fields, model: str) -> Request:
+    """It takes what a response takes, but for an output maximum:
+    https://developers.openai.com/api/reference/resources/responses/methods/compact"""
+    request = read_response(fields, model)
+    ask = request.ask._replace(endpoint="responses.compact", stores=False, output_tokens_max=None, output_fixed=True)
+    return request._replace(ask=ask, outputs=())
+
+
+def read_count(fields: Fields, model: str) -> Request:
+    """OpenAI counts for nothing: https://developers.openai.com/api/docs/guides/token-counting"""
+    ask = Ask(
+        endpoint="responses.input_tokens",
+        model=model,
+        stream=False,
+        input_bytes=len(fields.body),
+        generates=False,
+        free=True,
+        end_user=_end_user(fields),
+        continues=_continued(fields),
+    )
+    return Request(ask, fields.body, fields)
 
 
 def read_embedding(fields: Fields, model: str) -> Request:
@@ -109,6 +148,8 @@ _READ: dict[str, Callable[[Fields, str], Request]] = {
     "chat.completions": read_chat,
     "completions": read_completion,
     "responses": read_response,
+    "responses.compact": read_compaction,
+    "responses.input_tokens": read_count,
     "embeddings": read_embedding,
 }
 
@@ -150,10 +191,25 @@ def _generating(
     return Request(ask, fields.body, fields, outputs, USAGE_PATH if options else ())
 
 
-def _refuse_unmetered(fields: Fields) -> None:
+def _refuse_unmetered(fields: Fields, endpoint: str) -> None:
     for name, why in NOT_METERED.items():
+        if name == "background" and endpoint == "responses":
+            continue
         if name in fields and bytes(fields.values[name]) != b"false":
             raise Refused("not_supported", why, hint=f"leave out {name}", param=name)
+
+
+def _continued(fields: Fields) -> str:
+    """The response that it goes on from."""
+    if "previous_response_id" not in fields:
+        return ""
+    previous = fields.string("previous_response_id")
+    if not previous or len(previous) > ID_CHARACTERS_MAX or not previous.isprintable():
+        raise bad_request(
+            f"previous_response_id must be at most {ID_CHARACTERS_MAX} printable characters",
+            param="previous_response_id",
+        )
+    return previous
 
 
 def _stream(fields: Fields) -> bool:

@@ -32,7 +32,7 @@ def input_text(request: Request) -> InputText:
             tokens += _numbers(value)
     values = members(request.body)
     schemas = [bytes(values[name]) for name in ("tools", "functions", "response_format", "text") if name in values]
-    framed = request.ask.endpoint in ("chat.completions", "responses")
+    framed = request.ask.endpoint in ("chat.completions", "responses", "responses.compact")
     return InputText(tuple(messages), b"\n".join(schemas).decode("utf-8", "replace"), framed, tokens)
 
 

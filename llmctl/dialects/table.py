@@ -28,7 +28,9 @@ _MODEL = re.compile(r"[A-Za-z0-9@~][A-Za-z0-9._:@+~-]*(?:/[A-Za-z0-9@~][A-Za-z0-
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 _PLAIN_IN_PATHS = "/:@~"  # beside letters, digits and _.-
 
-Kind = Literal["metered", "free", "local", "refused"]  # free: passed on, costs nothing; local: answered here
+# free: passed on, costs nothing; object: free too, of something that a provider keeps, and goes where that is kept;
+# local: answered here
+Kind = Literal["metered", "free", "object", "local", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,11 @@ class Match:
     id: str = ""
     query: str = ""
 
+    @property
+    def streams(self) -> bool:
+        """Asked for as a stream by its query, where others say so in their body."""
+        return "stream=true" in self.query
+
     def target(self, model: str) -> str:
         """Path and query below a provider's base URL, for this upstream model."""
         upstream = self.endpoint.upstream
@@ -81,6 +88,7 @@ METERED: Mapping[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(OPENAI, "chat.completions", "metered", ("POST",), "/chat/completions"),
     "/v1/completions": Endpoint(OPENAI, "completions", "metered", ("POST",), "/completions"),
     "/v1/responses": Endpoint(OPENAI, "responses", "metered", ("POST",), "/responses"),
+    "/v1/responses/compact": Endpoint(OPENAI, "responses.compact", "metered", ("POST",), "/responses/compact"),
     "/v1/embeddings": Endpoint(OPENAI, "embeddings", "metered", ("POST",), "/embeddings"),
     "/v1/messages": Endpoint(ANTHROPIC, "messages", "metered", ("POST",), "/messages"),
     "/v2/chat": Endpoint(COHERE, "cohere.chat", "metered", ("POST",), "/chat"),
@@ -131,7 +139,21 @@ def _bedrock(action: str, name: str, kind: Kind = "metered") -> tuple[str, Endpo
     return f"/model/{{model}}/{action}", endpoint
 
 
-# With names in them; the first that fits counts.
+def _stored(path: str, dialect: Dialect, upstream: str, *query: str) -> tuple[tuple[str, Endpoint], ...]:
+    """What is asked about a stored response. SDKs write lists as name[]."""
+    one, items = f"{upstream}/{{id}}", f"{upstream}/{{id}}/input_items"
+    include = ("include", "include[]", *query)
+    reading = ("include_obfuscation", "starting_after", "stream", *include)
+    paging = ("after", "before", "limit", "order", *include)
+    return (
+        (f"{path}/{{id}}", Endpoint(dialect, "responses.retrieve", "object", ("GET",), one, reading)),
+        (f"{path}/{{id}}", Endpoint(dialect, "responses.delete", "object", ("DELETE",), one, query)),
+        (f"{path}/{{id}}/cancel", Endpoint(dialect, "responses.cancel", "object", ("POST",), f"{one}/cancel", query)),
+        (f"{path}/{{id}}/input_items", Endpoint(dialect, "responses.input_items", "object", ("GET",), items, paging)),
+    )
+
+
+# With names in them; the first that fits counts, of those with one path the one with the method.
 NAMING: tuple[tuple[str, Endpoint], ...] = (
     *(
         (f"/openai/deployments/{{model}}{path}", _azure(name, f"/deployments/{{deployment}}{path}"))
@@ -154,8 +176,14 @@ NAMING: tuple[tuple[str, Endpoint], ...] = (
     ("/guardrail/{model}", _refused(BEDROCK, "bedrock.guardrail", f"the guardrail API {_LATER}")),
     ("/async-invoke/{model}", _refused(BEDROCK, "bedrock.async-invoke", f"asynchronous invocation {_LATER}")),
     ("/api/blobs/{model}", _refused(OLLAMA, "ollama.blobs", _MANAGES_MODELS)),
+    *_stored("/v1/responses", OPENAI, "/responses"),
+    *_stored("/openai/v1/responses", AZURE, "/v1/responses", "api-version"),
+    *_stored("/openai/responses", AZURE, "/responses", "api-version"),
 )
 FREE: Mapping[str, Endpoint] = {
+    "/v1/responses/input_tokens": Endpoint(
+        OPENAI, "responses.input_tokens", "free", ("POST",), "/responses/input_tokens"
+    ),
     "/v1/messages/count_tokens": Endpoint(
         ANTHROPIC, "messages.count_tokens", "free", ("POST",), "/messages/count_tokens"
     ),
@@ -189,7 +217,9 @@ REFUSED: Mapping[str, Endpoint] = {
     "organization": _refused(OPENAI, "organization", "the provider's administration is not passed on"),
     "realtime": _refused(OPENAI, "realtime", f"the realtime API {_LATER}"),
     "rerank": _refused(OPENAI, "rerank", f"reranking {_LATER}"),
-    "responses": _refused(OPENAI, "responses", f"reading, counting and changing of stored responses {_LATER}"),
+    "responses": _refused(
+        OPENAI, "responses", "only reading, cancelling and deleting of stored responses are passed on"
+    ),
     "skills": _refused(OPENAI, "skills", f"the skills API {_LATER}"),
     "threads": _refused(OPENAI, "threads", f"the assistants API {_LATER}"),
     "uploads": _refused(OPENAI, "uploads", f"the uploads API {_LATER}"),
@@ -262,6 +292,7 @@ _PATTERNS = [
     for path, endpoint in NAMING
 ]
 _V1 = "/v1/"
+_NAMED = {(endpoint.dialect.name, endpoint.name): endpoint for _, endpoint in reversed(NAMING)}  # the first counts
 _MODELS_PATH = "/v1/models"
 _GOOGLE_PATH = re.compile(r"/(?:upload/)?v1beta1?/|/v1/(?:projects|publishers)/")
 
@@ -269,7 +300,7 @@ _GOOGLE_PATH = re.compile(r"/(?:upload/)?v1beta1?/|/v1/(?:projects|publishers)/"
 def lookup(method: str, path: str, headers: Iterable[str], query: str = "") -> Match:
     """The endpoint that `method`, `path` and `query` (as sent) name. `headers`: the names, in lower case or a
     case-insensitive mapping. Raises Refused("path_not_found" | "method_not_allowed" | "not_supported")."""
-    match = _find(path, headers)
+    match = _find(path, headers, method)
     if match is None:
         raise Refused(
             "path_not_found", f"there is no {path[:PATH_CHARACTERS_MAX]!r} here", hint="see the list in the README"
@@ -292,6 +323,11 @@ def listing_dialect(dialects: Iterable[str]) -> Dialect:
     return next((dialect for dialect in spoken if dialect.models_target), spoken[0])
 
 
+def named(dialect: str, name: str) -> Endpoint | None:
+    """The endpoint with an {id} or a {model} of this name, for what the gateway asks by itself."""
+    return _NAMED.get((dialect, name))
+
+
 def error_dialect(path: str, headers: Iterable[str]) -> Dialect:
     """In whose shape an error for this path is written, also when the path is unknown."""
     match = _find(path, headers)
@@ -302,16 +338,15 @@ def error_dialect(path: str, headers: Iterable[str]) -> Dialect:
     return ANTHROPIC if "anthropic-version" in headers or "x-api-key" in headers else OPENAI
 
 
-def _find(path: str, headers: Iterable[str]) -> Match | None:
+def _find(path: str, headers: Iterable[str], method: str = "") -> Match | None:
     endpoint = _STATIC.get(path)
     if endpoint is not None:
         return Match(endpoint)
     if len(path) > PATH_CHARACTERS_MAX:
         return None
     decoded = unquote(path)  # SDKs write provider%2Fmodel
-    for pattern, endpoint in _PATTERNS:
-        if found := pattern.fullmatch(decoded):
-            return Match(endpoint, **found.groupdict())
+    if match := _find_naming(decoded, method):
+        return match
     path = path.removeprefix("/openai") if path.startswith("/openai/v1/") else path
     if path.startswith(_MODELS_PATH):
         return _find_models(path, _models_dialect(headers))
@@ -328,6 +363,19 @@ def _find_refused(steps: list[str], refused: Mapping[str, Endpoint]) -> Match | 
         if endpoint := refused.get("/".join(steps[:depth])):
             return Match(endpoint)
     return None
+
+
+def _find_naming(path: str, method: str) -> Match | None:
+    fitting = [
+        Match(endpoint, **found.groupdict()) for pattern, endpoint in _PATTERNS if (found := pattern.fullmatch(path))
+    ]
+    for match in fitting:
+        if method in match.endpoint.methods:
+            return match
+    if not fitting:
+        return None
+    allowed = tuple(dict.fromkeys(name for match in fitting for name in match.endpoint.methods))
+    return replace(fitting[0], endpoint=replace(fitting[0].endpoint, methods=allowed))
 
 
 def _models_dialect(headers: Iterable[str]) -> str:

@@ -32,6 +32,10 @@ class Ask(NamedTuple):
     media_output: bool = False  # audio or images may be answered, beside what `unbounded_input` says
     units: tuple[tuple[str, int], ...] = ()  # what is billed by another unit than tokens: meter and how many at most
     end_user: str = ""  # as the body names it; counts only for keys that act for end users
+    continues: str = ""  # the id of the stored response that it goes on from
+    stores: bool = False  # the provider keeps the answer, and gives it out by its id
+    background: bool = False  # the answer may be only an id, and the rest be made later
+    output_fixed: bool = False  # no field of the request lowers how much is generated
 
 
 class Reading(NamedTuple):
@@ -46,3 +50,10 @@ class Reading(NamedTuple):
     finished: bool = False  # the dialect's own end mark was seen (or the body was complete)
     output_text: str = ""  # what was seen of the output, for an estimate; empty when usage was reported
     output_seen_share: float = 1.0  # output_text covers this share of the stream's events
+    object_id: str = ""  # by which the provider gives the answer out again, if it keeps it
+    status: str = ""  # of such an answer: queued, in_progress, completed, ...
+
+    @property
+    def goes_on(self) -> bool:
+        """The provider works on it still: what it has used is not known yet."""
+        return self.status in ("queued", "in_progress")

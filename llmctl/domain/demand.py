@@ -55,6 +55,7 @@ class Demand(NamedTuple):
     output_multiplier: int
     output_tokens_injected: bool  # the request had no maximum: the held one must be written into it
     rates: Rates | None
+    reads: bool = False  # of what is there already: it waits for no open call to end, least of all the one it is about
 
     def cost_nano_usd(self, output_tokens: int) -> int:
         """The dearest that the call can be with this output maximum; 0 for an unpriced model."""
@@ -128,6 +129,8 @@ def demand_of(ask: Ask, facts: ModelFacts, rates: Rates | None, bounds: Bounds) 
         wanted = facts.output_tokens_max
     if wanted is None:
         wanted, injected = max(bounds.output_tokens_default, ask.output_tokens_floor), True
+    if ask.output_fixed:
+        return Demand(input_tokens, wanted, wanted, ask.output_multiplier, False, rates)
     least = min(wanted, max(bounds.output_tokens_min, ask.output_tokens_floor))
     return Demand(input_tokens, wanted, least, ask.output_multiplier, injected, rates)
 

@@ -111,6 +111,8 @@ REFUSALS = frozenset(
         "model_unpriced",
         "model_not_found",
         "path_not_found",
+        "object_not_found",
+        "previous_response_not_found",
         "method_not_allowed",
         "not_supported",
         "limit_spent",

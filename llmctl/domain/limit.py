@@ -106,7 +106,7 @@ def needed(limit: Limit, demand: Demand, output_tokens: int) -> int:
         return demand.cost_nano_usd(output_tokens)
     if limit.measure == "tokens":
         return demand.tokens(output_tokens)
-    return 1
+    return 0 if demand.reads and limit.measure == "concurrency" else 1
 
 
 def decide(standings: Sequence[Standing], demand: Demand, *, share_percent: int, now_s: int) -> Grant | Refused:
@@ -119,7 +119,10 @@ def decide(standings: Sequence[Standing], demand: Demand, *, share_percent: int,
     refusals = []
     for standing in standings:
         limit = standing.limit
-        wanted = cost_nano if limit.measure == "cost" else tokens if limit.measure == "tokens" else 1
+        if limit.measure == "cost":
+            wanted = cost_nano
+        else:
+            wanted = tokens if limit.measure == "tokens" else needed(limit, demand, output_tokens)
         if limit.soft or wanted <= 0 or wanted <= standing.left:  # what costs nothing always fits
             continue
         fitting = _largest_fitting(standing, demand, share_percent)

@@ -22,12 +22,14 @@ from llmctl.store.reader import Reader
 
 from .admin import Admin
 from .alerts import Alerts
+from .background import Background
 from .body import Inflight
 from .cells import Block
 from .contents import Contents
 from .exposition import Exposition
 from .handler import Handler
 from .metrics import CROWDED, Metrics, SharedStats
+from .objects import Objects
 from .server import HttpServer
 from .setup import Setup
 from .sightings import Sightings
@@ -75,20 +77,23 @@ class Gateway:
             stats=SharedStats(self._block),
         )
         await self._ledger.start()
+        self._metrics = Metrics(self._block)
         try:
+            self._objects = Objects(config)
+            self._background = Background(config.database, self._objects, self._ledger, self._metrics)
             self._reader = Reader(config.database)
             await self._reader.open()
             setup = await self._set_up(config)
         except BaseException:
             await self._ledger.close()
             raise
-        self._metrics = Metrics(self._block)
         self._sightings = Sightings(config)
         self._contents = Contents(config)
         self._telemetry = Telemetry(config.telemetry) if config.telemetry.endpoint else None
         self._handler = Handler(
             setup=setup,
             ledger=self._ledger,
+            objects=self._objects,
             metrics=self._metrics,
             sightings=self._sightings,
             telemetry=self._telemetry,
@@ -96,6 +101,7 @@ class Gateway:
         )
         self._spawn(self._sightings.run())
         self._spawn(self._contents.run())
+        self._spawn(self._background.run())
         self._alerts = Alerts(config, self._metrics.by_provider)
         self._spawn(self._alerts.run())
         await self._listen(clients, admin)
@@ -138,6 +144,7 @@ class Gateway:
             await setup.close()
         await self._ledger.close()
         await self._reader.close()
+        self._objects.close()
         if self._sandbox is not None:
             await self._sandbox.stop()
 
@@ -158,7 +165,7 @@ class Gateway:
         """Everything of it is there before anything of it counts."""
         if any(provider.is_sandbox for provider in config.providers.values()) and self._sandbox is None:
             await self._start_sandbox()
-        setup = Setup(config, self._reader, self._inflight, self._sandbox_place)
+        setup = Setup(config, self._reader, self._inflight, self._sandbox_place, self._background)
         if before is not None and self._certificate is not None and config.server.tls is not None:
             try:
                 self._certificate.configure(config.server.tls)
@@ -169,6 +176,7 @@ class Gateway:
             setup.directory.lessons = before.directory.lessons
         await setup.start()
         self._setups.append(setup)
+        self._background.configure(config, setup.upstream)
         return setup
 
     async def _retire(self, setup: Setup) -> None:
@@ -177,7 +185,7 @@ class Gateway:
 
     async def _start_sandbox(self) -> None:
         credential = secrets.token_urlsafe(24)
-        sandbox = Sandbox(credential)
+        sandbox = Sandbox(credential, Path(f"{self._config.database}.sandbox"))
         try:
             base_url = await sandbox.start()
         except tokenizer.TokenizerError as error:

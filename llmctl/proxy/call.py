@@ -12,6 +12,7 @@ from llmctl.dialects.request import Request
 from llmctl.dialects.table import Endpoint, Match
 from llmctl.domain.principal import Caller
 from llmctl.store.booking import Granted
+from llmctl.store.objects import StoredObject
 
 from .attempts import Attempt
 from .plan import Plan
@@ -35,6 +36,7 @@ class Arrival:
     caller: Caller | None = None
     asked: Request | None = None
     address: str = ""  # the client's; "": not known
+    stored: StoredObject | None = None  # what the request is about or goes on from
     admitted: bool = False  # it has a row as a call: a failure from here on is booked there
 
     path: str = field(init=False)

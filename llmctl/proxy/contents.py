@@ -11,7 +11,7 @@ from llmctl.config import Config
 from llmctl.domain.errors import StoreError
 from llmctl.domain.redaction import Redactor
 from llmctl.store import contents, ids
-from llmctl.store.booking import Closing
+from llmctl.store.booking import Closing, Deferral
 
 from .call import Call
 from .compression import decoded
@@ -43,8 +43,8 @@ class Contents:
         """Has the answer kept."""
         call.kept = Kept(self._settings.bytes_max)
 
-    def ended(self, call: Call, closing: Closing) -> None:
-        """One call that is booked."""
+    def ended(self, call: Call, closing: Closing | Deferral) -> None:
+        """One call that is booked, or goes on at the provider."""
         kept = call.kept
         if kept is None:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -12,6 +13,7 @@ REFUSED_REST_S = 60.0  # a credential that the provider does not take, until som
 FAILURES_FREE = 2  # in a row, before one rests: a single reset says nothing
 FAILURE_REST_S = 2.0  # then doubled with each failure more
 FAILURE_REST_S_MAX = 60.0
+FINGERPRINT_CHARACTERS = 16
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -21,6 +23,7 @@ class Credential:
     secret: str
     weight: int = 1
     number: int = 0
+    fingerprint: str = ""  # what the database knows it by
 
 
 class Credentials:
@@ -40,6 +43,15 @@ class Credentials:
         awake = [one for one in left if not self._rests(one.number)]
         weights = [one.weight for one in awake or left]
         return random.choices(awake or left, weights)[0]  # noqa: S311 - spreads load, hides nothing
+
+    def known(self, fingerprint: str) -> Credential | None:
+        """The one with this fingerprint, resting or not: others may be of another account. One that is no longer there
+        was replaced, at best by another one of its account: then any."""
+        if len(self._credentials) > 1:
+            for one in self._credentials:
+                if one.fingerprint == fingerprint:
+                    return one
+        return self.choose()
 
     def has_another(self, tried: Collection[int]) -> bool:
         """One that was not tried yet and does not rest."""
@@ -72,3 +84,8 @@ class Credentials:
             return True
         del self._rests_until_s[number]
         return False
+
+
+def fingerprint(secret: str) -> str:
+    """A provider's secret is long and random: a part of its hash tells nothing of it."""
+    return hashlib.sha256(b"llmctl credential " + secret.encode()).hexdigest()[:FINGERPRINT_CHARACTERS]

@@ -17,6 +17,7 @@ from llmctl.domain.principal import Caller
 from llmctl.domain.route import Route, Target, resolve
 from llmctl.store import callers, prices
 from llmctl.store.database import Store, storing
+from llmctl.store.objects import StoredObject
 from llmctl.store.secrets import hash_of
 
 from .lessons import Lessons
@@ -92,6 +93,13 @@ class Directory:
         """What is asked instead, in order, where this model does not answer."""
         fallbacks = self._config.fallbacks
         return fallbacks.get(model) or fallbacks.get(f"{provider.name}/{upstream_model}", ())
+
+    def keeper(self, stored: StoredObject, dialect: str) -> Provider:
+        """The provider that keeps it. Raises Refused("object_not_found"): it is no longer here, or not so asked."""
+        provider = self._config.providers.get(stored.provider)
+        if provider is None or dialect not in provider.dialects:
+            raise Refused("object_not_found", f"{stored.id!r} is kept by a provider that cannot be asked here")
+        return provider
 
     def price(self, provider: Provider, model: str, at_s: int) -> Price | None:
         """The price in force at that moment; None: the model is unpriced. Raises StoreUnavailable."""

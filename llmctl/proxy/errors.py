@@ -36,6 +36,9 @@ ANSWERS: dict[str, Answer] = {
     "model_unpriced": _bad(403, "model_unpriced", "permission_error"),
     "model_not_found": _bad(404, "model_not_found", "not_found_error"),
     "path_not_found": _bad(404, "path_not_found", "not_found_error"),
+    "object_not_found": _bad(404, None, "not_found_error"),
+    # OpenAI's own code, which agents know; with 404 as for any other object that is not the caller's.
+    "previous_response_not_found": _bad(404, "previous_response_not_found", "not_found_error"),
     "method_not_allowed": _bad(405, "method_not_allowed"),
     "not_supported": _bad(404, "not_supported", "not_found_error"),
     "limit_spent": Answer(429, "insufficient_quota", "insufficient_quota", 402, "billing_error", "never"),

@@ -9,15 +9,17 @@ import time
 from typing import NamedTuple
 
 import aiohttp
+import msgspec
 from aiohttp import web
 
 from llmctl.domain.call import Reading
 from llmctl.domain.errors import Refused
 from llmctl.store import ids
-from llmctl.store.booking import Closing
+from llmctl.store.booking import Closing, Deferral, Kept
 
 from . import settlement
 from .attempts import BUSY, Failure, retry_after_s
+from .background import Background
 from .call import Call
 from .client import Client
 from .compression import decoded, is_plain
@@ -27,7 +29,7 @@ from .errors import ANSWERS
 from .estimate import estimate
 from .headers import downstream_headers, upstream_headers
 from .refusals import CALL_ID, response_of
-from .relay import UNREADABLE, AnswerReader, DecodingReader, WholeReader, masked
+from .relay import UNREADABLE, AnswerReader, DecodingReader, NotingReader, WholeReader, masked
 from .upstream import Upstream, UpstreamFailure, too_late
 from .watch import Flight, Watch
 
@@ -40,26 +42,30 @@ ERROR_BODY_BYTES_MAX = 1 << 20
 
 
 class End(NamedTuple):
-    """What came of a call: the client's answer (not sent yet, where there is a failure), how it is booked, and why
-    another attempt may do better."""
+    """What came of a call: the client's answer (not sent yet, where there is a failure), how it is booked, if it does
+    not go on, and why another attempt may do better."""
 
     answer: web.StreamResponse
-    closing: Closing
+    closing: Closing | Deferral
     failure: Failure | None = None
 
 
 class Exchange:
     """What happens between a provider and a client. Every way out of `run` has a booking."""
 
-    def __init__(self, upstream: Upstream, watch: Watch) -> None:
+    def __init__(self, upstream: Upstream, watch: Watch, background: Background) -> None:
         self._upstream = upstream
         self._watch = watch
+        self._background = background
 
     async def run(self, call: Call) -> End:
         """Sends it once, and relays what comes."""
-        provider = call.plan.provider
+        provider, stored = call.plan.provider, call.plan.stored
+        if stored is not None and call.endpoint.name == "responses.delete":
+            await self._background.ask_before_delete(stored)
+        fingerprint = "" if stored is None else stored.credential
         try:
-            credential = await self._upstream.credential(provider, call.attempt.tried)
+            credential = await self._upstream.credential(provider, call.attempt.tried, fingerprint=fingerprint)
         except UpstreamFailure as failure:
             return self._no_answer(call, failure, 0)
         number = credential.number if credential else 0
@@ -84,7 +90,7 @@ class Exchange:
                 if response.status >= 400:
                     return await self._provider_error(call, flight.client, response, credential)
                 self._upstream.credentials(provider).worked(number)
-                return await self._relay(call, flight, response)
+                return await self._relay(call, flight, response, credential)
             except BaseException:
                 if flight.client.started:
                     flight.client.abort()  # else our error would be sent into the middle of the answer
@@ -104,15 +110,23 @@ class Exchange:
             inject_usage=call.injects_usage,
         )
         target = call.match.target(call.plan.model)
-        return self._upstream.outgoing(provider, call.endpoint.dialect, target, headers, body, credential=credential)
+        return self._upstream.outgoing(
+            provider,
+            call.endpoint.dialect,
+            target,
+            headers,
+            body,
+            method=call.http.method,
+            credential=credential,
+        )
 
-    async def _relay(self, call: Call, flight: Flight, response: Answer) -> End:
+    async def _relay(self, call: Call, flight: Flight, response: Answer, credential: Credential | None) -> End:
         """Bytes through, a reader beside them. The client leaving changes nothing but where the bytes go."""
         content_type = response.headers.get("content-type", "")
         streamed = call.endpoint.dialect.streams(call.endpoint.name, call.asked, content_type)
         client = flight.client
         client.head(response.status, _headers(call, response))
-        reader = _reader(call, response, streamed=streamed)
+        reader = self._reader(call, flight, response, credential, streamed=streamed)
         if call.kept is not None:
             call.kept.encoding = _encoding(response)
         answer: web.StreamResponse
@@ -148,7 +162,33 @@ class Exchange:
             code = broken if broken in ANSWERS else "provider_failed"
             answer = _refused(call, Refused(code, f"provider {call.plan.provider.name} broke off its answer"))
         status = None if client.missed else answer.status
-        return End(answer, await self._closing(call, reading, status, broken, streamed=streamed))
+        if call.endpoint.kind == "object":
+            return End(answer, self._background.heard(call, reading, status, broken))
+        closing = await self._closing(call, reading, status, broken, streamed=streamed)
+        if not (call.asked.ask.stores and reading.object_id):
+            return End(answer, closing)
+        kept = _kept(reading.object_id, credential)
+        if call.asked.ask.background and (reading.goes_on or not reading.finished):
+            return End(answer, Deferral(call.id, kept, status))
+        return End(answer, msgspec.structs.replace(closing, kept=kept, deferred=flight.deferred))
+
+    def _reader(
+        self, call: Call, flight: Flight, response: Answer, credential: Credential | None, *, streamed: bool
+    ) -> AnswerReader:
+        dialect, endpoint = call.endpoint.dialect, call.endpoint.name
+        encoding = _encoding(response)
+        if not streamed:
+            return WholeReader(lambda body: dialect.read_answer(endpoint, body), encoding)
+        plain = is_plain(encoding)
+        reader: AnswerReader = dialect.reader(endpoint, call.asked, strip_usage=call.injects_usage and plain)
+        if call.asked.ask.background:
+            # From its first event on the client can ask for it again, should this stream break or this process die.
+            def note(object_id: str) -> None:
+                flight.deferred = True
+                self._background.defer(Deferral(call.id, _kept(object_id, credential), response.status))
+
+            reader = NotingReader(reader, note)
+        return reader if plain else DecodingReader(reader, encoding)
 
     async def _closing(
         self, call: Call, reading: Reading, status: int | None, broken: str, *, streamed: bool
@@ -225,14 +265,8 @@ def _unsent_or_unanswered(call: Call, outgoing: Outgoing, error: str) -> Closing
     return settlement.released(call, status=None, error=error, now_s=time.perf_counter())
 
 
-def _reader(call: Call, response: Answer, *, streamed: bool) -> AnswerReader:
-    dialect, endpoint = call.endpoint.dialect, call.endpoint.name
-    encoding = _encoding(response)
-    if not streamed:
-        return WholeReader(lambda body: dialect.read_answer(endpoint, body), encoding)
-    if is_plain(encoding):
-        return dialect.reader(endpoint, call.asked, strip_usage=call.injects_usage)
-    return DecodingReader(dialect.reader(endpoint, call.asked), encoding)
+def _kept(object_id: str, credential: Credential | None) -> Kept:
+    return Kept(object_id, credential.fingerprint if credential else "")
 
 
 def _headers(call: Call, response: Answer, without: frozenset[bytes] = frozenset()) -> bytes:

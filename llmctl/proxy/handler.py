@@ -13,11 +13,11 @@ from aiohttp.web import BaseRequest
 
 from llmctl.dialects import table
 from llmctl.dialects.request import Request, end_user_id
-from llmctl.dialects.table import Endpoint, Match
+from llmctl.dialects.table import Match
 from llmctl.domain.errors import LlmctlError, Refused
 from llmctl.domain.principal import Caller
 from llmctl.store import ids
-from llmctl.store.booking import Closing, Opening, Refusal
+from llmctl.store.booking import Closing, Deferral, Opening, Refusal
 from llmctl.store.ledger import Ledger
 
 from . import addresses, recount, settlement
@@ -27,6 +27,7 @@ from .contents import Contents
 from .errors import as_refused
 from .headers import client_secret
 from .metrics import Metrics
+from .objects import Objects
 from .plan import Plan, plan_of
 from .refusals import CALL_ID, response_of
 from .setup import Setup
@@ -51,6 +52,7 @@ class Handler:
         *,
         setup: Setup,
         ledger: Ledger,
+        objects: Objects,
         metrics: Metrics,
         sightings: Sightings,
         telemetry: Telemetry | None,
@@ -58,6 +60,7 @@ class Handler:
     ) -> None:
         self.setup = setup  # of calls from now on; those under way go on with the one that they began with
         self._ledger = ledger
+        self._objects = objects
         self._metrics = metrics
         self._sightings = sightings
         self._telemetry = telemetry
@@ -110,6 +113,10 @@ class Handler:
             if endpoint.ask_headers is not None:
                 asked = endpoint.ask_headers(asked, arrival.http.headers)
             arrival.asked = asked
+            if endpoint.kind == "object":
+                arrival.stored = await self._objects.find(arrival.caller, match.id)
+            elif asked.ask.continues:
+                arrival.stored = await self._objects.continued(arrival.caller, asked.ask.continues)
             return await self._until_answered(arrival, match, asked, secret)
         finally:
             setup.bodies.release(len(body))
@@ -123,7 +130,7 @@ class Handler:
         """The first choice; then other credentials and what stands in for the model, while nothing was answered or may
         have been billed. Raises Refused: of the first choice."""
         first_id, attempt = arrival.id, FIRST
-        if arrival.setup.config.fallbacks:
+        if arrival.setup.config.fallbacks and arrival.stored is None:
             attempt = arrival.setup.routing.first(asked.ask.model, match.endpoint.dialect.name)
         answer: web.StreamResponse | None = None
         while True:
@@ -162,6 +169,7 @@ class Handler:
                     setup.config.bounds,
                     now_s,
                     attempt.model,
+                    arrival.stored,
                 )
             except Refused:
                 if self._renewed(arrival, secret):
@@ -169,7 +177,7 @@ class Handler:
                 raise
             if counted is not None:
                 plan = plan._replace(demand=plan.demand._replace(input_tokens=counted))
-            granted = await self._ledger.hold(_opening(arrival, caller, endpoint, asked, plan, tags, attempt))
+            granted = await self._ledger.hold(_opening(arrival, caller, match, asked, plan, tags, attempt))
             if isinstance(granted, Refused):
                 if counted is None and (counted := await recount.input_tokens(asked, plan, granted)) is not None:
                     continue
@@ -213,28 +221,35 @@ class Handler:
     async def _run(self, call: Call, setup: Setup) -> tuple[web.StreamResponse, Attempt | None]:
         """Sends what was held for, and books the end: once, whatever happens. Returns what the client is to get, and
         the attempt that may do better."""
-        closing: Closing | None = None
+        closing: Closing | Deferral | None = None
         if call.caller.keeps_content:
             self._contents.begin(call)
         try:
             end = await setup.exchange.run(call)
             closing, following = end.closing, None
             if end.failure is not None and (following := setup.routing.following(call, end.failure)) is not None:
+                assert isinstance(closing, Closing)  # what goes on was answered
                 closing = settlement.superseded(closing)
             return end.answer, following
         finally:
             if closing is None:  # a bug, or the end of the process: all that was held is booked
                 closing = settlement.unanswered(call, status=None, error="internal_error", now_s=time.perf_counter())
-            self._ledger.settle(closing)
-            setup.directory.lessons.learn(call, closing)
-            plan = call.plan
-            self._metrics.booked(
-                plan.provider.name, call.endpoint.dialect.name, plan.model, closing, known=plan.price is not None
-            )
-            if self._telemetry is not None:
-                self._telemetry.ended(call, closing)
+            if isinstance(closing, Deferral):
+                self._ledger.defer(closing)
+            else:
+                self._book(call, closing, setup)
             if call.kept is not None:
                 self._contents.ended(call, closing)
+
+    def _book(self, call: Call, closing: Closing, setup: Setup) -> None:
+        self._ledger.settle(closing)
+        setup.directory.lessons.learn(call, closing)
+        plan = call.plan
+        self._metrics.booked(
+            plan.provider.name, call.endpoint.dialect.name, plan.model, closing, known=plan.price is not None
+        )
+        if self._telemetry is not None:
+            self._telemetry.ended(call, closing)
 
     def malformed(self, reason: str) -> web.Response:
         """The answer to what cannot be read as a request: nobody knows whose it is, or which dialect it speaks."""
@@ -274,8 +289,9 @@ class Handler:
 
 
 def _opening(
-    arrival: Arrival, caller: Caller, endpoint: Endpoint, asked: Request, plan: Plan, tags: str, attempt: Attempt
+    arrival: Arrival, caller: Caller, match: Match, asked: Request, plan: Plan, tags: str, attempt: Attempt
 ) -> Opening:
+    endpoint = match.endpoint
     return Opening(
         arrival.id,
         arrival.started_at_ms,
@@ -284,8 +300,8 @@ def _opening(
         plan.model,
         endpoint.dialect.name,
         endpoint.name,
-        asked.ask.model,
-        asked.ask.stream,
+        asked.ask.model or plan.model,
+        asked.ask.stream or match.streams,
         plan.demand,
         plan.price.id if plan.price else None,
         _end_user(arrival, asked) if caller.acts_for_end_users else "",

@@ -21,6 +21,7 @@ from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Limit
 from llmctl.domain.price import CacheWrites, Price
 from llmctl.domain.principal import Caller
+from llmctl.store.objects import StoredObject
 
 from .directory import Directory
 from .lessons import Lesson
@@ -33,17 +34,34 @@ class Plan(NamedTuple):
     demand: Demand
     bounded: bool  # a hard limit on money or tokens applies: what the request leaves open is written into it
     overhead_tokens: int = 0  # hidden prompts that were allowed for
+    stored: StoredObject | None = None  # what it is about or goes on from: it goes where that is kept
 
 
 NOTHING = Demand(0, 0, 0, 1, False, None)  # of a call that the provider does not bill (token counting)
+READING = NOTHING._replace(reads=True)
 
 
 def plan_of(
-    caller: Caller, ask: Ask, dialect: str, directory: Directory, bounds: Bounds, now_s: int, stand_in: str = ""
+    caller: Caller,
+    ask: Ask,
+    dialect: str,
+    directory: Directory,
+    bounds: Bounds,
+    now_s: int,
+    stand_in: str = "",
+    stored: StoredObject | None = None,
 ) -> Plan:
     """Route, access, price and worst case; of what stands in for the model that was asked for, if it is said. Raises
     Refused."""
+    if stored is not None and not ask.model:
+        # What was made with a model that is denied since can still be read, and ended.
+        provider = directory.keeper(stored, dialect)
+        return Plan(
+            provider, stored.model, directory.price(provider, stored.model, now_s), READING, False, stored=stored
+        )
     provider, model = directory.route(stand_in or ask.model, dialect)
+    if stored is not None:
+        provider = _keeper(stored, provider, ask, directory.keeper(stored, dialect))
     denied = access.denial(caller.rules, provider.name, model)
     if denied is not None:
         raise Refused(
@@ -54,7 +72,7 @@ def plan_of(
         )
     price = directory.price(provider, model, now_s)
     if ask.free:
-        return Plan(provider, model, price, NOTHING, bounded=False)
+        return Plan(provider, model, price, NOTHING, False, stored=stored)
     binding = [limit.measure for limit in caller.limits if _binds(limit, provider.name, model)]
     if price is None and "cost" in binding:
         raise Refused(
@@ -67,7 +85,20 @@ def plan_of(
         raise refused
     facts = _facts(provider, price, directory.lessons.of(provider.name, model))
     demand = _demand(ask, dialect, facts, price, bounds)
-    return Plan(provider, model, price, demand, bool(binding), facts.prompt_overhead_tokens)
+    return Plan(provider, model, price, demand, bool(binding), facts.prompt_overhead_tokens, stored)
+
+
+def _keeper(stored: StoredObject, routed: Provider, ask: Ask, keeper: Provider) -> Provider:
+    """The provider that keeps what a call goes on from, also where the model's name leads elsewhere by now; but not
+    against the client's own word."""
+    if routed is not keeper and ask.model.startswith(f"{routed.name}/"):
+        raise Refused(
+            "bad_request",
+            f"response {stored.id!r} is kept by {keeper.name}, and model {ask.model!r} is {routed.name}'s",
+            hint=f"name a model of {keeper.name}",
+            param="model",
+        )
+    return keeper
 
 
 def _binds(limit: Limit, provider: str, model: str) -> bool:

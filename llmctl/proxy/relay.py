@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from llmctl.dialects.stored import first_id
 from llmctl.domain.call import Reading
 
 from .compression import Decoder, Unreadable, decoded, decoder, is_plain
 
 WHOLE_BYTES_MAX = 1 << 20  # an answer up to this size is sent in one piece, with its length
 ANSWER_BYTES_MAX = 64 << 20  # beyond it a body that is not a stream passes, but is no longer kept for reading
+FIRST_BYTES_MAX = 16 << 10  # of a stream, in which its id is looked for
 UNREADABLE = "answer_unreadable"  # something was answered, and how much of it is not known
 
 
@@ -53,6 +55,28 @@ class WholeReader:
         if body and not plain:
             return rest, Reading(error=UNREADABLE)
         return rest, self._read_answer(plain)
+
+
+class NotingReader:
+    """A stream that can be asked for again: its id is told as soon as it is seen."""
+
+    def __init__(self, reader: AnswerReader, note: Callable[[str], None]) -> None:
+        self._reader = reader
+        self._note = note
+        self._beginning = b""
+        self._looking = True
+
+    def feed(self, chunk: bytes) -> bytes:
+        if self._looking:
+            self._beginning += chunk
+            if found := first_id(self._beginning):
+                self._note(found)
+            if found or len(self._beginning) > FIRST_BYTES_MAX:
+                self._looking, self._beginning = False, b""
+        return self._reader.feed(chunk)
+
+    def close(self) -> tuple[bytes, Reading]:
+        return self._reader.close()
 
 
 class DecodingReader:

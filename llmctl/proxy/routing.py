@@ -34,6 +34,8 @@ class Routing:
         """The attempt after one that failed so; None: what the provider said goes to the client."""
         provider, attempt = call.plan.provider, call.attempt
         self._note(provider, failure)
+        if call.plan.stored is not None:
+            return None  # what it is about or goes on from is there, and nowhere else
         if failure.billable and not self._retries.after_timeout:
             return None
         if attempt.number >= self._retries.attempts_max:

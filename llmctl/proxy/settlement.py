@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import msgspec
 
 from llmctl.domain.call import Reading
-from llmctl.domain.price import STANDARD_TIERS
+from llmctl.domain.price import STANDARD_TIERS, Price
 from llmctl.domain.usage import NO_USAGE, Usage
 from llmctl.store.booking import Closing
+from llmctl.store.deferred import DeferredCall
 
 from .call import Call
+
+UsageSource = Literal["reported", "estimated"]
 
 
 def released(call: Call, *, status: int | None, error: str, now_s: float) -> Closing:
@@ -55,22 +59,75 @@ def answered(
     usage = reading.usage or estimate or NO_USAGE
     if reading.usage is not None and estimate is not None:
         usage = reading.usage._replace(output_tokens=max(reading.usage.output_tokens, estimate.output_tokens))
+    source: UsageSource | None = "estimated" if estimate is not None else "reported" if reading.usage else None
+    return _booked(
+        call.id,
+        call.started_at_ms,
+        reading,
+        usage,
+        source,
+        call.plan.price,
+        free=call.asked.ask.free,
+        status=status,
+        error=error or reading.error,
+        latency_ms=call.latency_ms(now_s),
+        ttft_ms=call.ttft_ms,
+    )
+
+
+def learned(call: DeferredCall, price: Price | None, reading: Reading, *, now_ms: int) -> Closing:
+    """A call that went on at the provider, by what that says of it in the end. OpenAI reports no usage for one that was
+    cancelled, though it bills what was generated (also in thought, which nobody saw): all that was held is booked."""
+    error = reading.error or (reading.status if reading.status in ("failed", "cancelled") else "")
+    if reading.usage is None and reading.status != "failed":
+        return lost(call, error=error, now_ms=now_ms)
+    return _booked(
+        call.call_id,
+        call.started_at_ms,
+        reading,
+        reading.usage or NO_USAGE,
+        "reported" if reading.usage is not None else None,
+        price,
+        free=reading.usage is None,
+        status=call.status,
+        error=error,
+        latency_ms=max(0, now_ms - call.started_at_ms),
+        deferred=True,
+    )
+
+
+def _booked(
+    call_id: int,
+    started_at_ms: int,
+    reading: Reading,
+    usage: Usage,
+    source: UsageSource | None,
+    price: Price | None,
+    *,
+    free: bool,
+    status: int | None,
+    error: str,
+    latency_ms: int,
+    ttft_ms: int | None = None,
+    deferred: bool = False,
+) -> Closing:
+    """The money of a usage: what the provider states, else by the price."""
     cost, price_id, own_cost, own_price_id = None, None, None, None
-    if call.asked.ask.free:
+    if free:
         cost = 0
-    elif call.plan.price is not None:
-        price_id = call.plan.price.id
-        cost = call.plan.price.cost_nano_usd(usage, reading.service_tier, call.started_at_ms // 1000)
+    elif price is not None:
+        price_id = price.id
+        cost = price.cost_nano_usd(usage, reading.service_tier, started_at_ms // 1000)
     if reading.reported_cost_nano_usd is not None:  # then that is the cost; ours stays beside it
         own_cost, own_price_id = cost, price_id
         cost, price_id = reading.reported_cost_nano_usd, None
     return Closing(
-        call.id,
+        call_id,
         "settled",
         status,
-        error or reading.error,
+        error,
         usage=usage,
-        usage_source="estimated" if estimate is not None else "reported" if reading.usage is not None else None,
+        usage_source=source,
         cost_nano_usd=cost,
         price_id=price_id,
         own_cost_nano_usd=own_cost,
@@ -78,8 +135,25 @@ def answered(
         service_tier="" if reading.service_tier in STANDARD_TIERS else reading.service_tier,
         raw_usage=reading.raw_usage.decode("utf-8", "replace"),
         response_model=reading.response_model,
-        latency_ms=call.latency_ms(now_s),
-        ttft_ms=call.ttft_ms,
+        latency_ms=latency_ms,
+        ttft_ms=ttft_ms,
+        deferred=deferred,
+    )
+
+
+def lost(call: DeferredCall, *, error: str, now_ms: int) -> Closing:
+    """What became of it will never be known: all that was held is booked, as an estimate."""
+    return Closing(
+        call.call_id,
+        "settled",
+        call.status,
+        error,
+        usage=Usage(input_tokens=call.held_input_tokens, output_tokens=call.held_output_tokens),
+        usage_source="estimated",
+        cost_nano_usd=call.held_nano if call.price_id is not None else None,
+        price_id=call.price_id,
+        latency_ms=max(0, now_ms - call.started_at_ms),
+        deferred=True,
     )
 
 

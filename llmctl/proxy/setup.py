@@ -9,6 +9,7 @@ from llmctl.config import Config
 from llmctl.store.reader import Reader
 
 from .addresses import Proxies
+from .background import Background
 from .body import BodyReader, Inflight
 from .directory import Directory
 from .exchange import Exchange
@@ -23,13 +24,20 @@ LOOK_EVERY_S = 0.2
 class Setup:
     """One configuration at work. `start`, calls, `retire`."""
 
-    def __init__(self, config: Config, reader: Reader, inflight: Inflight, sandbox: tuple[str, str] | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reader: Reader,
+        inflight: Inflight,
+        sandbox: tuple[str, str] | None,
+        background: Background,
+    ) -> None:
         """Raises ConfigError, StoreError."""
         self.config = config
         self.upstream = Upstream(config, sandbox=sandbox)
         self.directory = Directory(config)
         self.watch = Watch(config.server)
-        self.exchange = Exchange(self.upstream, self.watch)
+        self.exchange = Exchange(self.upstream, self.watch, background)
         self.local = Local(config, self.directory, reader, self.upstream)
         self.routing = Routing(config, self.directory, self.upstream)
         self.bodies = BodyReader(config.server, inflight)

@@ -11,13 +11,14 @@ import aiohttp
 from yarl import URL
 
 from llmctl.config import Config, Provider
+from llmctl.credential_source import CredentialSource
 from llmctl.dialects.base import Dialect, credential_headers
 from llmctl.domain.errors import Refused
 from llmctl.presets import SIGV4
 from llmctl.sigv4 import Signer
 
 from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
-from .credentials import Credential, Credentials
+from .credentials import Credential, Credentials, fingerprint
 from .headers import OwnHeaders
 from .tokens import TokenCache, TokenUnavailable, buyer
 
@@ -90,9 +91,13 @@ class Upstream:
     def credentials(self, provider: Provider) -> Credentials:
         return self._endpoints[provider.name].credentials
 
-    async def credential(self, provider: Provider, tried: Collection[int] = ()) -> Credential | None:
-        """One of the provider's credentials, as it is shown to it. Raises UpstreamFailure."""
-        credential = self._endpoints[provider.name].credentials.choose(tried)
+    async def credential(
+        self, provider: Provider, tried: Collection[int] = (), *, fingerprint: str = ""
+    ) -> Credential | None:
+        """One of the provider's credentials, as it is shown to it; the one with this fingerprint, if it is said. Raises
+        UpstreamFailure."""
+        credentials = self._endpoints[provider.name].credentials
+        credential = credentials.known(fingerprint) if fingerprint else credentials.choose(tried)
         if credential is None or not self._tokens:
             return credential
         tokens = self._tokens.get((provider.name, credential.number))
@@ -127,9 +132,9 @@ class Upstream:
         length = b"Content-Length: %d\r\n\r\n" % len(body) if method == "POST" else b"\r\n"
         return Outgoing(line + headers + length, body)
 
-    async def own(self, provider: Provider, target: str, dialect: Dialect) -> Outgoing:
+    async def own(self, provider: Provider, target: str, dialect: Dialect, *, fingerprint: str = "") -> Outgoing:
         """A GET of the gateway itself."""
-        credential = await self.credential(provider)
+        credential = await self.credential(provider, fingerprint=fingerprint)
         headers = self.own_headers(provider, dialect, credential).alone()
         return self.outgoing(provider, dialect, target, headers, b"", method="GET", credential=credential)
 
@@ -193,9 +198,13 @@ def _failure(code: str, provider: Provider, what: str, *, sent: bool, answered: 
 def _endpoint(provider: Provider, sandbox: tuple[str, str] | None) -> Endpoint:
     if provider.is_sandbox and sandbox is not None:
         base_urls = dict.fromkeys(provider.base_urls, sandbox[0])
-        return Endpoint(provider, base_urls, Credentials([Credential(sandbox[1])]))
-    credentials = [
-        Credential("" if source.is_exchanged else source.read(), source.weight, number)
-        for number, source in enumerate(provider.credentials)
-    ]
+        return Endpoint(provider, base_urls, Credentials([Credential(sandbox[1], fingerprint=provider.name)]))
+    credentials = [_credential(source, number) for number, source in enumerate(provider.credentials)]
     return Endpoint(provider, provider.base_urls, Credentials(credentials))
+
+
+def _credential(source: CredentialSource, number: int) -> Credential:
+    if source.is_exchanged:  # what it is exchanged for changes from hour to hour
+        return Credential("", source.weight, number, fingerprint(repr(source)))
+    secret = source.read()
+    return Credential(secret, source.weight, number, fingerprint(secret))

@@ -31,6 +31,7 @@ class Flight:
     response: Answer | None = None
     waiting_since_s: float = 0.0  # for the provider's next bytes, once it has begun to answer
     cut: str = ""  # why we ended it, nobody waiting for it any more
+    deferred: bool = False  # it goes on without us: no reason to read on for a client that left
 
     def __enter__(self) -> Self:
         self.others.add(self)
@@ -85,7 +86,8 @@ class Watch:
         if _is_too_late(flight, now_s) and not flight.cut:
             flight.end("provider_timeout")
         client.check_connection()
-        if client.gone and not flight.cut and now_s - client.gone_since_s >= self._drain_s_max:
+        drain_s = 0.0 if flight.deferred else self._drain_s_max
+        if client.gone and not flight.cut and now_s - client.gone_since_s >= drain_s:
             flight.end("client_gone")
 
 

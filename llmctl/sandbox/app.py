@@ -7,14 +7,17 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from llmctl import tokenizer
-from llmctl.sandbox import catalogue, chat, completions, embeddings, errors, gemini, messages, responses
+from llmctl.sandbox import catalogue, chat, completions, embeddings, errors, gemini, messages
 from llmctl.sandbox.errors import FAULTS, Dialect, SandboxError
+from llmctl.sandbox.responses import PAGE_ITEMS, Responses
+from llmctl.sandbox.shelf import Shelf
 from llmctl.sandbox.wire import Endpoint, Reply, Stream, new_id
 
 BODY_BYTES_MAX: Final = 4 << 20  # text only: more than fills the largest context window, escapes included
@@ -24,7 +27,6 @@ SHUTDOWN_S: Final = 1.0  # open streams are play; they must not hold up the daem
 ENDPOINTS: Final[dict[str, Endpoint]] = {
     "/v1/chat/completions": chat.reply,
     "/v1/completions": completions.reply,
-    "/v1/responses": responses.reply,
     "/v1/embeddings": embeddings.reply,
     "/v1/messages": messages.reply,
     "/v1/messages/count_tokens": messages.count_reply,
@@ -37,10 +39,13 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Sandbox:
-    """The server. `credential` is what a caller must show; `delay_s` passes before each event of a stream."""
+    """The server. `credential` is what a caller must show; `shelf` is the directory, made at the start, for responses
+    that it is asked to store; `delay_s` passes before each event of a stream."""
 
-    def __init__(self, credential: str, delay_s: float = 0.01) -> None:
+    def __init__(self, credential: str, shelf: Path, delay_s: float = 0.01) -> None:
         assert credential, "an empty credential would let everybody in"
+        self._shelf = Shelf(shelf)
+        self._responses = Responses(self._shelf, delay_s)
         self._credential = credential.encode()
         self._delay_s = delay_s
         self._runner: web.AppRunner | None = None
@@ -51,6 +56,7 @@ class Sandbox:
         Raises OSError if the port is taken, and TokenizerError if the vocabulary cannot be prepared.
         """
         assert self._runner is None, "started twice"
+        self._shelf.open()
         runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=SHUTDOWN_S)
         try:
             await runner.setup()
@@ -73,6 +79,13 @@ class Sandbox:
         for path, endpoint in ENDPOINTS.items():
             app.router.add_post(path, self._answering(endpoint))
         app.router.add_post("/v1/models/{name:[^:/]+}:{method}", self._answer_google)
+        app.router.add_post("/v1/responses", self._answering(self._responses.create))
+        app.router.add_post("/v1/responses/input_tokens", self._answering(self._responses.count))
+        app.router.add_post("/v1/responses/compact", self._answering(self._responses.compact))
+        app.router.add_get("/v1/responses/{id}", self._retrieve)
+        app.router.add_delete("/v1/responses/{id}", self._about(self._responses.delete))
+        app.router.add_post("/v1/responses/{id}/cancel", self._about(self._responses.cancel))
+        app.router.add_get("/v1/responses/{id}/input_items", self._list_items)
         app.router.add_get("/v1/models", _list_models)
         app.router.add_get("/v1/models/{name}", _show_model)
         app.on_startup.append(_load_vocabulary)
@@ -138,6 +151,37 @@ class Sandbox:
             reply = await asyncio.to_thread(endpoint, body)
         if isinstance(reply, Stream):
             return await self._stream(request, reply)
+        return _json(reply)
+
+    def _about(self, act: Callable[[str], Reply]) -> Handler:
+        """What is done to a stored response by its id alone."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            reply = act(request.match_info["id"])
+            assert not isinstance(reply, Stream)
+            return _json(reply)
+
+        return handle
+
+    async def _retrieve(self, request: web.Request) -> web.StreamResponse:
+        query = request.query
+        after = query.get("starting_after", "")
+        reply = self._responses.retrieve(
+            request.match_info["id"],
+            stream=query.get("stream") == "true",
+            starting_after=int(after) if after.isdecimal() else -1,
+        )
+        return await self._stream(request, reply) if isinstance(reply, Stream) else _json(reply)
+
+    async def _list_items(self, request: web.Request) -> web.StreamResponse:
+        query = request.query
+        limit = query.get("limit", "")
+        reply = self._responses.input_items(
+            request.match_info["id"],
+            after=query.get("after", ""),
+            limit=int(limit) if limit.isdecimal() else PAGE_ITEMS,
+            newest_first=query.get("order") != "asc",
+        )
         return _json(reply)
 
     async def _stream(self, request: web.Request, reply: Stream) -> web.StreamResponse:

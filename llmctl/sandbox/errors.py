@@ -31,6 +31,8 @@ FAULTS: Final = {
     "context_overflow": Fault(400, "invalid_request_error", "context_length_exceeded", "invalid_request_error"),
     "bad_credential": Fault(401, "invalid_request_error", "invalid_api_key", "authentication_error"),
     "unknown_model": Fault(404, "invalid_request_error", "model_not_found", "not_found_error"),
+    "unknown_object": Fault(404, "invalid_request_error", None, "not_found_error"),
+    "no_previous_response": Fault(400, "invalid_request_error", "previous_response_not_found", "invalid_request_error"),
     "unknown_path": Fault(404, "invalid_request_error", "unknown_url", "not_found_error"),
     "wrong_method": Fault(405, "invalid_request_error", "method_not_supported", "invalid_request_error"),
     "too_large": Fault(413, "invalid_request_error", "request_too_large", "request_too_large"),

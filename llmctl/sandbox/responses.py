@@ -1,4 +1,4 @@
-"""POST /v1/responses, in the dialect of OpenAI."""
+"""/v1/responses and what is below it, in the dialect of OpenAI. Background responses take as long as their stream."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from llmctl.sandbox import brain, models
+from llmctl.sandbox import brain, models, response_shape
 from llmctl.sandbox.brain import Answer, Prompt, Turn
 from llmctl.sandbox.content import Content, as_text, read_texts
 from llmctl.sandbox.errors import SandboxError
+from llmctl.sandbox.shelf import Record, Shelf
 from llmctl.sandbox.wire import Reply, Stream, frame, new_id, parse
 
-# Each points at something that a provider has stored; the sandbox stores nothing.
-STORED_FIELDS: Final = ("previous_response_id", "conversation", "prompt", "background")
-STORES_NOTHING: Final = "The sandbox stores nothing, so {} cannot work here."
+# Each points at something that a provider has stored apart from responses.
+UNKNOWN_FIELDS: Final = ("conversation", "prompt")
+STORES_RESPONSES: Final = "The sandbox stores responses alone, so {} cannot work here."
+COMPACTED: Final = "What was said before, for the sandbox's eyes only."
+PAGE_ITEMS: Final = 20
 
 
 class ResponseRequest(msgspec.Struct):
@@ -33,6 +36,11 @@ class ResponseRequest(msgspec.Struct):
     conversation: Any = None
     prompt: Any = None
     background: bool | None = None
+    store: bool | None = None
+
+    @property
+    def stores(self) -> bool:
+        return self.store is not False
 
 
 class InputItem(msgspec.Struct):
@@ -45,35 +53,151 @@ _DECODER: Final = msgspec.json.Decoder(ResponseRequest)
 _ITEM: Final = msgspec.json.Decoder(InputItem)
 
 
-def reply(body: bytes) -> Reply:
-    request = parse(body, _DECODER)
-    model = models.find(request.model, "chat")
-    for field in STORED_FIELDS:
-        if getattr(request, field):
-            raise SandboxError("invalid", STORES_NOTHING.format(field), param=field)
-    prompt = _read_prompt(request)
-    answer = brain.answer(prompt, model, request.max_output_tokens)
-    shell = _shell(request)
-    if request.stream:
-        return Stream(_frames(shell, prompt, answer))
-    return _finished(shell, prompt, answer, new_id("msg_"))
+class Responses:
+    """`event_s`: what passes before each event of a stream."""
+
+    def __init__(self, shelf: Shelf, event_s: float) -> None:
+        self._shelf = shelf
+        self._event_s = event_s
+
+    def create(self, body: bytes) -> Reply:
+        request = parse(body, _DECODER)
+        if request.background and not request.stores:
+            raise SandboxError("invalid", "Background mode requires store to be true.", param="background")
+        record = self._read(request)
+        prompt, answer = _think(record)
+        if request.stores:
+            self._shelf.put(record)
+        if request.stream:
+            return Stream(self._frames(record, -1))
+        if record.background:
+            return record.shell
+        return response_shape.finished(record.shell, prompt, answer, record.item_id)
+
+    def count(self, body: bytes) -> Reply:
+        prompt, _ = _think(self._read(parse(body, _DECODER)))
+        return {"object": "response.input_tokens", "input_tokens": prompt.input_tokens}
+
+    def compact(self, body: bytes) -> Reply:
+        record = self._read(parse(body, _DECODER))
+        prompt, _ = _think(record)
+        tokens = brain.read_chat([], [COMPACTED], record.shell["model"]).input_tokens
+        return response_shape.compacted(record.items, prompt, COMPACTED, tokens)
+
+    def retrieve(self, response_id: str, *, stream: bool = False, starting_after: int = -1) -> Reply:
+        record = self._stored(response_id)
+        if stream:
+            return Stream(self._frames(record, starting_after))
+        return self._now(record)
+
+    def cancel(self, response_id: str) -> Reply:
+        record = self._stored(response_id)
+        if not record.background:
+            raise SandboxError("invalid", "Cannot cancel a synchronous response.")
+        if not self._is_done(record):
+            self._shelf.mark(response_id, "cancelled")
+        return self._now(record)
+
+    def delete(self, response_id: str) -> Reply:
+        self._stored(response_id)
+        self._shelf.delete(response_id)
+        return {"id": response_id, "object": "response", "deleted": True}
+
+    def input_items(self, response_id: str, *, after: str, limit: int, newest_first: bool) -> dict[str, Any]:
+        items = self._stored(response_id).items
+        items = items[::-1] if newest_first else items
+        start = next((place + 1 for place, item in enumerate(items) if item["id"] == after), 0)
+        page = items[start : start + limit]
+        return {
+            "object": "list",
+            "data": page,
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+            "has_more": start + limit < len(items),
+        }
+
+    def _read(self, request: ResponseRequest) -> Record:
+        models.find(request.model, "chat")
+        for field in UNKNOWN_FIELDS:
+            if getattr(request, field):
+                raise SandboxError("invalid", STORES_RESPONSES.format(field), param=field)
+        items, turns, tools = _read_input(request)
+        return Record(
+            shell=_shell(request),
+            item_id=new_id("msg_"),
+            turns=[*self._said_before(request), *turns],
+            tools=tools,
+            items=items,
+            output_tokens_max=request.max_output_tokens,
+            started_at_s=time.time(),
+        )
+
+    def _said_before(self, request: ResponseRequest) -> list[tuple[str, list[str]]]:
+        if not request.previous_response_id:
+            return []
+        previous = self._shelf.get(request.previous_response_id)
+        if previous is None:
+            message = f"Previous response with id '{request.previous_response_id[:200]}' not found."
+            raise SandboxError("no_previous_response", message, param="previous_response_id")
+        _, answer = _think(previous)
+        return [*previous.turns, ("assistant", [answer.text])]
+
+    def _stored(self, response_id: str) -> Record:
+        record = self._shelf.get(response_id)
+        if record is None:
+            raise SandboxError("unknown_object", f"Response with id '{response_id[:200]}' not found.")
+        return record
+
+    def _is_done(self, record: Record) -> bool:
+        if not record.background or self._shelf.is_marked(record.shell["id"], "streamed"):
+            return True
+        events = 8 + len(_think(record)[1].pieces)
+        return time.time() >= record.started_at_s + events * self._event_s
+
+    def _now(self, record: Record) -> dict[str, Any]:
+        if self._shelf.is_marked(record.shell["id"], "cancelled"):
+            return response_shape.unfinished(record.shell, "cancelled")
+        if not self._is_done(record):
+            return response_shape.unfinished(record.shell, "in_progress")
+        return response_shape.finished(record.shell, *_think(record), record.item_id)
+
+    def _frames(self, record: Record, starting_after: int) -> Iterator[bytes]:
+        for event in response_shape.events(record.shell, *_think(record), record.item_id):
+            if record.background and self._shelf.is_marked(record.shell["id"], "cancelled"):
+                return
+            if record.background and event["type"] in ("response.completed", "response.incomplete"):
+                self._shelf.mark(record.shell["id"], "streamed")
+            if event["sequence_number"] > starting_after:
+                yield frame(event, event["type"])
 
 
-def _read_prompt(request: ResponseRequest) -> Prompt:
-    turns = [Turn("system", [request.instructions])] if request.instructions else []
+def _think(record: Record) -> tuple[Prompt, Answer]:
+    """What is asked, and what the sandbox says to it: always the same."""
+    model = models.find(record.shell["model"], "chat")
+    turns = [Turn(role, texts) for role, texts in record.turns]
+    prompt = brain.read_chat(turns, record.tools, model.name)
+    return prompt, brain.answer(prompt, model, record.output_tokens_max)
+
+
+def _read_input(request: ResponseRequest) -> tuple[list[dict[str, Any]], list[tuple[str, list[str]]], list[str]]:
+    """The input as items, the turns in it, and what is counted as the JSON that it came as."""
+    turns = [("system", [request.instructions])] if request.instructions else []
     tools = [as_text(tool) for tool in request.tools or []]
     if isinstance(request.input, str):
-        turns.append(Turn("user", [request.input]))
-        return brain.read_chat(turns, tools, request.model)
+        part = {"type": "input_text", "text": request.input}
+        message = {"id": new_id("msg_"), "type": "message", "role": "user", "content": [part]}
+        return [message], [*turns, ("user", [request.input])], tools
+    items = []
     for raw in request.input:
         item = parse(bytes(raw), _ITEM)
         if item.type == "item_reference":
-            raise SandboxError("invalid", STORES_NOTHING.format("item_reference"), param="input")
+            raise SandboxError("invalid", STORES_RESPONSES.format("item_reference"), param="input")
         if item.type == "message":
-            turns.append(Turn(item.role, read_texts(item.content)))
-        else:  # a tool's call, its result, reasoning: counted as the JSON that it came as
+            turns.append((item.role, read_texts(item.content)))
+        else:  # a tool's call, its result, reasoning
             tools.append(as_text(raw))
-    return brain.read_chat(turns, tools, request.model)
+        items.append({"id": new_id("msg_"), "type": item.type, **msgspec.json.decode(raw)})
+    return items, turns, tools
 
 
 def _shell(request: ResponseRequest) -> dict[str, Any]:
@@ -82,8 +206,8 @@ def _shell(request: ResponseRequest) -> dict[str, Any]:
         "id": new_id("resp_"),
         "object": "response",
         "created_at": int(time.time()),
-        "status": "in_progress",
-        "background": False,
+        "status": "queued" if request.background else "in_progress",
+        "background": bool(request.background),
         "completed_at": None,
         "error": None,
         "incomplete_details": None,
@@ -93,72 +217,16 @@ def _shell(request: ResponseRequest) -> dict[str, Any]:
         "model": request.model,
         "output": [],
         "parallel_tool_calls": True,
-        "previous_response_id": None,
+        "previous_response_id": request.previous_response_id,
         "reasoning": {"effort": None, "summary": None},
         "service_tier": "default",
-        "store": False,
+        "store": request.stores,
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "text": {"format": {"type": "text"}},
         "tool_choice": "auto",
-        "tools": request.tools or [],
+        "tools": [msgspec.json.decode(tool) for tool in request.tools or []],
         "top_p": 1.0 if request.top_p is None else request.top_p,
         "truncation": "disabled",
         "usage": None,
         "user": None,
-    }
-
-
-def _finished(shell: dict[str, Any], prompt: Prompt, answer: Answer, item_id: str) -> dict[str, Any]:
-    cut = answer.finish == "length"
-    return {
-        **shell,
-        "status": _status(answer),
-        "completed_at": None if cut else int(time.time()),
-        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-        "output": [_item(item_id, _status(answer), [_part(answer.text)])],
-        "usage": {
-            "input_tokens": prompt.input_tokens,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-            "output_tokens": answer.tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": prompt.input_tokens + answer.tokens,
-        },
-    }
-
-
-def _status(answer: Answer) -> str:
-    return "incomplete" if answer.finish == "length" else "completed"
-
-
-def _item(item_id: str, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
-
-
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
-
-
-def _frames(shell: dict[str, Any], prompt: Prompt, answer: Answer) -> Iterator[bytes]:
-    # The terminal event carries the status as its name, and there is no [DONE].
-    for number, event in enumerate(_events(shell, prompt, answer)):
-        yield frame({**event, "sequence_number": number}, event["type"])
-
-
-def _events(shell: dict[str, Any], prompt: Prompt, answer: Answer) -> Iterator[dict[str, Any]]:
-    item_id = new_id("msg_")
-    of_item = {"output_index": 0}
-    of_part = {"item_id": item_id, "output_index": 0, "content_index": 0}
-    part = _part(answer.text)
-    yield {"type": "response.created", "response": shell}
-    yield {"type": "response.in_progress", "response": shell}
-    yield {"type": "response.output_item.added", **of_item, "item": _item(item_id, "in_progress", [])}
-    yield {"type": "response.content_part.added", **of_part, "part": _part("")}
-    for piece in answer.pieces:
-        yield {"type": "response.output_text.delta", **of_part, "delta": piece, "logprobs": []}
-    yield {"type": "response.output_text.done", **of_part, "text": answer.text, "logprobs": []}
-    yield {"type": "response.content_part.done", **of_part, "part": part}
-    yield {"type": "response.output_item.done", **of_item, "item": _item(item_id, _status(answer), [part])}
-    yield {
-        "type": f"response.{_status(answer)}",
-        "response": _finished(shell, prompt, answer, item_id),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ T = TypeVar("T")
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 DONE: Final = b"data: [DONE]\n\n"
+_ID: Final = re.compile(r"[a-z]{2,8}_[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +52,8 @@ def frame(data: dict[str, Any], event: str = "") -> bytes:
 
 def new_id(prefix: str) -> str:
     return prefix + uuid.uuid4().hex
+
+
+def is_id(text: str) -> bool:
+    """One that `new_id` made, by its looks."""
+    return _ID.fullmatch(text) is not None

@@ -19,9 +19,9 @@ from llmctl.domain.usage import USAGE_CLASSES
 from llmctl.domain.why import looked_at
 from llmctl.domain.window import BUCKET_S, SLOT_S
 
-from . import balances, fold, limits
+from . import balances, fold, limits, objects
 from .balances import Place, Row
-from .booking import Closing, Granted, HoldResult, Opening
+from .booking import Closing, Deferral, Granted, HoldResult, Kept, Opening
 from .interned import Interned
 from .sql import Bulk, as_json, run
 
@@ -143,8 +143,13 @@ class Batch:
         rollups: dict[tuple[int, ...], tuple[int, ...]] = {}
         late = False  # whether some of them may be folded into the summaries already
         moves: dict[Row, Move] = {}
+        made: list[tuple[int, int, int, Kept]] = []
         for call, closing in first.values():
             outcome.closed.append(closing)
+            if closing.kept is not None:
+                made.append((call.call_id, call.user_id, call.model_id, closing.kept))
+            elif closing.deleted:
+                objects.forget(self._tx, closing.deleted)
             if (closing.cost_nano_usd or 0) > call.held_nano:
                 outcome.above_hold += 1
             applying = self._applying(call)
@@ -168,7 +173,18 @@ class Batch:
         self._tx.execute(fold.ADD_ROLLUPS, (as_json([(*row, *sums) for row, sums in rollups.items()]),))
         if late:
             fold.late(self._tx, [(*row, *sums) for row, sums in rollups.items()], self._default_zone)
+        if made:
+            objects.remember(self._tx, self._interned, made)
         return moves
+
+    def defer(self, deferrals: Sequence[tuple[OpenCall, Deferral]]) -> None:
+        """These calls go on without a process of ours; what they hold stays held."""
+        made = [(call.call_id, call.user_id, call.model_id, deferral.kept) for call, deferral in deferrals]
+        objects.remember(self._tx, self._interned, made)
+        self._tx.executemany(
+            "UPDATE calls SET owner = ?, status = ? WHERE id = ? AND state = 'open'",
+            [(objects.DEFERRED, deferral.status, call.call_id) for call, deferral in deferrals],
+        )
 
     def _close_rows(self, closings: Sequence[Closing]) -> int:
         rows = []

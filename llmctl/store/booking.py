@@ -34,6 +34,21 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
     attempt_of: int | None = None  # the call that this one is another attempt of
 
 
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """What the provider keeps of a call, and gives out by this id to whoever shows the account's credential."""
+
+    id: str
+    credential: str  # its fingerprint
+
+
+class Deferral(msgspec.Struct, frozen=True, gc=False):
+    """A call whose answer is only an id: it goes on at the provider, and stays open until its usage is known."""
+
+    call_id: int
+    kept: Kept
+    status: int | None  # HTTP status that the client got
+
+
 class Closing(msgspec.Struct, frozen=True, gc=False):
     """The end of a call. `settled`: it reached the provider; `released`: it never did, and costs nothing."""
 
@@ -52,6 +67,9 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     response_model: str = ""
     latency_ms: int | None = None
     ttft_ms: int | None = None
+    kept: Kept | None = None
+    deleted: int = 0  # the call whose object was deleted by this one
+    deferred: bool = False  # another process may end it as well: the file says whether it is still open
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):

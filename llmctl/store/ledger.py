@@ -15,7 +15,7 @@ from pathlib import Path
 from llmctl.domain.errors import LlmctlError, StoreError, StoreUnavailable
 
 from . import filesystem
-from .booking import Closing, HoldResult, Opening, Refusal
+from .booking import Closing, Deferral, HoldResult, Opening, Refusal
 from .database import must_exist
 from .owners import Owner
 from .writer import STOP, Delivered, LedgerStats, Waiting, Work, Writer
@@ -137,6 +137,10 @@ class Ledger:
     def settle(self, closing: Closing) -> None:
         """Books the end of a call. Never blocks, never fails; written with the next batch, retried until it is."""
         self._put(closing)
+
+    def defer(self, deferral: Deferral) -> None:
+        """The call goes on at the provider: whoever learns its usage settles it. As sure as a settle."""
+        self._put(deferral)
 
     def refuse(self, refusal: Refusal) -> None:
         """Notes a call that was refused. Best effort: it is dropped when the database is not available."""

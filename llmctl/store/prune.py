@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from . import audit, repricing
+from . import audit, objects, repricing
 from .audit import Author
 from .database import Store
 from .ids import at_or_after
@@ -37,6 +37,7 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
     it has done a part, and the next one goes on."""
     forgotten, last, entry = 0, -1, 0
     with closing(Store(path)) as store:
+        _forget_objects(store, author.at_s, pause_s)
         step = 0
         while True:
             with store.write() as tx:
@@ -69,3 +70,13 @@ def pruned_before_s(tx: sqlite3.Connection) -> int | None:
         "SELECT max(after ->> 'before') FROM audit WHERE action = 'prune' AND subject = 'calls'"
     ).fetchone()
     return None if row is None or row[0] is None else int(row[0])
+
+
+def _forget_objects(store: Store, now_s: int, pause_s: float) -> None:
+    """What the providers have forgotten by now, whatever is kept of the calls."""
+    more = True
+    while more:
+        with store.write() as tx:
+            more = objects.forget_old(tx, now_s)
+        if more:
+            time.sleep(pause_s)

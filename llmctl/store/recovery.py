@@ -1,4 +1,6 @@
-"""Calls that a dead process left open: booked at their full hold, as estimated. Never 0, never dropped."""
+"""Calls that a dead process left open: booked at their full hold, as estimated. Never 0, never dropped.
+
+Those that go on at the provider are nobody's: no process's death ends them."""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from llmctl.domain.usage import Usage
 
 from .batch import OpenCall
 from .booking import Closing
+from .objects import DEFERRED
 
 RECOVERED_PER_BATCH = 500  # a short transaction each, so that living workers go on
 INTERRUPTED = "interrupted"
@@ -17,21 +20,28 @@ UNBOOKABLE = "unbookable"
 
 
 def open_owners(reader: sqlite3.Connection) -> list[int]:
-    return [row[0] for row in reader.execute("SELECT DISTINCT owner FROM calls WHERE state = 'open'")]
+    sql = "SELECT DISTINCT owner FROM calls WHERE state = 'open' AND owner <> ?"
+    return [row[0] for row in reader.execute(sql, (DEFERRED,))]
 
 
 def orphans(tx: sqlite3.Connection, owner: int) -> list[tuple[OpenCall, Closing]]:
     """Some calls that this owner left open, each with its booking."""
-    rows = tx.execute(
-        """
-        SELECT c.id, c.started_at_ms, l.path, c.lineage_id, c.user_id, c.key_id, c.end_user_id, c.model_id,
-               m.provider, m.model, c.held_nano, c.held_input_tokens, c.held_output_tokens, c.price_id
-        FROM calls c JOIN lineages l ON l.id = c.lineage_id JOIN models m ON m.id = c.model_id
-        WHERE c.state = 'open' AND c.owner = ? LIMIT ?
-        """,
-        (owner, RECOVERED_PER_BATCH),
-    )
+    rows = tx.execute(f"{_OPEN} AND c.owner = ? LIMIT ?", (owner, RECOVERED_PER_BATCH))
     return [_orphan(*row) for row in rows]
+
+
+def deferred(tx: sqlite3.Connection, call_id: int) -> OpenCall | None:
+    """A call that goes on at the provider; None: it has ended already."""
+    row = tx.execute(f"{_OPEN} AND c.owner = ? AND c.id = ?", (DEFERRED, call_id)).fetchone()
+    return None if row is None else _orphan(*row)[0]
+
+
+_OPEN = """
+    SELECT c.id, c.started_at_ms, l.path, c.lineage_id, c.user_id, c.key_id, c.end_user_id, c.model_id,
+           m.provider, m.model, c.held_nano, c.held_input_tokens, c.held_output_tokens, c.price_id
+    FROM calls c JOIN lineages l ON l.id = c.lineage_id JOIN models m ON m.id = c.model_id
+    WHERE c.state = 'open'
+"""
 
 
 def _orphan(

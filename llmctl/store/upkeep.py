@@ -1,5 +1,5 @@
 """Care of the file between batches: the write-ahead log is cut down, room on the disk is watched, balances of windows
-that are over are dropped.
+that are over are dropped, and objects that their providers have forgotten.
 
 A reader that stays keeps the log from being cut down: it grows by some 10 kB a call, and only the disk bounds it. So
 new calls are turned away while there is still room: for booking those that are open, and for the file to take what is
@@ -14,9 +14,9 @@ import time
 
 from llmctl.domain.errors import StoreUnavailable
 
-from . import balances
+from . import balances, objects
 from .balances import Row
-from .database import Store
+from .database import Store, storing
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ RESERVE_BYTES = 32 << 20  # of a small disk a sixteenth
 PLENTY_BYTES = 4 << 30
 LOG_SHARE = 8  # what the log adds to the file: most of it is the same pages again and again
 PAST_ROWS = 5_000  # looked at every few seconds: some milliseconds
+FORGET_EVERY_S = 600.0
+FORGET_PAUSE_S = 1.0  # while there is more
 
 
 class Upkeep:
@@ -39,6 +41,7 @@ class Upkeep:
         self._truncate_at_s = 0.0
         self._told_bytes = TRUNCATE_BYTES
         self._past_from: Row = (0, 0, 0)
+        self._forget_at_s = 0.0
         self.short: StoreUnavailable | None = None  # of room
 
     def wrote(self, entries: int) -> None:
@@ -91,3 +94,14 @@ class Upkeep:
         if past := balances.past(rows, now_s):
             with store.write() as tx:
                 balances.drop(tx, past)
+
+    def forget_objects_if_due(self, store: Store, now_s: int) -> None:
+        if time.monotonic() < self._forget_at_s:
+            return
+        more = False
+        with storing():
+            some = objects.has_old(store.connection, now_s)
+        if some:
+            with store.write() as tx:
+                more = objects.forget_old(tx, now_s)
+        self._forget_at_s = time.monotonic() + (FORGET_PAUSE_S if more else FORGET_EVERY_S)

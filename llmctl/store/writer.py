@@ -16,7 +16,7 @@ from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnav
 
 from . import fold, recovery
 from .batch import Batch, OpenCall, Outcome
-from .booking import Closing, HoldResult, Opening, Refusal
+from .booking import Closing, Deferral, HoldResult, Opening, Refusal
 from .database import Store, check_schema, schema_version, storing
 from .ids import CallIds, shown
 from .interned import Interned
@@ -69,7 +69,8 @@ class LedgerStats:
         self.commit_s += seconds
 
 
-Work = Waiting | Closing | Refusal
+Ending = Closing | Deferral
+Work = Waiting | Ending | Refusal
 STOP: Sequence[Work] = ()
 
 
@@ -79,6 +80,7 @@ class Taken:
 
     holds: list[Waiting] = field(default_factory=list)
     closings: list[Closing] = field(default_factory=list)
+    deferrals: list[Deferral] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 
     def add(self, work: Work) -> None:
@@ -86,11 +88,18 @@ class Taken:
             self.holds.append(work)
         elif isinstance(work, Closing):
             self.closings.append(work)
+        elif isinstance(work, Deferral):
+            self.deferrals.append(work)
         else:
             self.refusals.append(work)
 
+    @property
+    def endings(self) -> list[Ending]:
+        """What must be written, however long it takes."""
+        return [*self.deferrals, *self.closings]
+
     def __len__(self) -> int:
-        return len(self.holds) + len(self.closings) + len(self.refusals)
+        return len(self.holds) + len(self.closings) + len(self.deferrals) + len(self.refusals)
 
 
 Delivered = Sequence[tuple[Waiting, HoldResult | StoreError]]
@@ -127,7 +136,7 @@ class Writer:
         self._fold_at_s = 0.0
         self._folding = True  # until it is known: an old database has much to fold
         self.queue: SimpleQueue[Sequence[Work]] = SimpleQueue()
-        self.unsettled: deque[Closing] = deque()  # settles that wait for a database that is not available
+        self.unsettled: deque[Ending] = deque()  # settles that wait for a database that is not available
         self.open: dict[int, OpenCall] = {}
         self.stats = stats
         self.failed: StoreError | None = None
@@ -227,7 +236,7 @@ class Writer:
 
     def _queue_retry(self, taken: Taken) -> None:
         while self.unsettled and len(taken) < BATCH_MAX:
-            taken.closings.append(self.unsettled.popleft())
+            taken.add(self.unsettled.popleft())
 
     def _commit(self, store: Store, taken: Taken) -> None:
         self._queue_retry(taken)
@@ -268,7 +277,9 @@ class Writer:
         try:
             with store.write() as tx:
                 batch = self._batch(tx)
-                closings = [(self.open[c.call_id], c) for c in taken.closings if c.call_id in self.open]
+                if taken.deferrals:
+                    batch.defer([(self.open[d.call_id], d) for d in taken.deferrals if d.call_id in self.open])
+                closings = [(call, c) for c in taken.closings if (call := self._opened(tx, c)) is not None]
                 outcome = batch.apply(closings, [waiting.opening for waiting in taken.holds])
                 if taken.refusals:
                     self._refusal_log.write(tx, self._interned, taken.refusals)
@@ -276,6 +287,13 @@ class Writer:
         except BaseException:
             self._interned.forget()
             raise
+
+    def _opened(self, tx: sqlite3.Connection, closing: Closing) -> OpenCall | None:
+        """The call that ends; None: it has ended already."""
+        call = self.open.get(closing.call_id)
+        if call is None and closing.deferred:
+            return recovery.deferred(tx, closing.call_id)
+        return call
 
     def _batch(self, tx: sqlite3.Connection) -> Batch:
         version, folded = self._state(tx)
@@ -308,8 +326,8 @@ class Writer:
         stats = self.stats
         for call in outcome.opened:
             self.open[call.call_id] = call
-        for closing in taken.closings:
-            self.open.pop(closing.call_id, None)
+        for ending in taken.endings:
+            self.open.pop(ending.call_id, None)
         stats.count("holds", len(outcome.opened))
         stats.count("settled_above_hold", outcome.above_hold)
         stats.count("estimated", sum(closing.usage_source == "estimated" for closing in outcome.closed))
@@ -323,22 +341,25 @@ class Writer:
             logger.warning("%s", error)
             store.wait_at_most(min(IMPATIENT_S, self._lock_timeout_s))
         self._unavailable = error
-        self.unsettled.extend(taken.closings)
+        self.unsettled.extend(taken.endings)
         self._fail(taken.holds, error)
 
     def _give_up(self, store: Store, taken: Taken, error: StoreError) -> None:
         """A broken database, or one item that no transaction takes: it fails alone, and is not repeated for ever."""
         if isinstance(error, StoreBroken):
             self.failed = error
-            self.unsettled.extend(taken.closings)
+            self.unsettled.extend(taken.endings)
         self._fail(taken.holds, error)
+        for ending in taken.endings:
+            logger.error("call %s could not be settled: %s", shown(ending.call_id), error)
         for closing in taken.closings:
-            logger.error("call %s could not be settled: %s", shown(closing.call_id), error)
             call = self.open.get(closing.call_id)
             if call is not None and self.failed is None and (other := recovery.simpler(call, closing)) is not None:
                 self._commit(store, Taken(closings=[other]))
 
     def _one_by_one(self, store: Store, taken: Taken) -> None:
+        for deferral in taken.deferrals:
+            self._commit(store, Taken(deferrals=[deferral]))
         for closing in taken.closings:
             self._commit(store, Taken(closings=[closing]))
         for waiting in taken.holds:
@@ -362,6 +383,7 @@ class Writer:
                     owners = recovery.open_owners(store.connection)
                 self._recover(store, [slot for slot in owners if slot != self._owner.slot])
                 self._upkeep.drop_past_balances(store, int(self._clock_s()))
+            self._upkeep.forget_objects_if_due(store, int(self._clock_s()))
             if time.monotonic() >= self._fold_at_s:
                 self._fold(store)
         except StoreError as error:

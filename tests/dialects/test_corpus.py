@@ -30,6 +30,7 @@ ENDPOINTS = {
     "chat.completions": ("openai", "chat.completions"),
     "completions": ("openai", "completions"),
     "responses": ("openai", "responses"),
+    "responses.input_tokens": ("openai", "responses.input_tokens"),
     "embeddings": ("openai", "embeddings"),
     "anthropic.messages": ("anthropic", "messages"),
     "anthropic.count_tokens": ("anthropic", "messages.count_tokens"),

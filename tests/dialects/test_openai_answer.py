@@ -273,3 +273,39 @@ def test_errors_have_the_shape_that_sdks_read() -> None:
 def test_credentials_are_shown_as_a_bearer() -> None:
     assert OPENAI.credential_headers("sk-1") == {"Authorization": "Bearer sk-1"}
     assert OPENAI.default_headers() == {}
+
+
+def response(**more: Any) -> dict[str, Any]:
+    return {"id": "resp_1", "object": "response", "model": "m-2025", "status": "in_progress", "usage": None, **more}
+
+
+def begun(**more: Any) -> bytes:
+    return event({"type": "response.created", "sequence_number": 0, "response": response(**more)})
+
+
+def test_a_response_is_known_by_its_id_and_goes_on_until_its_status_says_otherwise() -> None:
+    for status, goes_on in (("queued", True), ("in_progress", True), ("completed", False), ("cancelled", False)):
+        reading = OPENAI.read_answer("responses.retrieve", json.dumps(response(status=status)).encode())
+        assert (reading.object_id, reading.status, reading.goes_on) == ("resp_1", status, goes_on)
+        assert reading.usage is None
+    for odd in ({"id": "resp/1"}, {"id": 7}, {"id": "x" * 300}, {"store": False}):
+        assert OPENAI.read_answer("responses", json.dumps(response(**odd)).encode()).object_id == ""
+    chat = OPENAI.read_answer(CHAT, json.dumps({"id": "chatcmpl-1", "status": "queued"}).encode())
+    assert (chat.object_id, chat.goes_on) == ("", False)
+
+
+def test_a_streamed_responses_id_is_in_its_first_event_however_long_that_is() -> None:
+    done = event({"type": "response.completed", "response": response(status="completed", usage={"input_tokens": 1})})
+    _, reading = feed(begun() + done, endpoint="responses")
+    assert (reading.object_id, reading.status, reading.finished) == ("resp_1", "completed", True)
+    _, broken = feed(begun(), endpoint="responses")
+    assert (broken.object_id, broken.status, broken.finished) == ("resp_1", "in_progress", False)
+    _, long = feed(begun(instructions="x" * 2 * RETAINED_BYTES), endpoint="responses")
+    assert (long.object_id, long.finished) == ("resp_1", False)
+    _, later = feed(done, endpoint="responses.retrieve")  # taken up again after its first event
+    assert (later.object_id, later.goes_on, later.finished) == ("resp_1", False, True)
+
+
+def test_counted_tokens_are_nobodys_usage() -> None:
+    reading = OPENAI.read_answer("responses.input_tokens", b'{"object": "response.input_tokens", "input_tokens": 15}')
+    assert reading == Reading(finished=True)

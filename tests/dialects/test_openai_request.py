@@ -169,7 +169,6 @@ def test_names_that_appear_twice_inside_a_message_are_refused() -> None:
 
 def test_references_make_the_input_unbounded() -> None:
     assert ask("responses", input="x", previous_response_id="resp_1").unbounded_input == "a stored response"
-    assert ask("responses", input="x", conversation="conv_1").unbounded_input == "a stored conversation"
     assert ask("responses", prompt={"id": "pmpt_1"}).unbounded_input == "a stored prompt"
     assert ask("responses", input="x", previous_response_id=None).unbounded_input == ""
     extra = {"google": {"cached_content": "cachedContents/1"}}
@@ -235,13 +234,52 @@ def test_other_ways_to_have_the_provider_work_on_the_input() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("background", True), ("deferred", True), ("models", ["a", "b"]), ("preset", "mine")]
+    ("name", "value"),
+    [
+        ("conversation", "conv_1"),
+        ("conversation", {"id": "conv_1"}),
+        ("deferred", True),
+        ("models", ["a", "b"]),
+        ("preset", "mine"),
+    ],
 )
 def test_what_would_escape_metering_is_refused(name: str, value: object) -> None:
     error = refused("responses", input="x", **{name: value})
     assert (error.code, error.param) == ("not_supported", name)
     assert ask("responses", input="x", **{name: None})
     assert ask("responses", input="x", background=False)
+    assert refused(CHAT, messages=HELLO, background=True).param == "background"
+    assert refused("responses.compact", input="x", background=True).param == "background"
+
+
+def test_what_a_response_goes_on_from_and_whether_it_is_kept_is_read() -> None:
+    usual = ask("responses", input="x")
+    assert (usual.continues, usual.stores, usual.background) == ("", True, False)
+    asked = ask("responses", input="x", previous_response_id="resp_1", store=False, background=True)
+    assert (asked.continues, asked.stores, asked.background) == ("resp_1", False, True)
+    for value in ("", "x" * 201, "resp\n1", 5):
+        assert refused("responses", input="x", previous_response_id=value).param == "previous_response_id"
+    assert refused("responses", input="x", store="no").param == "store"
+    assert refused("responses", input="x", STORE=False).param == "STORE"
+
+
+def test_counting_is_free_and_goes_on_from_a_response_too() -> None:
+    asked = ask("responses.input_tokens", input="x", previous_response_id="resp_1")
+    assert asked.free
+    assert not asked.generates
+    assert asked.continues == "resp_1"
+
+
+def test_a_compaction_has_no_maximum_that_could_be_lowered() -> None:
+    request = read("responses.compact", input="x", previous_response_id="resp_1", max_output_tokens=50)
+    assert request.ask.output_fixed
+    assert (request.ask.output_tokens_max, request.outputs) == (None, ())
+    assert (request.ask.unbounded_input, request.ask.stores) == ("a stored response", False)
+
+
+def test_about_a_stored_response_the_path_says_all() -> None:
+    request = OPENAI.read_request("responses.cancel", b'{"model": "m"}')
+    assert (request.ask.free, request.ask.model, request.upstream_body(model="m")) == (True, "", b"")
 
 
 def test_embeddings_generate_nothing() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from llmctl.dialects.openai import OPENAI
-from llmctl.dialects.table import Endpoint, Match, error_dialect, lookup
+from llmctl.dialects.table import Endpoint, Match, error_dialect, lookup, named
 from llmctl.domain.errors import Refused
 
 ANTHROPIC = {"anthropic-version": "2023-06-01"}
@@ -15,6 +15,19 @@ ANTHROPIC = {"anthropic-version": "2023-06-01"}
         ("POST", "/v1/chat/completions", "openai", "chat.completions", "metered", "/chat/completions"),
         ("POST", "/v1/completions", "openai", "completions", "metered", "/completions"),
         ("POST", "/v1/responses", "openai", "responses", "metered", "/responses"),
+        ("POST", "/v1/responses/compact", "openai", "responses.compact", "metered", "/responses/compact"),
+        ("POST", "/v1/responses/input_tokens", "openai", "responses.input_tokens", "free", "/responses/input_tokens"),
+        ("GET", "/v1/responses/resp_1", "openai", "responses.retrieve", "object", "/responses/{id}"),
+        ("DELETE", "/v1/responses/resp_1", "openai", "responses.delete", "object", "/responses/{id}"),
+        ("POST", "/v1/responses/resp_1/cancel", "openai", "responses.cancel", "object", "/responses/{id}/cancel"),
+        (
+            "GET",
+            "/v1/responses/resp_1/input_items",
+            "openai",
+            "responses.input_items",
+            "object",
+            "/responses/{id}/input_items",
+        ),
         ("POST", "/v1/embeddings", "openai", "embeddings", "metered", "/embeddings"),
         ("POST", "/v1/messages", "anthropic", "messages", "metered", "/messages"),
         ("POST", "/v1/messages/count_tokens", "anthropic", "messages.count_tokens", "free", "/messages/count_tokens"),
@@ -113,6 +126,24 @@ def test_a_target_holds_the_upstream_model_and_the_parameters_that_may_pass() ->
     assert lookup("POST", "/v1/chat/completions", {}, "key=sk-1&alt=sse").target("m") == "/chat/completions"
 
 
+def test_what_is_asked_about_a_stored_response_goes_on_with_its_id_and_the_parameters_that_may_pass() -> None:
+    match = lookup("GET", "/v1/responses/resp_1", {}, "stream=true&starting_after=7&include[]=a&include[]=b&x=1")
+    assert match.target("m") == "/responses/resp_1?stream=true&starting_after=7&include%5B%5D=a&include%5B%5D=b"
+    assert match.streams
+    match = lookup("GET", "/v1/responses/resp_1/input_items", {}, "after=msg_1&before=msg_9&limit=2&order=asc&key=sk")
+    assert match.target("m") == "/responses/resp_1/input_items?after=msg_1&before=msg_9&limit=2&order=asc"
+    match = lookup("POST", "/openai/v1/responses/resp_1/cancel", {}, "api-version=preview&x=1")
+    assert (match.endpoint.dialect.name, match.target("m")) == (
+        "azure",
+        "/v1/responses/resp_1/cancel?api-version=preview",
+    )
+    assert lookup("GET", "/openai/responses/resp_1", {}).target("m") == "/responses/resp_1"
+    assert named("azure", "responses.retrieve").upstream == "/v1/responses/{id}"
+    with pytest.raises(Refused) as caught:
+        lookup("PUT", "/v1/responses/resp_1", {})
+    assert caught.value.facts == {"allow": "GET, DELETE"}
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -129,8 +160,8 @@ def test_a_target_holds_the_upstream_model_and_the_parameters_that_may_pass() ->
         "/v1/assistants",
         "/v1/threads/thread_1/runs",
         "/v1/vector_stores",
-        "/v1/responses/resp_1",
-        "/v1/responses/resp_1/cancel",
+        "/v1/responses/resp_1/unknown",
+        "/v1/responses/resp_1/cancel/x",
         "/v1/chat/completions/c_1",
         "/v1/messages/batches",
     ],

@@ -25,9 +25,9 @@ def _vocabularies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def url() -> AsyncIterator[str]:
+async def url(tmp_path: Path) -> AsyncIterator[str]:
     """Base URL of a sandbox that streams without delay."""
-    sandbox = Sandbox(CREDENTIAL, delay_s=0)
+    sandbox = Sandbox(CREDENTIAL, tmp_path / "sandbox", delay_s=0)
     yield await sandbox.start()
     await sandbox.stop()
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from openai import AsyncOpenAI, BadRequestError
+from openai import AsyncOpenAI, BadRequestError, NotFoundError
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from llmctl import tokenizer
+from llmctl.sandbox import Sandbox
 from llmctl.tokenizer import ChatText
+from tests.sandbox.conftest import CREDENTIAL
 
 MODEL = "sandbox-large"
 ASK = "Naïve 素朴 😀 question?"
@@ -105,9 +108,9 @@ async def test_messages_tools_and_tool_results_are_counted(openai: AsyncOpenAI) 
 @pytest.mark.parametrize(
     ("body", "hint"),
     [
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"previous_response_id": "resp_1"}, "Previous response with id 'resp_1' not found"),
+        ({"background": True, "store": False}, "Background mode requires store"),
         ({"conversation": "conv_1"}, "conversation"),
-        ({"background": True}, "background"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "item_reference"),
         ({"input": []}, "input"),
@@ -124,3 +127,55 @@ async def test_what_the_sandbox_cannot_do_is_refused(openai: AsyncOpenAI, body: 
     with pytest.raises(BadRequestError) as refused:
         await openai.responses.create(model=MODEL, input="x", extra_body=body)
     assert hint in refused.value.message
+
+
+async def test_a_stored_response_is_read_continued_listed_and_deleted(openai: AsyncOpenAI) -> None:
+    first = await openai.responses.create(model=MODEL, input=ASK)
+    assert (await openai.responses.retrieve(first.id)).output_text == first.output_text
+    second = await openai.responses.create(model=MODEL, input="And?", previous_response_id=first.id)
+    chat = (ChatText("user", ASK), ChatText("assistant", first.output_text), ChatText("user", "And?"))
+    assert second.usage.input_tokens == tokenizer.count_chat(chat, MODEL)
+    items = await openai.responses.input_items.list(first.id)
+    assert [item.content[0].text for item in items.data] == [ASK]
+    many = await openai.responses.create(model=MODEL, input=[{"role": "user", "content": str(n)} for n in range(5)])
+    pages = [item.content async for item in openai.responses.input_items.list(many.id, limit=2, order="asc")]
+    assert pages == ["0", "1", "2", "3", "4"]
+    await openai.responses.delete(first.id)
+    with pytest.raises(NotFoundError, match=f"Response with id '{first.id}' not found"):
+        await openai.responses.retrieve(first.id)
+    unstored = await openai.responses.create(model=MODEL, input=ASK, store=False)
+    with pytest.raises(NotFoundError):
+        await openai.responses.retrieve(unstored.id)
+
+
+async def test_counting_and_compacting(openai: AsyncOpenAI) -> None:
+    whole = await openai.responses.create(model=MODEL, input=ASK)
+    counted = await openai.responses.input_tokens.count(model=MODEL, input=ASK)
+    assert counted.input_tokens == whole.usage.input_tokens
+    compacted = await openai.responses.compact(model=MODEL, input=ASK)
+    assert [item.type for item in compacted.output] == ["message", "compaction"]
+    assert compacted.usage.input_tokens == whole.usage.input_tokens
+
+
+async def test_a_background_response_takes_its_time_and_can_be_streamed_again_and_cancelled(tmp_path: Path) -> None:
+    sandbox = Sandbox(CREDENTIAL, tmp_path / "sandbox", delay_s=0.02)
+    url = await sandbox.start()
+    async with AsyncOpenAI(base_url=f"{url}/v1", api_key=CREDENTIAL, max_retries=0) as openai:
+        begun = await openai.responses.create(model=MODEL, input=ASK, background=True)
+        assert (begun.status, begun.usage) == ("queued", None)
+        assert (await openai.responses.retrieve(begun.id)).status == "in_progress"
+        events = [event async for event in await openai.responses.retrieve(begun.id, stream=True, starting_after=3)]
+        assert [event.sequence_number for event in events] == list(range(4, 4 + len(events)))
+        assert events[-1].type == "response.completed"
+        assert (await openai.responses.retrieve(begun.id)).usage == events[-1].response.usage
+        assert (await openai.responses.cancel(begun.id)).status == "completed"
+
+        long = await openai.responses.create(model=MODEL, input="300 words", background=True, stream=True)
+        seen = [await anext(aiter(long))]
+        cancelled = await openai.responses.cancel(seen[0].response.id)
+        assert (cancelled.status, cancelled.usage) == ("cancelled", None)
+        seen += [event async for event in long]
+        assert len(seen) < 20
+        with pytest.raises(BadRequestError, match="Cannot cancel a synchronous response"):
+            await openai.responses.cancel((await openai.responses.create(model=MODEL, input=ASK)).id)
+    await sandbox.stop()

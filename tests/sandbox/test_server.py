@@ -219,8 +219,8 @@ async def test_counting_a_large_prompt_does_not_hold_up_others(http: aiohttp.Cli
     assert slowest_s < 0.5
 
 
-async def test_a_stream_takes_its_time_when_told_to() -> None:
-    sandbox = Sandbox(CREDENTIAL, delay_s=0.01)
+async def test_a_stream_takes_its_time_when_told_to(tmp_path: Path) -> None:
+    sandbox = Sandbox(CREDENTIAL, tmp_path / "sandbox", delay_s=0.01)
     url = await sandbox.start()
     async with AsyncOpenAI(base_url=f"{url}/v1", api_key=CREDENTIAL) as openai:
         began = time.monotonic()
@@ -231,8 +231,8 @@ async def test_a_stream_takes_its_time_when_told_to() -> None:
     assert arrivals[0] < arrivals[-1] / 2
 
 
-async def test_stop_ends_open_streams_soon_and_may_be_called_twice() -> None:
-    sandbox = Sandbox(CREDENTIAL, delay_s=0.5)
+async def test_stop_ends_open_streams_soon_and_may_be_called_twice(tmp_path: Path) -> None:
+    sandbox = Sandbox(CREDENTIAL, tmp_path / "sandbox", delay_s=0.5)
     url = await sandbox.start()
     async with aiohttp.ClientSession(url) as http:
         answer = await http.post(CHAT, json={**ASK, "stream": True}, headers=BEARER)
@@ -246,14 +246,14 @@ async def test_stop_ends_open_streams_soon_and_may_be_called_twice() -> None:
     await sandbox.stop()
 
 
-async def test_it_starts_again_after_a_stop_and_says_where() -> None:
-    sandbox = Sandbox(CREDENTIAL)
+async def test_it_starts_again_after_a_stop_and_says_where(tmp_path: Path) -> None:
+    sandbox = Sandbox(CREDENTIAL, tmp_path / "sandbox")
     first = await sandbox.start()
     port = int(first.rpartition(":")[2])
     await sandbox.stop()
     assert await sandbox.start(port=port) == first
     with pytest.raises(OSError, match="in use"):
-        await Sandbox(CREDENTIAL).start(port=port)
+        await Sandbox(CREDENTIAL, tmp_path / "sandbox").start(port=port)
     await sandbox.stop()
 
 
@@ -263,7 +263,7 @@ async def test_a_vocabulary_that_cannot_be_prepared_stops_the_start(
     (tmp_path / "file").touch()
     monkeypatch.setattr(tokenizer, "_encodings", {})
     monkeypatch.setattr(tokenizer, "_directory", tmp_path / "file" / "vocabularies")
-    sandbox = Sandbox(CREDENTIAL)
+    sandbox = Sandbox(CREDENTIAL, tmp_path / "sandbox")
     with pytest.raises(tokenizer.TokenizerError, match="make the directory writable"):
         await sandbox.start()
     await sandbox.stop()

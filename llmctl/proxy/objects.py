@@ -1,0 +1,71 @@
+"""What providers keep: the object that a call is about or goes on from, if it is the caller's own, and the calls that
+wait for what becomes of theirs."""
+
+from __future__ import annotations
+
+import asyncio
+
+from llmctl.config import Config
+from llmctl.domain.errors import Refused
+from llmctl.domain.price import Price
+from llmctl.domain.principal import Caller
+from llmctl.store import deferred, objects, prices
+from llmctl.store.database import Store, storing
+from llmctl.store.deferred import DeferredCall
+from llmctl.store.objects import StoredObject
+
+# An object is noted with the booking of its call, some milliseconds after its client has the id: one that is not there
+# is looked for again before we say so. Also of those that are somebody else's: how long it takes tells nothing.
+LOOK_AGAIN_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+
+
+class Objects:
+    """Belongs to the event loop: its reads are look-ups by index, shorter than handing them to a thread."""
+
+    def __init__(self, config: Config) -> None:
+        self._store = Store(config.database, synchronous=config.server.synchronous)
+
+    def close(self) -> None:
+        self._store.close()
+
+    async def find(self, caller: Caller, object_id: str) -> StoredObject:
+        """Raises Refused("object_not_found"), in the same words for one that is somebody else's; StoreUnavailable."""
+        found = await self._look(caller, object_id)
+        if found is None:
+            raise Refused("object_not_found", f"there is no response {object_id!r} of yours")
+        return found
+
+    async def continued(self, caller: Caller, response_id: str) -> StoredObject:
+        """The response that a new one goes on from. Raises Refused("previous_response_not_found")."""
+        found = await self._look(caller, response_id)
+        if found is None:
+            raise Refused(
+                "previous_response_not_found",
+                f"there is no response {response_id!r} of yours to go on from",
+                hint="send the conversation itself",
+                param="previous_response_id",
+            )
+        return found
+
+    def waiting(self) -> list[tuple[int, int]]:
+        """Calls that go on at a provider: id and starting time (ms). Raises StoreError."""
+        with storing():
+            return deferred.listing(self._store.connection)
+
+    def deferred(self, call_id: int) -> tuple[DeferredCall, Price | None] | None:
+        """Such a call and its price; None: it has ended. Raises StoreError."""
+        with storing():
+            call = deferred.one(self._store.connection, call_id)
+            if call is None:
+                return None
+            price = None if call.price_id is None else prices.get(self._store.connection, call.price_id)
+            return call, price
+
+    async def _look(self, caller: Caller, object_id: str) -> StoredObject | None:
+        for pause_s in (*LOOK_AGAIN_S, 0.0):
+            with storing():
+                found = objects.find(self._store.connection, object_id, caller.user_id)
+            if found is not None or not pause_s:
+                return found
+            await asyncio.sleep(pause_s)
+        return None
