@@ -76,3 +76,11 @@ def span(seconds: int) -> str:
     if seconds < 86_400:
         return f"{seconds // 3_600} h {seconds % 3_600 // 60} min".removesuffix(" 0 min")
     return f"{seconds // 86_400} d {seconds % 86_400 // 3_600} h".removesuffix(" 0 h")
+
+
+def ago(seconds: int) -> str:
+    """`now`, `5 min ago`, `12 d ago`."""
+    for unit_s, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= unit_s:
+            return f"{seconds // unit_s} {name} ago"
+    return "now"

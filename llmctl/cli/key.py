@@ -11,7 +11,7 @@ from .command import noun, verb
 from .errors import UsageMistake
 from .key_reference import named
 from .key_table import columns, key_values
-from .options import AllowFrom, IfNotExists, NoAllowFrom, Sort, differs, in_order, networks
+from .options import AllowFrom, IfNotExists, NoAllowFrom, Sort, Unused, differs, in_order, networks, unused_since
 from .secret_output import KeyFile
 from .times import ahead, duration_s, moment_short, rfc3339
 
@@ -106,22 +106,29 @@ def list_(
     of_user: Annotated[str | None, typer.Option("--user", metavar="USER", help="The same.")] = None,
     group: Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Only of users directly in it.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Revoked keys too.")] = False,
+    unused: Unused = None,
     sort: Sort = None,
 ) -> None:
     """List keys. Secrets are not kept, so none is shown: only how each begins."""
-    from llmctl.store import groups, keys
+    from llmctl.store import groups, keys, sightings
 
     run = context.of(ctx)
     if user is not None and of_user is not None:
         raise UsageMistake("USER and --user say the same", hint="name one of them")
+    since_s = unused_since(unused, run.now_s)
     with run.reading() as tx:
         home = groups.get(tx, group).name if group is not None else None
+        last = sightings.last_of_keys(tx)
         found = [
             key
             for key in keys.listing(tx, user=user or of_user)
-            if (all_ or key.revoked_at_s is None) and (home is None or key.group == home)
+            if (all_ or key.revoked_at_s is None)
+            and (home is None or key.group == home)
+            and (since_s is None or max(key.created_at_s, last.get(key.row_id, 0)) < since_s)
         ]
-    run.out.rows(columns(run), in_order(columns(run), found, sort), empty="No keys. Next: llmctl key create USER")
+    shown = columns(run, last)
+    empty = "No keys." if user or of_user or group or unused else "No keys. Next: llmctl key create USER"
+    run.out.rows(shown, in_order(shown, found, sort), empty=empty)
 
 
 @verb(app, "show")

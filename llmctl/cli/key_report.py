@@ -153,12 +153,9 @@ def _columns(run: App) -> tuple[Column[Place], ...]:
         Column("calls", lambda p: p.seen.calls, "CALLS", right=True),
         Column("prefix", lambda p: p.secret.prefix),
         Column("first_at", lambda p: rfc3339(p.seen.first_at_s)),
-        Column("last_at", lambda p: rfc3339(p.seen.last_at_s), "LAST", lambda p: _ago(run.now_s - p.seen.last_at_s)),
+        Column("last_at", lambda p: rfc3339(p.seen.last_at_s), "LAST", lambda p: _last(run, p)),
     )
 
 
-def _ago(span_s: int) -> str:
-    for unit_s, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if span_s >= unit_s:
-            return f"{span_s // unit_s} {name} ago"
-    return "now"
+def _last(run: App, place: Place) -> str:
+    return humanize.ago(run.now_s - place.seen.last_at_s)

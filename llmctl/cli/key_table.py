@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .humanize import ago
 from .render import Column
 from .times import end_short, moment_short, rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from zoneinfo import ZoneInfo
 
     from llmctl.store.keys import Key
@@ -38,7 +40,7 @@ def key_values(key: Key, now_s: int) -> dict[str, object]:
     }
 
 
-def columns(run: App) -> tuple[Column[Key], ...]:
+def columns(run: App, last: Mapping[int, int]) -> tuple[Column[Key], ...]:
     now_s, zone = run.now_s, run.zone
     return (
         Column("id", lambda k: k.id, "ID", fixed=True),
@@ -49,6 +51,13 @@ def columns(run: App) -> tuple[Column[Key], ...]:
         Column("state", lambda k: state(k, now_s), "STATE", fixed=True),
         Column(
             "expires_at", lambda k: rfc3339(k.expires_at_s), "EXPIRES", lambda k: end_short(k.expires_at_s, zone, now_s)
+        ),
+        Column(
+            "last_used_at",
+            lambda k: rfc3339(last.get(k.row_id)),
+            "LAST USED",
+            lambda k: ago(now_s - last[k.row_id]) if k.row_id in last else "never",
+            drop=1,
         ),
         Column(
             "old",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from .errors import UsageMistake
+from .times import duration_s
 
 if TYPE_CHECKING:
     from llmctl.store.database import Tx
@@ -36,6 +37,9 @@ NoAllowFrom = Annotated[bool, typer.Option("--no-allow-from", help="From anywher
 
 Sort = Annotated[
     str | None, typer.Option("--sort", metavar="COLUMN", help="By this column of -o json; -COLUMN: the highest first.")
+]
+Unused = Annotated[
+    str | None, typer.Option("--unused", metavar="SPAN", help="Only what was not used, and not made, for so long: 90d.")
 ]
 Newest = Annotated[str, typer.Option("-n", "--limit", metavar="N", help="How many. Default: 50.")]
 
@@ -73,6 +77,11 @@ def in_order(columns: Sequence[Column[T]], rows: Sequence[T], by: str | None) ->
     there = [row for row in rows if value(row) not in (None, "")]
     empty = [row for row in rows if value(row) in (None, "")]
     return [*sorted(there, key=lambda row: _comparable(value(row)), reverse=by.startswith("-")), *empty]
+
+
+def unused_since(span: str | None, now_s: int) -> int | None:
+    """The moment since which what is listed was neither used nor made. Raises UsageMistake."""
+    return None if span is None else now_s - duration_s(span)
 
 
 def _comparable(value: object) -> tuple[float, str]:

@@ -11,7 +11,7 @@ from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
 from .humanize import plural
-from .options import IfExists, IfNotExists, Sort, differs, in_order
+from .options import IfExists, IfNotExists, Sort, Unused, differs, in_order, unused_since
 from .secret_output import KeyFile
 from .times import ahead
 from .user_table import columns, record, what_applies
@@ -73,16 +73,25 @@ def list_(
     ctx: typer.Context,
     group: Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Only those directly in it.")] = None,
     disabled: Annotated[bool, typer.Option("--disabled", help="Only disabled users.")] = False,
+    unused: Unused = None,
     sort: Sort = None,
 ) -> None:
     """List users."""
-    from llmctl.store import users
+    from llmctl.store import sightings, users
 
     run = context.of(ctx)
+    since_s = unused_since(unused, run.now_s)
     with run.reading() as tx:
-        found = [user for user in users.listing(tx, group=group) if user.disabled or not disabled]
-    empty = "No users." if group or disabled else "No users yet. Next: llmctl user add alice"
-    run.out.rows(columns(), in_order(columns(), found, sort), empty=empty)
+        last = sightings.last_of_users(tx)
+        found = [
+            user
+            for user in users.listing(tx, group=group)
+            if (user.disabled or not disabled)
+            and (since_s is None or max(user.created_at_s, last.get(user.id, 0)) < since_s)
+        ]
+    empty = "No users." if group or disabled or unused else "No users yet. Next: llmctl user add alice"
+    shown = columns(run, last)
+    run.out.rows(shown, in_order(shown, found, sort), empty=empty)
 
 
 @verb(app, "show")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .humanize import ago
 from .render import Column
 from .times import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from llmctl.store.users import User
 
     from .context import App
@@ -31,10 +34,24 @@ def what_applies(run: App, user: User, expires: str | None) -> str:
 
 
 def record(user: User) -> dict[str, object]:
-    return {column.name: column.value(user) for column in columns() if column.value is not None}
+    return {column.name: column.value(user) for column in _columns() if column.value is not None}
 
 
-def columns() -> tuple[Column[User], ...]:
+def columns(run: App, last: Mapping[int, int]) -> tuple[Column[User], ...]:
+    """`last`: when each was last seen."""
+    return (
+        *_columns(),
+        Column(
+            "last_used_at",
+            lambda u: rfc3339(last.get(u.id)),
+            "LAST USED",
+            lambda u: ago(run.now_s - last[u.id]) if u.id in last else "never",
+            drop=2,
+        ),
+    )
+
+
+def _columns() -> tuple[Column[User], ...]:
     return (
         Column("name", lambda u: u.name, "NAME"),
         Column("group", lambda u: u.group, "GROUP"),

@@ -53,3 +53,22 @@ def of_key(tx: sqlite3.Connection, key_id: int) -> list[Sighting]:
         (key_id,),
     )
     return [Sighting(*row) for row in rows]
+
+
+def last_of_keys(tx: sqlite3.Connection) -> dict[int, int]:
+    """When each key was last used, by the id of its row; keys that never were are not in it."""
+    rows = tx.execute(
+        "SELECT s.key_id, max(g.last_at) FROM sightings g JOIN secrets s ON s.hash = g.hash GROUP BY s.key_id"
+    )
+    return dict(rows.fetchall())
+
+
+def last_of_users(tx: sqlite3.Connection) -> dict[int, int]:
+    """The same by the id of the user's row."""
+    rows = tx.execute(
+        """
+        SELECT k.user_id, max(g.last_at) FROM sightings g
+        JOIN secrets s ON s.hash = g.hash JOIN keys k ON k.id = s.key_id GROUP BY k.user_id
+        """
+    )
+    return dict(rows.fetchall())

@@ -140,3 +140,22 @@ def test_making_a_key_again_changes_nothing_and_tells_what_differs(cli: Cli, fil
     assert "exists already: unchanged, no new secret.\n" in again.err
     assert cli.json("key", "create", "alice", "--name", "ci", "--if-not-exists")["key"]["secret"] is None
     assert cli.secret("key", "create", "alice", "--name", "new", "--if-not-exists").startswith("sk-llmctl-")
+
+
+def test_users_and_keys_that_nobody_uses_are_found(cli: Cli, filled: Fill, empty: Path) -> None:
+    filled("alice", "bob")
+    see(
+        empty / "llmctl.db",
+        "alice",
+        ("10.0.4.17", "curl/8", NOW_S - 7_300, 3),
+        ("10.0.4.18", "curl/8", NOW_S - 9_000, 1),
+    )
+    assert [user["last_used_at"] for user in cli.json("user", "list")] == ["2026-11-23T11:58:20Z", None]
+    assert [line.split()[-1] for line in cli("user", "list").out.splitlines()[1:]] == ["ago", "never"]
+    assert "2 h ago" in cli("key", "list").out
+    assert cli.json("key", "list", "--unused", "1d") == []  # made just now
+    cli.now_s += 86_400 * 2
+    see(empty / "llmctl.db", "alice", ("10.0.4.17", "curl/8", cli.now_s - 60, 1))
+    assert [key["user"] for key in cli.json("key", "list", "--unused", "1d")] == ["bob"]
+    assert [user["name"] for user in cli.json("user", "list", "--unused", "1d", "--sort", "last_used_at")] == ["bob"]
+    assert cli("user", "list", "--unused", "30d").out == "No users.\n"

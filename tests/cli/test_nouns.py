@@ -90,6 +90,7 @@ def test_users_and_groups_are_listed_as_typed_json(cli: Cli, filled: Fill) -> No
             "active_keys": 1,
             "disabled": False,
             "created_at": "2026-11-23T14:00:00Z",
+            "last_used_at": None,
         },
         {
             "name": "bob",
@@ -98,6 +99,7 @@ def test_users_and_groups_are_listed_as_typed_json(cli: Cli, filled: Fill) -> No
             "active_keys": 1,
             "disabled": False,
             "created_at": "2026-11-23T14:00:00Z",
+            "last_used_at": None,
         },
     ]
     assert [user["name"] for user in cli.json("user", "list", "--group", "sales")] == ["alice"]
