@@ -89,6 +89,15 @@ class Found:
         return self.key or self.user or self.group or "organisation"
 
 
+def booked_name(end_user: str | None) -> str:
+    """An end user as the ledger names them: long names and odd characters are hashed. "" = none was named."""
+    if not end_user:
+        return ""
+    from llmctl.dialects.request import end_user_id
+
+    return end_user_id(end_user)
+
+
 def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
     """Raises NotFound, UsageMistake. Times are in the zone of the group that is reported, or of the user's."""
     from llmctl.store import groups, users
@@ -112,7 +121,7 @@ def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
         key=key.label if key else "",
         model=run.config.aliases.get(asked.model, asked.model) if asked.model else "",
         provider=asked.provider or "",
-        end_user=asked.end_user or "",
+        end_user=booked_name(asked.end_user),
         tag=asked.tag or "",
         since_s=since_s,
         until_s=until_s,
@@ -151,7 +160,7 @@ def _check_labels(tx: Tx, asked: Asked) -> None:
 
     if asked.tag is not None and not labels.with_tag(tx, asked.tag):
         raise NotFound(f'no call has the tag "{asked.tag}"', hint="See: llmctl usage --by tag")
-    if asked.end_user is not None and labels.of_end_user(tx, asked.end_user) is None:
+    if asked.end_user is not None and labels.of_end_user(tx, booked_name(asked.end_user)) is None:
         raise NotFound(f'no call is for the end user "{asked.end_user}"', hint="See: llmctl usage --by end-user")
 
 

@@ -13,6 +13,7 @@ from . import context, humanize, limit_trial
 from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
+from .filters import booked_name
 from .limit_table import amount_text, columns, member_columns, on_text, spent_text
 from .limit_words import each_of, measured, window_of
 from .options import IfExists, OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope
@@ -195,7 +196,7 @@ def grant(
             raise UsageMistake("a grant has an end", hint="for good, raise the limit: llmctl limit set")
         if limit.measure != measure:
             raise UsageMistake(f"limit l{limit.id} is on {limit.measure}", hint=f"write --{limit.measure}")
-        named = {"user": user, "end_user": end_user}
+        named = {"user": user, "end_user": end_user and booked_name(end_user)}
         if other := [name for name, text in named.items() if text is not None and name != limit.each]:
             wrong = other[0].replace("_", "-")
             raise UsageMistake(f"limit l{limit.id} is not on each {wrong}", hint=f"leave out --{wrong}")

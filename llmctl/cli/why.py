@@ -12,6 +12,7 @@ from llmctl.domain.money import usd_exact, usd_fine
 from . import context, humanize, why_cost
 from .command import single
 from .errors import UsageMistake
+from .filters import booked_name
 from .options import whole_number
 from .render import Column
 from .times import end_short, rfc3339, rfc3339_ms
@@ -72,7 +73,7 @@ def why(
         user=user,
         key=key,
         model=model,
-        end_user=end_user or "",
+        end_user=booked_name(end_user),
         input_tokens=whole_number(input_tokens or INPUT_TOKENS, "--input-tokens", least=0),
         output_tokens=None if output_tokens is None else whole_number(output_tokens, "--output-tokens", least=1),
     )

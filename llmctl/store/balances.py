@@ -138,8 +138,9 @@ def move(tx: sqlite3.Connection, settled: Mapping[Row, int]) -> None:
 
 
 def forget(tx: sqlite3.Connection) -> None:
-    """Every balance: the next hold computes anew what a change of zone, tree or group has moved."""
-    tx.execute("DELETE FROM balances")
+    """Every balance that a change of zone, tree or group may have moved: the next hold computes it anew. Slots of a
+    minute are the same in all zones, and only complete while all of them stay."""
+    tx.execute("DELETE FROM balances WHERE limit_id NOT IN (SELECT id FROM limits WHERE window = 'minute')")
 
 
 SETTLED: dict[Measure, str] = {
@@ -180,11 +181,12 @@ def booked(place: Place) -> Reading[Standing]:
     return standing(place, settled, held)
 
 
-def slide(place: Place, one: Standing) -> Reading[bool]:
+def slide(place: Place, one: Standing, complete_from_s: int = 0) -> Reading[bool]:
     """Adds what the slots before this one count to a standing of a limit per minute: by their balances (True), or by
-    the calls themselves."""
+    the calls themselves. Before `complete_from_s`, a slot may have no balance though there were calls."""
     from_s, start_s = place.window_start_s - MINUTE_S, place.window_start_s
-    young = from_s < place.limit.created_at_s + SLOT_S  # too young to have a balance of each slot
+    # A limit too young to have a balance of each slot?
+    young = from_s < max(place.limit.created_at_s, complete_from_s) + SLOT_S
     if young:
         settled, held = yield from _called(place, from_s, start_s)
         oldest_s = from_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from llmctl.domain.limit import Limit
 from llmctl.domain.window import MINUTE_S, SLOT_S
@@ -38,6 +39,19 @@ def wrong(tx: sqlite3.Connection, default_zone: str, now_s: int) -> tuple[list[R
             checked += count
             found += _wrong_of(tx, limit, place, from_s)
     return found, checked
+
+
+def recount_slots(tx: sqlite3.Connection, rows: Sequence[Row], default_zone: str) -> None:
+    """Those of these balances that are slots of minutes, by the calls: a slot must not be missing."""
+    known = {limit.id: limit for limit in limits.listing(tx, default_zone=default_zone) if limit.window == "minute"}
+    balances.write(
+        tx,
+        {
+            row: run(tx, balances.booked(balances.place_of(known[row[0]], row[1], row[2])))
+            for row in rows
+            if row[0] in known
+        },
+    )
 
 
 def _wrong_of(tx: sqlite3.Connection, limit: Limit, place: Place, from_s: int) -> list[Row]:

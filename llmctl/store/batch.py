@@ -95,8 +95,10 @@ class Batch:
         now_s: int,
         version: int,
         folded: int,
+        slots_complete_from_s: int = 0,
     ) -> None:
-        """`folded`: up to this bucket of the roll-ups, the summaries may hold them too."""
+        """`folded`: up to this bucket of the roll-ups, the summaries may hold them too. Slots of minutes before
+        `slots_complete_from_s` may be missing."""
         self._tx = tx
         self._interned = interned
         self._owner = owner
@@ -105,6 +107,7 @@ class Batch:
         self._now_s = now_s
         self.version = version
         self._folded = folded
+        self._slots_complete_from_s = slots_complete_from_s
         self._limits: dict[tuple[tuple[int, ...], int, int], tuple[Limit, ...]] = {}
         self._placed: dict[tuple[int, int, int, str, str, int], tuple[Place, ...]] = {}
 
@@ -124,7 +127,7 @@ class Batch:
                 standings[row] = run(self._tx, balances.booked(place))
             if place.limit.extras:
                 standings[row].grant(self._now_s)
-            if place.slides and run(self._tx, balances.slide(place, standings[row])):
+            if place.slides and run(self._tx, balances.slide(place, standings[row], self._slots_complete_from_s)):
                 for move in moves.values():  # of this batch, not written yet
                     if move.place.is_slot_before(place):
                         standings[row].add_earlier(move.settled, move.held)

@@ -109,6 +109,7 @@ def repair(store: Store, author: Author, wrong: Wrong, *, default_zone: str, pau
     with store.write() as tx:
         # What a balance was counted from may have been wrong as well.
         balances.forget(tx)
+        balances_check.recount_slots(tx, wrong.balances, default_zone)
 
 
 def _steps(rows: Sequence[tuple[int, ...]]) -> Iterator[Sequence[tuple[int, ...]]]:

@@ -49,7 +49,10 @@ class Upkeep:
 
     def look_for_room(self, store: Store) -> StoreUnavailable | None:
         """Why no call may start, if the disk is nearly full: those that are open are booked all the same."""
-        found = os.statvfs(store.path.parent)
+        try:
+            found = os.statvfs(store.path.parent)
+        except OSError:  # what is wrong there, writing tells
+            return self.short
         free = found.f_bavail * found.f_frsize
         if free < PLENTY_BYTES:
             wanted = min(RESERVE_BYTES, found.f_blocks * found.f_frsize // 16) + store.wal_bytes() // LOG_SHARE

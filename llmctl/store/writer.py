@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 
 from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnavailable
 
-from . import fold, recovery
+from . import balances, fold, recovery
 from .batch import Batch, OpenCall, Outcome
 from .booking import Closing, Deferral, HoldResult, Opening, Refusal
 from .database import Store, check_schema, schema_version, storing
@@ -37,6 +37,7 @@ RETRY_S = 0.2
 # While the database is known to be unavailable: clients shall not wait again for what others waited for in vain.
 IMPATIENT_S = 0.1
 RECOVER_EVERY_S = 5.0
+CLOCK_BACK_S = 60  # less is in what is kept of past minutes
 FOLD_EVERY_S = 60.0
 FOLD_PAUSE_S = 0.02  # between steps of some milliseconds: most of the time is the calls'
 
@@ -132,6 +133,8 @@ class Writer:
         self._interned = Interned()
         self._refusal_log = RefusalLog()
         self._upkeep = Upkeep()
+        self._latest_s = 0
+        self._slots_complete_from_s = 0
         self._recover_at_s = 0.0
         self._fold_at_s = 0.0
         self._folding = True  # until it is known: an old database has much to fold
@@ -183,7 +186,7 @@ class Writer:
             (zone,) = tx.execute("SELECT timezone FROM settings").fetchone()
             if zone != self._default_zone:
                 # Balances of the old zone's windows would miss what is settled from now on.
-                tx.execute("DELETE FROM balances")
+                balances.forget(tx)
                 tx.execute("UPDATE settings SET timezone = ?", (self._default_zone,))
         self._recover(store, [self._owner.slot])
 
@@ -297,15 +300,22 @@ class Writer:
 
     def _batch(self, tx: sqlite3.Connection) -> Batch:
         version, folded = self._state(tx)
+        now_s = int(self._clock_s())
+        if now_s < self._latest_s - CLOCK_BACK_S:
+            logger.warning("the clock was set back by %d s", self._latest_s - now_s)
+            # What was dropped as long past may be the minute that is now.
+            self._latest_s = self._slots_complete_from_s = now_s
+        self._latest_s = max(self._latest_s, now_s)
         return Batch(
             tx,
             self._interned,
             owner=self._owner.slot,
             default_zone=self._default_zone,
             share_percent=self.share_percent,
-            now_s=int(self._clock_s()),
+            now_s=now_s,
             version=version,
             folded=folded,
+            slots_complete_from_s=self._slots_complete_from_s,
         )
 
     def _state(self, tx: sqlite3.Connection) -> tuple[int, int]:
@@ -386,7 +396,7 @@ class Writer:
             self._upkeep.forget_objects_if_due(store, int(self._clock_s()))
             if time.monotonic() >= self._fold_at_s:
                 self._fold(store)
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             logger.warning("%s", error)
 
     def _fold(self, store: Store) -> None:

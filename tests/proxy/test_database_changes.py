@@ -3,10 +3,11 @@ may no longer be written."""
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,28 @@ def test_a_reader_that_stays_until_the_disk_is_nearly_full_is_503_and_passes_whe
         assert daemon.stop() == 0
     assert len([line for line in daemon.log if "no new calls: the disk has" in line]) == 1
     assert len([line for line in daemon.log if "there is room on the disk again" in line]) == 1
+
+
+def test_a_disk_that_fails_ends_it_and_the_next_start_books_what_was_open(tmp_path: Path, faulty: Faulty) -> None:
+    daemon, key = set_up(tmp_path, faulty)
+    with daemon:
+        for _ in range(20):
+            assert post(daemon.url, CHAT, ask("fine/m"), key).status == 200
+        # From now on each write of something new is an I/O error (EFBIG), as of a disk without good sectors.
+        _, hard = resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (4096, hard))
+        statuses = set()
+        with suppress(OSError):
+            while not (reply := post(daemon.url, CHAT, ask("fine/m"), key)).cut:
+                statuses.add(reply.status)
+        assert statuses <= {200, 503}
+        sent = len(faulty.seen("fine"))
+        assert daemon.process.wait(timeout=15) == 1
+        assert "Traceback" not in "".join(daemon.log)
+        assert "broken" in "".join(daemon.log)
+    with daemon:
+        assert post(daemon.url, CHAT, ask("fine/m"), key).status == 200
+        rows = [row for row in daemon.calls("--limit", "1000", count=sent + 1) if row["state"] != "refused"]
+        assert len(rows) == sent + 1
+        assert {row["state"] for row in rows} == {"settled"}
+        assert daemon.json("doctor", "--offline")

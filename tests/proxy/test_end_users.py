@@ -55,3 +55,19 @@ def test_a_limit_on_each_end_user_refuses_that_one_alone(gateway: Daemon, app_ke
     assert b"each end-user" in answers[-1].body
     (limit,) = gateway.json("limit", "list", "--user", "shop")
     assert limit["each"] == "end_user"
+
+
+def test_a_long_name_is_granted_to_and_asked_for_as_the_app_writes_it(gateway: Daemon, app_key: str) -> None:
+    name = "customer-" * 10  # kept as a hash
+    gateway.here("limit", "set", "--user", "shop", "--tokens", "1", "--per", "total", "--each", "end-user")
+    (limit,) = (row for row in gateway.json("limit", "list", "--user", "shop") if row["measure"] == "tokens")
+    try:
+        assert gateway.send(CHAT, HELLO, key=app_key, headers={HEADER: name}).status == 400
+        more = ["--tokens", "1M", "--for", "1h", "--reason", "a large customer"]
+        gateway.here("limit", "grant", limit["id"], "--end-user", name, *more)
+        answer = gateway.send(CHAT, {**HELLO, "max_tokens": 5}, key=app_key, headers={HEADER: name})
+        assert answer.status == 200
+        gateway.call(answer.call_id)
+        assert next(row["id"] for row in gateway.json("calls", "--end-user", name)) == answer.call_id
+    finally:
+        gateway.here("limit", "remove", limit["id"], "--yes")

@@ -221,6 +221,22 @@ class Ledger(RuleBasedStateMachine):
         if ends and self._open(owner):
             one = data.draw(st.sampled_from(self._open(owner)))
             closings.append((one.open, self._end(one, 400, 300)))
+        self._ask(owner, closings, asked)
+
+    @rule(user=st.sampled_from(sorted(USERS)), group=st.sampled_from(GROUPS), zone=st.sampled_from(ZONES))
+    def ask_before_and_after_a_change(self, user: str, group: str, zone: str) -> None:
+        """Within a minute, of limits that are older than one."""
+        self.now_s += 66
+        wish = (user, MODELS[0], "e1", 400, 400, 200, 0)
+        self._ask(OWNERS[0], [], [wish])
+        self.now_s += 6
+        self.move_user(user, group)
+        self._ask(OWNERS[0], [], [wish])
+        self.now_s += 6
+        self._zone(group, zone)
+        self._ask(OWNERS[1], [], [wish, wish])
+
+    def _ask(self, owner: int, closings: Any, asked: list[tuple[str, str, str, int, int, int, int]]) -> None:
         openings = []
         for user, model, end_user, input_tokens, output_tokens, least, age_s in asked:
             openings.append(
@@ -281,7 +297,7 @@ class Ledger(RuleBasedStateMachine):
             one.state, one.cost_nano = "settled", one.open.held_nano
             one.tokens = one.open.held_input_tokens + one.open.held_output_tokens
 
-    @rule(step_s=st.sampled_from([1, 4, 7, 20, 45, 61, 900, 3_600, 40_000, 90_000, 700_000, -3, -70]))
+    @rule(step_s=st.sampled_from([1, 4, 7, 20, 45, 61, 900, 3_600, 40_000, 90_000, 700_000, -3, -70, -4_000]))
     def pass_time(self, step_s: int) -> None:
         self.now_s += step_s
 

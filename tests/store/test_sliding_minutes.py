@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmctl.domain.errors import Refused
+from llmctl.store import balances, groups
 from llmctl.store.booking import Closing, Granted
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import Books, closing, opening
@@ -143,3 +144,31 @@ async def test_a_released_call_gives_its_place_back(books: Books, ledger: Ledger
     assert isinstance(await ask(books, ledger, clock, secret), Refused)
     ledger.settle(Closing(first.call_id, "released"))
     assert isinstance(await ask(books, ledger, clock, secret), Granted)
+
+
+async def test_a_minute_is_not_forgotten_with_balances_that_a_change_of_groups_drops(
+    books: Books, ledger: Ledger, clock: Clock
+) -> None:
+    secret = books.add_user("alice", "sales")
+    books.limit("org", 2, measure="requests", window="minute")
+    for _ in range(2):
+        assert isinstance(await ask(books, ledger, clock, secret), Granted)
+        clock.now_s += 6
+    with books.store.write() as tx:
+        groups.change(tx, books.author, "sales", parent=None, timezone="Asia/Kolkata", allow_from=None)
+    assert isinstance(await ask(books, ledger, clock, secret), Refused)
+    clock.now_s += 60
+    assert isinstance(await ask(books, ledger, clock, secret), Granted)
+
+
+async def test_a_clock_that_is_set_back_brings_no_minute_back_empty(books: Books, ledger: Ledger, clock: Clock) -> None:
+    secret = books.add_user("alice")
+    books.limit("org", 2, measure="requests", window="minute")
+    for _ in range(2):
+        assert isinstance(await ask(books, ledger, clock, secret), Granted)
+    clock.now_s += 4_000
+    with books.store.write() as tx:
+        balances.drop(tx, balances.past(balances.some(tx, (0, 0, 0), 100), int(clock.now_s)))
+    assert isinstance(await ask(books, ledger, clock, secret), Granted)
+    clock.now_s -= 3_990
+    assert isinstance(await ask(books, ledger, clock, secret), Refused)
