@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from llmctl.config import Config
-from llmctl.domain.errors import ConfigError, LlmctlError
+from llmctl.domain.errors import LlmctlError
 from llmctl.store import callers, filesystem, recovery
 from llmctl.store.database import Store, must_exist
 from llmctl.store.serving import Serving
@@ -18,7 +18,7 @@ from llmctl.store.serving import Serving
 from .cells import shared_memory
 from .setup import renewed
 from .sockets import Sockets, listening
-from .supervisor import EXIT_CONFIG, EXIT_FAILED, Supervisor
+from .supervisor import EXIT_FAILED, Supervisor, exit_code_of
 from .systemd import Notifier, handed_over
 from .tls import context_of
 from .upstream import Upstream
@@ -83,12 +83,9 @@ def _work(worker: Worker) -> int:
     """A worker in a process of its own: whatever happens is an exit code."""
     try:
         return worker.run()
-    except ConfigError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return EXIT_CONFIG
     except LlmctlError as error:
         sys.stderr.write(f"error: {error}\n")
-        return EXIT_FAILED
+        return exit_code_of(error)
     except BaseException:
         logger.exception("a worker failed")
         return EXIT_FAILED

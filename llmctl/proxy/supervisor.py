@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from llmctl.config import Config
-from llmctl.domain.errors import LlmctlError
+from llmctl.domain.errors import ConfigError, LlmctlError, SchemaMismatch, StoreBroken
 from llmctl.store.serving import Serving
 
 from .sockets import Sockets
@@ -22,12 +22,20 @@ from .systemd import Notifier
 logger = logging.getLogger(__name__)
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78  # 78: EX_CONFIG, so that systemd does not loop
+EXIT_BROKEN = 74  # EX_IOERR, of a worker to its supervisor: the database is of no use to any of them
 RESTART_S = 1.0  # a worker that dies at once must not spin
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 MESSAGE_BYTES_MAX = 32 << 10
 
 # What the supervisor and a worker say to each other: one message, one datagram.
 RELOAD, READY, ALIVE, RELOADED, FAILED = b"reload", b"ready", b"alive", b"reloaded", b"failed "
+
+
+def exit_code_of(error: LlmctlError) -> int:
+    """Of a worker that cannot start, or go on."""
+    if isinstance(error, ConfigError):
+        return EXIT_CONFIG
+    return EXIT_BROKEN if isinstance(error, (StoreBroken, SchemaMismatch)) else EXIT_FAILED
 
 
 @dataclass(slots=True)
@@ -143,9 +151,9 @@ class Supervisor:
         worker.channel.close()
         if self._stopping:
             self._status = self._status or (EXIT_FAILED if code > 0 else EXIT_OK)
-        elif code == EXIT_CONFIG:
+        elif code in (EXIT_CONFIG, EXIT_BROKEN):
             self._stop()
-            self._status = EXIT_CONFIG
+            self._status = EXIT_CONFIG if code == EXIT_CONFIG else EXIT_FAILED
         else:
             logger.error("worker %d ended with %d; starting it again", worker.number, code)
             self._due_at_s[worker.number] = time.monotonic() + RESTART_S

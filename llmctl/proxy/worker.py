@@ -13,12 +13,23 @@ from contextlib import suppress
 from typing import Protocol
 
 from llmctl.config import Config
-from llmctl.domain.errors import LlmctlError
+from llmctl.domain.errors import LlmctlError, StoreError
 from llmctl.store.serving import Serving
 
 from .app import Gateway
 from .sockets import Sockets
-from .supervisor import ALIVE, EXIT_FAILED, EXIT_OK, FAILED, MESSAGE_BYTES_MAX, READY, RELOAD, RELOADED, log_reload
+from .supervisor import (
+    ALIVE,
+    EXIT_FAILED,
+    EXIT_OK,
+    FAILED,
+    MESSAGE_BYTES_MAX,
+    READY,
+    RELOAD,
+    RELOADED,
+    exit_code_of,
+    log_reload,
+)
 from .systemd import Notifier
 
 logger = logging.getLogger(__name__)
@@ -124,19 +135,22 @@ class Worker:
         _settle_garbage_collection()
         tasks = [asyncio.create_task(self._reload_when_told(gateway)), asyncio.create_task(self._beat())]
         self._reports.ready()
-        failed = await self._until_stopped(gateway)
+        failure = await self._until_stopped(gateway)
+        code = EXIT_OK if failure is None else EXIT_FAILED if self._channel is None else exit_code_of(failure)
+        # Else it is started again, and who knocks may wait for it.
+        for_good = self._channel is None or code != EXIT_FAILED
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._reports.stopping()
-        if not failed:
+        if for_good:
             self._sockets.refuse_clients(self._number)
         beat = asyncio.create_task(self._beat())
         await gateway.stop()
         beat.cancel()
-        if self._number == 0 and not failed:
+        if self._number == 0 and for_good:
             self._sockets.refuse_admin()
-        return EXIT_FAILED if failed else EXIT_OK
+        return code
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -165,17 +179,17 @@ class Worker:
             self._channel.setblocking(False)
             loop.add_reader(self._channel, on_channel)
 
-    async def _until_stopped(self, gateway: Gateway) -> bool:
-        """True if it is for a failure."""
+    async def _until_stopped(self, gateway: Gateway) -> StoreError | None:
+        """Why it cannot go on; None: it was told to stop."""
         broken = asyncio.ensure_future(gateway.broken())
         stopped = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait((broken, stopped), return_when=asyncio.FIRST_COMPLETED)
-        failed = broken.done()
-        if failed:
-            logger.critical("stopping: %s", broken.result())
+        failure = broken.result() if broken.done() else None
+        if failure is not None:
+            logger.critical("stopping: %s", failure)
         broken.cancel()
         stopped.cancel()
-        return failed
+        return failure
 
     async def _reload_when_told(self, gateway: Gateway) -> None:
         while True:
