@@ -18,7 +18,7 @@ from .filters import Asked
 from .render import Column
 
 if TYPE_CHECKING:
-    from llmctl.store.repricing import Looked, Seller, Wanted
+    from llmctl.store.revision import Looked, Seller, Wanted
 
     from .context import App
 
@@ -63,11 +63,11 @@ def reprice(
       llmctl price set openai/gpt-5 --input 1.25 --output 10 --from 2026-11-01
       llmctl usage reprice --since 2026-11-01 --model gpt-5 --dry-run
     """
-    from llmctl.store import repricing
+    from llmctl.store import repricing, revision
 
     run = context.of(ctx)
     wanted = _wanted(run, since, until, model)
-    sellers = {one.name: repricing.Seller(one.catalogue, one.deployments) for one in run.config.providers.values()}
+    sellers = {one.name: revision.Seller(one.catalogue, one.deployments) for one in run.config.providers.values()}
     lines, goes_on = _survey(run, wanted, sellers)
     changed, old, new = (sum(getattr(line, name) for line in lines) for name in ("changed", "old_nano", "new_nano"))
     calls = humanize.plural(changed, "call")
@@ -81,7 +81,7 @@ def reprice(
 
 
 def _wanted(run: App, since: str | None, until: str | None, model: str | None) -> Wanted:
-    from llmctl.store.repricing import EVERY_MODEL, Wanted
+    from llmctl.store.revision import EVERY_MODEL, Wanted
 
     with run.reading() as tx:
         asked = dict.fromkeys(Asked.__slots__) | {"model": model, "since": since, "until": until}
@@ -91,14 +91,14 @@ def _wanted(run: App, since: str | None, until: str | None, model: str | None) -
 
 def _survey(run: App, wanted: Wanted, sellers: dict[str, Seller]) -> tuple[list[Line], bool]:
     """What would become of the calls, by model, the largest sum first; and whether an earlier run waits."""
-    from llmctl.store import repricing
+    from llmctl.store import repricing, revision
     from llmctl.store.database import Store
 
     lines: dict[str, Line] = {}
     with closing(Store(run.database, readonly=True)) as store:
         with store.read() as tx:
             goes_on = repricing.unfinished(tx, wanted)
-        for page in repricing.look(store, wanted, repricing.PriceBook(sellers)):
+        for page in revision.look(store, wanted, revision.PriceBook(sellers)):
             _add(lines, page)
     return sorted(lines.values(), key=lambda line: (-line.new_nano, line.model)), goes_on
 

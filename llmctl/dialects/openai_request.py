@@ -19,7 +19,7 @@ from ..domain.errors import Refused
 from .content import AUDIO, UNKNOWN, Images, cache_write_ttl
 from .fields import Fields, bad_request, read_object
 from .openai_content import REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason, messages_reason
-from .openai_tools import chat_tool_turns, response_tool_turns
+from .openai_tools import chat_tool_turns, makes_images, response_tool_turns
 from .request import UNKNOWN_TURNS, Request, check_model, end_user_id, read_model, read_outputs, read_tier
 
 CHOICES_MAX = 10_000  # n, best_of: OpenAI takes 128
@@ -183,6 +183,7 @@ def _generating(
         images=0 if reason else images.count,
         image_bytes=0 if reason else images.bytes,
         server_tool_turns=turns,
+        image_tool=turns != 0 and makes_images(fields.body),
         service_tier=read_tier(fields),
         cache_write_ttl=cache_write_ttl(fields.body),
         wants_usage=wants_usage,

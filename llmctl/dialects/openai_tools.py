@@ -45,6 +45,12 @@ def response_tool_turns(fields: Fields) -> int:
     return turns if calls_max is None else calls_max
 
 
+def makes_images(body: bytes) -> bool:
+    """Whether the provider's tool for images may be among the tools of a request. A word can be written with escapes:
+    those count as it."""
+    return b"image_generation" in body or b"\\u" in body
+
+
 def tools_turns(value: Raw | None, path: str) -> int:
     """UNKNOWN_TURNS if the provider runs one of these tools, else 0."""
     if value is None:

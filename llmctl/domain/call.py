@@ -26,6 +26,7 @@ class Ask(NamedTuple):
     images: int = 0  # those whose bytes are known, where they alone are why
     image_bytes: int = 0  # of the body
     server_tool_turns: int = 0  # each turn of a server-side tool bills the input again
+    image_tool: bool = False  # one of those tools makes images
     service_tier: str = ""  # as asked; the answer says what was served
     cache_write_ttl: str = ""  # "", "5m", "1h": cache writes that the request asks for
     wants_usage: bool = True  # a stream: did the client ask for the usage chunk?

@@ -32,7 +32,8 @@ PARENT: Mapping[str, str] = {
     "output_video": "output",
 }
 # Rates per million calls; `request` counts each call of ours, the others the tool calls inside it.
-TOOL_METERS = ("web_search", "file_search", "code_interpreter", "image_generation")
+IMAGE_TOOL = "image_generation"
+TOOL_METERS = ("web_search", "file_search", "code_interpreter", IMAGE_TOOL)
 # Rates per million of what a model bills instead of tokens, or beside them.
 UNIT_METERS = ("audio_seconds", "characters", "images", "pages", "search_units")
 METERS: tuple[str, ...] = (*PARENT, "request", *TOOL_METERS, *UNIT_METERS)
@@ -124,11 +125,17 @@ class Ceiling(NamedTuple):
     output_rate: int
     request_nano_usd: int
     tool_call_nano_usd: int = 0
+    image_call_nano_usd: int = 0  # of a tool that makes images: many times what others cost
+
+    def fees_nano_usd(self, tool_calls: int, *, image_tool: bool) -> int:
+        """The request's, and that of so many tool calls. `image_tool`: some may make images."""
+        dearest = max(self.tool_call_nano_usd, self.image_call_nano_usd) if image_tool else self.tool_call_nano_usd
+        return self.request_nano_usd + tool_calls * dearest
 
     def cost_nano_usd(self, input_tokens: int, output_tokens: int, tool_calls: int = 0) -> int:
         """An upper bound, rounded up."""
         tokens_e6 = input_tokens * self.input_rate + output_tokens * self.output_rate
-        return _ceil_e6(tokens_e6) + self.request_nano_usd + tool_calls * self.tool_call_nano_usd
+        return _ceil_e6(tokens_e6) + self.fees_nano_usd(tool_calls, image_tool=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +274,7 @@ def _ceiling(
     meters_out = ["output", "reasoning", *(_MEDIA_OUTPUT if media_output else ())]
     tariffs = price.tariffs_possible(service_tier)
 
-    def dearest(meters: Iterable[str]) -> int:
+    def dearest(meters: Sequence[str]) -> int:
         rates = [tariff.find(meter) for tariff in tariffs for meter in meters]
         return max((rate.dearest(input_tokens) for rate in rates if rate is not None), default=0)
 
@@ -275,7 +282,8 @@ def _ceiling(
         input_rate=dearest(meters_in),
         output_rate=dearest(meters_out),
         request_nano_usd=_ceil_e6(dearest(["request"])),
-        tool_call_nano_usd=_ceil_e6(dearest(TOOL_METERS)),
+        tool_call_nano_usd=_ceil_e6(dearest([meter for meter in TOOL_METERS if meter != IMAGE_TOOL])),
+        image_call_nano_usd=_ceil_e6(dearest([IMAGE_TOOL])),
     )
 
 

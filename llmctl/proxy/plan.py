@@ -128,7 +128,7 @@ def _demand(ask: Ask, dialect: str, facts: ModelFacts, price: Price | None, boun
             media=bool(ask.unbounded_input),
             media_output=ask.media_output,
         )
-        fees = ceiling.request_nano_usd + tool_turns(ask, bounds) * ceiling.tool_call_nano_usd
+        fees = ceiling.fees_nano_usd(tool_turns(ask, bounds), image_tool=ask.image_tool)
         if ask.units:
             fees += price.units_ceiling(ask.units, ask.service_tier)
         rates = Rates(ceiling.input_rate, ceiling.output_rate, fees)

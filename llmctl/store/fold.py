@@ -95,10 +95,13 @@ def amend(tx: sqlite3.Connection, rows: Sequence[tuple[int, ...]], default_zone:
 def late(tx: sqlite3.Connection, rows: Sequence[tuple[int, ...]], default_zone: str) -> None:
     """Adds to the summaries what was added to roll-ups that they hold already."""
     at, added = place(tx), []
+    spans: dict[int, tuple[Span, Span]] = {}
     for row in rows:
         if row[: len(KEY)] <= at:
             bucket, lineage_id, user_id, *rest = row
-            added += [(span.id, user_id, lineage_id, *rest) for span in spans_of(tx, bucket, default_zone)]
+            if bucket not in spans:
+                spans[bucket] = spans_of(tx, bucket, default_zone)
+            added += [(span.id, user_id, lineage_id, *rest) for span in spans[bucket]]
     if added:
         tx.execute(
             f"{_INTO} SELECT {picked(OF_SPAN + SUMS)} FROM json_each(?) WHERE true {_ADDED}",

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmctl.domain.errors import BadInput
-from llmctl.domain.price import DAY_S, METERS, Hours, Rate, Tariff
+from llmctl.domain.price import DAY_S, METERS, PARENT, Hours, Rate, Tariff
 
 from . import price_match
 
-RATE_MAX = 10**15  # nano-USD per million units: a dollar a token is a mistake
+RATE_MAX = 10**15  # nano-USD per million tokens: a dollar a token is a mistake
+UNIT_RATE_MAX = 10**18  # per million calls, images, minutes: a thousand dollars each
 TOKENS_MAX = 10**9
 STEPS_MAX = 16
 TIERS_MAX = 32
@@ -193,12 +194,14 @@ def _decode_rates(record: object) -> dict[str, Rate]:
     rates = _dict(record, "rates", len(METERS))
     if unknown := [meter for meter in rates if meter not in METERS]:
         raise ValueError(f"no meter is called {unknown[0]!r} (there are {', '.join(METERS)})")
-    return {meter: _decode_rate(value) for meter, value in rates.items()}
+    return {
+        meter: _decode_rate(value, RATE_MAX if meter in PARENT else UNIT_RATE_MAX) for meter, value in rates.items()
+    }
 
 
-def _decode_rate(value: object) -> Rate:
+def _decode_rate(value: object, most: int) -> Rate:
     if not isinstance(value, dict):
-        return Rate(_int(value, RATE_MAX))
+        return Rate(_int(value, most))
     if set(value) != {"base", "steps"}:
         raise ValueError("a rate is an integer, or an object of base and steps")
     steps = []
@@ -210,8 +213,8 @@ def _decode_rate(value: object) -> Rate:
         if above <= above_before:
             raise ValueError("steps ascend")
         above_before = above
-        steps.append((above, _int(step[1], RATE_MAX)))
-    return Rate(_int(value["base"], RATE_MAX), tuple(steps))
+        steps.append((above, _int(step[1], most)))
+    return Rate(_int(value["base"], most), tuple(steps))
 
 
 def _decode_hours(value: object) -> Hours:

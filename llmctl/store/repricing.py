@@ -6,103 +6,31 @@ a run that was interrupted goes on there. The old figure of each call stays besi
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from operator import add
 from pathlib import Path
-from typing import NamedTuple
 
 from llmctl.domain.limit import Limit
 from llmctl.domain.money import usd_exact
-from llmctl.domain.price import Price, pick
-from llmctl.domain.usage import USAGE_CLASSES, Usage
 from llmctl.domain.window import BUCKET_S
 
-from . import audit, balances, fold, ids, limits, prices
+from . import audit, balances, callers, fold, limits
 from .audit import Author
 from .database import Store
-from .sql import as_json
-from .usage import model_ids
+from .revision import Booked, Change, Looked, PriceBook, Seller, Wanted, look
 
-PAGE_CALLS = 2_000  # read outside the lock
-STEP_CALLS = 200  # some milliseconds
+ACTION = "usage reprice"
+STEP_CALLS = 100  # some milliseconds
 PAUSE_S = 0.01  # in which others get the lock
 CHECKPOINT_STEPS = 20
-PRICES_MAX = 1_000
-EVERY_MODEL = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which calls: those that started from `since_s` on, before `until_s` (None: until now), of models that the pattern
-    names."""
-
-    since_s: int
-    until_s: int | None = None
-    model: str = EVERY_MODEL
-
-
-class Booked(NamedTuple):
-    """What a call is booked with. `cost_nano is None`: unpriced."""
-
-    call_id: int
-    started_at_ms: int
-    provider: str
-    model: str
-    usage_source: str | None
-    cost_nano: int | None
-    price_id: int | None
-    own_cost_nano: int | None
-    own_price_id: int | None
-    service_tier: str | None
-    lineage_id: int
-    path: str
-    user_id: int
-    key_id: int
-    end_user_id: int
-    model_id: int
-    usage: Usage
-
-    @property
-    def stated(self) -> bool:
-        """The provider said itself what it cost."""
-        return self.price_id is None and bool(self.cost_nano or self.own_price_id)
-
-    @property
-    def started_at_s(self) -> int:
-        return self.started_at_ms // 1000
-
-
-class Change(NamedTuple):
-    """A call whose figure becomes another one; where the provider stated the money, our own figure beside it."""
-
-    call: Booked
-    new_cost_nano: int
-    new_price_id: int
-
-    @property
-    def old_cost_nano(self) -> int | None:
-        return self.call.own_cost_nano if self.call.stated else self.call.cost_nano
-
-    @property
-    def old_price_id(self) -> int | None:
-        return self.call.own_price_id if self.call.stated else self.call.price_id
-
-
-class Looked(NamedTuple):
-    """A call that was looked at, and what changes. `change is None`: it stays as it is."""
-
-    call: Booked
-    change: Change | None
-
-    @property
-    def new_cost_nano(self) -> int | None:
-        if self.change is None or self.call.stated:
-            return self.call.cost_nano
-        return self.change.new_cost_nano
+PRINCIPALS_MAX = 10_000
+NO_SUMS = (0,) * len(fold.SUMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,57 +43,6 @@ class Repriced:
     new_cost_nano_usd: int | None
     new_source: str | None
     stated: bool
-
-
-class Seller(NamedTuple):
-    """Where the prices of a provider's models are found: its catalogue, and what a deployment is billed as."""
-
-    catalogue: str
-    deployments: Mapping[str, str] = {}
-
-
-@dataclass(slots=True)
-class PriceBook:
-    """The prices in force, by provider and model: looked up once a run."""
-
-    sellers: Mapping[str, Seller]  # by provider
-    _found: dict[tuple[str, str], tuple[Price, ...]] = field(default_factory=dict)
-
-    def price(self, tx: sqlite3.Connection, provider: str, model: str, at_s: int) -> Price | None:
-        known = self._found.get((provider, model))
-        if known is None:
-            if len(self._found) >= PRICES_MAX:
-                self._found.clear()
-            # A provider that is no longer configured may still be known by its name.
-            seller = self.sellers.get(provider, Seller(provider))
-            sold_as = seller.deployments.get(model, model)
-            known = self._found[provider, model] = prices.find(tx, provider, seller.catalogue, model, sold_as)
-        return pick(known, at_s)
-
-
-def revised(call: Booked, price: Price | None) -> Change | None:
-    """What a call's figure becomes by this price; None: it stays. Nothing that has a price becomes unpriced, and what
-    nobody bills (a refused request, a count of tokens) stays free."""
-    if price is None or (call.cost_nano == 0 and call.price_id is None and call.own_price_id is None):
-        return None
-    if call.usage_source == "estimated" and call.price_id == price.id:
-        return None  # all that was held may be booked: more than its usage alone
-    change = Change(call, price.cost_nano_usd(call.usage, call.service_tier or "", call.started_at_s), price.id)
-    return None if change.new_cost_nano == change.old_cost_nano else change
-
-
-def look(store: Store, wanted: Wanted, book: PriceBook, *, after: int = -1) -> Iterator[list[Looked]]:
-    """The calls in question, some at a time, the oldest first."""
-    last = max(after, ids.at_or_after(wanted.since_s) - 1)
-    while True:
-        with store.read() as tx:
-            page = _page(tx, wanted, last)
-            looked = [Looked(one, revised(one, book.price(tx, *one[2:4], one.started_at_s))) for one in page]
-        if looked:
-            yield looked
-        if len(page) < PAGE_CALLS:
-            return
-        last = page[-1].call_id
 
 
 def reprice(
@@ -182,7 +59,7 @@ def reprice(
 
     A run of the same calls that was interrupted is continued; `tell` then hears of the rest only.
     """
-    book = PriceBook(sellers)
+    book, cost_limits = PriceBook(sellers), _CostLimits(default_zone)
     with closing(Store(path)) as store:
         with store.write() as tx:
             run_id, after = _begin(tx, author, wanted)
@@ -192,7 +69,7 @@ def reprice(
             for first in range(0, len(changes), STEP_CALLS):
                 step = changes[first : first + STEP_CALLS]
                 with store.write() as tx:
-                    _apply(tx, run_id, step, default_zone)
+                    _apply(tx, run_id, step, cost_limits)
                     tx.execute("UPDATE repricings SET last_call_id = ? WHERE id = ?", (step[-1].call.call_id, run_id))
                 steps += 1
                 if steps % CHECKPOINT_STEPS == 0:
@@ -200,7 +77,7 @@ def reprice(
                 time.sleep(pause_s)
             tell(looked)
         with store.write() as tx:
-            return _end(tx, author, run_id, wanted)
+            return _end(tx, author, run_id)
 
 
 def unfinished(tx: sqlite3.Connection, wanted: Wanted) -> bool:
@@ -230,36 +107,6 @@ def forget(tx: sqlite3.Connection, call_ids: Sequence[int]) -> None:
     tx.executemany("DELETE FROM repriced_calls WHERE call_id = ?", ((call_id,) for call_id in call_ids))
 
 
-def _page(tx: sqlite3.Connection, wanted: Wanted, after: int) -> list[Booked]:
-    of_model = ""
-    parameters: dict[str, object] = {
-        "after": after,
-        "since_ms": wanted.since_s * 1000,
-        "until_ms": (balances.FAR_S if wanted.until_s is None else wanted.until_s) * 1000,
-        "most": PAGE_CALLS,
-    }
-    if wanted.model != EVERY_MODEL:
-        of_model = "AND c.model_id IN (SELECT value FROM json_each(:models))"
-        parameters["models"] = as_json(model_ids(tx, wanted.model))
-    rows = tx.execute(
-        f"""
-        SELECT c.id, c.started_at_ms, m.provider, m.model, c.usage_source, c.cost_nano, c.price_id,
-               c.own_cost_nano, c.own_price_id, tier.name, c.lineage_id, l.path, c.user_id, c.key_id, c.end_user_id,
-               c.model_id, {", ".join(f"c.{name}" for name in USAGE_CLASSES)}
-        FROM calls c
-        JOIN models m ON m.id = c.model_id
-        JOIN lineages l ON l.id = c.lineage_id
-        LEFT JOIN names tier ON tier.id = c.service_tier_id
-        WHERE c.id > :after AND c.started_at_ms >= :since_ms AND c.started_at_ms < :until_ms AND c.state = 'settled'
-          AND (c.usage_source IS NOT NULL OR c.cost_nano IS NULL) {of_model}
-        ORDER BY c.id LIMIT :most
-        """,
-        parameters,
-    )
-    facts = len(Booked._fields) - 1
-    return [Booked._make((*row[:facts], Usage(*row[facts:]))) for row in rows]
-
-
 def _begin(tx: sqlite3.Connection, author: Author, wanted: Wanted) -> tuple[int, int]:
     """The run, and after which call it goes on."""
     found = _interrupted(tx, wanted)
@@ -272,6 +119,8 @@ def _begin(tx: sqlite3.Connection, author: Author, wanted: Wanted) -> tuple[int,
         """,
         (wanted.since_s, wanted.until_s, wanted.model, author.at_s),
     ).fetchone()
+    facts: dict[str, object] = {"run": run_id, "since": wanted.since_s, "until": wanted.until_s}
+    audit.keep(tx, author, ACTION, wanted.model or "all models", facts)
     return run_id, -1
 
 
@@ -289,7 +138,8 @@ def _interrupted(tx: sqlite3.Connection, wanted: Wanted) -> tuple[int, int] | No
     return None if row is None else (int(row[0]), int(row[1]))
 
 
-def _end(tx: sqlite3.Connection, author: Author, run_id: int, wanted: Wanted) -> int:
+def _end(tx: sqlite3.Connection, author: Author, run_id: int) -> int:
+    """Completes the run, and its entry in the audit with the figures of all its parts."""
     tx.execute("UPDATE repricings SET ended_at = ? WHERE id = ?", (author.at_s, run_id))
     changed, old, new, own = tx.execute(
         """
@@ -299,36 +149,59 @@ def _end(tx: sqlite3.Connection, author: Author, run_id: int, wanted: Wanted) ->
         """,
         (run_id,),
     ).fetchone()
-    before: dict[str, object] = {"cost_usd": usd_exact(old)}
-    after: dict[str, object] = {"cost_usd": usd_exact(new), "calls": changed, "calls_stated_by_providers": own}
-    after |= {"since": wanted.since_s, "until": wanted.until_s}
-    audit.record(tx, author, "usage reprice", wanted.model or "all models", before=before, after=after)
+    entry, subject, after = tx.execute(
+        "SELECT id, subject, after FROM audit WHERE action = ? AND after ->> 'run' = ?", (ACTION, run_id)
+    ).fetchone()
+    facts: dict[str, object] = {"calls": changed, "old_cost_usd": usd_exact(old), "new_cost_usd": usd_exact(new)}
+    audit.keep(tx, author, ACTION, subject, json.loads(after) | facts | {"calls_stated_by_providers": own}, entry)
     return int(changed + own)
 
 
-def _apply(tx: sqlite3.Connection, run_id: int, changes: Sequence[Change], default_zone: str) -> None:
+@dataclass(slots=True)
+class _CostLimits:
+    """The limits on cost that apply to a call, by its lineage, user and key: looked up once, unless settings change."""
+
+    default_zone: str
+    _version: int = -1
+    _found: dict[tuple[str, int, int], list[Limit]] = field(default_factory=dict)
+
+    def refresh(self, tx: sqlite3.Connection) -> None:
+        version = callers.settings_version(tx)
+        if version != self._version or len(self._found) > PRINCIPALS_MAX:
+            self._version = version
+            self._found.clear()
+
+    def of(self, tx: sqlite3.Connection, call: Booked) -> list[Limit]:
+        principals = (call.path, call.user_id, call.key_id)
+        found = self._found.get(principals)
+        if found is None:
+            lineage = [int(part) for part in call.path.split("/") if part]
+            applying = limits.applying(
+                tx, lineage=lineage, user_id=call.user_id, key_id=call.key_id, default_zone=self.default_zone
+            )
+            found = self._found[principals] = [limit for limit in applying if limit.measure == "cost"]
+        return found
+
+
+def _apply(tx: sqlite3.Connection, run_id: int, changes: Sequence[Change], cost_limits: _CostLimits) -> None:
     """Calls, roll-ups, summaries and balances, all of them or none."""
-    rollups: list[tuple[int, ...]] = []
+    cost_limits.refresh(tx)
+    rollups: dict[tuple[int, ...], tuple[int, ...]] = {}
     moved: Counter[balances.Row] = Counter()
-    applying: dict[tuple[str, int, int], tuple[Limit, ...]] = {}
+    kept = []
     for change in changes:
         call = change.call
         if not _rewrite(tx, change):
             continue  # it was corrected meanwhile, or repriced
         facts = (change.old_cost_nano, change.old_price_id, change.new_cost_nano, change.new_price_id, call.stated)
-        tx.execute("INSERT INTO repriced_calls VALUES (?, ?, ?, ?, ?, ?, ?)", (call.call_id, run_id, *facts))
+        kept.append((call.call_id, run_id, *facts))
         if call.stated:
             continue
         more = change.new_cost_nano - (call.cost_nano or 0)
-        rollups.append((*_rollup_key(tx, call), *_rollup_sums(-int(call.cost_nano is None), more)))
-        principals = (call.path, call.user_id, call.key_id)
-        if principals not in applying:
-            lineage = [int(part) for part in call.path.split("/") if part]
-            applying[principals] = limits.applying(
-                tx, lineage=lineage, user_id=call.user_id, key_id=call.key_id, default_zone=default_zone
-            )
+        key, sums = _rollup_key(tx, call), _rollup_sums(-int(call.cost_nano is None), more)
+        rollups[key] = tuple(map(add, rollups.get(key, NO_SUMS), sums))
         places = balances.places(
-            [limit for limit in applying[principals] if limit.measure == "cost"],
+            cost_limits.of(tx, call),
             user_id=call.user_id,
             end_user_id=call.end_user_id,
             provider=call.provider,
@@ -337,8 +210,9 @@ def _apply(tx: sqlite3.Connection, run_id: int, changes: Sequence[Change], defau
         )
         for place in places:
             moved[place.row] += more
+    tx.executemany("INSERT INTO repriced_calls VALUES (?, ?, ?, ?, ?, ?, ?)", kept)
     if rollups:
-        fold.amend(tx, rollups, default_zone)
+        fold.amend(tx, [(*key, *sums) for key, sums in rollups.items()], cost_limits.default_zone)
     balances.move(tx, moved)
 
 

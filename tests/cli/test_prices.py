@@ -210,3 +210,9 @@ def test_a_file_that_would_take_most_prices_away_asks_first(cli: Cli, empty: Pat
     failed = cli("price", "sync", "few.json", code=1)
     assert "Take away" in failed.err
     assert cli.json("price", "sync", "few.json", "--yes")["removed"] > 100
+
+
+def test_an_image_may_cost_what_a_token_must_not(cli: Cli) -> None:
+    assert "images $2.50 each" in cli("price", "set", "openai/poster", "--per-image", "2.50").out
+    failed = cli("price", "set", "openai/poster", "--input", "2500000", code=2)
+    assert failed.err.startswith("error: the price of openai/poster cannot be used: ")

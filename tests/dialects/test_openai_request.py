@@ -223,6 +223,9 @@ def test_tools_that_the_provider_runs_bill_the_input_again(tool: dict[str, Any],
 
 
 def test_other_ways_to_have_the_provider_work_on_the_input() -> None:
+    assert ask("responses", input="x", tools=[{"type": "image_generation"}]).image_tool
+    assert not ask("responses", input="x", tools=[{"type": "web_search"}]).image_tool
+    assert not ask("responses", input="image_generation").image_tool
     assert ask(CHAT, messages=HELLO, web_search_options={}).server_tool_turns == 1
     assert ask(CHAT, messages=HELLO, model="vendor/m:online").server_tool_turns == 1
     assert ask(CHAT, messages=HELLO, plugins=[{"id": "web"}]).server_tool_turns == 1

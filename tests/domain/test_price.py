@@ -189,6 +189,13 @@ def test_the_ceiling_has_the_fees_of_requests_and_tools() -> None:
     assert ceiling.cost_nano_usd(1_000_000, 0, tool_calls=2) == 1 + 5_000_000 + 20_000_000
 
 
+def test_only_who_may_make_images_holds_what_they_cost() -> None:
+    tariff = rates(input=1, web_search=10_000 * USD, image_generation=250_000 * USD)
+    ceiling = price(tariff=tariff).ceiling(10)
+    assert ceiling.fees_nano_usd(10, image_tool=False) == 100_000_000
+    assert ceiling.fees_nano_usd(10, image_tool=True) == 2_500_000_000
+
+
 counts = st.integers(0, 3_000_000)
 usages = st.builds(Usage, **dict.fromkeys(USAGE_CLASSES, counts))
 some_rates = st.builds(
