@@ -98,7 +98,7 @@ def _result(exchange: Exchange, manner: str, reply: _Reply, row: Mapping[str, An
     identical = reply.streamed_whole and reply.status == exchange.status and reply.body == exchange.body
     if row is None or row["state"] == "refused":
         return Result(exchange, manner, "refused", identical, _message(reply))
-    if exchange.status in (401, 403) and reply.status in (502, 424):
+    if exchange.status >= 400 and reply.status in (502, 424) and "the gateway's credential" in _message(reply):
         return Result(exchange, manner, "none stated", True, "")  # about our credential: our own error
     if row["state"] != "settled":
         return Result(exchange, manner, "WRONG", identical, f"{row['state']} {row['error']}")
