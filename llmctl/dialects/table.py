@@ -294,6 +294,7 @@ _PATTERNS = [
 _V1 = "/v1/"
 _NAMED = {(endpoint.dialect.name, endpoint.name): endpoint for _, endpoint in reversed(NAMING)}  # the first counts
 _MODELS_PATH = "/v1/models"
+_OWN_PATHS: tuple[tuple[str, Dialect], ...] = (("/v2/", COHERE), ("/api/", OLLAMA), ("/model/", BEDROCK))
 _GOOGLE_PATH = re.compile(r"/(?:upload/)?v1beta1?/|/v1/(?:projects|publishers)/")
 
 
@@ -335,6 +336,9 @@ def error_dialect(path: str, headers: Iterable[str]) -> Dialect:
         return match.endpoint.dialect
     if "x-goog-api-key" in headers or _GOOGLE_PATH.match(path):
         return GEMINI
+    for prefix, dialect in _OWN_PATHS:
+        if path.startswith(prefix):
+            return dialect
     return ANTHROPIC if "anthropic-version" in headers or "x-api-key" in headers else OPENAI
 
 

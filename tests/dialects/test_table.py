@@ -252,6 +252,9 @@ def test_other_methods_are_refused_and_told_which_is_right(method: str) -> None:
 
 
 def test_errors_for_unknown_paths_take_the_shape_of_the_client() -> None:
+    assert error_dialect("/v2/nowhere", {}).name == "cohere"
+    assert error_dialect("/api/nowhere", {}).name == "ollama"
+    assert error_dialect("/model/m/nowhere", {}).name == "bedrock"
     assert error_dialect("/nowhere", {}).name == "openai"
     assert error_dialect("/nowhere", ANTHROPIC).name == "anthropic"
     assert error_dialect("/nowhere", {"x-api-key": "k"}).name == "anthropic"
