@@ -62,7 +62,10 @@ PRESETS: Mapping[str, Preset] = {
         "https://api.openai.com/v1",
         credential_env="OPENAI_API_KEY",
         catalogue="openai",
-        models=("gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*", "text-embedding-*", "davinci-*", "ft:*"),
+        models=(
+            *("gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*", "text-embedding-*", "davinci-*", "ft:*"),
+            *("dall-e-*", "whisper-*", "tts-*", "omni-moderation-*", "text-moderation-*"),
+        ),
         output_fields={"chat.completions": "max_completion_tokens"},
         # gpt-4o-mini: 2,833 and 5,667 for each of up to 8 tiles; all others less (10,000 patches x 2.46):
         # https://platform.openai.com/docs/guides/images-vision

@@ -11,7 +11,10 @@ from ..domain.errors import Refused
 from ..domain.usage import Usage
 from . import model_list, openai_usage
 from .base import InputText, StreamReader, is_event_stream
+from .multipart import Form
 from .openai_answer import OpenAiReader, read_answer
+from .openai_media_answer import SpeechReader, read_media_usage
+from .openai_media_request import MEDIA, read_form, read_media
 from .openai_request import read_request
 from .openai_text import input_text
 from .request import Request
@@ -25,20 +28,32 @@ class OpenAi:
 
     def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
         try:
+            if endpoint in MEDIA:
+                return read_media(endpoint, body, path_model)
             return read_request(endpoint, body, path_model)
         except RecursionError:  # nested to just what the first look at it still took
             raise Refused("bad_request", "the request body is nested too deeply") from None
+
+    def read_form(self, endpoint: str, form: Form, path_model: str = "") -> Request:
+        """Where requests come as multipart/form-data. Raises Refused."""
+        return read_form(endpoint, form, path_model)
 
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         return read_answer(endpoint, body)
 
     def streams(self, endpoint: str, request: Request, content_type: str) -> bool:
+        if endpoint == "audio.speech":
+            return not content_type.startswith("application/json")  # sound is heard as it comes
         return is_event_stream(content_type)
 
     def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
+        if endpoint == "audio.speech":
+            return SpeechReader(lambda: OpenAiReader(endpoint))
         return OpenAiReader(endpoint, strip=strip_usage)
 
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
+        if endpoint in MEDIA:
+            return read_media_usage(endpoint, raw_usage)
         return openai_usage.read_usage(raw_usage, generates=endpoint != "embeddings")
 
     def read_models(self, body: bytes) -> list[str]:

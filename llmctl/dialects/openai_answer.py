@@ -10,6 +10,9 @@ from ..domain.call import Reading
 from ..domain.price import STANDARD_TIERS, VIA
 from ..domain.usage import Usage
 from .lenient import USAGE_BYTES_MAX, is_present, items, members, name_of, plain
+from .openai_media_answer import FINAL_TYPES as MEDIA_TYPES
+from .openai_media_answer import TEXT_ANSWERS, media_usage
+from .openai_media_request import MEDIA
 from .openai_text import answer_text, stream_text
 from .openai_usage import count_tool_calls, read_usage
 from .reported_cost import reported_cost_nano_usd
@@ -35,7 +38,8 @@ def read_answer(endpoint: str, body: bytes) -> Reading:
             reader = OpenAiReader(endpoint)
             reader.feed(body)
             return reader.close()[1]
-        return Reading(error="" if not body.strip() else NOT_JSON)
+        is_text = endpoint in TEXT_ANSWERS and bool(body.strip())
+        return Reading(error="" if is_text or not body.strip() else NOT_JSON, finished=is_text)
     facts = Facts(endpoint)
     facts.read(values)
     facts.finished = True
@@ -52,7 +56,7 @@ class OpenAiReader(SseReader):
 
     def __init__(self, endpoint: str, *, strip: bool = False) -> None:
         super().__init__(strip=strip)
-        self.end_words = _FINAL_TYPES if endpoint in _RESPONSES else (_DONE,)
+        self.end_words = MEDIA_TYPES if endpoint in MEDIA else _FINAL_TYPES if endpoint in _RESPONSES else (_DONE,)
         self._endpoint = endpoint
         self._facts = Facts(endpoint)
 
@@ -92,6 +96,7 @@ class Facts:
     """What was read so far; of two usage objects the later one counts."""
 
     def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
         self._generates = endpoint != "embeddings"
         self.keeps = endpoint in _RESPONSES
         self.object_id = ""
@@ -114,7 +119,7 @@ class Facts:
             self._behind = name_of(holder["provider"])
         self._read_usage(holder)
         self._read_error(values if is_present(values.get("error")) or kind == b'"error"' else holder, kind)
-        if kind in _FINAL_TYPES:
+        if kind in _FINAL_TYPES or kind in MEDIA_TYPES:
             self.finished = True
         if self.keeps:
             self._read_object(holder)
@@ -165,6 +170,11 @@ class Facts:
         self.status = name_of(holder.get("status")) or self.status
 
     def _read_usage(self, holder: dict[str, Raw]) -> None:
+        if self._endpoint in MEDIA:
+            stated, of_media = media_usage(self._endpoint, holder)
+            if stated is not None:
+                self.usage, self._raw = stated, of_media
+            return
         raw = _usage_in(holder)
         if raw is None or len(raw) > USAGE_BYTES_MAX:
             return

@@ -84,7 +84,9 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
     total = usage.get("total_tokens", 0)
     if not (input_stated or output_stated or total):
         return None
-    prompt = counts(inner(values, "prompt_tokens_details", "input_tokens_details", "prompt_token_details"))
+    prompt = counts(
+        inner(values, "prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")
+    )
     completion = counts(inner(values, "completion_tokens_details", "output_tokens_details"))
 
     output = max(usage.get("completion_tokens", 0), usage.get("output_tokens", 0))

@@ -10,6 +10,7 @@ import msgspec
 from ..domain.call import Ask
 from .edits import Edits
 from .fields import Fields, bad_request
+from .multipart import FormField
 
 MODEL_CHARACTERS_MAX = 200
 TIER_CHARACTERS_MAX = 64
@@ -23,7 +24,8 @@ class Request(NamedTuple):
     """One request. `outputs`: the output maxima that the body sets, by path; `usage_path`: the option that makes a
     stream report usage, where the endpoint has one; `model_in_body`: False where the path names the model;
     `output_path`: where an output maximum is set if there is none, whatever the provider; `model_places`: where else
-    the body names the model: from, to, and what its name begins with."""
+    the body names the model: from, to, and what its name begins with; `model_field`: that of a form, whose bytes are
+    kept elsewhere."""
 
     ask: Ask
     body: bytes
@@ -33,6 +35,13 @@ class Request(NamedTuple):
     model_in_body: bool = True
     output_path: Path = ()
     model_places: tuple[tuple[int, int, str], ...] = ()
+    model_field: FormField | None = None
+
+    def form_edits(self, model: str) -> tuple[tuple[int, int, bytes], ...]:
+        """What to change in a form: from, to, and what then stands there."""
+        if model == self.ask.model or not self.model_in_body or self.model_field is None:
+            return ()
+        return ((self.model_field.start, self.model_field.end, model.encode()),)
 
     def upstream_body(
         self,

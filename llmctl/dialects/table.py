@@ -18,8 +18,9 @@ from .base import Dialect
 from .bedrock import BEDROCK
 from .cohere import COHERE
 from .gemini import GEMINI
+from .multipart import Form
 from .ollama import OLLAMA
-from .openai import OPENAI
+from .openai import OPENAI, OpenAi
 from .request import Request
 
 PATH_CHARACTERS_MAX = 300
@@ -28,6 +29,7 @@ _MODEL = re.compile(r"[A-Za-z0-9@~][A-Za-z0-9._:@+~-]*(?:/[A-Za-z0-9@~][A-Za-z0-
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 _PLAIN_IN_PATHS = "/:@~"  # beside letters, digits and _.-
 
+ReadForm = Callable[[str, Form, str], Request]  # endpoint, form, and the model where the path names it
 # free: passed on, costs nothing; object: free too, of something that a provider keeps, and goes where that is kept;
 # local: answered here
 Kind = Literal["metered", "free", "object", "local", "refused"]
@@ -39,7 +41,7 @@ class Endpoint:
     it is the upstream model, `{deployment}` the same as one step of a path, `{id}` the client's. `query`: the
     parameters that pass ("name", or "name=value" for that value alone), all others do not. `why`: for refused ones,
     what to tell the client. `ask_headers`, `answer_headers`: where facts that decide money stand in headers too, what
-    adds them to a request and to a reading."""
+    adds them to a request and to a reading. `read_form`: reads requests that come as forms; `form_only`: all do."""
 
     dialect: Dialect
     name: str
@@ -50,6 +52,8 @@ class Endpoint:
     why: str = ""
     ask_headers: Callable[[Request, Mapping[str, str]], Request] | None = None
     answer_headers: Callable[[Reading, Mapping[str, str]], Reading] | None = None
+    read_form: ReadForm | None = None
+    form_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,14 @@ def _refused(dialect: Dialect, name: str, why: str) -> Endpoint:
     return Endpoint(dialect, name, "refused", (), why=why)
 
 
+def _form(
+    dialect: OpenAi, name: str, upstream: str, query: tuple[str, ...] = (), *, form_only: bool = True
+) -> Endpoint:
+    return Endpoint(
+        dialect, name, "metered", ("POST",), upstream, query, read_form=dialect.read_form, form_only=form_only
+    )
+
+
 _LATER = "is not metered yet, so it is not passed on"
 _MANAGES_MODELS = "the models of a server are its admin's business; ask yours"
 _OLLAMA_MANAGES = ("copy", "create", "delete", "pull", "push")
@@ -90,6 +102,14 @@ METERED: Mapping[str, Endpoint] = {
     "/v1/responses": Endpoint(OPENAI, "responses", "metered", ("POST",), "/responses"),
     "/v1/responses/compact": Endpoint(OPENAI, "responses.compact", "metered", ("POST",), "/responses/compact"),
     "/v1/embeddings": Endpoint(OPENAI, "embeddings", "metered", ("POST",), "/embeddings"),
+    "/v1/images/generations": Endpoint(OPENAI, "images.generations", "metered", ("POST",), "/images/generations"),
+    "/v1/images/edits": _form(OPENAI, "images.edits", "/images/edits", form_only=False),
+    "/v1/images/variations": _form(OPENAI, "images.variations", "/images/variations"),
+    "/v1/audio/speech": Endpoint(OPENAI, "audio.speech", "metered", ("POST",), "/audio/speech"),
+    "/v1/audio/transcriptions": _form(OPENAI, "audio.transcriptions", "/audio/transcriptions"),
+    "/v1/audio/translations": _form(OPENAI, "audio.translations", "/audio/translations"),
+    "/v1/rerank": Endpoint(OPENAI, "rerank", "metered", ("POST",), "/rerank"),
+    "/v1/ocr": Endpoint(OPENAI, "ocr", "metered", ("POST",), "/ocr"),  # Mistral
     "/v1/messages": Endpoint(ANTHROPIC, "messages", "metered", ("POST",), "/messages"),
     "/v2/chat": Endpoint(COHERE, "cohere.chat", "metered", ("POST",), "/chat"),
     "/v2/embed": Endpoint(COHERE, "cohere.embed", "metered", ("POST",), "/embed"),
@@ -109,13 +129,24 @@ def _gemini(name: str, kind: Kind = "metered", *query: str) -> tuple[str, Endpoi
 
 
 def _azure(name: str, upstream: str) -> Endpoint:
-    return Endpoint(AZURE, name, "metered", ("POST",), upstream, ("api-version",))
+    version = ("api-version",)
+    if name in _AZURE_FORMS:
+        return _form(AZURE, name, upstream, version, form_only=name != "images.edits")
+    return Endpoint(AZURE, name, "metered", ("POST",), upstream, version)
+
+
+_AZURE_FORMS = frozenset({"audio.transcriptions", "audio.translations", "images.edits"})
 
 
 _AZURE_PATHS = {
     "chat.completions": "/chat/completions",
     "completions": "/completions",
     "embeddings": "/embeddings",
+    "images.generations": "/images/generations",
+    "images.edits": "/images/edits",
+    "audio.speech": "/audio/speech",
+    "audio.transcriptions": "/audio/transcriptions",
+    "audio.translations": "/audio/translations",
 }
 # Where the body names the deployment. The newer "v1" is OpenAI's own API below another path.
 AZURE_METERED: Mapping[str, Endpoint] = {
@@ -184,6 +215,7 @@ FREE: Mapping[str, Endpoint] = {
     "/v1/responses/input_tokens": Endpoint(
         OPENAI, "responses.input_tokens", "free", ("POST",), "/responses/input_tokens"
     ),
+    "/v1/moderations": Endpoint(OPENAI, "moderations", "free", ("POST",), "/moderations"),
     "/v1/messages/count_tokens": Endpoint(
         ANTHROPIC, "messages.count_tokens", "free", ("POST",), "/messages/count_tokens"
     ),
@@ -203,7 +235,7 @@ MODEL: Mapping[str, Endpoint] = {
 # By what follows /v1/; everything below them too.
 REFUSED: Mapping[str, Endpoint] = {
     "assistants": _refused(OPENAI, "assistants", f"the assistants API {_LATER}"),
-    "audio": _refused(OPENAI, "audio", f"audio {_LATER}"),
+    "audio": _refused(OPENAI, "audio", f"this part of the audio API {_LATER}"),
     "batches": _refused(OPENAI, "batches", f"the batch API {_LATER}"),
     "chat/completions": _refused(OPENAI, "chat.completions", "stored chat completions are not passed on"),
     "chatkit": _refused(OPENAI, "chatkit", f"ChatKit {_LATER}"),
@@ -212,11 +244,9 @@ REFUSED: Mapping[str, Endpoint] = {
     "evals": _refused(OPENAI, "evals", f"the evals API {_LATER}"),
     "files": _refused(OPENAI, "files", f"the files API {_LATER}"),
     "fine_tuning": _refused(OPENAI, "fine_tuning", f"fine-tuning {_LATER}"),
-    "images": _refused(OPENAI, "images", f"image generation {_LATER}"),
-    "moderations": _refused(OPENAI, "moderations", f"moderation {_LATER}"),
+    "images": _refused(OPENAI, "images", f"this part of the images API {_LATER}"),
     "organization": _refused(OPENAI, "organization", "the provider's administration is not passed on"),
     "realtime": _refused(OPENAI, "realtime", f"the realtime API {_LATER}"),
-    "rerank": _refused(OPENAI, "rerank", f"reranking {_LATER}"),
     "responses": _refused(
         OPENAI, "responses", "only reading, cancelling and deleting of stored responses are passed on"
     ),

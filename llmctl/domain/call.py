@@ -30,13 +30,15 @@ class Ask(NamedTuple):
     service_tier: str = ""  # as asked; the answer says what was served
     cache_write_ttl: str = ""  # "", "5m", "1h": cache writes that the request asks for
     wants_usage: bool = True  # a stream: did the client ask for the usage chunk?
+    media_input: bool = False  # audio or images are read, beside what `unbounded_input` says
     media_output: bool = False  # audio or images may be answered, beside what `unbounded_input` says
     units: tuple[tuple[str, int], ...] = ()  # what is billed by another unit than tokens: meter and how many at most
+    output_fixed: bool = False  # no field of the request lowers how much is generated
+    guess: Usage | None = None  # what it probably uses, for an answer that does not say; None: its text is counted
     end_user: str = ""  # as the body names it; counts only for keys that act for end users
     continues: str = ""  # the id of the stored response that it goes on from
     stores: bool = False  # the provider keeps the answer, and gives it out by its id
     background: bool = False  # the answer may be only an id, and the rest be made later
-    output_fixed: bool = False  # no field of the request lowers how much is generated
 
 
 class Reading(NamedTuple):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
-from aiohttp import ClientConnectionError
+from aiohttp import ClientConnectionError, StreamReader
 from aiohttp.web import BaseRequest, RequestPayloadError
 
+from llmctl.dialects.multipart import FormReader
 from llmctl.domain.errors import Refused
 from llmctl.server_config import Server
+
+from .uploads import Spool, Upload
 
 
 class Inflight:
@@ -33,6 +37,42 @@ class BodyReader:
 
     async def read(self, request: BaseRequest) -> bytes:
         """The whole body; `release` its size when the call is over. Raises Refused: too large, slow, packed, cut."""
+        self._check(request)
+        content = request.content
+        if content.is_eof() and content.total_bytes == 0:
+            return b""
+        chunks: list[bytes] = []
+        await self._take(content, chunks.append)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def read_form(self, request: BaseRequest) -> Upload:
+        """The same of a form, which is read while it comes, and close it too. Raises Refused."""
+        kinds = request.headers.getall("content-type")
+        reader, spool = FormReader(kinds[0] if len(kinds) == 1 else ""), Spool()
+
+        async def take(chunk: bytes) -> None:
+            reader.feed(chunk)
+            try:
+                await spool.add(chunk)
+            except OSError:
+                raise _no_space() from None
+
+        self._check(request)
+        try:
+            await self._take(request.content, take)
+            try:
+                return await spool.finish(reader.close())
+            except BaseException:
+                self.release(spool.size)
+                raise
+        except BaseException as error:
+            spool.close()
+            if isinstance(error, OSError):
+                raise _no_space() from None
+            raise
+
+    def _check(self, request: BaseRequest) -> None:
+        """What the head says, before anything is read."""
         encoding = request.headers.get("content-encoding", "identity").lower()
         if encoding != "identity":
             raise Refused("bad_request", f"a body with content-encoding {encoding!r}", hint="send it uncompressed")
@@ -42,10 +82,9 @@ class BodyReader:
         if request.headers.get("expect", "").lower() == "100-continue" and request.transport is not None:
             # aiohttp's low-level server leaves this to its handler.
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        content = request.content
-        if content.is_eof() and content.total_bytes == 0:
-            return b""
-        chunks: list[bytes] = []
+
+    async def _take(self, content: StreamReader, take: Callable[[bytes], Awaitable[None] | None]) -> None:
+        """Hands over what comes, piece by piece."""
         size = 0
         until_s = 0.0
         try:
@@ -60,13 +99,14 @@ class BodyReader:
                         chunk = await content.readany()
                 if not chunk:
                     break
-                chunks.append(chunk)
                 size += len(chunk)
                 self._inflight.bytes += len(chunk)
                 if size > self._bytes_max:
                     raise self._too_large()
                 if self._inflight.bytes > self._inflight_max:
                     raise Refused("overloaded", "too many large requests at once", hint="retry in a moment")
+                if (waiting := take(chunk)) is not None:
+                    await waiting
         except BaseException as error:
             self.release(size)
             if isinstance(error, TimeoutError):
@@ -74,10 +114,9 @@ class BodyReader:
             if isinstance(error, (RequestPayloadError, ClientConnectionError, OSError)):
                 raise Refused("bad_request", "the request body broke off", hint="send it again") from None
             raise
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def release(self, size: int) -> None:
-        """A body of this many bytes is no longer in memory."""
+        """A body of this many bytes is no longer here."""
         self._inflight.bytes -= size
 
     def _too_large(self) -> Refused:
@@ -86,3 +125,11 @@ class BodyReader:
             f"the request body is larger than {self._bytes_max:,} bytes",
             hint="send less, or ask your admin to raise body_bytes_max",
         )
+
+
+def is_form(request: BaseRequest) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/")
+
+
+def _no_space() -> Refused:
+    return Refused("overloaded", "the gateway has no space for this upload", hint="retry in a moment")

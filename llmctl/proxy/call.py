@@ -17,6 +17,7 @@ from llmctl.store.objects import StoredObject
 from .attempts import Attempt
 from .plan import Plan
 from .relay import Kept
+from .uploads import Upload
 
 if TYPE_CHECKING:
     from .setup import Setup
@@ -37,6 +38,7 @@ class Arrival:
     asked: Request | None = None
     address: str = ""  # the client's; "": not known
     stored: StoredObject | None = None  # what the request is about or goes on from
+    upload: Upload | None = None  # its body, where that is a form
     admitted: bool = False  # it has a row as a call: a failure from here on is booked there
 
     path: str = field(init=False)
@@ -72,6 +74,7 @@ class Call:
     plan: Plan
     granted: Granted
     attempt: Attempt
+    upload: Upload | None = None
     first_byte_s: float | None = None
     kept: Kept | None = None  # the answer, where the caller's group wants it
 

@@ -16,6 +16,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from .headers import RawHeaders
+from .uploads import Edited
 
 KEEPALIVE_S = 10.0  # shorter than any provider's: a connection that they close first costs a failed call
 REST_S = 0.005  # a kept connection's, before its next request; costs a few more connections, no time
@@ -30,13 +31,15 @@ class ConnectionBroken(Exception):
 
 
 class Outgoing:
-    """A request as bytes. `sent_at_s`: when it began to leave, by the monotonic clock; None: nothing of it has left."""
+    """A request as bytes; with an `upload`, that is its body. `sent_at_s`: when it began to leave, by the monotonic
+    clock; None: nothing of it has left."""
 
-    __slots__ = ("body", "head", "sent_at_s")
+    __slots__ = ("body", "head", "sent_at_s", "upload")
 
-    def __init__(self, head: bytes, body: bytes) -> None:
+    def __init__(self, head: bytes, body: bytes, upload: Edited | None = None) -> None:
         self.head = head
         self.body = body
+        self.upload = upload
         self.sent_at_s: float | None = None
 
 
@@ -89,7 +92,7 @@ class Answer:
 class KeptConnection:
     """One connection, for one request at a time."""
 
-    __slots__ = ("_connection", "_pool", "_protocol", "_transport", "since_s")
+    __slots__ = ("_connection", "_half_sent", "_pool", "_protocol", "_transport", "since_s")
 
     def __init__(self, pool: Pool, connection: Connection) -> None:
         assert connection.protocol is not None
@@ -99,6 +102,7 @@ class KeptConnection:
         self._protocol: ResponseHandler = connection.protocol
         self._transport: asyncio.Transport = connection.transport
         self.since_s = 0.0
+        self._half_sent = False  # answered before all was sent: what comes next would be taken for the rest
         self._protocol.set_response_params(
             read_until_eof=True,
             auto_decompress=False,  # bytes pass as they come
@@ -111,15 +115,19 @@ class KeptConnection:
     def is_usable(self) -> bool:
         """False if the provider hung up, or if something came after the last answer: it would be taken for the answer
         to the next request, and be handed to somebody whom it does not belong to."""
-        return not (self._transport.is_closing() or self._protocol.should_close)
+        return not (self._transport.is_closing() or self._protocol.should_close or self._half_sent)
 
     async def ask(self, outgoing: Outgoing) -> Answer:
         """Raises aiohttp.ClientError, OSError, ConnectionBroken; the connection is closed then. Waits for ever: a timer
         for each piece of each answer would be dear, so the watch over all calls tells who waits too long."""
         protocol, body = self._protocol, outgoing.body
+        sending: asyncio.Task[None] | None = None
         try:
             outgoing.sent_at_s = time.monotonic()
-            if len(body) <= ONE_PIECE_BYTES_MAX:
+            if outgoing.upload is not None:
+                self._transport.write(outgoing.head)
+                sending = asyncio.create_task(self._send(outgoing.upload))
+            elif len(body) <= ONE_PIECE_BYTES_MAX:
                 self._transport.write(outgoing.head + body)
             else:
                 self._transport.write(outgoing.head)
@@ -127,6 +135,7 @@ class KeptConnection:
             for _ in range(INTERIM_ANSWERS_MAX):
                 message, content = await protocol.read()
                 if message.code >= 200 or message.code == 101:
+                    self._half_sent = sending is not None and not sending.done()
                     return Answer(message.code, message.headers, message.raw_headers, content, self)
             raise ConnectionBroken("only interim answers")
         except HttpProcessingError as error:
@@ -135,6 +144,18 @@ class KeptConnection:
         except BaseException:
             self.close()
             raise
+        finally:
+            if sending is not None:
+                sending.cancel()
+
+    async def _send(self, upload: Edited) -> None:
+        """As fast as the provider takes it. Whoever waits for the answer hears of what goes wrong."""
+        try:
+            async for piece in upload.pieces():
+                self._transport.write(piece)
+                await self._protocol._drain_helper()
+        except (aiohttp.ClientError, OSError):  # it hung up, or the temporary file cannot be read
+            self.close()
 
     def give_back(self) -> None:
         if self.is_usable and not self._transport.get_write_buffer_size():

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 async def estimate(call: Call, reading: Reading) -> Usage:
     """What was sent and seen, counted; the worst case where that is not possible."""
+    if call.asked.ask.guess is not None:
+        return call.asked.ask.guess
     try:
         input_tokens, seen_tokens = await asyncio.to_thread(_count, call, reading)
     except tokenizer.TokenizerError as error:

@@ -30,6 +30,7 @@ from .estimate import estimate
 from .headers import downstream_headers, upstream_headers
 from .refusals import CALL_ID, response_of
 from .relay import UNREADABLE, AnswerReader, DecodingReader, NotingReader, WholeReader, masked
+from .uploads import Edited
 from .upstream import Upstream, UpstreamFailure, too_late
 from .watch import Flight, Watch
 
@@ -103,12 +104,16 @@ class Exchange:
         provider = call.plan.provider
         own = self._upstream.own_headers(provider, call.endpoint.dialect, credential)
         headers = upstream_headers(call.http.raw_headers, own, identity=call.injects_usage)
-        body = call.asked.upstream_body(
-            model=call.plan.model,
-            output_tokens_max=call.output_tokens_to_set,
-            output_field=provider.output_field(call.endpoint.name),
-            inject_usage=call.injects_usage,
-        )
+        body: bytes | Edited
+        if call.upload is not None:
+            body = call.upload.edited(call.asked.form_edits(call.plan.model))
+        else:
+            body = call.asked.upstream_body(
+                model=call.plan.model,
+                output_tokens_max=call.output_tokens_to_set,
+                output_field=provider.output_field(call.endpoint.name),
+                inject_usage=call.injects_usage,
+            )
         target = call.match.target(call.plan.model)
         return self._upstream.outgoing(
             provider,

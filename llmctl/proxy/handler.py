@@ -13,7 +13,7 @@ from aiohttp.web import BaseRequest
 
 from llmctl.dialects import table
 from llmctl.dialects.request import Request, end_user_id
-from llmctl.dialects.table import Match
+from llmctl.dialects.table import Match, ReadForm
 from llmctl.domain.errors import LlmctlError, Refused
 from llmctl.domain.principal import Caller
 from llmctl.store import ids
@@ -22,6 +22,7 @@ from llmctl.store.ledger import Ledger
 
 from . import addresses, recount, settlement
 from .attempts import FIRST, Attempt
+from .body import is_form
 from .call import Arrival, Call
 from .contents import Contents
 from .errors import as_refused
@@ -104,10 +105,10 @@ class Handler:
             addresses.check_allowed(arrival.caller, arrival.address)
             body = await setup.local.answer(match, arrival.caller)
             return web.Response(body=body, headers={"Content-Type": "application/json", CALL_ID: ids.shown(arrival.id)})
+        if endpoint.read_form is not None and (endpoint.form_only or is_form(arrival.http)):
+            return await self._serve_form(arrival, match, endpoint.read_form, secret)
         body = await setup.bodies.read(arrival.http)
-        if time.perf_counter() - arrival.began_s > SLOW_BODY_S:
-            # Else those who trickle their bodies would save up the minutes that they began in, and call all at once.
-            arrival.id, arrival.started_at_ms = self._start()
+        self._start_anew_if_slow(arrival)
         try:
             asked = endpoint.dialect.read_request(endpoint.name, body, match.model)
             if endpoint.ask_headers is not None:
@@ -120,6 +121,24 @@ class Handler:
             return await self._until_answered(arrival, match, asked, secret)
         finally:
             setup.bodies.release(len(body))
+
+    async def _serve_form(self, arrival: Arrival, match: Match, read_form: ReadForm, secret: str) -> web.StreamResponse:
+        if not is_form(arrival.http):
+            raise Refused("bad_request", f"{arrival.path} takes multipart/form-data", hint="send a form with its file")
+        bodies = arrival.setup.bodies
+        arrival.upload = upload = await bodies.read_form(arrival.http)
+        self._start_anew_if_slow(arrival)
+        try:
+            arrival.asked = asked = read_form(match.endpoint.name, upload.form, match.model)
+            return await self._until_answered(arrival, match, asked, secret)
+        finally:
+            bodies.release(upload.size)
+            upload.close()
+
+    def _start_anew_if_slow(self, arrival: Arrival) -> None:
+        """Else those who trickle their bodies would save up the minutes that they began in, and call all at once."""
+        if time.perf_counter() - arrival.began_s > SLOW_BODY_S:
+            arrival.id, arrival.started_at_ms = self._start()
 
     def _start(self) -> tuple[int, int]:
         """A call's id and its start. The id is made after: readers look for calls from a moment on by their ids."""
@@ -197,6 +216,7 @@ class Handler:
                     plan,
                     granted,
                     attempt,
+                    arrival.upload,
                 )
             self._renewed(arrival, secret)
         raise Refused("overloaded", "settings change faster than calls can be judged", hint="retry in a moment")

@@ -125,7 +125,7 @@ def _demand(ask: Ask, dialect: str, facts: ModelFacts, price: Price | None, boun
             input_bound(ask, facts, bounds),
             ask.service_tier,
             _cache_writes(ask, dialect),
-            media=bool(ask.unbounded_input),
+            media=bool(ask.unbounded_input) or ask.media_input,
             media_output=ask.media_output,
         )
         fees = ceiling.fees_nano_usd(tool_turns(ask, bounds), image_tool=ask.image_tool)

@@ -25,6 +25,8 @@ async def input_tokens(asked: Request, plan: Plan, refused: Refused) -> int | No
     """An upper bound of the input by the tokens of the whole body; None where that cannot help."""
     if plan.provider.catalogue not in CATALOGUES or asked.ask.unbounded_input or asked.ask.server_tool_turns:
         return None
+    if asked.ask.guess is not None:  # its bound is not made of bytes alone
+        return None
     if asked.ask.input_bytes < BODY_BYTES_MIN or not refused.looked:
         return None
     if not all(_may_fit(one, plan, asked) for one in refused.looked if one.verdict == "refused"):

@@ -21,6 +21,7 @@ from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
 from .credentials import Credential, Credentials, fingerprint
 from .headers import OwnHeaders
 from .tokens import TokenCache, TokenUnavailable, buyer
+from .uploads import Edited
 
 REQUEST_LINES_MAX = 10_000  # some dialects have the model in the path, and clients name it
 OWN_HEADERS_MAX = 1_000  # tokens change by the hour
@@ -114,7 +115,7 @@ class Upstream:
         dialect: Dialect,
         target: str,
         headers: bytes,
-        body: bytes,
+        body: bytes | Edited,
         *,
         method: str = "POST",
         credential: Credential | None = None,
@@ -124,12 +125,14 @@ class Upstream:
         line = self._request_lines.get((provider.name, dialect.name, method, target))
         if line is None:
             line = self._request_line(provider.name, dialect.name, method, target)
-        if self._signers and credential is not None:
+        if self._signers and credential is not None and isinstance(body, bytes):
             signer = self._signers.get((provider.name, credential.number))
             if signer is not None:
                 signed = signer.headers(method, provider.base_urls[dialect.name] + target, body)
                 headers += "".join(f"{name}: {value}\r\n" for name, value in signed.items()).encode()
         length = b"Content-Length: %d\r\n\r\n" % len(body) if method == "POST" else b"\r\n"
+        if isinstance(body, Edited):
+            return Outgoing(line + headers + length, b"", body)
         return Outgoing(line + headers + length, body)
 
     async def own(self, provider: Provider, target: str, dialect: Dialect, *, fingerprint: str = "") -> Outgoing:

@@ -37,6 +37,12 @@ ENDPOINTS = {
     "cohere.chat": ("cohere", "cohere.chat"),
     "cohere.embed": ("cohere", "cohere.embed"),
     "rerank": ("cohere", "cohere.rerank"),
+    "audio.speech": ("openai", "audio.speech"),
+    "audio.transcriptions": ("openai", "audio.transcriptions"),
+    "audio.translations": ("openai", "audio.translations"),
+    "images": ("openai", "images.generations"),
+    "mistral.ocr": ("openai", "ocr"),
+    "moderations": ("openai", "moderations"),
     "gemini.generateContent": ("gemini", "generateContent"),
     "gemini.streamGenerateContent": ("gemini", "streamGenerateContent"),
     "gemini.embed": ("gemini", "batchEmbedContents"),
@@ -47,6 +53,7 @@ ENDPOINTS = {
     "bedrock.invoke": ("bedrock", "bedrock.invoke"),
     "bedrock.invoke-stream": ("bedrock", "bedrock.invoke-stream"),
 }
+MEDIA = ("audio.speech", "audio.transcriptions", "images", "mistral.ocr", "rerank")
 NUMBERS = {"IMAGE": 2, "AUDIO": 4}  # of modalities
 OVERHEAD_TOKENS = 2048  # hidden prompts, as presets allow for them
 PATH_MODEL = re.compile(r"/models/([^/:]+):|/model/(.+)/")
@@ -60,7 +67,7 @@ def exchanges() -> list[dict[str, Any]]:
 
 
 def is_spoken(exchange: dict[str, Any]) -> bool:
-    if exchange["endpoint"].startswith("cohere.") or exchange["endpoint"] == "rerank":
+    if exchange["endpoint"].startswith("cohere."):
         return exchange["path"].startswith("/v2/") and exchange["provider"] == "cohere"
     if exchange["endpoint"] == "gemini.predict":
         return str(exchange["path"]).endswith(":predict")  # not :predictLongRunning, which makes videos
@@ -69,6 +76,10 @@ def is_spoken(exchange: dict[str, Any]) -> bool:
 
 def dialect_of(exchange: dict[str, Any]) -> tuple[Dialect, str]:
     dialect, endpoint = ENDPOINTS[exchange["endpoint"]]
+    if endpoint == "images.generations":
+        endpoint = f"images.{exchange['path'].rpartition('/')[2]}"
+    if exchange["endpoint"] == "rerank" and exchange["provider"] != "cohere":
+        dialect, endpoint = "openai", "rerank"
     return DIALECTS[dialect], endpoint
 
 
@@ -161,7 +172,7 @@ def test_every_request_that_a_provider_took_is_taken_and_bounded(exchanges: list
             continue
         body = body_of(exchange, "request")
         in_path = PATH_MODEL.search(exchange["path"]) if dialect.name in ("gemini", "bedrock") else None
-        if not body or not (in_path or json.loads(body).get("model")):
+        if not body.startswith(b"{") or not (in_path or json.loads(body).get("model")):
             continue  # not recorded; or a stored prompt or Azure's path names the model
         try:
             ask = dialect.read_request(endpoint, body, unquote(in_path[1] or in_path[2]) if in_path else "").ask
@@ -196,6 +207,8 @@ def expected(exchange: dict[str, Any]) -> dict[str, int]:
         return of_bedrock(usage)
     if exchange["endpoint"].startswith("bedrock."):
         return of_anthropic(usage)
+    if exchange["endpoint"] in MEDIA:
+        return of_media(usage)
     return of_anthropic(usage) if exchange["endpoint"] == "anthropic.messages" else of_openai(usage)
 
 
@@ -260,6 +273,17 @@ def of_anthropic(usage: dict[str, Any]) -> dict[str, int]:
         "cache_write_1h_tokens": (usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens", 0),
         "output_tokens": usage["output_tokens"],
         "web_search_calls": (usage.get("server_tool_use") or {}).get("web_search_requests", 0),
+    }
+
+
+def of_media(usage: dict[str, Any]) -> dict[str, int]:
+    """Of images, audio, documents and reranking."""
+    return {
+        **of_openai(usage),
+        "input_tokens": usage.get("input_tokens", usage.get("total_tokens", 0)),
+        "input_audio_tokens": usage.get("input_token_details", {}).get("audio_tokens", 0),
+        "audio_seconds": usage.get("seconds", 0),
+        "pages": usage.get("pages_processed", 0),
     }
 
 

@@ -105,8 +105,14 @@ class Recorder:
         await runner.cleanup()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.headers.get("x-recorder") == "refuse-early":
+            return web.json_response({"error": {"message": "too large", "code": "too_large"}}, status=413)
         sent = Sent(
-            request.path, CIMultiDict(request.headers), await request.read(), request.query_string, request.raw_path
+            request.path,
+            CIMultiDict(request.headers),
+            await request.content.read(),
+            request.query_string,
+            request.raw_path,
         )
         if request.method == "GET":  # the gateway itself, asking for models: no call
             if request.path.endswith("/tags"):  # Ollama
