@@ -43,17 +43,22 @@ def serve(
         config = _config(app.config, listen, workers, sandbox=sandbox)
         _price_sandbox(app, config)
         os.umask(0o077)
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
         from llmctl.config import load
+        from llmctl.proxy import logs
         from llmctl.proxy.run import serve as run
+
+        as_json = logs.set_up(config.server.log)
 
         def again() -> Config:
             """The same file as it is now, and what the command line says instead."""
             fresh = load(config.path, database=app.named_database)
-            return _config(fresh, listen, workers, sandbox=sandbox)
+            fresh = _config(fresh, listen, workers, sandbox=sandbox)
+            _price_sandbox(app, fresh)
+            return fresh
 
-        status = run(config, again, say=lambda text: app.out.prose(text))
+        say = logging.getLogger("llmctl").info if as_json else app.out.prose
+        status = run(config, again, say=say)
     except ConfigError as error:
         errors.report(error, as_json=app.out.format == "json", stream=sys.stderr)
         raise typer.Exit(EXIT_CONFIG) from None

@@ -242,7 +242,8 @@ class Exchange:
     def _credential_refused(self, call: Call, status: int, number: int) -> End:
         """401 and 403 are about OUR credential, and their bodies echo it: the client gets our own 502."""
         name = call.plan.provider.name
-        logger.error("provider %s refuses our credential (HTTP %d): check [providers.%s]", name, status, name)
+        what = "call %s: provider %s refuses our credential (HTTP %d): check [providers.%s]"
+        logger.error(what, ids.shown(call.id), name, status, name)
         refused = Refused(
             "provider_credential", f"provider {name} refuses the gateway's credential", hint="tell your admin"
         )

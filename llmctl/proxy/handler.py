@@ -20,7 +20,7 @@ from llmctl.store import ids
 from llmctl.store.booking import Closing, Deferral, Opening, Refusal
 from llmctl.store.ledger import Ledger
 
-from . import addresses, recount, settlement
+from . import access, addresses, recount, settlement
 from .attempts import FIRST, Attempt
 from .body import is_form
 from .call import Arrival, Call
@@ -77,17 +77,20 @@ class Handler:
         self.open_calls += 1
         setup.open_calls += 1
         try:
-            return await self._serve(arrival)
+            answer = await self._serve(arrival)
         except LlmctlError as error:
             if error.code == "invalid_api_key" and arrival.secret:
                 await self._strangers.delay(setup.proxies.client_of(http), arrival.secret)
-            return self._refuse(arrival, as_refused(error))
+            answer = self._refuse(arrival, as_refused(error))
         except Exception:
             logger.exception("call %s failed", ids.shown(arrival.id))
-            return self._refuse(arrival, Refused("internal_error", "the gateway failed", hint="tell your admin"))
+            answer = self._refuse(arrival, Refused("internal_error", "the gateway failed", hint="tell your admin"))
         finally:
             setup.open_calls -= 1
             self.open_calls -= 1
+        if setup.logs_requests:
+            access.note(arrival, answer)
+        return answer
 
     async def _serve(self, arrival: Arrival) -> web.StreamResponse:
         match = table.lookup(arrival.http.method, arrival.path, arrival.http.headers, arrival.query)

@@ -42,6 +42,7 @@ class Setup:
         self.routing = Routing(config, self.directory, self.upstream)
         self.bodies = BodyReader(config.server, inflight)
         self.proxies = Proxies(config.server.trusted_proxies, config.server.forwarded_header)
+        self.logs_requests = config.server.access_log
         self.open_calls = 0
 
     async def start(self) -> None:

@@ -243,11 +243,13 @@ class Supervisor:
             self._notifier.ready(f"{ready} of {self._config.server.workers} workers serve")
 
     def _tell_alive(self) -> None:
-        """Only while all workers are: one whose event loop hangs is a reason to start anew."""
+        """Only while all workers are: one whose event loop hangs is a reason to start anew. One that begins may take
+        its time: it books what the dead left open."""
         patience_s = self._notifier.watchdog_s
         if patience_s is None:
             return
-        oldest_s = min((worker.heard_at_s for worker in self._workers.values()), default=time.monotonic())
+        heard = [worker.heard_at_s for worker in self._workers.values() if worker.ready]
+        oldest_s = min(heard, default=time.monotonic())
         if time.monotonic() - oldest_s < patience_s / 2:
             self._notifier.alive()
 

@@ -198,7 +198,7 @@ class Worker:
             self._reports.reloading()
             error, notes = "", list[str]()
             try:
-                config, notes = self._renew(self._config)
+                config, notes = await asyncio.to_thread(self._renew, self._config)
                 await gateway.reload(config)
                 self._config = config
             except LlmctlError as failure:

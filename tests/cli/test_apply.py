@@ -113,6 +113,21 @@ def test_prune_removes_it_after_a_yes_and_revokes_the_keys(cli: Cli, file: Path)
     assert cli("apply", "org.toml", "--prune").out == "Nothing to change.\n"
 
 
+def test_networks_of_a_group_go_into_the_file_and_back(cli: Cli, empty: Path) -> None:
+    path = empty / "org.toml"
+    cli("group", "add", "office", "--allow-from", "10.0.0.0/8", "--allow-from", "192.0.2.7")
+    written = cli("export").out
+    assert 'allow_from = "10.0.0.0/8, 192.0.2.7/32"' in written
+    path.write_text(written.replace("10.0.0.0/8, 192.0.2.7/32", "10.0.0.0/8 192.0.2.7"))
+    assert cli("apply", "org.toml").out == "Nothing to change.\n"
+    path.write_text(written.replace("10.0.0.0/8", "10.0.0.1/8"))
+    failed = cli("apply", "org.toml", code=1)
+    assert "org.toml:" in failed.err and "did you mean 10.0.0.0/8?" in failed.err
+    path.write_text(written.replace("10.0.0.0/8", "10.0.0.0/9"))
+    assert "allow_from" in cli("apply", "org.toml").out
+    assert cli.json("group", "list")[0]["allow_from"] == "10.0.0.0/9, 192.0.2.7/32"
+
+
 def test_groups_change_places_in_one_step(cli: Cli, file: Path) -> None:
     cli("apply", "org.toml")
     file.write_text('[groups.company]\nparent = "sales"\n[groups.sales]\nparent = ""\n')

@@ -234,6 +234,23 @@ def test_sockets_that_systemd_holds_are_served_and_stay_open(daemon: Daemon, wor
             assert daemon.process.wait(20) == 0
 
 
+def test_a_credential_that_systemd_loaded_stands_in_for_the_variable(
+    daemon: Daemon, faulty: Faulty, tmp_path: Path
+) -> None:
+    directory = tmp_path / "credentials"
+    directory.mkdir()
+    (directory / "FINE_KEY").write_text("sk-provider-LOADED\n")
+    text = daemon.config.read_text()
+    daemon.config.write_text(text.replace('credential_file = "credential"', 'credential_env = "FINE_KEY"'))
+    assert "FINE_KEY" in refuses_to_start(daemon)[1]
+    daemon.environ["CREDENTIALS_DIRECTORY"] = str(directory)
+    key = daemon.add_user("alice")
+    faulty.clear()
+    with daemon:
+        assert daemon.send(CHAT, ask("fine/m"), key=key).status == 200
+    assert faulty.last("fine").headers["authorization"] == "Bearer sk-provider-LOADED"
+
+
 # ---- TLS ----
 
 TLS = '[server.tls]\ncertificate = "certificate.pem"\nkey = "key.pem"\n'
