@@ -95,6 +95,7 @@ def _legible(facts: dict[str, object]) -> dict[str, object]:
     if "measure" in found and "window" in found:
         measure, window, amount = (found.pop(name) for name in ("measure", "window", "amount"))
         number = parse_usd(str(amount)) if measure == "cost" else int(str(amount))
+        found.pop("each", None)  # the subject says so
         found = {"limit": humanize.limit_text(str(measure), number, str(window)), **found}
     elif "measure" in found:
         measure, amount = found.pop("measure"), found.pop("amount")
