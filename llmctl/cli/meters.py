@@ -59,7 +59,7 @@ def title(meter: str) -> str:
 def rate_text(meter: str, rate: int) -> str:
     """`$1.25` for a million tokens, `$0.01 per call`, `$0.006 per minute`."""
     one = unit(meter)
-    nano = -(-rate * one.units // PRICE_UNITS)
+    nano = (rate * one.units + PRICE_UNITS // 2) // PRICE_UNITS  # rates were rounded up once already
     return f"${usd_plain(nano)}{f' {one.text}' if one.text else ''}"
 
 

@@ -111,9 +111,11 @@ def rates_exact(price: Price) -> dict[str, object]:
 
 def terms_exact(price: Price) -> dict[str, object]:
     """For the audit: the rates, the tiers where there are some, and from when on."""
-    found = rates_exact(price)
-    if price.tiers:
-        found["tiers"] = {name: _tariff_values(tariff) for name, tariff in price.tiers.items()}
+    found: dict[str, object] = {
+        meter: meters.steps_text(meter, rate) if rate.steps or meters.unit(meter).text else usd_exact(rate.base)
+        for meter, rate in price.tariff.rates.items()
+    }
+    found |= {f"tier {name}": _changes_text(price, tariff) for name, tariff in price.tiers.items()}
     if price.effective_from_s:
         found["from"] = times.rfc3339(price.effective_from_s)
     return found

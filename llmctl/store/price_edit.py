@@ -40,6 +40,8 @@ def amend_price(
         base = pick(mine, effective_from_s)
     if base is None and source == "admin" and not is_pattern(model):
         base = pick(prices.find(tx, provider, catalogue, model), effective_from_s or now_s)
+        # What is taken over holds from when it held: earlier calls had other rates.
+        effective_from_s = effective_from_s or (base.effective_from_s if base is not None else 0)
     if base is None:
         raise NotFound(
             f"{model} has no price yet that this could be a part of", hint="set its --input and --output first"

@@ -107,6 +107,9 @@ def test_a_tier_of_a_catalogue_price_begins_as_a_copy_of_it(cli: Cli) -> None:
     assert after["source"] == "admin"
     assert after["usd_per_million"] == before["usd_per_million"]
     assert after["tiers"].keys() == before["tiers"].keys() | {"turbo"}
+    assert after["effective_from"] == before["effective_from"]
+    assert "unchanged" in cli("price", "set", "openai/gpt-5", "--tier", "turbo", "--input", "9").out
+    assert cli.json("audit", "price set")[0]["after"]["tier turbo"] == "input $9.00"
 
 
 def test_a_price_from_a_date_on_leaves_the_one_before_and_history_has_both(cli: Cli) -> None:
@@ -214,5 +217,6 @@ def test_a_file_that_would_take_most_prices_away_asks_first(cli: Cli, empty: Pat
 
 def test_an_image_may_cost_what_a_token_must_not(cli: Cli) -> None:
     assert "images $2.50 each" in cli("price", "set", "openai/poster", "--per-image", "2.50").out
+    assert "audio seconds $0.017 per minute" in cli("price", "set", "openai/ear", "--per-audio-minute", "0.017").out
     failed = cli("price", "set", "openai/poster", "--input", "2500000", code=2)
     assert failed.err.startswith("error: the price of openai/poster cannot be used: ")
