@@ -113,25 +113,77 @@ PRESETS: Mapping[str, Preset] = {
         image_tokens_max=_GEMINI_IMAGE_TOKENS_MAX,
         example="https://REGION-aiplatform.googleapis.com/v1beta1/projects/PROJECT/locations/REGION/publishers/google",
     ),
+    # docs.mistral.ai/api
     "mistral": Preset(
         "https://api.mistral.ai/v1",
         credential_env="MISTRAL_API_KEY",
         catalogue="mistral",
-        models=("mistral-*", "ministral-*", "magistral-*", "codestral-*", "devstral-*", "pixtral-*"),
+        models=(
+            *("mistral-*", "ministral-*", "magistral-*", "codestral-*", "devstral-*", "pixtral-*", "voxtral-*"),
+            *("open-mistral-*", "open-mixtral-*"),
+        ),
     ),
-    "groq": Preset("https://api.groq.com/openai/v1", credential_env="GROQ_API_KEY", catalogue="groq"),
+    # console.groq.com/docs/openai; max_tokens is deprecated there: console.groq.com/docs/api-reference
+    "groq": Preset(
+        "https://api.groq.com/openai/v1",
+        credential_env="GROQ_API_KEY",
+        catalogue="groq",
+        output_fields={"chat.completions": "max_completion_tokens"},
+    ),
+    # docs.x.ai/docs/api-reference
     "xai": Preset("https://api.x.ai/v1", credential_env="XAI_API_KEY", catalogue="x-ai", models=("grok-*",)),
+    # api-docs.deepseek.com
     "deepseek": Preset(
         "https://api.deepseek.com/v1", credential_env="DEEPSEEK_API_KEY", catalogue="deepseek", models=("deepseek-*",)
     ),
+    # openrouter.ai/docs/api-reference
     "openrouter": Preset("https://openrouter.ai/api/v1", credential_env="OPENROUTER_API_KEY", catalogue="openrouter"),
+    # docs.together.ai/docs/openai-api-compatibility
     "together": Preset("https://api.together.xyz/v1", credential_env="TOGETHER_API_KEY", catalogue="together"),
+    # docs.fireworks.ai/tools-sdks/openai-compatibility
     "fireworks": Preset(
-        "https://api.fireworks.ai/inference/v1", credential_env="FIREWORKS_API_KEY", catalogue="fireworks"
+        "https://api.fireworks.ai/inference/v1",
+        credential_env="FIREWORKS_API_KEY",
+        catalogue="fireworks",
+        models=("accounts/fireworks/*",),
     ),
-    "cerebras": Preset("https://api.cerebras.ai/v1", credential_env="CEREBRAS_API_KEY", catalogue="cerebras"),
+    # inference-docs.cerebras.ai/resources/openai
+    "cerebras": Preset(
+        "https://api.cerebras.ai/v1",
+        credential_env="CEREBRAS_API_KEY",
+        catalogue="cerebras",
+        output_fields={"chat.completions": "max_completion_tokens"},
+    ),
+    # docs.perplexity.ai/guides/chat-completions-guide
     "perplexity": Preset(
         "https://api.perplexity.ai", credential_env="PERPLEXITY_API_KEY", catalogue="perplexity", models=("sonar*",)
+    ),
+    # huggingface.co/docs/inference-providers; prices are those of the provider that serves, so none are known here
+    "huggingface": Preset("https://router.huggingface.co/v1", credential_env="HF_TOKEN"),
+    # platform.moonshot.ai/docs
+    "moonshot": Preset(
+        "https://api.moonshot.ai/v1",
+        credential_env="MOONSHOT_API_KEY",
+        catalogue="moonshotai",
+        models=("kimi-*", "moonshot-*"),
+    ),
+    # docs.api.nvidia.com/nim/reference/llm-apis; credits, not prices
+    "nvidia": Preset("https://integrate.api.nvidia.com/v1", credential_env="NVIDIA_API_KEY"),
+    # docs.databricks.com/machine-learning/model-serving/score-foundation-models
+    "databricks": Preset(
+        "",
+        credential_env="DATABRICKS_TOKEN",
+        catalogue="databricks",
+        models=("databricks-*",),
+        example="https://WORKSPACE.cloud.databricks.com/serving-endpoints",
+    ),
+    # developers.cloudflare.com/workers-ai/configuration/open-ai-compatibility
+    "cloudflare": Preset(
+        "",
+        credential_env="CLOUDFLARE_API_TOKEN",
+        catalogue="cloudflare",
+        models=("@cf/*", "@hf/*"),
+        example="https://api.cloudflare.com/client/v4/accounts/ACCOUNT_ID/ai/v1",
     ),
     "bedrock": Preset(
         "https://bedrock-runtime.{region}.amazonaws.com",
@@ -151,6 +203,11 @@ PRESETS: Mapping[str, Preset] = {
         catalogue="cohere",
         models=("command*", "c4ai-*", "embed-*", "rerank-*"),
     ),
+    # Servers of one's own, at their usual address: docs.vllm.ai/en/latest/serving/openai_compatible_server,
+    # github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, lmstudio.ai/docs/app/api/endpoints/openai
+    "vllm": Preset("http://127.0.0.1:8000/v1"),
+    "llamacpp": Preset("http://127.0.0.1:8080/v1"),
+    "lmstudio": Preset("http://127.0.0.1:1234/v1"),
     "ollama": Preset("http://127.0.0.1:11434/v1", dialects=("openai", "ollama"), paths={"ollama": "../api"}),
     SANDBOX: Preset("", dialects=("openai", "anthropic", "gemini"), models=("sandbox-*",), prompt_overhead_tokens=256),
 }

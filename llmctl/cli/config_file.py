@@ -25,12 +25,13 @@ NO_PROVIDER = """
 
 
 def config_text(environ: Mapping[str, str], database: str) -> str:
-    """TOML with every well-known provider whose credential is in this environment; without any, the sandbox."""
+    """TOML with every well-known provider whose credential and address are known here; without any, the sandbox."""
     region = next(filter(None, map(environ.get, REGION_ENV)), "")
     found = {
         name: {"credential_env": preset.credential_env, **({"region": region} if REGION in preset.base_url else {})}
         for name, preset in PRESETS.items()
         if preset.credential_env
+        and preset.base_url  # else it is everybody's own, and unknown
         and environ.get(preset.credential_env, "").strip()
         and (region or REGION not in preset.base_url)
     }

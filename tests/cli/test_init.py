@@ -74,6 +74,14 @@ def test_a_provider_with_an_address_for_each_region_is_entered_where_one_is_set(
     assert tomllib.loads((home / "config.toml").read_text())["providers"]["bedrock"]["region"] == "eu-west-1"
 
 
+def test_a_provider_whose_address_is_everybodys_own_is_not_entered(
+    bare_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AZURE_OPENAI_API_KEY", "DATABRICKS_TOKEN", "CLOUDFLARE_API_TOKEN", "ANTHROPIC_API_KEY"):
+        monkeypatch.setenv(name, "x")
+    assert bare_cli.json("init")["providers"] == ["anthropic"]
+
+
 def test_a_written_configuration_is_right_and_trusted_whatever_the_umask(
     bare_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
