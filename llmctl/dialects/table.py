@@ -258,21 +258,22 @@ REFUSED: Mapping[str, Endpoint] = {
     "complete": _refused(ANTHROPIC, "complete", "the old text completions API is not passed on; use /v1/messages"),
     "messages/batches": _refused(ANTHROPIC, "messages.batches", f"the message batches API {_LATER}"),
     # Cohere's version 1.
-    "chat": _refused(COHERE, "cohere.v1.chat", _COHERE_V1.format("chat")),
-    "check-api-key": _refused(COHERE, "cohere.v1.check-api-key", "GET /llmctl/me tells what a key is good for"),
-    "classify": _refused(COHERE, "cohere.v1.classify", f"classification {_LATER}"),
     "connectors": _refused(COHERE, "cohere.v1.connectors", f"the connectors API {_LATER}"),
     "datasets": _refused(COHERE, "cohere.v1.datasets", f"the datasets API {_LATER}"),
-    "detokenize": _refused(COHERE, "cohere.v1.detokenize", "tokenizing is not passed on"),
-    "embed": _refused(COHERE, "cohere.v1.embed", _COHERE_V1.format("embed")),
     "embed-jobs": _refused(COHERE, "cohere.v1.embed-jobs", f"the embed jobs API {_LATER}"),
     "finetuning": _refused(COHERE, "cohere.v1.finetuning", f"fine-tuning {_LATER}"),
-    "generate": _refused(COHERE, "cohere.v1.generate", _COHERE_V1.format("chat")),
-    "summarize": _refused(COHERE, "cohere.v1.summarize", _COHERE_V1.format("chat")),
-    "tokenize": _refused(COHERE, "cohere.v1.tokenize", "tokenizing is not passed on"),
 }
-# Beside /v1/, path by path.
+# Path by path: what is below them is unknown.
 REFUSED_ELSEWHERE: Mapping[str, Endpoint] = {
+    # Cohere's version 1.
+    "/v1/chat": _refused(COHERE, "cohere.v1.chat", _COHERE_V1.format("chat")),
+    "/v1/check-api-key": _refused(COHERE, "cohere.v1.check-api-key", "GET /llmctl/me tells what a key is good for"),
+    "/v1/classify": _refused(COHERE, "cohere.v1.classify", f"classification {_LATER}"),
+    "/v1/detokenize": _refused(COHERE, "cohere.v1.detokenize", "tokenizing is not passed on"),
+    "/v1/embed": _refused(COHERE, "cohere.v1.embed", _COHERE_V1.format("embed")),
+    "/v1/generate": _refused(COHERE, "cohere.v1.generate", _COHERE_V1.format("chat")),
+    "/v1/summarize": _refused(COHERE, "cohere.v1.summarize", _COHERE_V1.format("chat")),
+    "/v1/tokenize": _refused(COHERE, "cohere.v1.tokenize", "tokenizing is not passed on"),
     "/v2/batches": _refused(COHERE, "cohere.batches", f"the batch API {_LATER}"),
     "/v2/parse": _refused(COHERE, "cohere.parse", f"document parsing {_LATER}"),
     "/v2/audio/transcriptions": _refused(COHERE, "cohere.audio", f"audio {_LATER}"),

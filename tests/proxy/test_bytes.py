@@ -153,9 +153,9 @@ def test_a_compressed_answer_passes_compressed_and_is_metered(gateway: Daemon, k
     for encoding, packed in (("gzip", gzip.compress(ODD_WHOLE)), ("deflate", zlib.compress(ODD_WHOLE))):
         recorder.reply(packed, content_type="application/json", content_encoding=encoding)
         answer = gateway.send(
-            CHAT, {"model": "echo-1", "messages": []}, key=key, headers={"Accept-Encoding": "gzip, deflate, br"}
+            CHAT, {"model": "echo-1", "messages": []}, key=key, headers={"Accept-Encoding": "gzip, deflate, dcb"}
         )
-        assert "br" not in recorder.last.headers["Accept-Encoding"]  # metering could not read it
+        assert "dcb" not in recorder.last.headers["Accept-Encoding"]  # metering could not read it
         assert answer.headers["Content-Encoding"] == encoding
         assert answer.body == packed
         row = gateway.call(answer.call_id)
