@@ -48,7 +48,7 @@ def test_an_unknown_model_is_not_found(
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/chat/completion", "/v1/chat/completions/", "/V1/models", "/", "/v1", "/v2/chat/completions", "/v1//models"],
+    ["/v1/chat/completion", "/v1/chat/completions/", "/V1/models", "/", "/v1", "/v3/chat/completions", "/v1//models"],
 )
 def test_an_unknown_path_is_not_found_in_the_dialects_shape(
     gateway: Daemon, key: str, recorder: Recorder, path: str
