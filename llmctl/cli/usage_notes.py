@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from llmctl.domain.forecast import forecast
 from llmctl.domain.limit import Standing
 from llmctl.domain.money import usd_short
-from llmctl.store import prune
+from llmctl.store import labels
 from llmctl.store import usage as store
 
 from . import ceilings, humanize, times
@@ -40,7 +40,7 @@ def _pruned(report: Report) -> list[str]:
     """Roll-ups outlive the calls, but know neither tags nor end users."""
     if not store.reads_calls(report.filters, report.by):
         return []
-    until_s = prune.pruned_before_s(report.tx)
+    until_s = labels.pruned_before_s(report.tx)
     if until_s is None or until_s <= report.filters.since_s:
         return []
     day = times.moment_short(until_s, report.found.zone, report.run.now_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
@@ -62,14 +61,6 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
             if step % CHECKPOINT_STEPS == 0:
                 store.checkpoint()
             time.sleep(pause_s)
-
-
-def pruned_before_s(tx: sqlite3.Connection) -> int | None:
-    """The moment before which there are sums and no single calls any more; None: nothing was pruned."""
-    row = tx.execute(
-        "SELECT max(after ->> 'before') FROM audit WHERE action = 'prune' AND subject = 'calls'"
-    ).fetchone()
-    return None if row is None or row[0] is None else int(row[0])
 
 
 def _forget_objects(store: Store, now_s: int, pause_s: float) -> None:
