@@ -104,7 +104,7 @@ def _images(
         images=images,
         image_bytes=image_bytes,
         media_output=True,
-        units=(("images", count),),
+        units=(("images", count + images),),  # xAI bills those that it is given too: docs.x.ai/developers/pricing
         end_user=_end_user(fields),
         output_fixed=True,
         guess=Usage(

@@ -72,6 +72,7 @@ def test_images_that_are_edited_are_held_at_what_one_is_billed_with_at_most() ->
     assert demand_of(asked, FACTS, None, Bounds()).input_tokens == len("mgreener2") + 2 * 48_169
     as_json = ask("images.edits", prompt="greener", images=[{"image_url": "https://x"}, {"file_id": "f"}])
     assert as_json.images == 2
+    assert as_json.units == (("images", 3),)  # some bill what they are given too
 
 
 def test_svg_is_another_models_work() -> None:
