@@ -22,6 +22,7 @@ from .ids import CallIds, shown
 from .interned import Interned
 from .owners import Owner
 from .refusal_log import RefusalLog
+from .slots import Slots
 from .upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,6 @@ RETRY_S = 0.2
 # While the database is known to be unavailable: clients shall not wait again for what others waited for in vain.
 IMPATIENT_S = 0.1
 RECOVER_EVERY_S = 5.0
-CLOCK_BACK_S = 60  # less is in what is kept of past minutes
 FOLD_EVERY_S = 60.0
 FOLD_PAUSE_S = 0.02  # between steps of some milliseconds: most of the time is the calls'
 
@@ -133,8 +133,7 @@ class Writer:
         self._interned = Interned()
         self._refusal_log = RefusalLog()
         self._upkeep = Upkeep()
-        self._latest_s = 0
-        self._slots_complete_from_s = 0
+        self._slots = Slots()
         self._recover_at_s = 0.0
         self._fold_at_s = 0.0
         self._folding = True  # until it is known: an old database has much to fold
@@ -182,6 +181,7 @@ class Writer:
     def _begin(self, store: Store) -> None:
         (last_id,) = store.connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()
         self.ids = CallIds(self._owner.slot, last_id)
+        self._slots = Slots(last_id)
         with store.write() as tx:
             (zone,) = tx.execute("SELECT timezone FROM settings").fetchone()
             if zone != self._default_zone:
@@ -301,11 +301,6 @@ class Writer:
     def _batch(self, tx: sqlite3.Connection) -> Batch:
         version, folded = self._state(tx)
         now_s = int(self._clock_s())
-        if now_s < self._latest_s - CLOCK_BACK_S:
-            logger.warning("the clock was set back by %d s", self._latest_s - now_s)
-            # What was dropped as long past may be the minute that is now.
-            self._latest_s = self._slots_complete_from_s = now_s
-        self._latest_s = max(self._latest_s, now_s)
         return Batch(
             tx,
             self._interned,
@@ -315,7 +310,7 @@ class Writer:
             now_s=now_s,
             version=version,
             folded=folded,
-            slots_complete_from_s=self._slots_complete_from_s,
+            slots_complete_from_s=self._slots.complete_from_s(now_s),
         )
 
     def _state(self, tx: sqlite3.Connection) -> tuple[int, int]:
@@ -388,6 +383,7 @@ class Writer:
             self._upkeep.checkpoint_if_due(store)
             if time.monotonic() >= self._recover_at_s:
                 self._recover_at_s = time.monotonic() + RECOVER_EVERY_S
+                self._slots.complete_from_s(int(self._clock_s()))  # who has no calls sees a clock change too
                 self.failed = self.failed or store.replaced()
                 with storing():
                     owners = recovery.open_owners(store.connection)

@@ -30,6 +30,7 @@ from llmctl.store.audit import Author
 from llmctl.store.batch import Batch, OpenCall, Outcome
 from llmctl.store.booking import Closing, Granted, Opening
 from llmctl.store.interned import Interned
+from llmctl.store.slots import Slots
 from tests.support.ledgers import RATES, Books, closing
 
 OWNERS = (1, 2)  # worker processes
@@ -120,6 +121,7 @@ class Ledger(RuleBasedStateMachine):
         self.books.store.connection.execute("PRAGMA synchronous = OFF")
         self.interned = {owner: Interned() for owner in OWNERS}
         self.ids = {owner: ids.CallIds(owner, 0) for owner in OWNERS}
+        self.slots = {owner: Slots() for owner in OWNERS}
         self.calls: list[Known] = []
         self.grants: list[Given] = []
         self.parents: dict[str, str | None] = {}
@@ -226,6 +228,7 @@ class Ledger(RuleBasedStateMachine):
     @rule(user=st.sampled_from(sorted(USERS)), group=st.sampled_from(GROUPS), zone=st.sampled_from(ZONES))
     def ask_before_and_after_a_change(self, user: str, group: str, zone: str) -> None:
         """Within a minute, of limits that are older than one."""
+        self.set_limit("org", "requests", "minute", "", "", 3, False)
         self.now_s += 66
         wish = (user, MODELS[0], "e1", 400, 400, 200, 0)
         self._ask(OWNERS[0], [], [wish])
@@ -289,6 +292,7 @@ class Ledger(RuleBasedStateMachine):
         """A process dies; the other one, or the next of its place, books what it left open, at the hold. The other
         one's calls go on."""
         self.interned[owner] = Interned()
+        self.slots[owner] = Slots(max((one.open.call_id for one in self.calls), default=0))
         booker = OWNERS[owner == OWNERS[0]] if by_other else owner
         with self.books.store.write() as tx:
             found = recovery.orphans(tx, owner)
@@ -299,6 +303,9 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(step_s=st.sampled_from([1, 4, 7, 20, 45, 61, 900, 3_600, 40_000, 90_000, 700_000, -3, -70, -4_000]))
     def pass_time(self, step_s: int) -> None:
+        for moment_s in (self.now_s, self.now_s + step_s):  # each process looks at the clock every few seconds
+            for slots in self.slots.values():
+                slots.complete_from_s(moment_s)
         self.now_s += step_s
 
     @rule()
@@ -407,6 +414,7 @@ class Ledger(RuleBasedStateMachine):
             now_s=self.now_s,
             version=version,
             folded=folded,
+            slots_complete_from_s=self.slots[owner].complete_from_s(self.now_s),
         )
 
 
