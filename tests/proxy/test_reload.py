@@ -165,7 +165,7 @@ def test_limits_of_bodies_timeouts_and_bounds_change(start: Start, faulty: Fault
     change(daemon, "read_s = 1", "read_s = 1\n[demand]\nunbounded = 'refuse'")
     assert reload(daemon).returncode == 0
     daemon.here("limit", "set", "--org", "--cost", "5", "--per", "total")
-    unbounded = {"model": "fine/m", "input": "Hi", "previous_response_id": "resp_1"}
+    unbounded = {"model": "fine/m", "input": "Hi", "tools": [{"type": "web_search"}]}
     assert daemon.send("/v1/responses", unbounded, key=key).status == 400
     assert daemon.stop() == 0
 
