@@ -65,7 +65,10 @@ def _is_message(item: Any) -> bool:
 
 
 def _numbers(value: list[Any]) -> int:
-    return sum(_numbers(item) if isinstance(item, list) else isinstance(item, int) for item in value)
+    """How many token numbers stand in it: they come in a list, or in a list of lists."""
+    return sum(
+        sum(isinstance(one, int) for one in item) if isinstance(item, list) else isinstance(item, int) for item in value
+    )
 
 
 def _role(item: Any) -> str:

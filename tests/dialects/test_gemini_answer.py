@@ -281,13 +281,6 @@ def test_however_a_stream_is_cut_it_is_read_alike(texts: list[str], sizes: list[
     assert reader.close()[1] == stream(body)
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.binary(max_size=200), st.sampled_from([b"", b"[", b"{", b'[{"a', b"data: "]))
-def test_no_answer_makes_us_fail(body: bytes, start: bytes) -> None:
-    stream(start + body, 3)
-    GEMINI.read_answer("generateContent", start + body)
-
-
 def test_errors_have_googles_shape() -> None:
     body = json.loads(GEMINI.error_body(429, code="limit_spent", type="", message="spent", request_id="c_1"))
     assert body["error"]["code"] == 429

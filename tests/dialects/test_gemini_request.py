@@ -4,8 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from llmctl.dialects.gemini import GEMINI
 from llmctl.dialects.request import UNKNOWN_TURNS, Request
@@ -260,36 +258,3 @@ def test_the_text_of_a_request_is_found_for_estimates() -> None:
     assert text.tools == '[{"functionDeclarations": []}]'
     batch = read("batchEmbedContents", requests=[{"content": {"parts": [{"text": "a"}]}}], contents=None)
     assert GEMINI.input_text(batch).messages == (("user", "a"),)
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
-    max_leaves=8,
-)
-NAMES = st.sampled_from(
-    [
-        "contents",
-        "parts",
-        "tools",
-        "generationConfig",
-        "generation_config",
-        "inlineData",
-        "model",
-        "requests",
-        "content",
-    ]
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.dictionaries(NAMES, st.recursive(json_values, lambda v: st.dictionaries(NAMES, v, max_size=3), max_leaves=6)))
-def test_any_body_is_read_or_refused(body: dict[str, Any]) -> None:
-    for endpoint in ("generateContent", "batchEmbedContents", "embedContent", "countTokens"):
-        try:
-            request = GEMINI.read_request(endpoint, json.dumps(body).encode(), "m")
-        except Refused as error:
-            assert error.code in ("bad_request", "not_supported")
-        else:
-            json.loads(request.upstream_body(model="other", output_tokens_max=3))
-            GEMINI.input_text(request)
