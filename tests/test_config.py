@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from llmctl import config
 from llmctl.config import Config
-from llmctl.credential_source import CredentialSource
+from llmctl.config.credentials.source import CredentialSource
+from llmctl.config.presets import PRESETS
+from llmctl.config.server import Address, parse_address
 from llmctl.domain.demand import Bounds
 from llmctl.domain.errors import BadInput, ConfigError
-from llmctl.presets import PRESETS
-from llmctl.server_config import Address, parse_address
 
 SECRET = "sk-proj-4mTq8ZbV0sKd2RfXh6YpLw9c"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmctl import tokenizer
-from llmctl.dialects.openai import OPENAI
+from llmctl.dialects.openai.dialect import OPENAI
 
 CORPUS = os.environ.get("LLMCTL_CORPUS", "")
 ENDPOINTS = ("chat.completions", "completions", "responses")

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from llmctl.credential_source import CredentialSource
+from llmctl.config.credentials.service_account import read_account
+from llmctl.config.credentials.source import CredentialSource
 from llmctl.domain.errors import ConfigError
-from llmctl.service_account import read_account
 from tests.support.service_account import key_file
 
 NOW_S = 1_900_000_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import tomli_w
 
-from llmctl.presets import PRESETS, REGION, REGION_ENV, SANDBOX
+from llmctl.config.presets import PRESETS, REGION, REGION_ENV, SANDBOX
 
 HEAD = """\
 # llmctl. What may stand here: config.example.toml, and `llmctl config check` after a change.

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmctl.presets import SANDBOX
+from llmctl.config.presets import SANDBOX
 
 from .context import nearby, program
 from .secret_output import values as key_values
 
 if TYPE_CHECKING:
     from llmctl.config import Config
-    from llmctl.server_config import Address
+    from llmctl.config.server import Address
 
     from .context import App
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from llmctl.config.toml_table import Table
 from llmctl.domain.access import check_pattern
 from llmctl.domain.errors import BadInput, ConfigError
 from llmctl.domain.limit import MEASURES, Each, Measure
@@ -15,7 +16,6 @@ from llmctl.domain.network import check_networks
 from llmctl.domain.organisation import ATTRIBUTES, ORG, Effect, GrantSpec, LimitSpec, Member, Organisation, organisation
 from llmctl.domain.principal import PrincipalKind
 from llmctl.domain.window import WINDOWS
-from llmctl.toml_table import Table
 
 from .times import rfc3339
 

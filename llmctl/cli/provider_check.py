@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llmctl.config import Provider
-    from llmctl.credential_source import CredentialSource
+    from llmctl.config.credentials.source import CredentialSource
     from llmctl.dialects.base import Dialect
 
 ANSWER_S = 5.0
@@ -95,11 +95,11 @@ def _models(provider: Provider, source: CredentialSource | None) -> tuple[int, s
 
 def _shown(provider: Provider, dialect: Dialect, source: CredentialSource, url: str) -> Mapping[str, str]:
     """The headers that show our credential, or that are signed with it."""
+    from llmctl.config.presets import SIGV4
     from llmctl.dialects.base import credential_headers
-    from llmctl.presets import SIGV4
 
     if provider.auth == SIGV4:
-        from llmctl.sigv4 import Signer
+        from llmctl.config.credentials.sigv4 import Signer
 
         return Signer(source.read(), provider.region).headers("GET", url, b"")
     return credential_headers(dialect, provider.auth, _secret(source))
@@ -107,7 +107,7 @@ def _shown(provider: Provider, dialect: Dialect, source: CredentialSource, url: 
 
 def _secret(source: CredentialSource) -> str:
     """What the provider is shown: the credential itself, or a token that it buys."""
-    from llmctl.oauth import read_token
+    from llmctl.config.credentials.oauth import read_token
 
     grant = source.grant()
     if grant is None:

@@ -14,7 +14,7 @@ SOURCE: Literal["sandbox"] = "sandbox"
 
 def enter(tx: Tx, now_s: int) -> None:
     """Writes them; those that are there unchanged stay as they are."""
-    from llmctl.presets import SANDBOX
+    from llmctl.config.presets import SANDBOX
     from llmctl.sandbox.models import MODELS
     from llmctl.store import price_import
     from llmctl.store.price_rows import price_row

@@ -68,7 +68,7 @@ def serve(
 def _config(config: Config, listen: str | None, workers: str | None, *, sandbox: bool) -> Config:
     """The file, and what the command line says instead."""
     from llmctl import config as configuration
-    from llmctl import server_config
+    from llmctl.config import server as server_config
     from llmctl.domain.errors import BadInput
 
     server = config.server

@@ -17,7 +17,7 @@ from . import humanize
 from .text import safe
 
 if TYPE_CHECKING:
-    from llmctl.server_config import Address
+    from llmctl.config.server import Address
     from llmctl.store.database import Tx
 
     from .context import App

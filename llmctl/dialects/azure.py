@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .openai import OpenAi
+from .openai.dialect import OpenAi
 
 
 class Azure(OpenAi):

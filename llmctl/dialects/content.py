@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from msgspec import Raw
 
 from ..domain.demand import IMAGES
-from .fields import read_objects, read_one
+from .wire.fields import read_objects, read_one
 
 UNKNOWN = "content of an unknown shape"
 AUDIO = "audio"

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from msgspec import Raw
 
-from .lenient import inner, nano_usd, plain
+from .wire.lenient import inner, nano_usd, plain
 
 _XAI_TICKS_PER_USD = 10**10
 

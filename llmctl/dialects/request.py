@@ -8,9 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from ..domain.call import Ask
-from .edits import Edits
-from .fields import Fields, bad_request
-from .multipart import FormField
+from .wire.edits import Edits
+from .wire.fields import Fields, bad_request
+from .wire.multipart import FormField
 
 MODEL_CHARACTERS_MAX = 200
 TIER_CHARACTERS_MAX = 64

@@ -4,83 +4,28 @@ of a client's path ever reaches a provider."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from urllib.parse import parse_qsl, unquote, urlencode
 
-from ..domain.call import Reading
 from ..domain.errors import Refused
-from . import bedrock_request, bedrock_usage
-from .anthropic import ANTHROPIC
+from .anthropic.dialect import ANTHROPIC
 from .azure import AZURE
 from .base import Dialect
-from .bedrock import BEDROCK
-from .cohere import COHERE
-from .gemini import GEMINI
-from .multipart import Form
-from .ollama import OLLAMA
-from .openai import OPENAI, OpenAi
-from .request import Request
+from .bedrock import request as bedrock_request
+from .bedrock import usage as bedrock_usage
+from .bedrock.dialect import BEDROCK
+from .cohere.dialect import COHERE
+from .endpoint import LATER, Endpoint, Kind, Match, refused
+from .gemini.dialect import GEMINI
+from .ollama.dialect import OLLAMA
+from .openai.dialect import OPENAI, OpenAi
+from .refused import GOOGLE_REFUSED, MANAGES_MODELS, REFUSED, REFUSED_ELSEWHERE
 
 PATH_CHARACTERS_MAX = 300
 # Names that may stand in a path. Each step starts with a letter or digit: no "..", no "//"; no "%" once it is decoded.
 _MODEL = re.compile(r"[A-Za-z0-9@~][A-Za-z0-9._:@+~-]*(?:/[A-Za-z0-9@~][A-Za-z0-9._:@+~-]*)*")
 _ID = re.compile(r"[A-Za-z0-9_-]+")
-_PLAIN_IN_PATHS = "/:@~"  # beside letters, digits and _.-
-
-ReadForm = Callable[[str, Form, str], Request]  # endpoint, form, and the model where the path names it
-# free: passed on, costs nothing; object: free too, of something that a provider keeps, and goes where that is kept;
-# local: answered here
-Kind = Literal["metered", "free", "object", "local", "refused"]
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """What a path means. `upstream` follows the provider's base URL, which ends in its version ("…/v1"); `{model}` in
-    it is the upstream model, `{deployment}` the same as one step of a path, `{id}` the client's. `query`: the
-    parameters that pass ("name", or "name=value" for that value alone), all others do not. `why`: for refused ones,
-    what to tell the client. `ask_headers`, `answer_headers`: where facts that decide money stand in headers too, what
-    adds them to a request and to a reading. `read_form`: reads requests that come as forms; `form_only`: all do."""
-
-    dialect: Dialect
-    name: str
-    kind: Kind
-    methods: tuple[str, ...]
-    upstream: str = ""
-    query: tuple[str, ...] = ()
-    why: str = ""
-    ask_headers: Callable[[Request, Mapping[str, str]], Request] | None = None
-    answer_headers: Callable[[Reading, Mapping[str, str]], Reading] | None = None
-    read_form: ReadForm | None = None
-    form_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """An endpoint that was called; `model`, `id`: those that the path names; `query`: what passes of the client's."""
-
-    endpoint: Endpoint
-    model: str = ""
-    id: str = ""
-    query: str = ""
-
-    @property
-    def streams(self) -> bool:
-        """Asked for as a stream by its query, where others say so in their body."""
-        return "stream=true" in self.query
-
-    def target(self, model: str) -> str:
-        """Path and query below a provider's base URL, for this upstream model."""
-        upstream = self.endpoint.upstream
-        if "{" in upstream:
-            names = {"model": quote(model, safe=_PLAIN_IN_PATHS), "deployment": quote(model, safe=""), "id": self.id}
-            upstream = upstream.format_map(names)
-        return upstream + self.query
-
-
-def _refused(dialect: Dialect, name: str, why: str) -> Endpoint:
-    return Endpoint(dialect, name, "refused", (), why=why)
 
 
 def _form(
@@ -90,11 +35,6 @@ def _form(
         dialect, name, "metered", ("POST",), upstream, query, read_form=dialect.read_form, form_only=form_only
     )
 
-
-_LATER = "is not metered yet, so it is not passed on"
-_MANAGES_MODELS = "the models of a server are its admin's business; ask yours"
-_OLLAMA_MANAGES = ("copy", "create", "delete", "pull", "push")
-_COHERE_V1 = "version 1 of Cohere's API is not passed on; use /v2/{}"
 
 METERED: Mapping[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(OPENAI, "chat.completions", "metered", ("POST",), "/chat/completions"),
@@ -196,17 +136,17 @@ NAMING: tuple[tuple[str, Endpoint], ...] = (
     _gemini("batchEmbedContents"),
     _gemini("predict"),
     _gemini("countTokens", "free"),
-    ("{google}/{model}:{unmetered}", _refused(GEMINI, "other", f"this method {_LATER}")),
+    ("{google}/{model}:{unmetered}", refused(GEMINI, "other", f"this method {LATER}")),
     ("/v1beta/models/{model}", Endpoint(GEMINI, "model", "local", ("GET",))),
     _bedrock("converse", "converse"),
     _bedrock("converse-stream", "converse-stream"),
     _bedrock("invoke", "invoke"),
     _bedrock("invoke-with-response-stream", "invoke-stream"),
     _bedrock("count-tokens", "count-tokens", "free"),
-    ("/model/{model}/invoke-with-bidirectional-stream", _refused(BEDROCK, "bedrock.speech", f"speech {_LATER}")),
-    ("/guardrail/{model}", _refused(BEDROCK, "bedrock.guardrail", f"the guardrail API {_LATER}")),
-    ("/async-invoke/{model}", _refused(BEDROCK, "bedrock.async-invoke", f"asynchronous invocation {_LATER}")),
-    ("/api/blobs/{model}", _refused(OLLAMA, "ollama.blobs", _MANAGES_MODELS)),
+    ("/model/{model}/invoke-with-bidirectional-stream", refused(BEDROCK, "bedrock.speech", f"speech {LATER}")),
+    ("/guardrail/{model}", refused(BEDROCK, "bedrock.guardrail", f"the guardrail API {LATER}")),
+    ("/async-invoke/{model}", refused(BEDROCK, "bedrock.async-invoke", f"asynchronous invocation {LATER}")),
+    ("/api/blobs/{model}", refused(OLLAMA, "ollama.blobs", MANAGES_MODELS)),
     *_stored("/v1/responses", OPENAI, "/responses"),
     *_stored("/openai/v1/responses", AZURE, "/v1/responses", "api-version"),
     *_stored("/openai/responses", AZURE, "/responses", "api-version"),
@@ -232,72 +172,6 @@ MODEL: Mapping[str, Endpoint] = {
     "anthropic": Endpoint(ANTHROPIC, "model", "local", ("GET",)),
     "gemini": Endpoint(GEMINI, "model", "local", ("GET",)),
 }
-# By what follows /v1/; everything below them too.
-REFUSED: Mapping[str, Endpoint] = {
-    "assistants": _refused(OPENAI, "assistants", f"the assistants API {_LATER}"),
-    "audio": _refused(OPENAI, "audio", f"this part of the audio API {_LATER}"),
-    "batches": _refused(OPENAI, "batches", f"the batch API {_LATER}"),
-    "chat/completions": _refused(OPENAI, "chat.completions", "stored chat completions are not passed on"),
-    "chatkit": _refused(OPENAI, "chatkit", f"ChatKit {_LATER}"),
-    "containers": _refused(OPENAI, "containers", f"the containers API {_LATER}"),
-    "conversations": _refused(OPENAI, "conversations", f"the conversations API {_LATER}"),
-    "evals": _refused(OPENAI, "evals", f"the evals API {_LATER}"),
-    "files": _refused(OPENAI, "files", f"the files API {_LATER}"),
-    "fine_tuning": _refused(OPENAI, "fine_tuning", f"fine-tuning {_LATER}"),
-    "images": _refused(OPENAI, "images", f"this part of the images API {_LATER}"),
-    "organization": _refused(OPENAI, "organization", "the provider's administration is not passed on"),
-    "realtime": _refused(OPENAI, "realtime", f"the realtime API {_LATER}"),
-    "responses": _refused(
-        OPENAI, "responses", "only reading, cancelling and deleting of stored responses are passed on"
-    ),
-    "skills": _refused(OPENAI, "skills", f"the skills API {_LATER}"),
-    "threads": _refused(OPENAI, "threads", f"the assistants API {_LATER}"),
-    "uploads": _refused(OPENAI, "uploads", f"the uploads API {_LATER}"),
-    "vector_stores": _refused(OPENAI, "vector_stores", f"the vector stores API {_LATER}"),
-    "videos": _refused(OPENAI, "videos", f"video generation {_LATER}"),
-    "complete": _refused(ANTHROPIC, "complete", "the old text completions API is not passed on; use /v1/messages"),
-    "messages/batches": _refused(ANTHROPIC, "messages.batches", f"the message batches API {_LATER}"),
-    # Cohere's version 1.
-    "connectors": _refused(COHERE, "cohere.v1.connectors", f"the connectors API {_LATER}"),
-    "datasets": _refused(COHERE, "cohere.v1.datasets", f"the datasets API {_LATER}"),
-    "embed-jobs": _refused(COHERE, "cohere.v1.embed-jobs", f"the embed jobs API {_LATER}"),
-    "finetuning": _refused(COHERE, "cohere.v1.finetuning", f"fine-tuning {_LATER}"),
-}
-# Path by path: what is below them is unknown.
-REFUSED_ELSEWHERE: Mapping[str, Endpoint] = {
-    # Cohere's version 1.
-    "/v1/chat": _refused(COHERE, "cohere.v1.chat", _COHERE_V1.format("chat")),
-    "/v1/check-api-key": _refused(COHERE, "cohere.v1.check-api-key", "GET /llmctl/me tells what a key is good for"),
-    "/v1/classify": _refused(COHERE, "cohere.v1.classify", f"classification {_LATER}"),
-    "/v1/detokenize": _refused(COHERE, "cohere.v1.detokenize", "tokenizing is not passed on"),
-    "/v1/embed": _refused(COHERE, "cohere.v1.embed", _COHERE_V1.format("embed")),
-    "/v1/generate": _refused(COHERE, "cohere.v1.generate", _COHERE_V1.format("chat")),
-    "/v1/summarize": _refused(COHERE, "cohere.v1.summarize", _COHERE_V1.format("chat")),
-    "/v1/tokenize": _refused(COHERE, "cohere.v1.tokenize", "tokenizing is not passed on"),
-    "/v2/batches": _refused(COHERE, "cohere.batches", f"the batch API {_LATER}"),
-    "/v2/parse": _refused(COHERE, "cohere.parse", f"document parsing {_LATER}"),
-    "/v2/audio/transcriptions": _refused(COHERE, "cohere.audio", f"audio {_LATER}"),
-    **{f"/api/{what}": _refused(OLLAMA, f"ollama.{what}", _MANAGES_MODELS) for what in _OLLAMA_MANAGES},
-    "/async-invoke": _refused(BEDROCK, "bedrock.async-invoke", f"asynchronous invocation {_LATER}"),
-    "/foundation-models": _refused(BEDROCK, "bedrock.models", "the provider's administration is not passed on"),
-    "/inference-profiles": _refused(BEDROCK, "bedrock.profiles", "the provider's administration is not passed on"),
-    "/api/ps": _refused(OLLAMA, "ollama.ps", "which models a server has loaded is not told; see /api/tags"),
-    "/api/web_fetch": _refused(OLLAMA, "ollama.web_fetch", f"web fetching {_LATER}"),
-    "/api/web_search": _refused(OLLAMA, "ollama.web_search", f"web search {_LATER}"),
-}
-# By what follows /v1beta/ and /upload/v1beta/; everything below them too.
-GOOGLE_REFUSED: Mapping[str, Endpoint] = {
-    "batches": _refused(GEMINI, "batches", f"the batch API {_LATER}"),
-    "cachedContents": _refused(GEMINI, "cachedContents", f"the making of cached contents {_LATER}"),
-    "corpora": _refused(GEMINI, "corpora", f"semantic retrieval {_LATER}"),
-    "dynamic": _refused(GEMINI, "dynamic", "shared prompts are not passed on"),
-    "files": _refused(GEMINI, "files", f"the files API {_LATER}"),
-    "fileSearchStores": _refused(GEMINI, "fileSearchStores", f"the file search API {_LATER}"),
-    "interactions": _refused(GEMINI, "interactions", f"the interactions API {_LATER}; use generateContent"),
-    "operations": _refused(GEMINI, "operations", f"the operations API {_LATER}"),
-    "tunedModels": _refused(GEMINI, "tunedModels", f"tuning {_LATER}"),
-}
-
 AZURE_MODELS = Endpoint(AZURE, "models", "local", ("GET",))
 OWN: Mapping[str, Endpoint] = {
     "/llmctl/me": Endpoint(OPENAI, "me", "local", ("GET",)),
@@ -385,17 +259,17 @@ def _find(path: str, headers: Iterable[str], method: str = "") -> Match | None:
     path = path.removeprefix("/openai") if path.startswith("/openai/v1/") else path
     if path.startswith(_MODELS_PATH):
         return _find_models(path, _models_dialect(headers))
-    for prefix, refused in ((_V1, REFUSED), ("/v1beta/", GOOGLE_REFUSED), ("/upload/v1beta/", GOOGLE_REFUSED)):
+    for prefix, known in ((_V1, REFUSED), ("/v1beta/", GOOGLE_REFUSED), ("/upload/v1beta/", GOOGLE_REFUSED)):
         if path.startswith(prefix):
-            return _find_refused(path.removeprefix(prefix).split("/"), refused)
+            return _find_refused(path.removeprefix(prefix).split("/"), known)
     return None
 
 
-def _find_refused(steps: list[str], refused: Mapping[str, Endpoint]) -> Match | None:
+def _find_refused(steps: list[str], known: Mapping[str, Endpoint]) -> Match | None:
     if not all(map(_ID.fullmatch, steps)):
         return None
     for depth in (2, 1):
-        if endpoint := refused.get("/".join(steps[:depth])):
+        if endpoint := known.get("/".join(steps[:depth])):
             return Match(endpoint)
     return None
 

@@ -7,10 +7,10 @@ from functools import lru_cache
 
 from aiohttp.web import BaseRequest
 
+from llmctl.config.server import TrustedProxies
 from llmctl.domain.errors import Refused
 from llmctl.domain.network import address_of, is_within, networks_of
 from llmctl.domain.principal import Caller
-from llmctl.server_config import TrustedProxies
 
 FORWARDED_CHARS_MAX = 2_000  # from the end: what the nearest proxy wrote
 

@@ -18,7 +18,7 @@ import msgspec
 
 from llmctl.config import Config
 from llmctl.dialects import table
-from llmctl.dialects.table import Match
+from llmctl.dialects.endpoint import Match
 from llmctl.domain.call import Reading
 from llmctl.domain.errors import StoreError
 from llmctl.store import ids

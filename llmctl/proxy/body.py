@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import ClientConnectionError, StreamReader
 from aiohttp.web import BaseRequest, RequestPayloadError
 
-from llmctl.dialects.multipart import FormReader
+from llmctl.config.server import Server
+from llmctl.dialects.wire.multipart import FormReader
 from llmctl.domain.errors import Refused
-from llmctl.server_config import Server
 
 from .uploads import Spool, Upload
 

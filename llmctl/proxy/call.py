@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp.web import BaseRequest
 
+from llmctl.dialects.endpoint import Endpoint, Match
 from llmctl.dialects.request import Request
-from llmctl.dialects.table import Endpoint, Match
 from llmctl.domain.principal import Caller
 from llmctl.store.booking import Granted
 from llmctl.store.objects import StoredObject

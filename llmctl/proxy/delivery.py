@@ -15,7 +15,7 @@ from email.utils import formatdate
 
 import aiohttp
 
-from llmctl.alert_config import Command, Email, Receiver, Webhook
+from llmctl.config.alerts import Command, Email, Receiver, Webhook
 from llmctl.domain.errors import ConfigError
 from llmctl.store.alerts import Delivery
 

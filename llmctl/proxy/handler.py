@@ -12,8 +12,8 @@ from aiohttp import web
 from aiohttp.web import BaseRequest
 
 from llmctl.dialects import table
+from llmctl.dialects.endpoint import Match, ReadForm
 from llmctl.dialects.request import Request, end_user_id
-from llmctl.dialects.table import Match, ReadForm
 from llmctl.domain.errors import LlmctlError, Refused
 from llmctl.domain.principal import Caller
 from llmctl.store import ids

@@ -13,8 +13,8 @@ import msgspec
 
 from llmctl.config import Config, Provider
 from llmctl.dialects import table
+from llmctl.dialects.endpoint import Match
 from llmctl.dialects.model_list import model_body, models_body
-from llmctl.dialects.table import Match
 from llmctl.domain import access
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Standing

@@ -12,8 +12,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web import BaseRequest, StreamResponse
 
+from llmctl.config.server import Server
 from llmctl.domain.network import address_of, is_within
-from llmctl.server_config import Server
 
 logger = logging.getLogger(__name__)
 

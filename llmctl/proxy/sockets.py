@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmctl.config.server import Address, Server
 from llmctl.domain.errors import ConfigError
-from llmctl.server_config import Address, Server
 
 BACKLOG = 4096
 ADMIN = "admin"  # FileDescriptorName= of a socket for /metrics; all others are for clients

@@ -7,8 +7,8 @@ import logging
 import os
 import ssl
 
+from llmctl.config.server import Tls
 from llmctl.domain.errors import ConfigError
-from llmctl.server_config import Tls
 
 logger = logging.getLogger(__name__)
 

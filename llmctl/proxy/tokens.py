@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 
-from llmctl.oauth import Grant, Token, read_token
+from llmctl.config.credentials.oauth import Grant, Token, read_token
 
 logger = logging.getLogger(__name__)
 

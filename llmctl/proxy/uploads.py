@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import IO
 
-from llmctl.dialects.multipart import Form
+from llmctl.dialects.wire.multipart import Form
 
 MEMORY_BYTES_MAX = 1 << 20
 PIECE_BYTES = 128 << 10

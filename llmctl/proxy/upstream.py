@@ -11,11 +11,11 @@ import aiohttp
 from yarl import URL
 
 from llmctl.config import Config, Provider
-from llmctl.credential_source import CredentialSource
+from llmctl.config.credentials.sigv4 import Signer
+from llmctl.config.credentials.source import CredentialSource
+from llmctl.config.presets import SIGV4
 from llmctl.dialects.base import Dialect, credential_headers
 from llmctl.domain.errors import Refused
-from llmctl.presets import SIGV4
-from llmctl.sigv4 import Signer
 
 from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
 from .credentials import Credential, Credentials, fingerprint

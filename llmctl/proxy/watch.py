@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from llmctl.config import RouteTimeouts
-from llmctl.server_config import Server
+from llmctl.config.server import Server
 
 from .client import Client
 from .connections import Answer, Outgoing

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llmctl.cli.app import run
-from llmctl.presets import PRESETS
+from llmctl.config.presets import PRESETS
 from llmctl.store.database import create
 
 from .shop import NOW_S

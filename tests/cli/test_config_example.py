@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from llmctl import config, server_config
-from llmctl.presets import PRESETS
+from llmctl import config
+from llmctl.config import server as server_config
+from llmctl.config.presets import PRESETS
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 # Alternatives to a line that stands beside them, not defaults.

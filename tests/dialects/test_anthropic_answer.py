@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.dialects.anthropic import ANTHROPIC
+from llmctl.dialects.anthropic.dialect import ANTHROPIC
 from llmctl.domain.call import Reading
 from llmctl.domain.usage import Usage
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmctl.dialects.anthropic import ANTHROPIC
+from llmctl.dialects.anthropic.dialect import ANTHROPIC
 from llmctl.dialects.request import UNKNOWN_TURNS, Request
 from llmctl.domain.call import Ask
 from llmctl.domain.errors import Refused

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from llmctl.dialects.bedrock import BEDROCK
-from llmctl.dialects.bedrock_usage import with_headers
+from llmctl.dialects.bedrock.dialect import BEDROCK
+from llmctl.dialects.bedrock.usage import with_headers
 from llmctl.domain.call import Reading
 from llmctl.domain.usage import Usage
 from tests.support.frames import chunk, event, exception

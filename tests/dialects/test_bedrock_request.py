@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from llmctl.dialects.bedrock import BEDROCK
-from llmctl.dialects.bedrock_request import with_headers
+from llmctl.dialects.bedrock.dialect import BEDROCK
+from llmctl.dialects.bedrock.request import with_headers
 from llmctl.dialects.request import UNKNOWN_TURNS, Request
 from llmctl.dialects.table import lookup
 from llmctl.domain.call import Ask

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmctl.dialects.cohere import COHERE
+from llmctl.dialects.cohere.dialect import COHERE
 from llmctl.dialects.request import UNKNOWN_TURNS, Request
 from llmctl.domain.call import Ask, Reading
 from llmctl.domain.demand import IMAGES

@@ -16,12 +16,12 @@ from urllib.parse import unquote
 
 import pytest
 
-from llmctl.dialects import bedrock_usage
+from llmctl.config.presets import PRESETS
 from llmctl.dialects.base import Dialect
+from llmctl.dialects.bedrock import usage as bedrock_usage
 from llmctl.dialects.table import DIALECTS
 from llmctl.domain.call import Reading
 from llmctl.domain.errors import Refused
-from llmctl.presets import PRESETS
 
 CORPUS = os.environ.get("LLMCTL_CORPUS", "")
 pytestmark = pytest.mark.skipif(not CORPUS, reason="LLMCTL_CORPUS names no recording")

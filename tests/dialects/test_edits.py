@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.dialects.edits import Edits
-from llmctl.dialects.fields import read_object
+from llmctl.dialects.wire.edits import Edits
+from llmctl.dialects.wire.fields import read_object
 
 PATHS: list[tuple[str, ...]] = [("model",), ("stream_options", "include_usage"), ("generation", "config", "max")]
 

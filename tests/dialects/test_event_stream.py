@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.dialects.event_stream import Damaged, Frame, FrameSplitter
+from llmctl.dialects.wire.event_stream import Damaged, Frame, FrameSplitter
 from tests.support.frames import event, exception, frame
 
 STREAM = event("messageStart", role="assistant") + event("metadata", usage={"inputTokens": 1}) + exception("x", "boom")

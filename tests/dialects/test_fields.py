@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.dialects.fields import STRINGS_MAX, read_object
+from llmctl.dialects.wire.fields import STRINGS_MAX, read_object
 from llmctl.domain.errors import Refused
 
 KNOWN = frozenset({"max_tokens", "model"})

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.dialects.gemini import GEMINI
+from llmctl.dialects.gemini.dialect import GEMINI
 from llmctl.domain.call import Reading
 from llmctl.domain.usage import Usage
 

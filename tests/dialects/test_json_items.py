@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.dialects import json_items
-from llmctl.dialects.json_items import ItemSplitter
+from llmctl.dialects.wire import json_items
+from llmctl.dialects.wire.json_items import ItemSplitter
 
 values = st.dictionaries(
     st.text(max_size=4),

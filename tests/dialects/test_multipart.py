@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.dialects.multipart import BEGINNING_BYTES, FIELD_BYTES_MAX, PARTS_MAX, Form, FormFields, FormReader
+from llmctl.dialects.wire.multipart import BEGINNING_BYTES, FIELD_BYTES_MAX, PARTS_MAX, Form, FormFields, FormReader
 from llmctl.domain.errors import Refused
 
 TYPE = "multipart/form-data; boundary=XyZ"

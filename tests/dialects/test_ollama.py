@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmctl.dialects.ollama import OLLAMA
+from llmctl.dialects.ollama.dialect import OLLAMA
 from llmctl.dialects.request import Request
 from llmctl.domain.call import Ask, Reading
 from llmctl.domain.demand import IMAGES

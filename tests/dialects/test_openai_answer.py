@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.dialects import sse
-from llmctl.dialects.openai import OPENAI
-from llmctl.dialects.stream import RETAINED_BYTES
+from llmctl.dialects.openai.dialect import OPENAI
+from llmctl.dialects.wire import sse
+from llmctl.dialects.wire.stream import RETAINED_BYTES
 from llmctl.domain.call import Reading
 from llmctl.domain.usage import Usage
 

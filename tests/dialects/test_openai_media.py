@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from llmctl.dialects.multipart import Form, FormField, FormFile
-from llmctl.dialects.openai import OPENAI
+from llmctl.dialects.openai.dialect import OPENAI
+from llmctl.dialects.wire.multipart import Form, FormField, FormFile
 from llmctl.domain.call import Ask, Reading
 from llmctl.domain.demand import Bounds, ModelFacts, demand_of
 from llmctl.domain.errors import Refused

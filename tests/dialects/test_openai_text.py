@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from llmctl.dialects.base import InputText
-from llmctl.dialects.openai import OPENAI
+from llmctl.dialects.openai.dialect import OPENAI
 
 
 def text(endpoint: str, **body: Any) -> InputText:

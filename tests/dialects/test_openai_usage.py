@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from llmctl.dialects.openai_usage import count_tool_calls, read_usage
+from llmctl.dialects.openai.usage import count_tool_calls, read_usage
 from llmctl.dialects.reported_cost import reported_cost_nano_usd
 from llmctl.domain.usage import COUNT_MAX, Usage
 

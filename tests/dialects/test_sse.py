@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.dialects import sse
-from llmctl.dialects.sse import Event, Splitter
+from llmctl.dialects.wire import sse
+from llmctl.dialects.wire.sse import Event, Splitter
 
 NEWLINES = [b"\n", b"\r\n", b"\r"]
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from llmctl.dialects.openai import OPENAI
-from llmctl.dialects.table import Endpoint, Match, error_dialect, lookup, named
+from llmctl.dialects.endpoint import Endpoint, Match
+from llmctl.dialects.openai.dialect import OPENAI
+from llmctl.dialects.table import error_dialect, lookup, named
 from llmctl.domain.errors import Refused
 
 ANTHROPIC = {"anthropic-version": "2023-06-01"}

@@ -318,7 +318,7 @@ def test_the_body_is_not_waited_for_where_the_key_is_wrong(gateway: Daemon) -> N
 PATHS = [
     "/",
     "/v1",
-    "/v2/chat/completions",
+    "/v3/chat/completions",
     "/v1/chat/completions/",
     "/v1//chat/completions",
     "//v1/chat/completions",

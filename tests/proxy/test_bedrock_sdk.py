@@ -21,8 +21,8 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, EventStreamError
 
+from llmctl.config.credentials.sigv4 import Signer
 from llmctl.domain.errors import ConfigError
-from llmctl.sigv4 import Signer
 from tests.support.daemon import Daemon
 from tests.support.frames import chunk, event, exception
 

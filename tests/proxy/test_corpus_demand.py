@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from llmctl import config
+from llmctl.config.presets import PRESETS, REGION
 from llmctl.dialects import table
+from llmctl.dialects.endpoint import Match
 from llmctl.dialects.request import Request
-from llmctl.dialects.table import Match
 from llmctl.domain.call import Reading
 from llmctl.domain.errors import Refused
-from llmctl.presets import PRESETS, REGION
 from llmctl.proxy.directory import Directory
 from llmctl.proxy.plan import Plan, plan_of
 from llmctl.store import catalogue, price_import

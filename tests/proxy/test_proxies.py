@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
+from llmctl.config.server import TrustedProxies
 from llmctl.domain.network import networks_of
 from llmctl.proxy.addresses import Proxies
-from llmctl.server_config import TrustedProxies
 
 LOCAL = TrustedProxies(networks_of("127.0.0.1/32, 10.0.0.0/8"))
 

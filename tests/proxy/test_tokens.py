@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from llmctl.oauth import Token, read_token
+from llmctl.config.credentials.oauth import Token, read_token
 from llmctl.proxy.tokens import RENEW_S, RETRY_S, TokenCache, TokenUnavailable
 
 

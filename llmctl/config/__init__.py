@@ -1,0 +1,183 @@
+"""config.toml -> one frozen Config, checked once. Every error names the file, the line, the key and what to write."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from llmctl.domain.demand import Bounds
+from llmctl.domain.errors import ConfigError
+
+from . import alerts, content, telemetry
+from .alerts import Alerts
+from .content import ContentSettings
+from .credentials.source import CredentialSource
+from .providers import DIALECTS, Provider, RouteTimeouts, read_providers, sandbox_provider
+from .server import Server, Timeouts, TrustedProxies, read_server
+from .telemetry import TelemetrySettings
+from .toml_table import Table
+
+__all__ = [
+    "DIALECTS",
+    "Alerts",
+    "Config",
+    "ContentSettings",
+    "CredentialSource",
+    "Provider",
+    "Retries",
+    "RouteTimeouts",
+    "Server",
+    "TelemetrySettings",
+    "Timeouts",
+    "TrustedProxies",
+    "find",
+    "load",
+    "sandbox_provider",
+]
+
+SYSTEM_CONFIG = Path("/etc/llmctl/config.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a call is tried, with other credentials and with what stands in for its model. Only what cannot have
+    been billed is tried again, unless `after_timeout`."""
+
+    attempts_max: int = 3
+    after_timeout: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    path: Path
+    database: Path
+    timezone: str = "UTC"
+    server: Server = field(default_factory=Server)
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # model -> what stands in for it, in order
+    retries: Retries = Retries()
+    bounds: Bounds = field(default_factory=Bounds)
+    alerts: Alerts = field(default_factory=Alerts)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    content: ContentSettings = field(default_factory=ContentSettings)
+
+
+def find(explicit: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The configuration file that counts (DESIGN section 7). Raises ConfigError."""
+    named = explicit or (Path(environ["LLMCTL_CONFIG"]) if environ.get("LLMCTL_CONFIG") else None)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError(f"no configuration {named}", hint="llmctl init makes one", code="no_config")
+        return named
+    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "/")) / ".config")
+    here = Path("config.toml")
+    if here.is_file():
+        _check_trusted(here)
+        return here
+    for candidate in (Path(home) / "llmctl" / "config.toml", SYSTEM_CONFIG):
+        if candidate.is_file():
+            return candidate
+    raise ConfigError("no config.toml here", hint="name one with --config, or: llmctl init", code="no_config")
+
+
+def load(path: Path, *, database: Path | None = None) -> Config:
+    """Reads and checks one file. `database` overrides its entry. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"cannot read {path}: {reason}", hint="check its mode and owner") from None
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, brackets nested as deeply
+        raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
+    return _config(Table(document, "", path, text), path, database)
+
+
+def _config(root: Table, path: Path, database: Path | None) -> Config:
+    zone = root.string("timezone", "UTC")
+    try:
+        ZoneInfo(zone)
+    except (OSError, ValueError, KeyError):
+        hint = "write an IANA name such as Europe/Berlin"
+        raise root.error("timezone", f"unknown time zone {zone!r}", hint) from None
+    named = root.file("database", "llmctl.db")
+    server = read_server(root.table("server"))
+    providers = read_providers(root.table("providers"), server.timeouts)
+    config = Config(
+        path=path,
+        database=database or Path(named),
+        timezone=zone,
+        server=server,
+        providers=providers,
+        aliases=_aliases(root.table("aliases")),
+        fallbacks=_fallbacks(root.table("fallbacks"), providers),
+        retries=_retries(root.table("retries")),
+        bounds=_bounds(root.table("demand")),
+        alerts=alerts.read(root.table("alerts")),
+        telemetry=telemetry.read(root.table("telemetry")),
+        content=content.read(root.table("content")),
+    )
+    root.finish()
+    return config
+
+
+def _aliases(table: Table) -> dict[str, str]:
+    aliases = {name: table.string(name, "") for name in table.names()}
+    for name, target in aliases.items():
+        if not target:
+            raise table.error(name, "an alias needs a model", f'{name} = "openai/gpt-5-mini"')
+        if target in aliases:
+            raise table.error(name, f"{target!r} is itself an alias", "name the model itself")
+    return aliases
+
+
+def _fallbacks(table: Table, providers: Mapping[str, Provider]) -> dict[str, tuple[str, ...]]:
+    fallbacks = {name: table.strings(name, ()) for name in table.names()}
+    for name, targets in fallbacks.items():
+        for target in targets:
+            provider, _, model = target.partition("/")
+            if provider not in providers or not model:
+                known = ", ".join(providers) or "none"
+                what = f"{target!r} names no provider of this file"
+                raise table.error(name, what, f'write "PROVIDER/MODEL"; providers here: {known}')
+    return fallbacks
+
+
+def _retries(table: Table) -> Retries:
+    default = Retries()
+    retries = Retries(
+        attempts_max=table.integer("attempts_max", default.attempts_max, least=1, most=20),
+        after_timeout=table.boolean("after_timeout", default.after_timeout),
+    )
+    table.finish()
+    return retries
+
+
+def _bounds(table: Table) -> Bounds:
+    default = Bounds()
+    bounds = Bounds(
+        output_tokens_default=table.integer("output_tokens_default", default.output_tokens_default, least=1),
+        output_tokens_min=table.integer("output_tokens_min", default.output_tokens_min, least=1),
+        context_tokens_default=table.integer("context_tokens_default", default.context_tokens_default, least=1),
+        server_tool_turns_max=table.integer("server_tool_turns_max", default.server_tool_turns_max, least=1),
+        cap_share_percent=table.integer("cap_share_percent", default.cap_share_percent, least=1, most=100),
+        unbounded="refuse" if table.choice("unbounded", default.unbounded, ("hold", "refuse")) == "refuse" else "hold",
+    )
+    table.finish()
+    return bounds
+
+
+def _check_trusted(path: Path) -> None:
+    """./config.toml names files and servers: one that somebody else may write is a trap laid in a shared directory."""
+    status = path.stat()
+    if not {status.st_uid, path.lstat().st_uid} <= {os.getuid(), 0}:
+        raise ConfigError(f"{path} belongs to somebody else", hint="name it with --config if you trust it")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(f"{path} can be written by others", hint=f"chmod go-w {path}, or name it with --config")

@@ -1,0 +1,1 @@
+"""Where providers' credentials come from, and what is shown in their place: tokens, signatures."""

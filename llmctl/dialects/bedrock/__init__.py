@@ -1,0 +1,1 @@
+"""Bedrock's dialect: Converse, and InvokeModel in the vendors' own."""

@@ -1,0 +1,1 @@
+"""Cohere's own dialect, version 2."""

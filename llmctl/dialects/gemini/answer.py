@@ -1,0 +1,185 @@
+"""Answers in the Gemini dialect: whole, streamed as events (`alt=sse`) or as one JSON list."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from ...domain.call import Reading
+from ..base import InputText
+from ..openai.answer import NOT_JSON, OVERSIZED
+from ..request import Request
+from ..wire.json_items import ItemSplitter
+from ..wire.lenient import USAGE_BYTES_MAX, is_present, items, members, name_of, plain
+from ..wire.sse import Event, Splitter
+from ..wire.stream import SseReader
+from .usage import PREDICTED, billed_searches, encoded, merge_usage, read_usage, served_tier
+
+EMBEDDINGS = frozenset({"embedContent", "batchEmbedContents", "predict"})
+NOTHING = Raw(b"{}")
+_CHARACTERS = "billableCharacterCount"
+_QUERIES = ("webSearchQueries", "imageSearchQueries")
+_TEXTS = ("text", "output", "code", "content", "title")  # the second and third of code, the last two of Vertex AI
+_JSON_STARTS = (b"[", b"{")
+
+
+def read_answer(endpoint: str, body: bytes) -> Reading:
+    """What a whole answer says. A stream's text is read as one, whatever was asked for."""
+    values = members(body)
+    if not values:
+        if body.lstrip().startswith((b"data:", b"event:", b":", b"[")):
+            reader = GeminiReader(endpoint)
+            reader.feed(body)
+            return reader.close()[1]
+        return Reading(error=NOT_JSON if body.strip() else "")
+    facts = Facts(endpoint)
+    facts.read(values)
+    if "predictions" in values:
+        facts.usage = _predicted(values)
+    facts.finished = True
+    return facts.reading("" if facts.usage else _answer_text([body]), 1.0)
+
+
+class GeminiReader(SseReader):
+    """A stream of answers, each with a part of the text and the usage up to there."""
+
+    end_words = (b"",)  # each says what it used
+    output_mark = re.compile(rb'"(?:text|functionCall|inlineData|executableCode)"\s*+:')
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__()
+        self._facts = Facts(endpoint)
+        self._started = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        if not self._started and (start := chunk.lstrip()[:1]):
+            self._started = True
+            if start in _JSON_STARTS:
+                self._splitter = ItemSplitter()
+        return super().feed(chunk)
+
+    def take(self, event: Event) -> bool:
+        self._facts.read(members(event.data or event.error))
+        if b"error" in event.raw and (event.name == b"error" or event.error):
+            self._facts.error = self._facts.error or "error"
+        return False
+
+    def result(self, beginning: bytes, share: float) -> Reading:
+        facts = self._facts
+        if self.oversized and not facts.usage:
+            facts.error = facts.error or OVERSIZED
+        if facts.finished and facts.usage:
+            return facts.reading("", share)
+        splitter = ItemSplitter() if beginning.lstrip()[:1] in _JSON_STARTS else Splitter()
+        events = splitter.feed(beginning) + splitter.close()
+        return facts.reading(_answer_text([event.data for event in events]), share)
+
+
+class Facts:
+    """What was read so far. `finished`: the answer gave the reason why it ended."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._generates = endpoint not in EMBEDDINGS
+        self._queries: set[str] = set()
+        self._model = ""
+        self.usage: dict[str, Raw] = {}
+        self.error = ""
+        self.finished = False
+
+    def read(self, values: dict[str, Raw]) -> None:
+        self._model = name_of(values.get("modelVersion")) or self._model
+        usage = values.get("usageMetadata")
+        if is_present(usage) and len(usage) <= USAGE_BYTES_MAX:
+            merge_usage(self.usage, members(usage))
+        candidates = values.get("candidates")
+        if candidates is not None:
+            text = bytes(candidates)
+            self.finished = self.finished or b'"finishReason"' in text
+            if b'SearchQueries"' in text:
+                self._read_queries(candidates)
+        elif "promptFeedback" in values:  # blocked: there is nothing to answer
+            self.finished = True
+        error = values.get("error")
+        if is_present(error):
+            inner = members(error)
+            self.error = name_of(inner.get("status")) or "error"
+
+    def reading(self, output_text: str, share: float) -> Reading:
+        raw = encoded(self.usage)
+        searches = billed_searches(self._queries, self._model)
+        usage = read_usage(raw, generates=self._generates, searches=searches) if raw else None
+        return Reading(
+            usage=usage,
+            raw_usage=raw if usage is not None else b"",
+            response_model=self._model,
+            service_tier=served_tier(raw) if raw else "",
+            error=self.error,
+            finished=self.finished,
+            output_text=output_text,
+            output_seen_share=share,
+        )
+
+    def _read_queries(self, candidates: Raw) -> None:
+        for candidate in items(candidates):
+            grounding = plain(members(candidate).get("groundingMetadata", b"{}"))
+            for name in _QUERIES:
+                found = grounding.get(name)
+                if isinstance(found, list):
+                    self._queries.update(query for query in found if isinstance(query, str) and query.strip())
+
+
+def _predicted(values: dict[str, Raw]) -> dict[str, Raw]:
+    """Vertex AI states usage beside each vector, and the characters that its older models bill in the metadata."""
+    tokens = []
+    for prediction in items(values["predictions"]):
+        vector = members(members(prediction).get("embeddings", NOTHING))
+        stated = members(vector.get("statistics", NOTHING)).get(PREDICTED)
+        if is_present(stated):
+            tokens.append(stated)
+    if not tokens:
+        return {}
+    characters = members(values.get("metadata", NOTHING)).get(_CHARACTERS)
+    usage = {PREDICTED: Raw(b"[%b]" % b",".join(map(bytes, tokens)))}
+    return usage if characters is None else {**usage, _CHARACTERS: characters}
+
+
+def input_text(request: Request) -> InputText:
+    """The text of a request. Costs a full parse."""
+    body = plain(request.body)
+    messages = []
+    instruction = body.get("systemInstruction") or body.get("system_instruction")
+    if instruction:
+        messages.append(("system", _text(instruction)))
+    contents = body.get("contents") or body.get("content") or body.get("requests") or body.get("instances")
+    for content in contents if isinstance(contents, list) else [contents]:
+        role = content.get("role") if isinstance(content, dict) else None
+        messages.append((role if isinstance(role, str) else "user", _text(content)))
+    tools = members(request.body).get("tools")
+    schema = bytes(tools).decode("utf-8", "replace") if tools is not None else ""
+    return InputText(tuple(messages), schema, framed=request.ask.generates)
+
+
+def _answer_text(answers: list[bytes]) -> str:
+    return "".join(_text(plain(answer).get("candidates")) for answer in answers)
+
+
+def _text(value: Any, depth: int = 0) -> str:
+    """The strings of parts, in the order in which they stand; arguments and results of functions too."""
+    if depth > 12:
+        return ""
+    if isinstance(value, list):
+        return "".join(_text(item, depth + 1) for item in value)
+    if not isinstance(value, dict):
+        return ""
+    parts = []
+    for name, inner in value.items():
+        if name in _TEXTS and isinstance(inner, str):
+            parts.append(inner)
+        elif name in ("functionCall", "function_call", "functionResponse", "function_response"):
+            parts.append(msgspec.json.encode(inner, enc_hook=str).decode())
+        elif isinstance(inner, dict | list):
+            parts.append(_text(inner, depth + 1))
+    return "".join(parts)

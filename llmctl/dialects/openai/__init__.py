@@ -1,0 +1,1 @@
+"""OpenAI's dialect, which most providers speak."""

@@ -1,0 +1,280 @@
+"""Requests in the OpenAI dialect: chat completions, completions, responses, embeddings, and what is asked about stored
+responses.
+
+Shapes: the types of the `openai` package 3.54 and https://developers.openai.com/api/reference. Servers that speak the
+dialect add names of their own; those that decide money are read too (llama.cpp takes `n_predict` before `max_tokens`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Raw
+
+from ...domain.call import Ask
+from ...domain.demand import IMAGES
+from ...domain.errors import Refused
+from ..content import AUDIO, UNKNOWN, Images, cache_write_ttl
+from ..request import UNKNOWN_TURNS, Request, check_model, end_user_id, read_model, read_outputs, read_tier
+from ..wire.fields import Fields, bad_request, read_object
+from .content import REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason, messages_reason
+from .tools import chat_tool_turns, makes_images, response_tool_turns
+
+CHOICES_MAX = 10_000  # n, best_of: OpenAI takes 128
+PROMPTS_MAX = 10_000  # in one request: OpenAI takes 2,048
+ID_CHARACTERS_MAX = 200
+
+# What would be billed without our seeing it, or lead to another model than the one that was judged.
+NOT_METERED: dict[str, str] = {
+    "background": "only responses run in the background",
+    # Conversations are made through an API that is not passed on: an id here would be somebody else's.
+    "conversation": "stored conversations are not passed on; previous_response_id goes on from a response",
+    "deferred": "deferred completions are not metered yet",  # xAI
+    "models": "a list of models to fall back on is not metered; name one model",  # OpenRouter
+    "preset": "a stored preset can change the model, and is not metered",  # OpenRouter
+}
+# About a response that the provider keeps.
+ABOUT_STORED = frozenset({"responses.retrieve", "responses.cancel", "responses.delete", "responses.input_items"})
+OUTPUT_NAMES = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "max_new_tokens"})
+CHOICE_NAMES = frozenset({"n", "best_of", "n_cmpl"})
+# Of these no variant in another case may stand in a body.
+MONEY_NAMES = frozenset(
+    OUTPUT_NAMES
+    | CHOICE_NAMES
+    | REFERENCES.keys()
+    | NOT_METERED.keys()
+    | {"model", "modalities", "messages", "input", "prompt", "instructions", "stream", "stream_options", "tools"}
+    | {"service_tier", "max_tool_calls", "web_search_options", "context_management", "plugins"}
+    | {"search_parameters", "user", "safety_identifier", "suffix", "functions", "store"}
+)
+STREAM_OPTIONS = frozenset({"include_usage"})
+USAGE_PATH = ("stream_options", "include_usage")
+_IDENTITIES = frozenset({"safety_identifier", "user"})
+_NO_FIELDS = read_object(b"{}")
+
+_TOKENS = re.compile(rb"\[[\s\d,]*+\]")
+_PROMPT = re.compile(rb'[\[,]\s*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|\[[^\[\]"]*+\]|\d++)\s*+', re.DOTALL)
+_texts = msgspec.json.Decoder(list[str | int | list[int]]).decode
+
+
+def read_request(endpoint: str, body: bytes, path_model: str = "") -> Request:
+    """The request in `body`; `path_model` where the path names the model, and the body's counts for nothing (Azure).
+    Raises Refused("bad_request") and Refused("not_supported")."""
+    if endpoint in ABOUT_STORED:
+        # Its path says all; no body is passed on, for none was judged.
+        return Request(Ask(endpoint, "", False, 0, generates=False, free=True), b"", _NO_FIELDS, model_in_body=False)
+    fields = read_object(body, MONEY_NAMES)
+    if not NOT_METERED.keys().isdisjoint(fields.values):
+        _refuse_unmetered(fields, endpoint)
+    if path_model:
+        return _READ[endpoint](fields, check_model(path_model))._replace(model_in_body=False)
+    return _READ[endpoint](fields, read_model(fields))
+
+
+def read_chat(fields: Fields, model: str) -> Request:
+    turns = chat_tool_turns(fields, model)
+    images = Images()
+    reason = messages_reason(fields.values.get("messages"), images)
+    reason = _reference(fields) or reason or _media_output(fields)
+    return _generating(
+        fields, "chat.completions", model, reason, turns, images, multiplier=_choices(fields), options=True
+    )
+
+
+def read_completion(fields: Fields, model: str) -> Request:
+    multiplier = _choices(fields) * _prompts(fields)
+    return _generating(
+        fields, "completions", model, _reference(fields), 0, Images(), multiplier=multiplier, options=True
+    )
+
+
+def read_response(fields: Fields, model: str) -> Request:
+    reason = _reference(fields) or ("a stored prompt" if "prompt" in fields else "")
+    fields.string("instructions")
+    images = Images()
+    item_reason, turns = items_reason(fields.raw("input"), RESPONSE_ITEMS, RESPONSE_NAMES, images)
+    turns = response_tool_turns(fields) or turns
+    if "context_management" in fields:
+        turns = UNKNOWN_TURNS  # a compaction on the server bills the conversation once more
+    request = _generating(fields, "responses", model, reason or item_reason, turns, images, multiplier=1, options=False)
+    ask = request.ask._replace(
+        continues=_continued(fields),
+        stores=fields.boolean("store") is not False,
+        background=bool(fields.boolean("background")),
+    )
+    return request._replace(ask=ask)
+
+
+def read_compaction(fields: Fields, model: str) -> Request:
+    """It takes what a response takes, but for an output maximum:
+    https://developers.openai.com/api/reference/resources/responses/methods/compact"""
+    request = read_response(fields, model)
+    ask = request.ask._replace(endpoint="responses.compact", stores=False, output_tokens_max=None, output_fixed=True)
+    return request._replace(ask=ask, outputs=())
+
+
+def read_count(fields: Fields, model: str) -> Request:
+    """OpenAI counts for nothing: https://developers.openai.com/api/docs/guides/token-counting"""
+    ask = Ask(
+        endpoint="responses.input_tokens",
+        model=model,
+        stream=False,
+        input_bytes=len(fields.body),
+        generates=False,
+        free=True,
+        end_user=_end_user(fields),
+        continues=_continued(fields),
+    )
+    return Request(ask, fields.body, fields)
+
+
+def read_embedding(fields: Fields, model: str) -> Request:
+    ask = Ask(
+        endpoint="embeddings",
+        model=model,
+        stream=_stream(fields),
+        input_bytes=len(fields.body),
+        generates=False,
+        unbounded_input=_reference(fields) or _objects_in(fields.raw("input")),
+        service_tier=read_tier(fields),
+        end_user=_end_user(fields),
+    )
+    return Request(ask, fields.body, fields)
+
+
+_READ: dict[str, Callable[[Fields, str], Request]] = {
+    "chat.completions": read_chat,
+    "completions": read_completion,
+    "responses": read_response,
+    "responses.compact": read_compaction,
+    "responses.input_tokens": read_count,
+    "embeddings": read_embedding,
+}
+
+
+def _generating(
+    fields: Fields,
+    endpoint: str,
+    model: str,
+    reason: str,
+    turns: int,
+    images: Images,
+    *,
+    multiplier: int,
+    options: bool,
+) -> Request:
+    """The request of an endpoint that generates. `options`: its streams report usage only when asked to."""
+    stream = _stream(fields)
+    wants_usage = True
+    if stream and options:
+        inner = fields.object("stream_options", STREAM_OPTIONS)
+        wants_usage = inner is not None and bool(inner.boolean("include_usage"))
+    outputs = read_outputs(fields, OUTPUT_NAMES)
+    ask = Ask(
+        endpoint=endpoint,
+        model=model,
+        stream=stream,
+        input_bytes=len(fields.body),
+        output_tokens_max=max([value for _, value in outputs]) if outputs else None,
+        output_multiplier=multiplier,
+        unbounded_input=images.reason(reason),
+        images=0 if reason else images.count,
+        image_bytes=0 if reason else images.bytes,
+        server_tool_turns=turns,
+        image_tool=turns != 0 and makes_images(fields.body),
+        service_tier=read_tier(fields),
+        cache_write_ttl=cache_write_ttl(fields.body),
+        wants_usage=wants_usage,
+        end_user=_end_user(fields),
+    )
+    return Request(ask, fields.body, fields, outputs, USAGE_PATH if options else ())
+
+
+def _refuse_unmetered(fields: Fields, endpoint: str) -> None:
+    for name, why in NOT_METERED.items():
+        if name == "background" and endpoint == "responses":
+            continue
+        if name in fields and bytes(fields.values[name]) != b"false":
+            raise Refused("not_supported", why, hint=f"leave out {name}", param=name)
+
+
+def _continued(fields: Fields) -> str:
+    """The response that it goes on from."""
+    if "previous_response_id" not in fields:
+        return ""
+    previous = fields.string("previous_response_id")
+    if not previous or len(previous) > ID_CHARACTERS_MAX or not previous.isprintable():
+        raise bad_request(
+            f"previous_response_id must be at most {ID_CHARACTERS_MAX} printable characters",
+            param="previous_response_id",
+        )
+    return previous
+
+
+def _stream(fields: Fields) -> bool:
+    return bool(fields.boolean("stream"))
+
+
+def _end_user(fields: Fields) -> str:
+    if _IDENTITIES.isdisjoint(fields.values):
+        return ""
+    return end_user_id(fields.string("safety_identifier") or fields.string("user"))
+
+
+def _choices(fields: Fields) -> int:
+    """How many answers are generated for each prompt: `best_of` are, of which `n` are returned."""
+    if CHOICE_NAMES.isdisjoint(fields.values):
+        return 1
+    values = [fields.integer(name, most=CHOICES_MAX) for name in CHOICE_NAMES]
+    return max((1, *(value for value in values if value is not None)))
+
+
+def _prompts(fields: Fields) -> int:
+    """How many prompts `prompt` holds: a list of numbers is one, as tokens."""
+    value = fields.raw("prompt")
+    if value is None:
+        return 1
+    text = bytes(value)
+    if text.startswith(b'"') or _TOKENS.fullmatch(text):
+        return 1
+    count = position = 0
+    while found := _PROMPT.match(text, position):
+        count, position = count + 1, found.end()
+        if count > PROMPTS_MAX:
+            raise bad_request(f"prompt holds more than {PROMPTS_MAX:,} prompts", param="prompt")
+    if text[position:] != b"]":
+        raise bad_request("prompt must be a string, a list of strings, or lists of token numbers", param="prompt")
+    return count
+
+
+def _reference(fields: Fields) -> str:
+    """What the request refers to that is stored at the provider."""
+    if REFERENCES.keys().isdisjoint(fields.values):
+        return ""
+    return next((reason for name, reason in REFERENCES.items() if _refers(fields, name)), "")
+
+
+def _refers(fields: Fields, name: str) -> bool:
+    # Gemini's OpenAI surface takes what is its own as extra_body.google.cached_content.
+    return name in fields and (name != "extra_body" or b"cached" in bytes(fields.values[name]))
+
+
+def _media_output(fields: Fields) -> str:
+    """Answers that are not text: then the call is priced as one with media, and its input is not bounded by bytes."""
+    if "modalities" not in fields:
+        return ""
+    modalities = bytes(fields.values["modalities"])
+    return AUDIO if b'"audio"' in modalities else IMAGES if b'"image"' in modalities else ""
+
+
+def _objects_in(value: Raw | None) -> str:
+    """Embeddings take strings and token numbers; an object is an image or something else that we do not know."""
+    if value is None or b"{" not in (text := bytes(value)) or text[:1] == b'"':
+        return ""
+    try:
+        _texts(text)
+    except ValueError:
+        return UNKNOWN
+    return ""

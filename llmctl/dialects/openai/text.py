@@ -1,0 +1,97 @@
+"""The text of requests and answers in the OpenAI dialect, for estimates. Off the hot path: parses everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from ..base import InputText
+from ..request import Request
+from ..wire.lenient import members, plain
+from ..wire.sse import Splitter
+
+_TEXTS = frozenset(
+    {"content", "text", "refusal", "arguments", "output", "reasoning", "reasoning_content", "thinking", "summary"}
+)
+_CONTAINERS = frozenset({"message", "delta", "tool_calls", "function", "function_call"})
+
+
+def input_text(request: Request) -> InputText:
+    body = plain(request.body)
+    messages = [("system", _text(body["instructions"]))] if body.get("instructions") else []
+    tokens = 0
+    for name in ("messages", "input", "prompt"):
+        value = body.get(name)
+        if isinstance(value, str):
+            messages.append(("user", value))
+        elif isinstance(value, list):
+            # Reasoning comes back encrypted: nothing of it can be counted.
+            messages.extend((_role(item), _text(item)) for item in value if _is_message(item))
+            tokens += _numbers(value)
+    values = members(request.body)
+    schemas = [bytes(values[name]) for name in ("tools", "functions", "response_format", "text") if name in values]
+    framed = request.ask.endpoint in ("chat.completions", "responses", "responses.compact")
+    return InputText(tuple(messages), b"\n".join(schemas).decode("utf-8", "replace"), framed, tokens)
+
+
+def answer_text(values: dict[str, Raw]) -> str:
+    """The generated text of a whole answer."""
+    parts = [_text(plain_list(values[name])) for name in ("choices", "output") if name in values]
+    return "".join(parts)
+
+
+def stream_text(beginning: bytes) -> str:
+    """The generated text in the events that are whole in a stream's first bytes."""
+    splitter = Splitter()
+    parts = []
+    for event in splitter.feed(beginning) + splitter.close():
+        chunk = plain(event.data)
+        delta = chunk.get("delta")
+        if isinstance(delta, str):  # responses: response.output_text.delta and its like
+            parts.append(delta)
+        elif isinstance(chunk.get("choices"), list):
+            parts.append(_text(chunk["choices"]))
+    return "".join(parts)
+
+
+def plain_list(raw: Raw) -> Any:
+    return plain(b'{"content":%b}' % bytes(raw)).get("content")
+
+
+def _is_message(item: Any) -> bool:
+    return isinstance(item, str) or (isinstance(item, dict) and item.get("type") != "reasoning")
+
+
+def _numbers(value: list[Any]) -> int:
+    """How many token numbers stand in it: they come in a list, or in a list of lists."""
+    return sum(
+        sum(isinstance(one, int) for one in item) if isinstance(item, list) else isinstance(item, int) for item in value
+    )
+
+
+def _role(item: Any) -> str:
+    role = item.get("role") if isinstance(item, dict) else None
+    return role if isinstance(role, str) else "user"
+
+
+def _text(value: Any, depth: int = 0) -> str:
+    """The strings under names that carry text, in the order in which they stand."""
+    if isinstance(value, str):
+        return value
+    if depth > 12:
+        return ""
+    if isinstance(value, list):
+        return "".join(_text(item, depth + 1) for item in value)
+    if not isinstance(value, dict):
+        return ""
+    parts = []
+    for name, inner in value.items():
+        if name == "content" and isinstance(inner, dict):
+            parts.append(_text(inner, depth + 1) or msgspec.json.encode(inner).decode())  # Cloudflare's JSON mode
+        elif name in _TEXTS or (not isinstance(inner, str) and name in _CONTAINERS):
+            parts.append(_text(inner, depth + 1))
+        elif name == "name" and "arguments" in value and isinstance(inner, str):
+            parts.append(inner)
+    return "".join(parts)

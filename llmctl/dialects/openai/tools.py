@@ -1,0 +1,72 @@
+"""Tools in OpenAI requests: run by the client (then they are text in the body), or by the provider, where each of
+their turns bills the input again.
+
+Sources: https://developers.openai.com/api/docs/guides/tools, the tool types of the `openai` package 3.54, OpenRouter's
+and xAI's API references.
+"""
+
+from __future__ import annotations
+
+from msgspec import Raw
+
+from ..request import UNKNOWN_TURNS
+from ..wire.fields import Fields, read_object, read_objects
+
+_CLIENT_TOOLS = frozenset(
+    {
+        b'"function"',
+        b'"custom"',
+        b'"namespace"',  # groups function and custom tools
+        b'"local_shell"',
+        b'"apply_patch"',
+        b'"computer"',
+        b'"computer_use_preview"',
+    }
+)
+# Either side can run these: the field and the value that say the client does. Without it we take the provider for it.
+_EITHER_SIDE = {b'"shell"': ("environment", b'"local"'), b'"tool_search"': ("execution", b'"client"')}
+# OpenRouter's and xAI's fields for chat that have the provider search once before the model answers.
+_SEARCH_FIELDS = frozenset({"web_search_options", "plugins", "search_parameters"})
+
+
+def chat_tool_turns(fields: Fields, model: str) -> int:
+    turns = tools_turns(fields.raw("tools"), "tools")
+    if turns:
+        return turns
+    searches = not _SEARCH_FIELDS.isdisjoint(fields.values) and any(name in fields for name in _SEARCH_FIELDS)
+    return 1 if searches or model.endswith(":online") else 0
+
+
+def response_tool_turns(fields: Fields) -> int:
+    turns = tools_turns(fields.raw("tools"), "tools")
+    if not turns:
+        return 0
+    calls_max = fields.integer("max_tool_calls")  # bounds all tools together
+    return turns if calls_max is None else calls_max
+
+
+def makes_images(body: bytes) -> bool:
+    """Whether the provider's tool for images may be among the tools of a request. A word can be written with escapes:
+    those count as it."""
+    return b"image_generation" in body or b"\\u" in body
+
+
+def tools_turns(value: Raw | None, path: str) -> int:
+    """UNKNOWN_TURNS if the provider runs one of these tools, else 0."""
+    if value is None:
+        return 0
+    tools = read_objects(value, path)
+    if tools is None:
+        return UNKNOWN_TURNS
+    return 0 if all(map(_runs_at_client, tools)) else UNKNOWN_TURNS
+
+
+def _runs_at_client(tool: dict[str, Raw]) -> bool:
+    kind = bytes(tool.get("type", b""))
+    if kind in _CLIENT_TOOLS:
+        return True
+    name, wanted = _EITHER_SIDE.get(kind, ("", b""))
+    value = bytes(tool.get(name, b""))
+    if value.startswith(b"{"):
+        value = bytes(read_object(value).values.get("type", b""))
+    return bool(name) and value == wanted

@@ -1,0 +1,201 @@
+"""`usage` of everything that speaks the OpenAI dialect, normalised into our classes. Each quirk names its provider."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Raw
+
+from ...domain.usage import COUNT_MAX, Usage
+from ..wire.lenient import count, counts, inner, is_count, items, members, plain
+
+HIDDEN_TOKENS_MAX = 10_000_000  # more than any model thinks; beyond it the total is a mistake
+
+
+Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
+
+
+class _PromptDetails(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    cached_tokens: Count = 0
+    audio_tokens: Count = 0
+
+
+class _CompletionDetails(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    reasoning_tokens: Count = 0
+    audio_tokens: Count = 0
+    accepted_prediction_tokens: Count = 0
+    rejected_prediction_tokens: Count = 0
+
+
+class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """What most servers report for chat and completions, without any quirk: most answers are read by this alone."""
+
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: Count
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+_usual = msgspec.json.Decoder(_Usual).decode
+_NO_PROMPT_DETAILS, _NO_COMPLETION_DETAILS = _PromptDetails(), _CompletionDetails()
+
+
+def read_usage(raw: bytes | Raw, *, generates: bool = True, tool_calls: dict[str, int] | None = None) -> Usage | None:
+    """The usage object `raw` in our classes; None if it states no usable figure.
+
+    `tool_calls`: billed calls that were counted in the answer's output, for usage that does not state them.
+    """
+    usual = _read_usual(raw) if not tool_calls else None
+    return usual or _read_any(raw, generates, tool_calls or {})
+
+
+def _read_usual(raw: bytes | Raw) -> Usage | None:
+    try:
+        usage = _usual(raw)
+    except (ValueError, RecursionError):
+        return None
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    of_prompt = usage.prompt_tokens_details or _NO_PROMPT_DETAILS
+    of_completion = usage.completion_tokens_details or _NO_COMPLETION_DETAILS
+    if (
+        prompt + completion != usage.total_tokens
+        or usage.total_tokens == 0
+        or max(of_prompt.cached_tokens, of_prompt.audio_tokens) > prompt
+        or max(of_completion.reasoning_tokens, of_completion.audio_tokens) > completion
+    ):
+        return None
+    return Usage(
+        input_tokens=prompt,
+        cache_read_tokens=of_prompt.cached_tokens,
+        input_audio_tokens=of_prompt.audio_tokens,
+        output_tokens=completion,
+        reasoning_tokens=of_completion.reasoning_tokens,
+        output_audio_tokens=of_completion.audio_tokens,
+    )
+
+
+def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> Usage | None:
+    values = plain(raw)
+    input_stated = is_count(values.get("prompt_tokens")) or is_count(values.get("input_tokens"))
+    output_stated = is_count(values.get("completion_tokens")) or is_count(values.get("output_tokens"))
+    usage = counts(values)
+    total = usage.get("total_tokens", 0)
+    if not (input_stated or output_stated or total):
+        return None
+    prompt = counts(
+        inner(values, "prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")
+    )
+    completion = counts(inner(values, "completion_tokens_details", "output_tokens_details"))
+
+    output = max(usage.get("completion_tokens", 0), usage.get("output_tokens", 0))
+    input_ = max(usage.get("prompt_tokens", 0), usage.get("input_tokens", 0))
+    cached = _cache_read(usage, prompt)
+    written = _cache_write(usage, prompt)
+    reasoning = completion.get("reasoning_tokens", 0)
+    input_audio = max(prompt.get("audio_tokens", 0), usage.get("audio_prompt_tokens", 0))
+
+    missing = total - input_ - output  # tokens that only the total shows
+    if 0 < missing <= HIDDEN_TOKENS_MAX:
+        if not generates or not input_stated:
+            input_ += missing
+        elif usage.get("prompt_audio_seconds", 0):  # Mistral: audio is outside prompt_tokens
+            input_ += missing
+            input_audio = max(input_audio, missing)
+        elif missing == cached + written:  # a cache that is outside the prompt, as in Anthropic's own dialect
+            input_ += missing
+        else:  # Gemini and xAI: thinking is outside completion_tokens
+            output += missing
+            reasoning = max(reasoning, missing)
+    if apart := usage.get("reasoning_tokens", 0):
+        reasoning = max(reasoning, apart)
+        if "citation_tokens" in usage:  # Perplexity's deep research: outside completion_tokens and total_tokens
+            output += apart
+    if cached > input_:  # Grok on Azure: the prompt shows less than was read from the cache
+        input_ = max(input_, cached + written)
+
+    output = max(output, reasoning)
+    searches, file_searches, interpreters, images = _tool_calls(values, usage, tool_calls)
+    return Usage(
+        input_tokens=input_,
+        cache_read_tokens=cached,
+        cache_write_tokens=min(written, input_ - cached),  # OpenAI: "unadjusted", may include what was read
+        input_audio_tokens=min(input_audio, input_),
+        input_image_tokens=min(prompt.get("image_tokens", 0), input_),
+        output_tokens=output,
+        reasoning_tokens=reasoning,
+        output_audio_tokens=min(completion.get("audio_tokens", 0), output),
+        output_image_tokens=min(completion.get("image_tokens", 0), output),
+        web_search_calls=searches,
+        file_search_calls=file_searches,
+        code_interpreter_calls=interpreters,
+        image_generation_calls=images,
+    )
+
+
+def count_tool_calls(output: Raw | None) -> dict[str, int]:
+    """The items of a response's `output` that are billed by the call, by type."""
+    counts: dict[str, int] = {}
+    containers: set[bytes] = set()
+    if output is None or b'_call"' not in bytes(output):
+        return counts
+    for item in items(output):
+        values = members(item)
+        kind = bytes(values.get("type", b"")).strip(b'"').decode("ascii", "replace")
+        if kind == "web_search_call":
+            # OpenAI bills searches, not the opening of pages or finding in them.
+            action = plain(values["action"]).get("type") if "action" in values else "search"
+            if action not in ("search", None):
+                continue
+        if kind == "code_interpreter_call" and "container_id" in values:
+            # OpenAI bills the container, however often code runs in it: https://platform.openai.com/docs/pricing
+            if bytes(values["container_id"]) in containers:
+                continue
+            containers.add(bytes(values["container_id"]))
+        if kind.endswith("_call"):
+            counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+def _cache_read(usage: dict[str, int], prompt: dict[str, int]) -> int:
+    return max(
+        prompt.get("cached_tokens", 0),
+        usage.get("prompt_cache_hit_tokens", 0),  # DeepSeek
+        usage.get("num_cached_tokens", 0),  # Mistral
+        usage.get("cached_tokens", 0),  # Cohere, Moonshot
+        usage.get("cache_read_input_tokens", 0),  # Databricks
+        usage.get("cacheReadInputTokens", 0),  # Bedrock
+    )
+
+
+def _cache_write(usage: dict[str, int], prompt: dict[str, int]) -> int:
+    return max(
+        prompt.get("cache_write_tokens", 0),  # OpenAI from GPT-5.6, OpenRouter
+        prompt.get("cache_creation_tokens", 0),
+        usage.get("cache_creation_input_tokens", 0),  # Databricks
+        usage.get("cacheWriteInputTokens", 0),  # Bedrock
+    )
+
+
+def _tool_calls(values: dict[str, Any], usage: dict[str, int], counted: dict[str, int]) -> tuple[int, int, int, int]:
+    """Searches of the web, searches in files, runs of the code interpreter, images."""
+    xai = inner(values, "server_side_tool_usage_details")
+    if xai:
+        return (
+            count(xai.get("web_search_calls")) + count(xai.get("x_search_calls")),
+            count(xai.get("file_search_calls")) + count(xai.get("document_search_calls")),
+            count(xai.get("code_interpreter_calls")),
+            count(xai.get("image_generation_calls")),
+        )
+    searches = max(
+        counted.get("web_search_call", 0),
+        usage.get("num_search_queries", 0),  # Perplexity's deep research
+        count(inner(values, "server_tool_use", "server_tool_use_details").get("web_search_requests")),  # OpenRouter
+    )
+    return (
+        searches,
+        counted.get("file_search_call", 0),
+        counted.get("code_interpreter_call", 0),
+        counted.get("image_generation_call", 0),
+    )

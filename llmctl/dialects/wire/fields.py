@@ -1,0 +1,228 @@
+"""Strict reading of a JSON request: only the top level is taken apart, nested values stay bytes.
+
+What was judged must be what is sent, so every way in which two readers of one body may differ is refused: duplicate
+names, case variants of names that decide money (Go's encoding/json takes `MAX_TOKENS` for `max_tokens`), wrong types.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import NoReturn
+
+import msgspec
+from msgspec import Raw
+
+from ...domain.errors import Refused
+from ...domain.usage import COUNT_MAX
+
+# Taking apart costs about 170 bytes of memory a member. No context window holds so many members or objects.
+STRINGS_MAX = 250_000
+OBJECTS_MAX = 100_000
+BYTES_UNCOUNTED = 500_000  # a shorter text cannot hold more of them than that
+NAME_CHARACTERS_SHOWN = 100
+NOTHING: frozenset[str] = frozenset()
+_NULL = b"null"
+_TRUE = b"true"
+_FALSE = b"false"
+_BOM = b"\xef\xbb\xbf"
+
+# One member's name, from the comma or brace before it to its value. Possessive: a long name costs no backtracking.
+_NAME = re.compile(rb'[ \t\r\n]*+[{,][ \t\r\n]*+"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*+:[ \t\r\n]*+', re.DOTALL)
+_START = re.compile(rb"[ \t\r\n]*+(?=\{)")
+_END = re.compile(rb"[ \t\r\n]*+\}")
+
+_members: Callable[[bytes | Raw], dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw]).decode
+_objects: Callable[[Raw], list[dict[str, Raw]]] = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+_items: Callable[[Raw], list[Raw]] = msgspec.json.Decoder(list[Raw]).decode
+_text: Callable[[bytes | Raw], str] = msgspec.json.Decoder(str).decode
+
+bad_request = partial(Refused, "bad_request")
+
+
+def read_object(body: bytes, known: frozenset[str] = NOTHING) -> Fields:
+    """The members of the JSON object `body`. `known`: names that decide money; their variants in case are refused."""
+    # Each string opens with a quote that no backslash escapes.
+    if len(body) > BYTES_UNCOUNTED and body.count(b'"') - body.count(b'\\"') > 2 * STRINGS_MAX:
+        raise bad_request(f"the request body has more than {STRINGS_MAX:,} strings")
+    try:
+        values = _members(body)
+        if not body.isascii():
+            body.decode()  # msgspec does not look at the UTF-8 of values that it skips
+    except msgspec.ValidationError:
+        raise bad_request("the request body must be a JSON object") from None
+    except RecursionError:
+        raise bad_request("the request body is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise bad_request("the request body is not valid UTF-8") from None
+    except ValueError as error:
+        if body.startswith(_BOM):
+            raise bad_request("the request body starts with a byte order mark; send plain UTF-8") from None
+        raise bad_request(f"the request body is not valid JSON: {error}") from None
+    fields = Fields(body, values, len(body), "", None)
+    fields.refuse_variants(known)
+    return fields
+
+
+class Fields:
+    """The members of one JSON object inside a body; spans count from the start of the body. null counts as absent."""
+
+    __slots__ = ("_parent", "_starts", "body", "path", "values")
+
+    def __init__(
+        self, body: bytes, values: dict[str, Raw], size: int, path: str, parent: tuple[Fields, str] | None
+    ) -> None:
+        self.body = body
+        self.values = values
+        self.path = path  # "stream_options." inside that object
+        self._parent = parent
+        self._starts: dict[str, int] | None = None
+        if not holds_no_more(values, size):
+            self._walk()
+
+    def __contains__(self, name: str) -> bool:
+        return self.raw(name) is not None
+
+    def raw(self, name: str) -> Raw | None:
+        value = self.values.get(name)
+        return value if value is not None and (len(value) != 4 or bytes(value) != _NULL) else None
+
+    def string(self, name: str) -> str | None:
+        value = self.raw(name)
+        if value is None:
+            return None
+        try:
+            return _text(value)
+        except msgspec.ValidationError:
+            self._wrong(name, "must be a string")
+
+    def integer(self, name: str, *, least: int = 0, most: int = COUNT_MAX) -> int | None:
+        """Digits only: 1.0, 1e3, true and "1" are refused, since servers disagree about them."""
+        value = self.raw(name)
+        if value is None:
+            return None
+        digits = bytes(value)
+        if not digits.isdigit() or len(digits) > 18 or not least <= (number := int(digits)) <= most:
+            self._wrong(name, f"must be an integer from {least} to {most}")
+        return number
+
+    def boolean(self, name: str) -> bool | None:
+        value = self.raw(name)
+        if value is None:
+            return None
+        word = bytes(value)
+        if word not in (_TRUE, _FALSE):
+            self._wrong(name, "must be true or false")
+        return word == _TRUE
+
+    def object(self, name: str, known: frozenset[str] = NOTHING) -> Fields | None:
+        value = self.raw(name)
+        if value is None:
+            return None
+        try:
+            values = _members(value)
+        except msgspec.ValidationError:
+            self._wrong(name, "must be an object")
+        fields = Fields(self.body, values, len(value), f"{self.path}{name}.", (self, name))
+        fields.refuse_variants(known)
+        return fields
+
+    def span(self, name: str) -> tuple[int, int]:
+        """Where the value of `name` (which must be there) stands in the body."""
+        starts = self._starts if self._starts is not None else self._walk()
+        return starts[name], starts[name] + len(self.values[name])
+
+    @property
+    def start(self) -> int:
+        """Where the object's opening brace stands in the body."""
+        if self._parent is not None:
+            fields, name = self._parent
+            return fields.span(name)[0]
+        found = _START.match(self.body)
+        assert found is not None
+        return found.end()
+
+    def refuse_variants(self, known: frozenset[str]) -> None:
+        """Refuses `MAX_TOKENS`, `Max_tokens`, also with the letters that Unicode folds to ASCII (U+017F, U+212A)."""
+        if not known or known.issuperset(self.values):
+            return
+        folded = _folded(frozenset(known))
+        for name in self.values:
+            if name not in known and (meant := folded.get(name.casefold())):
+                self._wrong(name, f"is not the name of a field; write {meant}")
+
+    def _walk(self) -> dict[str, int]:
+        """Finds each value in the body. The members of a valid object are found in the order of `values`, unless a
+        name stands there twice: the walk stumbles over that one."""
+        body, position, starts, last = self.body, self.start, {}, ""
+        for name, value in self.values.items():
+            found = _NAME.match(body, position)
+            if found is None:  # the value of `last` that stands here is longer than the one that counts
+                self._wrong(last, "appears twice")
+            if (written := decode_name(found[1])) != name:
+                self._wrong(written, "appears twice")
+            position = found.end()
+            if not body.startswith(value, position):
+                self._wrong(name, "appears twice")
+            starts[name] = position
+            position += len(value)
+            last = name
+        if found := _NAME.match(body, position):
+            self._wrong(decode_name(found[1]), "appears twice")
+        if starts and not _END.match(body, position):
+            self._wrong(last, "appears twice")
+        self._starts = starts
+        return starts
+
+    def _wrong(self, name: str, what: str) -> NoReturn:
+        name = self.path + (name if name.isprintable() else ascii(name))[:NAME_CHARACTERS_SHOWN]
+        raise bad_request(f"{name} {what}", param=name)
+
+
+@lru_cache
+def _folded(known: frozenset[str]) -> Mapping[str, str]:
+    """Each name by itself without case."""
+    return {name.casefold(): name for name in known}
+
+
+def compact_size(values: Mapping[str, Raw]) -> int:
+    """The bytes that an object with these members takes at least: without spaces, names without escapes."""
+    return 1 + len("".join(values)) + sum(map(len, values.values())) + 4 * len(values) + (not values)
+
+
+def holds_no_more(values: Mapping[str, Raw], size: int) -> bool:
+    """Whether `size` bytes leave no room for a name that stands there twice: `"n":1,` takes five and its letters.
+    False says nothing."""
+    room = size - compact_size(values)
+    return room < 5 or room < 5 + min(map(len, values), default=0)
+
+
+def read_objects(value: Raw, path: str) -> list[dict[str, Raw]] | None:
+    """The members of each object in a JSON list, without duplicates; None if `value` is anything else, or too long."""
+    if len(value) > BYTES_UNCOUNTED and bytes(value).count(b"{") > OBJECTS_MAX:
+        return None
+    try:
+        objects = _objects(value)
+    except (msgspec.ValidationError, RecursionError):
+        return None
+    if len(value) != len(objects) + 1 + sum(map(compact_size, objects)):
+        for index, item in enumerate(_items(value)):
+            if not holds_no_more(objects[index], len(item)):
+                Fields(bytes(item), objects[index], len(item), f"{path}[{index}].", None)
+    return objects
+
+
+def read_one(value: Raw, path: str) -> list[dict[str, Raw]] | None:
+    """As read_objects, for one object instead of a list."""
+    try:
+        values = _members(value)
+    except (msgspec.ValidationError, RecursionError):
+        return None
+    if not holds_no_more(values, len(value)):
+        Fields(bytes(value), values, len(value), f"{path}.", None)
+    return [values]
+
+
+def decode_name(name: bytes) -> str:
+    return name.decode() if b"\\" not in name else _text(b'"%b"' % name)

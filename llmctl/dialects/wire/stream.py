@@ -1,0 +1,111 @@
+"""The part of a stream reader that all dialects on server-sent events share: what to forward, and which events to read.
+
+Most events carry a few letters of the answer and nothing that we need. They are passed on after a search for a few
+words, without being cut out or parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from ...domain.call import Reading
+from .sse import Event, Splitter
+
+RETAINED_BYTES = 16 << 10  # of the beginning, for an estimate when no usage comes
+
+_ENDS = (b"\n\n", b"\r\n\r\n")
+_STATED = (b'"usage"', b'"error"')  # worth reading, unless null: some servers write these into every event
+_NULLS = (b":null", b": null")
+
+
+class Cutter(Protocol):
+    """Takes chunks, gives whole events; `held` are the bytes of one that has not ended."""
+
+    @property
+    def held(self) -> int: ...
+
+    def feed(self, chunk: bytes) -> list[Event]: ...
+
+    def close(self) -> list[Event]: ...
+
+
+class SseReader:
+    """Base of the readers. A dialect says which words make an event worth reading, and reads it in `take`."""
+
+    end_words: tuple[bytes, ...]  # of the last events, beside `usage` and `error`
+    output_mark: re.Pattern[bytes]  # generated output
+
+    def __init__(self, *, strip: bool = False) -> None:
+        self.first_output = False
+        self._strip = strip
+        self._splitter: Cutter = Splitter()
+        self._beginning: list[bytes] = []
+        self._beginning_bytes = 0
+        self._bytes = 0
+        self._oversized = False
+
+    def take(self, event: Event) -> bool:
+        """Reads an event that may matter. True: it is not to be forwarded."""
+        raise NotImplementedError
+
+    def result(self, beginning: bytes, share: float) -> Reading:
+        """The reading at the end. `beginning`: the stream's first bytes, `share` of it."""
+        raise NotImplementedError
+
+    def feed(self, chunk: bytes) -> bytes:
+        self._bytes += len(chunk)
+        if self._beginning_bytes < RETAINED_BYTES:
+            self._retain(chunk)
+        splitter = self._splitter
+        whole = not splitter.held
+        if whole and chunk.endswith(_ENDS) and not self._matters(chunk):
+            self.first_output = self.first_output or self.output_mark.search(chunk) is not None
+            return chunk
+        events = splitter.feed(chunk)
+        kept = self._take_all(events)
+        if not self._strip or (whole and not splitter.held and len(kept) == len(events)):
+            return chunk
+        return b"".join(kept)
+
+    def close(self) -> tuple[bytes, Reading]:
+        rest = b"".join(self._take_all(self._splitter.close()))
+        beginning = b"".join(self._beginning)
+        reading = self.result(beginning, len(beginning) / self._bytes if self._bytes else 1.0)
+        return (rest if self._strip else b""), reading
+
+    @property
+    def oversized(self) -> bool:
+        """An event was too long to be read."""
+        return self._oversized
+
+    def _take_all(self, events: list[Event]) -> list[bytes]:
+        """Reads the events that matter; the bytes of those to forward."""
+        kept = []
+        for event in events:
+            self.first_output = self.first_output or self.output_mark.search(event.raw) is not None
+            if event.oversized:
+                self._oversized = True
+            elif self._matters(event.raw) and self.take(event):
+                continue
+            kept.append(event.raw)
+        return kept
+
+    def _matters(self, raw: bytes) -> bool:
+        for word in self.end_words:
+            if word in raw:
+                return True
+        if b'"usage"' not in raw and b'"error"' not in raw:
+            return b"error:" in raw and (b"\nerror:" in raw or raw.startswith(b"error:"))
+        for word in _STATED:
+            found = raw.find(word)
+            while found >= 0:
+                if not raw.startswith(_NULLS, found + len(word)):
+                    return True
+                found = raw.find(word, found + 1)
+        return b"\nerror:" in raw or raw.startswith(b"error:")
+
+    def _retain(self, chunk: bytes) -> None:
+        piece = chunk[: RETAINED_BYTES - self._beginning_bytes]
+        self._beginning.append(piece)
+        self._beginning_bytes += len(piece)
