@@ -160,7 +160,7 @@ def test_an_error_comes_as_a_line_of_a_stream() -> None:
 
 
 def test_a_line_too_long_is_left_unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmctl.dialects.ollama_answer.EVENT_BYTES_MAX", 1000)
+    monkeypatch.setattr("llmctl.dialects.ollama.answer.EVENT_BYTES_MAX", 1000)
     reading, _ = stream(line(response="x" * 5000, done=False), END, size=300)
     assert reading.error == "event_too_large"
     assert reading.usage is not None

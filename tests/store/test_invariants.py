@@ -91,7 +91,7 @@ async def test_a_repair_goes_on_beside_those_who_call(
         await call(books, ledger, secret, 1)
         slowest_s = max(slowest_s, time.perf_counter() - began_s)
     await task
-    assert slowest_s < 0.5
+    assert slowest_s < 2.0
     await call(books, ledger, secret, 1)
     assert not look(books)
     assert differences(books) == []
