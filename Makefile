@@ -9,6 +9,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+PARALLEL := -n auto --dist loadfile  # a daemon is started for each file: its tests stay together
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
 .PHONY: help install serve test check format docs bench replay soak clean
@@ -26,14 +27,14 @@ serve: $(VENV)/.installed ## create config.toml and llmctl.db if there are none,
 	$(BIN)/llmctl init --demo --if-not-exists && exec $(BIN)/llmctl serve $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: $(VENV)/.installed-dev ## all that a change has to pass: lint, format, types, imports, tests
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy --strict
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 format: $(VENV)/.installed-dev ## format the code, fix what ruff can fix
 	@$(BIN)/ruff check --fix-only

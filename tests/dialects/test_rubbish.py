@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmctl.dialects.bedrock.usage import with_headers
-from llmctl.dialects.request import Request
 from llmctl.dialects.endpoint import Endpoint
+from llmctl.dialects.request import Request
 from llmctl.dialects.table import AZURE_METERED, DIALECTS, FREE, METERED, NAMING
 from llmctl.dialects.wire.multipart import Form, FormField, FormFile, FormReader
 from llmctl.domain.call import Reading
