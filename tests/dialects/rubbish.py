@@ -48,11 +48,9 @@ NUMBERS = (
 def documents(names: list[str]) -> st.SearchStrategy[dict[str, Any]]:
     """JSON objects of known names, of any shape."""
     known = st.sampled_from(names)
-    values = st.recursive(
-        st.none() | st.booleans() | NUMBERS | st.text(max_size=5) | st.sampled_from(WORDS),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(known, inner, max_size=4),
-        max_leaves=12,
-    )
+    values = st.none() | st.booleans() | NUMBERS | st.text(max_size=5) | st.sampled_from(WORDS)
+    for _ in range(3):  # levels
+        values = values | st.lists(values, max_size=3) | st.dictionaries(known, values, max_size=4)
     return st.dictionaries(known, values, max_size=6)
 
 
