@@ -11,25 +11,23 @@ from .interned import Interned
 from .sql import as_json, picked
 
 REFUSED_ROWS_PER_MINUTE = 20  # per key and code; further ones are counted: a flood must not fill the disk
+MINUTES_KEPT = 16  # calls are refused in another order than they began in: a body may take ten minutes to stall
 
 
 class RefusalLog:
     """Of one process: several workers write that many rows each."""
 
     def __init__(self) -> None:
-        self._minute = 0
-        self._seen: dict[tuple[int, str], int] = {}
+        self._seen: dict[int, dict[tuple[int, str], int]] = {}  # by minute
 
     def write(self, tx: sqlite3.Connection, interned: Interned, refusals: Sequence[Refusal]) -> None:
         rows, reasons, counts = [], [], []
         for refusal in refusals:
             minute = refusal.started_at_ms // 60_000
-            if minute != self._minute:
-                self._minute, self._seen = minute, {}
-            key = (refusal.caller.key_id, refusal.refused.code)
-            self._seen[key] = self._seen.get(key, 0) + 1
+            seen, key = self._seen_in(minute), (refusal.caller.key_id, refusal.refused.code)
+            seen[key] = seen.get(key, 0) + 1
             error_id = interned.name(tx, refusal.refused.code)
-            if self._seen[key] > REFUSED_ROWS_PER_MINUTE:
+            if seen[key] > REFUSED_ROWS_PER_MINUTE:
                 counts.append((minute, refusal.caller.key_id, error_id))
                 continue
             reasons.append(why.row_of(refusal.call_id, refusal.refused))
@@ -54,6 +52,14 @@ class RefusalLog:
             tx.executemany("INSERT INTO refusals VALUES (?, ?, ?, ?)", reasons)
         if counts:
             tx.execute(_COUNT_REFUSALS, (as_json(counts),))
+
+    def _seen_in(self, minute: int) -> dict[tuple[int, str], int]:
+        seen = self._seen.get(minute)
+        if seen is None:
+            if len(self._seen) >= MINUTES_KEPT:
+                self._seen.pop(next(iter(self._seen)))
+            seen = self._seen[minute] = {}
+        return seen
 
 
 _REFUSED = (

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from llmctl.domain.errors import NotFound, Refused, SchemaMismatch, StoreBroken, StoreUnavailable
+from llmctl.domain.principal import Caller
 from llmctl.store import database, ids, limits, users, writer
 from llmctl.store.booking import Closing, Granted, Opening, Refusal
 from llmctl.store.database import transaction
@@ -255,26 +256,33 @@ async def test_the_providers_usage_object_is_kept_byte_for_byte(books: Books, le
     assert books.rows("SELECT count(*) FROM usage_shapes") == [(2,)]
 
 
+def refuse(ledger: Ledger, caller: Caller, started_at_ms: int) -> None:
+    spent = Refused("limit_spent", "spent")
+    call_id = ledger.new_call_id()
+    ledger.refuse(Refusal(call_id, started_at_ms, caller, "openai", "chat.completions", "x", False, spent, 429))
+
+
 async def test_a_flood_of_refusals_makes_twenty_rows_a_minute_and_a_count(books: Books, ledger: Ledger) -> None:
     caller = books.caller(books.add_user("alice"))
     now_ms = int(time.time() * 1000) // 60_000 * 60_000
     for _ in range(50):
-        ledger.refuse(
-            Refusal(
-                ledger.new_call_id(),
-                now_ms,
-                caller,
-                "openai",
-                "chat.completions",
-                "x",
-                False,
-                Refused("limit_spent", "spent"),
-                429,
-            )
-        )
+        refuse(ledger, caller, now_ms)
     await ledger.close()
     assert books.rows("SELECT count(*) FROM calls WHERE state = 'refused'") == [(20,)]
     assert books.rows("SELECT calls FROM refusal_counts") == [(30,)]
+
+
+async def test_calls_of_two_minutes_that_are_refused_in_turn_make_twenty_rows_of_each(
+    books: Books, ledger: Ledger
+) -> None:
+    """Those whose bodies stalled began a minute before those that are refused at once."""
+    caller = books.caller(books.add_user("alice"))
+    now_ms = int(time.time() * 1000) // 60_000 * 60_000
+    for number in range(100):
+        refuse(ledger, caller, now_ms - number % 2 * 60_000)
+    await ledger.close()
+    assert books.rows("SELECT count(*) FROM calls WHERE state = 'refused'") == [(40,)]
+    assert books.rows("SELECT calls FROM refusal_counts") == [(30,), (30,)]
 
 
 async def test_a_locked_database_refuses_holds_and_keeps_settles_until_it_is_back(books: Books) -> None:
