@@ -10,6 +10,7 @@ import asyncio
 import gzip
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -60,6 +61,10 @@ class Line:
         seen = Seen(first.split()[1], headers, body)
         self._seen.append(seen)
         return seen
+
+    async def peek(self) -> None:
+        """Until something came."""
+        await self._reader.read(1)
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
@@ -114,7 +119,9 @@ Fault = Callable[[Line], Awaitable[None]]  # one request and its answer; called 
 class Faulty:
     """All faults, listening; in a thread with an event loop of its own."""
 
-    def __init__(self, faults: dict[str, Fault] | None = None) -> None:
+    def __init__(self, faults: dict[str, Fault] | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: with what "tls_untrusted" is served."""
+        self._tls = tls
         self._faults = FAULTS if faults is None else faults
         self._seen: dict[str, list[Seen]] = {name: [] for name in self._faults}
         self._ports: dict[str, int] = {}
@@ -142,7 +149,7 @@ class Faulty:
         (directory / "credential").write_text(CREDENTIAL)
         text = ""
         for name, port in self._ports.items():
-            scheme = "https" if name == "no_tls" else "http"
+            scheme = "https" if name == "no_tls" or name.startswith("tls_") else "http"
             text += (
                 f'[providers.{name}]\ndialect = ["openai", "anthropic"]\n'
                 f'base_url = "{scheme}://127.0.0.1:{port}/v1"\ncredential_file = "credential"\n'
@@ -169,7 +176,10 @@ class Faulty:
         self._servers = []
         self._tasks: set[asyncio.Task[None]] = set()
         for name in self._faults:
-            server = await asyncio.start_server(lambda r, w, name=name: self._serve(name, r, w), "127.0.0.1", 0)
+            tls = self._tls if name == "tls_untrusted" else None
+            server = await asyncio.start_server(
+                lambda r, w, name=name: self._serve(name, r, w), "127.0.0.1", 0, ssl=tls
+            )
             self._servers.append(server)
             self._ports[name] = server.sockets[0].getsockname()[1]
 
