@@ -92,7 +92,7 @@ class Answer:
 class KeptConnection:
     """One connection, for one request at a time."""
 
-    __slots__ = ("_connection", "_half_sent", "_pool", "_protocol", "_transport", "since_s")
+    __slots__ = ("_connection", "_content", "_half_sent", "_pool", "_protocol", "_transport", "since_s")
 
     def __init__(self, pool: Pool, connection: Connection) -> None:
         assert connection.protocol is not None
@@ -103,6 +103,9 @@ class KeptConnection:
         self._transport: asyncio.Transport = connection.transport
         self.since_s = 0.0
         self._half_sent = False  # answered before all was sent: what comes next would be taken for the rest
+        self._content: aiohttp.StreamReader | None = None  # of the answer that came last
+        if (closed := self._protocol.closed) is not None:
+            closed.add_done_callback(self._lost)
         self._protocol.set_response_params(
             read_until_eof=True,
             auto_decompress=False,  # bytes pass as they come
@@ -136,6 +139,7 @@ class KeptConnection:
                 message, content = await protocol.read()
                 if message.code >= 200 or message.code == 101:
                     self._half_sent = sending is not None and not sending.done()
+                    self._content = content
                     return Answer(message.code, message.headers, message.raw_headers, content, self)
             raise ConnectionBroken("only interim answers")
         except HttpProcessingError as error:
@@ -165,6 +169,15 @@ class KeptConnection:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _lost(self, closed: asyncio.Future[None]) -> None:
+        """Garbage in the middle of an answer closes the connection, and aiohttp's parser in C forgets to tell who waits
+        for the rest."""
+        if not closed.cancelled():
+            closed.exception()  # else it is logged as one that nobody looked at
+        content = self._content
+        if content is not None and not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the answer broke off"))
 
 
 class Pool:

@@ -32,7 +32,7 @@ async def reset_after_answer(line: Line) -> None:
     """All is well, and the connection that is kept for the next call dies."""
     seen = await line.request()
     await line.send_whole(whole(seen.anthropic))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.005)
     line.reset()
 
 
