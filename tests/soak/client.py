@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from .hostile import Keys, Talk, last_question, talk
 
-WAIT_S = 20.0  # longer than any pause that the gateway grants
+WAIT_S = 60.0  # longer than any pause that the gateway grants, also on a machine that is busy
 ADDRESSES = 200  # of loopback; wrong keys make the answers late for each alone
 
 

@@ -28,9 +28,8 @@ REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "1000000"))
 FEW, FEW_SEED = 2_000, 20_26
 BATCH = 20_000  # what the provider was sent is looked at, and forgotten, after so many
 AT_ONCE = 48
-FEW_LEFT = 4  # descriptors that are opened with the first call
+FEW_LEFT = 16  # descriptors that are opened when they are first needed
 GROWTH_KB_MAX = 64 << 10  # of a process that has warmed up: allocators keep what they once had
-WARM_UP = 1_000
 SERVER = "[server.timeouts]\nclient_header_s = 10\nclient_body_stall_s = 0.4\nclient_idle_s = 10\n"
 
 
@@ -104,9 +103,9 @@ def fuzz(daemon: Daemon, faulty: Faulty, *, seed: int, requests: int, patience_s
     watcher = Watcher(seed, keys, is_patient=patience_s >= WAIT_S)
     next_number, open_before = 0, descriptors(daemon)
     sizes: list[int] = []  # of the process, after each batch
-    left = requests
+    left, warm_up = requests, min(BATCH, requests // 2)
     while left > 0:
-        count = min(left, BATCH if sizes else WARM_UP)
+        count = min(left, BATCH if sizes else warm_up)
         left -= count
         saying = say_all(
             daemon.url,
@@ -124,12 +123,13 @@ def fuzz(daemon: Daemon, faulty: Faulty, *, seed: int, requests: int, patience_s
             assert not any(key in str(seen.headers) for key in keys.secrets), f"seed {seed}: {seen.headers}"
         faulty.clear()
         sizes.append(resident_kb(daemon))
+        print(f"{watcher.requests} requests, {sizes[-1]} KB", flush=True)
     body = {"model": "upstream/m", "messages": [{"role": "user", "content": "are you well?"}]}
     assert daemon.send("/v1/chat/completions", body, key=keys.good).status == 200
     # Connections to the provider are kept for a while: as many as were used at once, which is no leak.
     assert_descriptors_are_back(daemon, open_before, FEW_LEFT if watcher.is_patient else 2 * AT_ONCE)
     grown = resident_kb(daemon) - sizes[0]
-    assert grown <= GROWTH_KB_MAX, f"seed {seed}: {grown} KB more than after {WARM_UP} requests"
+    assert grown <= GROWTH_KB_MAX, f"seed {seed}: {grown} KB more than after {warm_up} requests"
     minutes = (time.monotonic() - began_s) / 60
     states = assert_books_agree(daemon, callers=3, minutes=minutes)
     log = "".join(daemon.log)
