@@ -11,7 +11,7 @@ from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
 from .humanize import plural
-from .options import AllowFrom, IfExists, IfNotExists, NoAllowFrom, Sort, differs, in_order, networks
+from .options import AllowFrom, IfExists, IfNotExists, NoAllowFrom, Now, Sort, differs, in_order, networks
 from .render import Column
 from .times import rfc3339
 
@@ -167,9 +167,9 @@ def rename(
 
 
 @verb(app, "disable")
-def disable(ctx: typer.Context, name: Name) -> None:
+def disable(ctx: typer.Context, name: Name, now: Now = False) -> None:
     """Stop all keys of a group and of the groups below it, from the next request on."""
-    _set_disabled(context.of(ctx), name, disabled=True)
+    _set_disabled(context.of(ctx), name, disabled=True, now=now)
 
 
 @verb(app, "enable")
@@ -222,11 +222,13 @@ def _members(users: list[str], below: list[str]) -> str:
     return " and ".join(parts)
 
 
-def _set_disabled(run: App, name: str, *, disabled: bool) -> None:
-    from llmctl.store import groups
+def _set_disabled(run: App, name: str, *, disabled: bool, now: bool = False) -> None:
+    from llmctl.store import cuts, groups
 
     with run.writing() as (tx, author):
         changed = groups.set_disabled(tx, author, name, disabled=disabled)
+        if now:
+            cuts.of_group(tx, author, name)
         group = groups.get(tx, name)
     word = "disabled" if disabled else "enabled"
     text = f"Group {group.name} is {word}." if changed else f"Group {group.name} is {word} already: unchanged."

@@ -11,7 +11,7 @@ from .command import noun, verb
 from .errors import UsageMistake
 from .key_reference import named
 from .key_table import columns, key_values
-from .options import AllowFrom, IfNotExists, NoAllowFrom, Sort, Unused, differs, in_order, networks, unused_since
+from .options import AllowFrom, IfNotExists, NoAllowFrom, Now, Sort, Unused, differs, in_order, networks, unused_since
 from .secret_output import KeyFile
 from .times import ahead, duration_s, moment_short, rfc3339
 
@@ -231,15 +231,20 @@ def revoke(
     ctx: typer.Context,
     reference: Reference,
     old: Annotated[bool, typer.Option("--old", help="Only the old secret of a rotation; the new one stays.")] = False,
+    now: Now = False,
 ) -> None:
     """End a key for good, from the next request on. Never asks: it is for emergencies."""
-    from llmctl.store import keys
+    from llmctl.store import cuts, keys
 
+    if old and now:
+        raise UsageMistake("--old and --now are both given", hint="--now ends the calls of a key, not of one secret")
     run = context.of(ctx)
     asked = named(reference)
     with run.writing() as (tx, author):
         key, _ = asked.find(tx, revoked=not old)
         changed = (keys.revoke_old if old else keys.revoke)(tx, author, key.id)
+        if now:
+            cuts.of_key(tx, author, key.id)
     if old:
         text = f"Revoked the old secret of {key.label}; the new one works." if changed else "No old secret: unchanged."
     else:

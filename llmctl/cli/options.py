@@ -33,6 +33,7 @@ AllowFrom = Annotated[
     list[str] | None,
     typer.Option("--allow-from", metavar="NETWORK", help="Only from there: 10.0.0.0/8. More with commas."),
 ]
+Now = Annotated[bool, typer.Option("--now", help="End the calls that are open too, within a second or two.")]
 NoAllowFrom = Annotated[bool, typer.Option("--no-allow-from", help="From anywhere.")]
 
 Sort = Annotated[

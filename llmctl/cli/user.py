@@ -11,7 +11,7 @@ from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
 from .humanize import plural
-from .options import IfExists, IfNotExists, Sort, Unused, differs, in_order, unused_since
+from .options import IfExists, IfNotExists, Now, Sort, Unused, differs, in_order, unused_since
 from .secret_output import KeyFile
 from .times import ahead
 from .user_table import columns, record, what_applies
@@ -227,9 +227,9 @@ def import_(
 
 
 @verb(app, "disable")
-def disable(ctx: typer.Context, name: Name) -> None:
+def disable(ctx: typer.Context, name: Name, now: Now = False) -> None:
     """Stop all keys of a user, from the next request on."""
-    _set_disabled(context.of(ctx), name, disabled=True)
+    _set_disabled(context.of(ctx), name, disabled=True, now=now)
 
 
 @verb(app, "enable")
@@ -263,11 +263,13 @@ def _change(
     run.out.one(record(user) | {"changed": bool(changes)}, text)
 
 
-def _set_disabled(run: App, name: str, *, disabled: bool) -> None:
-    from llmctl.store import users
+def _set_disabled(run: App, name: str, *, disabled: bool, now: bool = False) -> None:
+    from llmctl.store import cuts, users
 
     with run.writing() as (tx, author):
         changed = users.set_disabled(tx, author, name, disabled=disabled)
+        if now:
+            cuts.of_user(tx, author, name)
         user = users.get(tx, name)
     word = "disabled" if disabled else "enabled"
     text = f"User {user.name} is {word}." if changed else f"User {user.name} is {word} already: unchanged."

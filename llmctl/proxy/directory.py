@@ -15,7 +15,7 @@ from llmctl.domain.errors import Refused
 from llmctl.domain.price import Price, pick
 from llmctl.domain.principal import Caller
 from llmctl.domain.route import Route, Target, resolve
-from llmctl.store import callers, prices
+from llmctl.store import callers, cuts, prices
 from llmctl.store.database import Store, storing
 from llmctl.store.objects import StoredObject
 from llmctl.store.secrets import hash_of
@@ -34,6 +34,8 @@ class Directory:
         self._clock_s = clock_s
         self._store = Store(config.database, readonly=True)
         self._version = callers.settings_version(self._store.connection)
+        self._cuts: Mapping[int, int] = {}
+        self._cuts_version = -1
         self.lessons = Lessons()
         self._callers: dict[bytes, Caller] = {}
         self._routes: dict[tuple[str, str], Route] = {}
@@ -45,6 +47,15 @@ class Directory:
 
     def close(self) -> None:
         self._store.close()
+
+    def cuts(self) -> Mapping[int, int]:
+        """Key id -> a moment (unix ms): open calls of the key that began before it are to end. Raises StoreError."""
+        with storing():
+            version = callers.settings_version(self._store.connection)
+            if version != self._cuts_version:
+                self._cuts = cuts.in_force(self._store.connection, int(self._clock_s() * 1_000))
+                self._cuts_version = version
+        return self._cuts
 
     def caller(self, secret: str) -> Caller:
         """The caller behind a client's secret. Raises Refused("invalid_api_key"), StoreUnavailable."""

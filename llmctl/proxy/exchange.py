@@ -32,7 +32,7 @@ from .refusals import CALL_ID, response_of
 from .relay import UNREADABLE, AnswerReader, DecodingReader, NotingReader, WholeReader, masked
 from .uploads import Edited
 from .upstream import Upstream, UpstreamFailure, too_late
-from .watch import Flight, Watch
+from .watch import REVOKED, Flight, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Exchange:
         outgoing, client = self._outgoing(call, credential), Client(call.http)
         if self._watch.is_pointless(client):
             return End(client.answer, _unsent_or_unanswered(call, outgoing, "client_gone"))
-        with self._watch.over(client, outgoing, provider.timeouts) as flight:
+        with self._watch.over(call, client, outgoing) as flight:
             try:
                 flight.response = response = await self._upstream.send(provider, outgoing)
             except UpstreamFailure as failure:
@@ -84,7 +84,10 @@ class Exchange:
                 flight.task.uncancel()
                 if flight.cut == "provider_timeout":
                     return self._no_answer(call, too_late(provider), number)
-                return End(flight.client.answer, _unsent_or_unanswered(call, outgoing, flight.cut))
+                answer: web.StreamResponse = flight.client.answer
+                if flight.cut == REVOKED:
+                    answer = _refused(call, _revoked())
+                return End(answer, _unsent_or_unanswered(call, outgoing, flight.cut))
             try:
                 if response.status in CREDENTIAL_REFUSED:
                     return self._credential_refused(call, response.status, number)
@@ -163,6 +166,8 @@ class Exchange:
         elif client.started or client.gone:
             client.abort()  # a truncated answer must not look like a whole one
             answer = client.answer
+        elif broken == REVOKED:
+            answer = _refused(call, _revoked())
         else:
             code = broken if broken in ANSWERS else "provider_failed"
             answer = _refused(call, Refused(code, f"provider {call.plan.provider.name} broke off its answer"))
@@ -289,6 +294,10 @@ def _encoding(response: Answer) -> str:
 
 def _refused(call: Call, refused: Refused) -> web.Response:
     return response_of(refused, call.endpoint.dialect, call.id, call.started_at_ms / 1000)
+
+
+def _revoked() -> Refused:
+    return Refused("invalid_api_key", "this key was stopped while the call was open", hint="ask your admin")
 
 
 def _broken_by(error: Exception) -> str:

@@ -36,7 +36,7 @@ class Setup:
         self.config = config
         self.upstream = Upstream(config, sandbox=sandbox)
         self.directory = Directory(config)
-        self.watch = Watch(config.server)
+        self.watch = Watch(config.server, self.directory.cuts)
         self.exchange = Exchange(self.upstream, self.watch, background)
         self.local = Local(config, self.directory, reader, self.upstream)
         self.routing = Routing(config, self.directory, self.upstream)

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from llmctl.config import RouteTimeouts
 from llmctl.config.server import Server
+from llmctl.domain.errors import StoreError
 
+from .call import Call
 from .client import Client
 from .connections import Answer, Outgoing
 
 EVERY_S = 1.0
+REVOKED = "key_revoked"  # why a flight was cut: an admin said so
 UPLOAD_BYTES_PER_S = 32 << 10  # what a provider is slow to take is not what it is slow to answer
 
 
@@ -23,6 +27,7 @@ class Flight:
     """One call from its sending to its end, also while the provider has not begun to answer."""
 
     others: set[Flight]
+    call: Call
     client: Client
     outgoing: Outgoing
     timeouts: RouteTimeouts
@@ -51,16 +56,18 @@ class Flight:
 class Watch:
     """All flights of this process."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, cuts: Callable[[], Mapping[int, int]]) -> None:
+        """`cuts`: which keys' open calls are to end (Directory.cuts)."""
+        self._cuts = cuts
         self._flights: set[Flight] = set()
         self._write_stall_s = server.timeouts.client_write_stall_s
         self._drain_s_max = 0.0 if server.on_disconnect == "cancel" else server.timeouts.drain_s_max
 
-    def over(self, client: Client, outgoing: Outgoing, timeouts: RouteTimeouts) -> Flight:
-        """The flight of the call that the current task sends: `with watch.over(client, outgoing) as flight:`."""
+    def over(self, call: Call, client: Client, outgoing: Outgoing) -> Flight:
+        """The flight of the call that the current task sends: `with watch.over(call, client, outgoing) as flight:`."""
         task = asyncio.current_task()
         assert task is not None
-        return Flight(self._flights, client, outgoing, timeouts, task, time.monotonic())
+        return Flight(self._flights, call, client, outgoing, call.plan.provider.timeouts, task, time.monotonic())
 
     def is_pointless(self, client: Client) -> bool:
         """True if the call would be cancelled as soon as it was sent: its client left while it was judged."""
@@ -76,11 +83,19 @@ class Watch:
         while True:
             await asyncio.sleep(EVERY_S)
             now_s = time.monotonic()
+            if not self._flights:
+                continue
+            try:
+                cuts = self._cuts()
+            except StoreError:  # the ledger says so too, and louder
+                cuts = {}
             for flight in list(self._flights):
-                self._check(flight, now_s)
+                self._check(flight, now_s, cuts)
 
-    def _check(self, flight: Flight, now_s: float) -> None:
-        client = flight.client
+    def _check(self, flight: Flight, now_s: float, cuts: Mapping[int, int]) -> None:
+        client, call = flight.client, flight.call
+        if cuts and not flight.cut and call.started_at_ms < cuts.get(call.caller.key_id, 0):
+            flight.end(REVOKED)
         if client.writing_since_s is not None and now_s - client.writing_since_s > self._write_stall_s:
             client.abort()
         if _is_too_late(flight, now_s) and not flight.cut:
