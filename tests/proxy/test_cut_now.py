@@ -80,7 +80,7 @@ def test_with_now_open_calls_end_and_those_of_others_go_on(gateway: Daemon, runn
     assert stream.replies[0].cut  # never looks whole
     assert silent.replies[0].status == 401
     assert silent.replies[0].error["code"] == "invalid_api_key"
-    rows = [row for row in gateway.calls("--user", name) if row["state"] == "settled"]
+    rows = gateway.calls("--user", name, count=2)
     assert {(row["error"], row["usage_source"]) for row in rows} == {("key_revoked", "estimated")}
     assert any(row["action"] == "calls cut" for row in gateway.json("audit"))
 
