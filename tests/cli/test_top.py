@@ -28,7 +28,7 @@ from .shop import DOLLAR, Shop
 
 LLMCTL = Path(sys.executable).with_name("llmctl")
 ESCAPE = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
-WAIT_S = 20.0
+WAIT_S = 30.0  # a frame comes each second; the machine may have other things to do
 HOSTILE = "x\x1b[31m[/bold]"
 
 

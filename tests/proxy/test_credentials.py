@@ -112,4 +112,4 @@ def test_a_moment_is_a_time_from_now() -> None:
 
 
 def test_a_credential_does_not_show_itself() -> None:
-    assert "c0" not in repr(several(Clock(), 1).choose())
+    assert "sk-secret" not in repr(Credentials([Credential("sk-secret")]).choose())

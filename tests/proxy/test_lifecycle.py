@@ -192,7 +192,7 @@ def test_a_stop_does_not_wait_for_ever(start: Start, faulty: Faulty, workers: in
     time.sleep(0.2)
     began_s = time.monotonic()
     assert daemon.stop() == 0
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 20
     for reply in load.join():
         assert reply.cut or reply.status == 502, reply
     settled = assert_all_booked(daemon, 9)
