@@ -62,7 +62,11 @@ class Terminal:
             stderr=side,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "TERM": "xterm-256color"},
+            # COLUMNS and LINES, which a test runner may set, would count for more than the terminal.
+            env={
+                **{name: os.environ[name] for name in os.environ.keys() - {"COLUMNS", "LINES"}},
+                "TERM": "xterm-256color",
+            },
         )
         self._side = side
         self.printed = ""
