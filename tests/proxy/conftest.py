@@ -96,13 +96,21 @@ def key(gateway: Daemon) -> str:
 
 @pytest.fixture(scope="session")
 def client(gateway: Daemon) -> Iterator[Client]:
+    yield from clients_of(gateway)
+
+
+@pytest.fixture(scope="session")
+def claude(gateway: Daemon) -> Iterator[Claude]:
+    yield from claudes_of(gateway)
+
+
+def clients_of(gateway: Daemon) -> Iterator[Client]:
     """OpenAI's SDK with a key; it does not try again."""
     with openai.OpenAI(base_url=gateway.base_url, api_key="none", max_retries=0) as client:
         yield lambda key: client.with_options(api_key=key)
 
 
-@pytest.fixture(scope="session")
-def claude(gateway: Daemon) -> Iterator[Claude]:
+def claudes_of(gateway: Daemon) -> Iterator[Claude]:
     """Anthropic's SDK with a key; it does not try again."""
     with anthropic.Anthropic(base_url=gateway.url, api_key="none", max_retries=0) as client:
         yield lambda key: client.with_options(api_key=key)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.daemon import Answer, Daemon
 
+from .conftest import gateway_before
 from .recorder import Recorder
 
 CAPPED = "x-llmctl-output-capped"
@@ -20,6 +22,19 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 FIELDS = {"/v1/responses": "max_output_tokens"}
 EACH_PATH = pytest.mark.parametrize("path", BODIES)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, running_recorder: Recorder) -> Iterator[Daemon]:
+    """Of its own: what other tests' answers teach it about the recorder's models would be held here too."""
+    with gateway_before(tmp_path_factory.mktemp("capped"), running_recorder) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def key(gateway: Daemon) -> str:
+    """Of a user without limits."""
+    return gateway.add_user("alice", "sales")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.daemon import Daemon
 
-from .conftest import Claude, Client
+from .conftest import Claude, Client, claudes_of, clients_of, gateway_before
 from .recorder import Recorder
 from .sdk import chat, completion, embedding, message, response
 
@@ -26,6 +26,23 @@ OPENAI_CALLS = [chat, completion, response]
 
 # What a call with an output maximum of 3,900 may use of a small prompt, hidden one included: USD 1 and 2 per million.
 NEARLY_A_CENT = (1_900, 3_900)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, running_recorder: Recorder) -> Iterator[Daemon]:
+    """Of its own: what other tests' answers teach it about the recorder's models would be held here too."""
+    with gateway_before(tmp_path_factory.mktemp("refusals"), running_recorder) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def client(gateway: Daemon) -> Iterator[Client]:
+    yield from clients_of(gateway)
+
+
+@pytest.fixture(scope="module")
+def claude(gateway: Daemon) -> Iterator[Claude]:
+    yield from claudes_of(gateway)
 
 
 def limited(gateway: Daemon, name: str, *limit: str) -> str:
