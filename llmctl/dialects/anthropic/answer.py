@@ -16,6 +16,7 @@ from ..request import Request
 from ..wire.lenient import USAGE_BYTES_MAX, is_present, members, name_of, plain
 from ..wire.sse import Event, Splitter
 from ..wire.stream import SseReader
+from ..wire.texts import Walk, text_of
 from .usage import merge_usage, read_usage, served_tier
 
 _DELTA_TEXTS = ("text", "partial_json", "thinking")
@@ -114,16 +115,12 @@ def _stream_text(beginning: bytes) -> str:
     return "".join(parts)
 
 
-def _text(value: Any, depth: int = 0) -> str:
+def _text(value: Any) -> str:
     """The strings in blocks, in the order in which they stand; arguments and results of tools too."""
-    if isinstance(value, str):
-        return value
-    if depth > 12:
-        return ""
-    if isinstance(value, list):
-        return "".join(_text(item, depth + 1) for item in value)
-    if not isinstance(value, dict):
-        return ""
+    return text_of(value, _of_object)
+
+
+def _of_object(value: dict[str, Any], walk: Walk) -> str:
     if value.get("type") == "tool_use":
-        return _text(value.get("name")) + msgspec.json.encode(value.get("input")).decode()
-    return "".join(_text(value.get(name), depth + 1) for name in ("text", "thinking", "content"))
+        return walk(value.get("name")) + msgspec.json.encode(value.get("input")).decode()
+    return "".join(walk(value.get(name)) for name in ("text", "thinking", "content"))

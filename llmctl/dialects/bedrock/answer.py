@@ -18,6 +18,7 @@ from ..request import Request
 from ..wire.event_stream import Damaged, Frame, FrameSplitter
 from ..wire.lenient import USAGE_BYTES_MAX, inner, is_present, members, name_of, plain
 from ..wire.stream import RETAINED_BYTES
+from ..wire.texts import Walk, text_of
 from .usage import counts_in, read_usage, tier_of
 
 DAMAGED = "event_stream_damaged"
@@ -191,16 +192,12 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _text(value: Any, depth: int = 0) -> str:
+def _text(value: Any) -> str:
     """The strings under names that carry text."""
-    if isinstance(value, str):
-        return value
-    if depth > 12:
-        return ""
-    if isinstance(value, list):
-        return "".join(_text(item, depth + 1) for item in value)
-    if not isinstance(value, dict):
-        return ""
+    return text_of(value, _of_object)
+
+
+def _of_object(value: dict[str, Any], walk: Walk) -> str:
     parts = []
     for name, inside in value.items():
         if name == "input" and isinstance(inside, dict):
@@ -208,5 +205,5 @@ def _text(value: Any, depth: int = 0) -> str:
         elif (
             name in _TEXTS or (name in _CONTAINERS and not isinstance(inside, str)) or name in ("arguments", "content")
         ):
-            parts.append(_text(inside, depth + 1))
+            parts.append(walk(inside))
     return "".join(parts)

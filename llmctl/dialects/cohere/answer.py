@@ -15,6 +15,7 @@ from ..request import Request
 from ..wire.lenient import USAGE_BYTES_MAX, is_present, members, plain
 from ..wire.sse import Event, Splitter
 from ..wire.stream import SseReader
+from ..wire.texts import Walk, text_of
 from .usage import read_usage
 
 _TEXTS = ("tool_plan", "thinking", "text", "content", "tool_calls", "function", "name", "arguments")
@@ -118,16 +119,12 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _text(value: Any, depth: int = 0) -> str:
+def _text(value: Any) -> str:
     """The strings under names that carry text."""
-    if isinstance(value, str):
-        return value
-    if depth > 12:
-        return ""
-    if isinstance(value, list):
-        return "".join(_text(item, depth + 1) for item in value)
-    if not isinstance(value, dict):
-        return ""
+    return text_of(value, _of_object)
+
+
+def _of_object(value: dict[str, Any], walk: Walk) -> str:
     if value.get("type") == "document":
         return msgspec.json.encode(value.get("document")).decode()
-    return "".join(_text(value[name], depth + 1) for name in _TEXTS if name in value)
+    return "".join(walk(value[name]) for name in _TEXTS if name in value)

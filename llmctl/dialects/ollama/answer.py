@@ -16,6 +16,7 @@ from ..request import Request
 from ..wire.lenient import count, is_count, is_present, members, name_of, plain
 from ..wire.sse import EVENT_BYTES_MAX
 from ..wire.stream import RETAINED_BYTES
+from ..wire.texts import Walk, text_of
 
 # What an answer states of itself beside its text. They stand in the answer, not in an object of their own.
 _STATED = (
@@ -166,21 +167,17 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _text(value: Any, depth: int = 0) -> str:
+def _text(value: Any) -> str:
     """The strings under names that carry text."""
-    if isinstance(value, str):
-        return value
-    if depth > 12:
-        return ""
-    if isinstance(value, list):
-        return "".join(_text(item, depth + 1) for item in value)
-    if not isinstance(value, dict):
-        return ""
+    return text_of(value, _of_object)
+
+
+def _of_object(value: dict[str, Any], walk: Walk) -> str:
     if "message" in value:
-        return _text(value["message"], depth + 1)
+        return walk(value["message"])
     parts = []
     for name in _TEXTS:
         inner = value.get(name)
         arguments = name == "arguments" and isinstance(inner, dict)
-        parts.append(msgspec.json.encode(inner).decode() if arguments else _text(inner, depth + 1))
+        parts.append(msgspec.json.encode(inner).decode() if arguments else walk(inner))
     return "".join(parts)

@@ -11,6 +11,7 @@ from ..base import InputText
 from ..request import Request
 from ..wire.lenient import members, plain
 from ..wire.sse import Splitter
+from ..wire.texts import Walk, text_of
 
 _TEXTS = frozenset(
     {"content", "text", "refusal", "arguments", "output", "reasoning", "reasoning_content", "thinking", "summary"}
@@ -76,22 +77,18 @@ def _role(item: Any) -> str:
     return role if isinstance(role, str) else "user"
 
 
-def _text(value: Any, depth: int = 0) -> str:
+def _text(value: Any) -> str:
     """The strings under names that carry text, in the order in which they stand."""
-    if isinstance(value, str):
-        return value
-    if depth > 12:
-        return ""
-    if isinstance(value, list):
-        return "".join(_text(item, depth + 1) for item in value)
-    if not isinstance(value, dict):
-        return ""
+    return text_of(value, _of_object)
+
+
+def _of_object(value: dict[str, Any], walk: Walk) -> str:
     parts = []
     for name, inner in value.items():
         if name == "content" and isinstance(inner, dict):
-            parts.append(_text(inner, depth + 1) or msgspec.json.encode(inner).decode())  # Cloudflare's JSON mode
+            parts.append(walk(inner) or msgspec.json.encode(inner).decode())  # Cloudflare's JSON mode
         elif name in _TEXTS or (not isinstance(inner, str) and name in _CONTAINERS):
-            parts.append(_text(inner, depth + 1))
+            parts.append(walk(inner))
         elif name == "name" and "arguments" in value and isinstance(inner, str):
             parts.append(inner)
     return "".join(parts)
