@@ -12,7 +12,8 @@ from multidict import CIMultiDictProxy
 # https://platform.claude.com/docs/en/api/errors
 BUSY = (429, 503, 529)
 
-Why = Literal["unreachable", "busy", "credential", "timeout"]
+# "forbidden": the credential is known, and may not do this; another model it may serve.
+Why = Literal["unreachable", "busy", "credential", "forbidden", "timeout"]
 
 
 class Failure(NamedTuple):

@@ -255,7 +255,7 @@ class Exchange:
         answer = _refused(call, refused)
         error = f"provider_{status}"
         closing = settlement.failed(call, status=answer.status, error=error, now_s=time.perf_counter())
-        return End(answer, closing, Failure("credential", credential=number))
+        return End(answer, closing, Failure("forbidden" if status == 403 else "credential", credential=number))
 
     def _no_answer(self, call: Call, failure: UpstreamFailure, number: int) -> End:
         answer, error, now_s = _refused(call, failure.refused), failure.refused.code, time.perf_counter()

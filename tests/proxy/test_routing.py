@@ -12,7 +12,7 @@ from tests.support.daemon import Daemon
 from tests.support.faulty import INPUT_TOKENS, OUTPUT_TOKENS, Faulty, Line, error, fine, whole
 from tests.support.wire import CHAT, MESSAGES, Reply, ask, post
 
-CREDENTIALS = ("good", "spent", "dead")
+CREDENTIALS = ("good", "spent", "dead", "narrow")
 TIMEOUT_S = 1.0
 
 
@@ -21,6 +21,10 @@ async def by_credential(line: Line) -> None:
     seen = await line.request()
     shown = seen.headers.get("authorization", "").removeprefix("Bearer ") or seen.headers.get("x-api-key")
     if shown == "good":
+        await line.send_whole(whole(seen.anthropic))
+    elif shown == "narrow" and b"forbidden" in seen.body:
+        await line.send_whole(error(seen.anthropic, "permission_error", "not this one"), status="403 Forbidden")
+    elif shown == "narrow":
         await line.send_whole(whole(seen.anthropic))
     elif shown == "spent":
         limited = error(seen.anthropic, "rate_limit_error", "slow down")
@@ -89,7 +93,12 @@ def configuration(directory: Path, faulty: Faulty) -> str:
     text += f"[providers.silent.timeouts]\nfirst_byte_s = {TIMEOUT_S}\n"
     text += f'[providers.deaf]\ndialect = "openai"\nbase_url = "{faulty.base_url("fine")}"\n'
     text += f'[providers.speaks]\ndialect = "anthropic"\nbase_url = "{faulty.base_url("busy2")}"\n'
-    for name, credentials in {"several": "spent good dead", "dying": "dead good", "alone": "spent"}.items():
+    for name, credentials in {
+        "several": "spent good dead",
+        "dying": "dead good",
+        "alone": "spent",
+        "mixed": "narrow good",
+    }.items():
         files = ", ".join(
             f'{{ file = "{one}", weight = {999 if one != "good" else 1} }}' for one in credentials.split()
         )
@@ -162,6 +171,16 @@ def test_a_credential_that_is_not_taken_is_replaced_by_another(
 ) -> None:
     assert [post(gateway.url, path, ask("dying/m", path=path), key).status for _ in range(5)] == [200] * 5
     assert len(faulty.seen("keyed")) <= 6
+
+
+def test_a_model_that_one_credential_may_not_call_does_not_make_it_rest(
+    gateway: Daemon, faulty: Faulty, key: str
+) -> None:
+    assert post(gateway.url, CHAT, ask("mixed/forbidden"), key).status == 200
+    faulty.clear()
+    assert [post(gateway.url, CHAT, ask("mixed/m"), key).status for _ in range(5)] == [200] * 5
+    shown = {seen.headers["authorization"] for seen in faulty.seen("keyed")}
+    assert "Bearer narrow" in shown  # of weight 999
 
 
 def test_what_stands_in_answers_and_each_attempt_has_its_row(gateway: Daemon, faulty: Faulty, key: str) -> None:
