@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..domain.call import Reading
+from ..domain.errors import Refused
 from ..domain.usage import Usage
 from .request import Request
 
-__all__ = ["Dialect", "InputText", "Request", "StreamReader", "credential_headers", "is_event_stream"]
+__all__ = ["Dialect", "InputText", "Request", "StreamReader", "credential_headers"]
 
 EVENT_STREAM = "text/event-stream"
 
@@ -39,61 +41,61 @@ class StreamReader(Protocol):
         ...
 
 
-class Dialect(Protocol):
-    @property
-    def name(self) -> str: ...
+class Dialect(ABC):
+    """What one API's clients and providers say, and how. Here is what most of them do alike."""
 
-    @property
-    def models_target(self) -> str:
-        """Where a provider lists its models, below its base URL; "" = nowhere."""
-        ...
+    name: str
+    models_target = ""  # where a provider lists its models, below its base URL; "" = nowhere
 
     def read_models(self, body: bytes) -> list[str]:
         """The names in that list. Raises ValueError: it is none."""
-        ...
+        raise ValueError(f"{self.name} lists its models elsewhere")
 
     def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
         """`path_model`: the model, where the path names it. Raises Refused."""
-        ...
+        try:
+            return self._read_request(endpoint, body, path_model)
+        except RecursionError:
+            raise Refused("bad_request", "the request body is nested too deeply") from None
 
+    @abstractmethod
+    def _read_request(self, endpoint: str, body: bytes, path_model: str) -> Request:
+        """As above. May raise RecursionError too."""
+
+    @abstractmethod
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         """Reads a whole answer. Never raises: what makes no sense counts as absent."""
-        ...
 
     def streams(self, endpoint: str, request: Request, content_type: str) -> bool:
         """Whether an answer of this type comes in pieces for `reader`; any other is kept for `read_answer`."""
-        ...
+        return content_type.startswith(EVENT_STREAM)
 
+    @abstractmethod
     def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
         """`strip_usage`: take the usage event out again that we asked for and the client did not."""
-        ...
 
+    @abstractmethod
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
         """The usage of a call again, from its `Reading.raw_usage`. Tool calls that were counted in the answer's output
         are not in it."""
-        ...
 
+    @abstractmethod
     def input_text(self, request: Request) -> InputText:
         """For estimates; costs a full parse."""
-        ...
 
     def credential_headers(self, credential: str) -> Mapping[str, str]:
         """How the provider wants to be shown a credential."""
-        ...
+        return {"Authorization": f"Bearer {credential}"}
 
     def default_headers(self) -> Mapping[str, str]:
         """What the provider needs where the client sends none."""
-        ...
+        return {}
 
+    @abstractmethod
     def error_body(
         self, status: int, *, code: str, type: str, message: str, param: str | None = None, request_id: str = ""
     ) -> bytes:
         """An error of ours, in the shape that the dialect's clients read. `type` "": the one that fits `status`."""
-        ...
-
-
-def is_event_stream(content_type: str) -> bool:
-    return content_type.startswith(EVENT_STREAM)
 
 
 def credential_headers(dialect: Dialect, auth: str, credential: str) -> Mapping[str, str]:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import msgspec
 
 from ...domain.call import Reading
-from ...domain.errors import Refused
 from ...domain.usage import Usage
 from .. import model_list
-from ..base import InputText, StreamReader, is_event_stream
+from ..base import Dialect, InputText, StreamReader
 from ..request import Request
 from . import usage as anthropic_usage
 from .answer import AnthropicReader, input_text, read_answer
@@ -31,21 +30,15 @@ _TYPES = {
 }
 
 
-class Anthropic:
+class Anthropic(Dialect):
     name = "anthropic"
     models_target = "/models"
 
-    def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
-        try:
-            return read_request(endpoint, body)
-        except RecursionError:  # nested to just what the first look at it still took
-            raise Refused("bad_request", "the request body is nested too deeply") from None
+    def _read_request(self, endpoint: str, body: bytes, path_model: str) -> Request:
+        return read_request(endpoint, body)
 
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         return read_answer(body)
-
-    def streams(self, endpoint: str, request: Request, content_type: str) -> bool:
-        return is_event_stream(content_type)
 
     def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
         return AnthropicReader()  # usage always comes: there is nothing to ask for, nothing to strip

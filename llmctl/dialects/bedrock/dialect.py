@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
 from ...domain.call import Reading
-from ...domain.errors import Refused
 from ...domain.usage import Usage
-from ..base import InputText, StreamReader
+from ..base import Dialect, InputText, StreamReader
 from ..request import Request
 from ..wire.event_stream import CONTENT_TYPE
 from . import usage as bedrock_usage
@@ -30,15 +27,14 @@ _TYPES = {
 _SPENT = "insufficient_quota"
 
 
-class Bedrock:
-    name = "bedrock"
-    models_target = ""  # at another address, which takes other rights
+class Bedrock(Dialect):
+    """A credential is a Bedrock API key; where it is an AWS key, each request is signed with it instead."""
 
-    def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
-        try:
-            return read_request(endpoint, body, path_model)
-        except RecursionError:  # nested to just what the first look at it still took
-            raise Refused("bad_request", "the request body is nested too deeply") from None
+    name = "bedrock"
+    # models are listed at another address, which takes other rights
+
+    def _read_request(self, endpoint: str, body: bytes, path_model: str) -> Request:
+        return read_request(endpoint, body, path_model)
 
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         return read_answer(body)
@@ -52,18 +48,8 @@ class Bedrock:
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
         return bedrock_usage.read_usage(raw_usage)
 
-    def read_models(self, body: bytes) -> list[str]:
-        raise ValueError("Bedrock lists its models elsewhere")
-
     def input_text(self, request: Request) -> InputText:
         return input_text(request)
-
-    def credential_headers(self, credential: str) -> Mapping[str, str]:
-        """A Bedrock API key; where the credential is an AWS key, each request is signed with it instead."""
-        return {"Authorization": f"Bearer {credential}"}
-
-    def default_headers(self) -> Mapping[str, str]:
-        return {}
 
     def error_body(
         self, status: int, *, code: str, type: str, message: str, param: str | None = None, request_id: str = ""

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import msgspec
 
 from ...domain.call import Reading
-from ...domain.errors import Refused
 from ...domain.usage import Usage
 from .. import model_list
-from ..base import InputText, StreamReader
+from ..base import Dialect, InputText, StreamReader
 from ..request import Request
 from . import usage as gemini_usage
 from .answer import EMBEDDINGS, GeminiReader, input_text, read_answer
@@ -32,15 +31,12 @@ _STATUSES = {
 _ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 
 
-class Gemini:
+class Gemini(Dialect):
     name = "gemini"
     models_target = "/models?pageSize=1000"
 
-    def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
-        try:
-            return read_request(endpoint, body, path_model)
-        except RecursionError:  # nested to just what the first look at it still took
-            raise Refused("bad_request", "the request body is nested too deeply") from None
+    def _read_request(self, endpoint: str, body: bytes, path_model: str) -> Request:
+        return read_request(endpoint, body, path_model)
 
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         return read_answer(endpoint, body)
@@ -62,9 +58,6 @@ class Gemini:
 
     def credential_headers(self, credential: str) -> Mapping[str, str]:
         return {"x-goog-api-key": credential}
-
-    def default_headers(self) -> Mapping[str, str]:
-        return {}
 
     def error_body(
         self, status: int, *, code: str, type: str, message: str, param: str | None = None, request_id: str = ""

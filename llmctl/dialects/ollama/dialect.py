@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
 from ...domain.call import Reading
-from ...domain.errors import Refused
 from ...domain.usage import Usage
 from .. import model_list
-from ..base import InputText, StreamReader
+from ..base import Dialect, InputText, StreamReader
 from ..request import Request
 from . import answer as ollama_answer
 from .answer import OllamaReader, input_text, read_answer
@@ -19,15 +16,14 @@ from .request import read_request
 JSON_LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 
 
-class Ollama:
+class Ollama(Dialect):
+    """The server itself asks for no credential; the proxies before it, and ollama.com, for a bearer's."""
+
     name = "ollama"
     models_target = "/tags"
 
-    def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
-        try:
-            return read_request(endpoint, body)
-        except RecursionError:  # nested to just what the first look at it still took
-            raise Refused("bad_request", "the request body is nested too deeply") from None
+    def _read_request(self, endpoint: str, body: bytes, path_model: str) -> Request:
+        return read_request(endpoint, body)
 
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         return read_answer(body)
@@ -46,13 +42,6 @@ class Ollama:
 
     def input_text(self, request: Request) -> InputText:
         return input_text(request)
-
-    def credential_headers(self, credential: str) -> Mapping[str, str]:
-        """The server itself asks for none; the proxies before it, and ollama.com, for this."""
-        return {"Authorization": f"Bearer {credential}"}
-
-    def default_headers(self) -> Mapping[str, str]:
-        return {}
 
     def error_body(
         self, status: int, *, code: str, type: str, message: str, param: str | None = None, request_id: str = ""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
 from ...domain.call import Reading
-from ...domain.errors import Refused
 from ...domain.usage import Usage
 from .. import model_list
-from ..base import InputText, StreamReader, is_event_stream
+from ..base import Dialect, InputText, StreamReader
 from ..request import Request
 from ..wire.multipart import Form
 from . import usage as openai_usage
@@ -23,17 +20,14 @@ from .text import input_text
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
-class OpenAi:
+class OpenAi(Dialect):
     name = "openai"
     models_target = "/models"
 
-    def read_request(self, endpoint: str, body: bytes, path_model: str = "") -> Request:
-        try:
-            if endpoint in MEDIA:
-                return read_media(endpoint, body, path_model)
-            return read_request(endpoint, body, path_model)
-        except RecursionError:  # nested to just what the first look at it still took
-            raise Refused("bad_request", "the request body is nested too deeply") from None
+    def _read_request(self, endpoint: str, body: bytes, path_model: str) -> Request:
+        if endpoint in MEDIA:
+            return read_media(endpoint, body, path_model)
+        return read_request(endpoint, body, path_model)
 
     def read_form(self, endpoint: str, form: Form, path_model: str = "") -> Request:
         """Where requests come as multipart/form-data. Raises Refused."""
@@ -45,7 +39,7 @@ class OpenAi:
     def streams(self, endpoint: str, request: Request, content_type: str) -> bool:
         if endpoint == "audio.speech":
             return not content_type.startswith("application/json")  # sound is heard as it comes
-        return is_event_stream(content_type)
+        return super().streams(endpoint, request, content_type)
 
     def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
         if endpoint == "audio.speech":
@@ -62,12 +56,6 @@ class OpenAi:
 
     def input_text(self, request: Request) -> InputText:
         return input_text(request)
-
-    def credential_headers(self, credential: str) -> Mapping[str, str]:
-        return {"Authorization": f"Bearer {credential}"}
-
-    def default_headers(self) -> Mapping[str, str]:
-        return {}
 
     def error_body(
         self, status: int, *, code: str, type: str, message: str, param: str | None = None, request_id: str = ""
