@@ -15,7 +15,7 @@ from ..reported_cost import reported_cost_nano_usd
 from ..request import Request
 from ..wire.lenient import USAGE_BYTES_MAX, is_present, members, name_of, plain
 from ..wire.sse import Event, Splitter
-from ..wire.stream import SseReader
+from ..wire.stream import SseReader, begins_events
 from ..wire.texts import Walk, text_of
 from .usage import merge_usage, read_usage, served_tier
 
@@ -26,10 +26,8 @@ def read_answer(body: bytes) -> Reading:
     """What a whole answer says. A stream's text is read as one, whatever was asked for."""
     values = members(body)
     if not values:
-        if body.lstrip().startswith((b"data:", b"event:", b":")):
-            reader = AnthropicReader()
-            reader.feed(body)
-            return reader.close()[1]
+        if begins_events(body):
+            return AnthropicReader().read(body)
         return Reading(error=NOT_JSON if body.strip() else "")
     usage = values.get("usage")
     if not is_present(usage) or len(usage) > USAGE_BYTES_MAX:

@@ -14,7 +14,7 @@ from ..openai.answer import NOT_JSON, OVERSIZED
 from ..request import Request
 from ..wire.lenient import USAGE_BYTES_MAX, is_present, members, plain
 from ..wire.sse import Event, Splitter
-from ..wire.stream import SseReader
+from ..wire.stream import SseReader, begins_events
 from ..wire.texts import Walk, text_of
 from .usage import read_usage
 
@@ -26,10 +26,8 @@ def read_answer(body: bytes) -> Reading:
     """What a whole answer says. A stream's text is read as one, whatever was asked for."""
     values = members(body)
     if not values:
-        if body.lstrip().startswith((b"data:", b"event:", b":")):
-            reader = CohereReader()
-            reader.feed(body)
-            return reader.close()[1]
+        if begins_events(body):
+            return CohereReader().read(body)
         return Reading(error=NOT_JSON if body.strip() else "")
     raw = _usage_in(values)
     text = "" if raw else _text(plain(values["message"]) if "message" in values else {})

@@ -15,7 +15,7 @@ from ..request import Request
 from ..wire.json_items import ItemSplitter
 from ..wire.lenient import USAGE_BYTES_MAX, is_present, items, members, name_of, plain
 from ..wire.sse import Event, Splitter
-from ..wire.stream import SseReader
+from ..wire.stream import SseReader, begins_events
 from .usage import PREDICTED, billed_searches, encoded, merge_usage, read_usage, served_tier
 
 EMBEDDINGS = frozenset({"embedContent", "batchEmbedContents", "predict"})
@@ -30,10 +30,8 @@ def read_answer(endpoint: str, body: bytes) -> Reading:
     """What a whole answer says. A stream's text is read as one, whatever was asked for."""
     values = members(body)
     if not values:
-        if body.lstrip().startswith((b"data:", b"event:", b":", b"[")):
-            reader = GeminiReader(endpoint)
-            reader.feed(body)
-            return reader.close()[1]
+        if begins_events(body) or body.lstrip().startswith(b"["):
+            return GeminiReader(endpoint).read(body)
         return Reading(error=NOT_JSON if body.strip() else "")
     facts = Facts(endpoint)
     facts.read(values)

@@ -13,7 +13,7 @@ from ..reported_cost import reported_cost_nano_usd
 from ..stored import ID, first_id
 from ..wire.lenient import USAGE_BYTES_MAX, is_present, items, members, name_of, plain
 from ..wire.sse import Event, Splitter
-from ..wire.stream import SseReader
+from ..wire.stream import SseReader, begins_events
 from .media_answer import FINAL_TYPES as MEDIA_TYPES
 from .media_answer import TEXT_ANSWERS, media_usage
 from .media_request import MEDIA
@@ -34,10 +34,8 @@ def read_answer(endpoint: str, body: bytes) -> Reading:
     """What a whole answer says. A stream's text is read as one, whatever was asked for."""
     values = members(body)
     if not values:
-        if body.lstrip().startswith((b"data:", b"event:", b":")):
-            reader = OpenAiReader(endpoint)
-            reader.feed(body)
-            return reader.close()[1]
+        if begins_events(body):
+            return OpenAiReader(endpoint).read(body)
         is_text = endpoint in TEXT_ANSWERS and bool(body.strip())
         return Reading(error="" if is_text or not body.strip() else NOT_JSON, finished=is_text)
     facts = Facts(endpoint)

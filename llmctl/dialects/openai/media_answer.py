@@ -13,6 +13,7 @@ from ...domain.call import Reading
 from ...domain.usage import COUNT_MAX, NO_USAGE, Usage
 from ..base import StreamReader
 from ..wire.lenient import USAGE_BYTES_MAX, count, inner, is_present, items, plain
+from ..wire.stream import begins_events
 from .usage import read_usage
 
 FINAL_TYPES = (
@@ -23,7 +24,6 @@ FINAL_TYPES = (
 )
 # Their answers may be plain text.
 TEXT_ANSWERS = frozenset({"audio.transcriptions", "audio.translations"})
-_SSE_BEGINNINGS = (b"data:", b"event:", b":")
 
 
 def media_usage(endpoint: str, holder: dict[str, Raw]) -> tuple[Usage | None, bytes]:
@@ -97,7 +97,7 @@ class SpeechReader:
     def feed(self, chunk: bytes) -> bytes:
         if not self.first_output:
             self.first_output = True
-            if chunk.lstrip().startswith(_SSE_BEGINNINGS):
+            if begins_events(chunk):
                 self._reader = self._events()
         return chunk if self._reader is None else self._reader.feed(chunk)
 

@@ -14,9 +14,15 @@ from .sse import Event, Splitter
 
 RETAINED_BYTES = 16 << 10  # of the beginning, for an estimate when no usage comes
 
+_BEGINNINGS = (b"data:", b"event:", b":")
 _ENDS = (b"\n\n", b"\r\n\r\n")
 _STATED = (b'"usage"', b'"error"')  # worth reading, unless null: some servers write these into every event
 _NULLS = (b":null", b": null")
+
+
+def begins_events(text: bytes) -> bool:
+    """Whether this is the beginning of an event stream, whatever was announced."""
+    return text.lstrip().startswith(_BEGINNINGS)
 
 
 class Cutter(Protocol):
@@ -73,6 +79,11 @@ class SseReader:
         beginning = b"".join(self._beginning)
         reading = self.result(beginning, len(beginning) / self._bytes if self._bytes else 1.0)
         return (rest if self._strip else b""), reading
+
+    def read(self, text: bytes) -> Reading:
+        """The reading of a stream that is there as a whole."""
+        self.feed(text)
+        return self.close()[1]
 
     @property
     def oversized(self) -> bool:
