@@ -7,7 +7,6 @@ looks at its own calls for providers that fail. What was noticed is in the datab
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import time
@@ -20,7 +19,7 @@ from llmctl.domain.money import NANO_PER_USD
 from llmctl.store import alerts as store
 from llmctl.store.alerts import Delivery
 from llmctl.store.database import Store
-from llmctl.store.files import last_write_ns, open_beside
+from llmctl.store.files import last_write_ns, try_lock
 
 from .delivery import ERROR_CHARS_MAX, Undelivered, deliver
 
@@ -81,14 +80,8 @@ class Alerts:
     def _leads(self) -> bool:
         """Whether this process is the one that looks at what all share."""
         if self._lock is None:
-            lock = open_beside(self._config.database, ".alerts")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(lock)
-                return False
-            self._lock = lock
-        return True
+            self._lock = try_lock(self._config.database, ".alerts")
+        return self._lock is not None
 
     def _failing(self) -> list[Alert]:
         """Providers of whose calls in this process, in the last minute, too many failed."""

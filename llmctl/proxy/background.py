@@ -7,7 +7,6 @@ or because we ask for it, seldom and ever more seldom. Whoever learns of it firs
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import time
@@ -24,7 +23,7 @@ from llmctl.domain.errors import StoreError
 from llmctl.store import ids
 from llmctl.store.booking import Closing, Deferral
 from llmctl.store.deferred import DeferredCall
-from llmctl.store.files import open_beside
+from llmctl.store.files import try_lock
 from llmctl.store.ledger import Ledger
 from llmctl.store.objects import StoredObject
 
@@ -103,14 +102,8 @@ class Background:
 
     def _is_mine(self) -> bool:
         if self._lock is None:
-            fd = open_beside(self._database, ".background")
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                return False
-            self._lock = fd
-        return True
+            self._lock = try_lock(self._database, ".background")
+        return self._lock is not None
 
     def _ask_some(self) -> None:
         waiting = self._objects.waiting()

@@ -1,7 +1,9 @@
-"""Files beside the database: they belong to whom it belongs, whoever runs the command that makes them."""
+"""Files beside the database: they belong to whom it belongs, whoever runs the command that makes them. A lock on one
+dies with the process that holds it."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,32 @@ def open_beside(database: Path, suffix: str) -> int:
             owner = database.stat()
             os.fchown(fd, owner.st_uid, owner.st_gid)
     return fd
+
+
+def try_lock(database: Path, suffix: str) -> int | None:
+    """As `open_beside`, and locked: until it is closed or the process ends. None: another holds it."""
+    fd = open_beside(database, suffix)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def said_by_holder(database: Path, suffix: str, bytes_max: int) -> bytes | None:
+    """What stands in a file that some process holds locked; None: none does. The file is only read, and not made."""
+    try:
+        fd = os.open(f"{database}{suffix}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # never taken, or not ours to read
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(fd, bytes_max, 0)
+    finally:
+        os.close(fd)
+    return None
 
 
 def last_write_ns(database: Path) -> int:

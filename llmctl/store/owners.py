@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -12,8 +11,10 @@ from pathlib import Path
 
 from llmctl.domain.errors import StoreUnavailable
 
-from .files import open_beside
+from .files import said_by_holder, try_lock
 from .ids import SLOT_BITS
+
+BYTES_MAX = 100  # of what a process says of itself
 
 
 class Owner:
@@ -28,7 +29,7 @@ class Owner:
     def claim(cls, database: Path) -> Owner:
         """The first free place. Raises StoreUnavailable when all are taken."""
         for slot in range(1 << SLOT_BITS):
-            fd = _try_lock(database, slot)
+            fd = try_lock(database, _suffix(slot))
             if fd is not None:
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, f"{os.getpid()} {int(time.time())}\n".encode(), 0)
@@ -41,7 +42,7 @@ class Owner:
         if slot == self.slot:
             yield True
             return
-        fd = _try_lock(self._database, slot)
+        fd = try_lock(self._database, _suffix(slot))
         try:
             yield fd is not None
         finally:
@@ -64,25 +65,12 @@ def living(database: Path) -> list[Living]:
     """Who serves this database, seen from outside: their files are only read, and none is made."""
     found = []
     for slot in range(1 << SLOT_BITS):
-        try:
-            fd = os.open(f"{database}.owner-{slot}", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # never taken, or not ours to read
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            numbers = [int(part) for part in os.pread(fd, 100, 0).split() if part.isdigit()]
+        said = said_by_holder(database, _suffix(slot), BYTES_MAX)
+        if said is not None:
+            numbers = [int(part) for part in said.split() if part.isdigit()]
             found.append(Living(*numbers) if len(numbers) == len(Living.__slots__) else Living(0, 0))
-        finally:
-            os.close(fd)
     return found
 
 
-def _try_lock(database: Path, slot: int) -> int | None:
-    fd = open_beside(database, f".owner-{slot}")
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
+def _suffix(slot: int) -> str:
+    return f".owner-{slot}"

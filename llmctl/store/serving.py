@@ -3,7 +3,6 @@ of the last reload. The lock dies with the process."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from llmctl.domain.errors import StoreUnavailable
 
-from .files import open_beside
+from .files import said_by_holder, try_lock
 
 DAEMONS_MAX = 16  # of one database: a blue and a green one, and some more
 BYTES_MAX = 64 << 10
@@ -43,13 +42,9 @@ class Serving:
     def claim(cls, database: Path, config: Path) -> Serving:
         """Raises StoreUnavailable when all places are taken."""
         for number in range(DAEMONS_MAX):
-            fd = open_beside(database, f".daemon-{number}")
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                continue
-            return cls(fd, Daemon(os.getpid(), int(time.time()), str(config.absolute())))
+            fd = try_lock(database, _suffix(number))
+            if fd is not None:
+                return cls(fd, Daemon(os.getpid(), int(time.time()), str(config.absolute())))
         raise StoreUnavailable(f"{DAEMONS_MAX} daemons serve {database} already", hint="stop one of them")
 
     def reloaded(self, *, error: str = "", notes: Sequence[str] = ()) -> None:
@@ -71,23 +66,19 @@ def daemons(database: Path) -> list[Daemon]:
     """Those that live, seen from outside: their files are only read."""
     found = []
     for number in range(DAEMONS_MAX):
-        try:
-            fd = os.open(f"{database}.daemon-{number}", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # never taken, or not ours to read
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if (daemon := _read(fd)) is not None:
-                found.append(daemon)
-        finally:
-            os.close(fd)
+        said = said_by_holder(database, _suffix(number), BYTES_MAX)
+        if said is not None and (daemon := _read(said)) is not None:
+            found.append(daemon)
     return found
 
 
-def _read(fd: int) -> Daemon | None:
+def _suffix(number: int) -> str:
+    return f".daemon-{number}"
+
+
+def _read(said: bytes) -> Daemon | None:
     try:
-        values = json.loads(os.pread(fd, BYTES_MAX, 0).partition(b"\n")[0])
+        values = json.loads(said.partition(b"\n")[0])
         return Daemon(**values | {"notes": tuple(values["notes"])})
     except (ValueError, TypeError, KeyError):  # it has not said anything yet
         return None
