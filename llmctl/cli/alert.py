@@ -52,13 +52,7 @@ def test(ctx: typer.Context) -> None:
 def _columns(run: App) -> tuple[Column[Told], ...]:
     return (
         Column("id", lambda a: a.id),
-        Column(
-            "at",
-            lambda a: times.rfc3339(a.at_s),
-            "WHEN",
-            lambda a: times.moment_short(a.at_s, run.zone, run.now_s),
-            fixed=True,
-        ),
+        times.moment_column("at", "WHEN", lambda a: a.at_s, run.zone, run.now_s, fixed=True),
         Column("kind", lambda a: a.kind, "KIND", fixed=True),
         Column("text", lambda a: a.text, "TOLD"),
         Column("facts", lambda a: a.facts),

@@ -59,13 +59,7 @@ def audit(
 def _columns(run: App) -> tuple[Column[Entry], ...]:
     return (
         Column("id", lambda e: e.id),
-        Column(
-            "at",
-            lambda e: times.rfc3339(e.at_s),
-            "WHEN",
-            lambda e: times.moment_short(e.at_s, run.zone, run.now_s),
-            fixed=True,
-        ),
+        times.moment_column("at", "WHEN", lambda e: e.at_s, run.zone, run.now_s, fixed=True),
         Column("actor", lambda e: e.actor, "WHO"),
         Column("action", lambda e: e.action, "ACTION", fixed=True),
         Column("subject", lambda e: e.subject, "SUBJECT"),

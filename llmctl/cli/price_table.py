@@ -41,12 +41,7 @@ def columns(run: App) -> tuple[Column[Price], ...]:
 
 def history_columns(run: App) -> tuple[Column[Entry], ...]:
     return (
-        Column(
-            "set_at",
-            lambda e: times.rfc3339(e.created_at_s),
-            "SET",
-            lambda e: times.moment_short(e.created_at_s, run.zone, run.now_s),
-        ),
+        times.moment_column("set_at", "SET", lambda e: e.created_at_s, run.zone, run.now_s),
         Column("source", lambda e: e.price.source, "SOURCE", fixed=True),
         Column("provider", lambda e: e.price.provider, "PROVIDER", lambda e: _owner(e.price.provider), drop=2),
         Column("model", lambda e: e.price.model, "MODEL", drop=1),

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from .errors import UsageMistake
+from .render import Column
+
+T = TypeVar("T")
 
 _SPAN = re.compile(r"(\d{1,6})(m|h|d|w|mo)")
 _UNIT_S = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400, "mo": 30 * 86_400}
@@ -85,6 +90,15 @@ def end_short(at_s: int | None, zone: ZoneInfo, now_s: int) -> str:
     if datetime.fromtimestamp(at_s, zone).time() == time():
         return day_short(at_s, zone, now_s)
     return moment_short(at_s, zone, now_s)
+
+
+def moment_column(
+    name: str, title: str, at_s: Callable[[T], int], zone: ZoneInfo, now_s: int, *, fixed: bool = False
+) -> Column[T]:
+    """When something was: exact in JSON and CSV, short in tables."""
+    return Column(
+        name, lambda row: rfc3339(at_s(row)), title, lambda row: moment_short(at_s(row), zone, now_s), fixed=fixed
+    )
 
 
 def period(since_s: int, until_s: int, zone: ZoneInfo, now_s: int) -> str:

@@ -46,6 +46,10 @@ REGION_ENV = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 SANDBOX = "sandbox"  # built in: `llmctl serve` runs it itself
 
+# gpt-4o-mini: 2,833 and 5,667 for each of up to 8 tiles; all others less (10,000 patches x 2.46):
+# https://platform.openai.com/docs/guides/images-vision
+_OPENAI_IMAGE_TOKENS_MAX = 48_169
+
 # Models before Gemini 3 see at most 12 x 2 tiles of 258 tokens: images are scaled into 3,072 pixels a side, and tiles
 # are no smaller than 256. Later ones take up to 2,240 for an image:
 # https://ai.google.dev/gemini-api/docs/tokens, https://ai.google.dev/gemini-api/docs/media-resolution
@@ -67,9 +71,7 @@ PRESETS: Mapping[str, Preset] = {
             *("dall-e-*", "whisper-*", "tts-*", "omni-moderation-*", "text-moderation-*"),
         ),
         output_fields={"chat.completions": "max_completion_tokens"},
-        # gpt-4o-mini: 2,833 and 5,667 for each of up to 8 tiles; all others less (10,000 patches x 2.46):
-        # https://platform.openai.com/docs/guides/images-vision
-        image_tokens_max=48_169,
+        image_tokens_max=_OPENAI_IMAGE_TOKENS_MAX,
     ),
     # The older API has the deployment in its path, "v1" is OpenAI's own. A deployment's name is everybody's own, so no
     # pattern can know it: https://learn.microsoft.com/azure/ai-foundry/openai/reference
@@ -81,7 +83,7 @@ PRESETS: Mapping[str, Preset] = {
         credential_env="AZURE_OPENAI_API_KEY",
         catalogue="azure",
         output_fields={"chat.completions": "max_completion_tokens"},
-        image_tokens_max=48_169,  # OpenAI's models
+        image_tokens_max=_OPENAI_IMAGE_TOKENS_MAX,
         example="https://NAME.openai.azure.com/openai",
         any_model=frozenset({"azure"}),
     ),
