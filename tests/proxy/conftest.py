@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,10 @@ import openai
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.faulty import Faulty
 from tests.support.llama import LlamaServer
 
+from .processes import Start, kill_all, set_up
 from .recorder import Recorder
 
 # `echo-new` is routed and has no price.
@@ -114,3 +117,40 @@ def claudes_of(gateway: Daemon) -> Iterator[Claude]:
     """Anthropic's SDK with a key; it does not try again."""
     with anthropic.Anthropic(base_url=gateway.url, api_key="none", max_retries=0) as client:
         yield lambda key: client.with_options(api_key=key)
+
+
+@pytest.fixture
+def faulty(running: Faulty) -> Faulty:
+    """A module's own `running`, as new."""
+    running.clear()
+    return running
+
+
+@pytest.fixture
+def start(tmp_path: Path, faulty: Faulty) -> Iterator[Start]:
+    """A test that fails leaves no gateway behind."""
+    started: list[Daemon] = []
+
+    def start_one(workers: int = 1, server: str = "", extra: str = "") -> tuple[Daemon, str]:
+        daemon, key = set_up(tmp_path, faulty, "--workers", str(workers), server=server, extra=extra)
+        daemon.start()
+        started.append(daemon)
+        return daemon, key
+
+    yield start_one
+    for daemon in started:
+        if daemon.process.poll() is None:
+            kill_all(daemon)
+
+
+@pytest.fixture
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A disk of its own, of the module's DISK_BYTES."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    size = f"size={request.module.DISK_BYTES}"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("needs the right to mount a file system")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Daemon
 from tests.support.faulty import FAULTS, Faulty, wait_until
 from tests.support.wire import CHAT, ask, post
+
+from .processes import set_up
 
 DISK_BYTES = 8 << 20
 
@@ -23,30 +24,6 @@ DISK_BYTES = 8 << 20
 def running() -> Iterator[Faulty]:
     with Faulty({name: FAULTS[name] for name in ("fine", "slow")}) as faulty:
         yield faulty
-
-
-@pytest.fixture
-def faulty(running: Faulty) -> Faulty:
-    running.clear()
-    return running
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    size = f"size={DISK_BYTES}"
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(place)], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("needs the right to mount a file system")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def set_up(place: Path, faulty: Faulty, *args: str) -> tuple[Daemon, str]:
-    daemon = Daemon(place, faulty.providers(place), args=list(args))
-    daemon.here("price", "set", "*", "--input", "1", "--output", "10")
-    return daemon, daemon.add_user("alice")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -18,35 +18,15 @@ from tests.support.daemon import LLMCTL, Daemon
 from tests.support.faulty import FAULTS, Faulty, wait_until
 from tests.support.wire import CHAT, ask, post
 
+from .processes import set_up
+
+DISK_BYTES = 2 << 20
+
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Faulty]:
     with Faulty({name: FAULTS[name] for name in ("fine", "slow")}) as faulty:
         yield faulty
-
-
-@pytest.fixture
-def faulty(running: Faulty) -> Faulty:
-    running.clear()
-    return running
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own of 2 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("needs the right to mount a file system")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def set_up(place: Path, faulty: Faulty) -> tuple[Daemon, str]:
-    daemon = Daemon(place, faulty.providers(place))
-    daemon.here("price", "set", "*", "--input", "1", "--output", "10")
-    return daemon, daemon.add_user("alice")
 
 
 def test_a_full_disk_is_503_and_passes_by_itself(disk: Path, faulty: Faulty) -> None:

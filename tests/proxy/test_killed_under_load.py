@@ -20,7 +20,7 @@ from tests.support.daemon import Daemon
 from tests.support.faulty import FAULTS, Faulty, wait_until
 from tests.support.wire import CHAT, ask, post
 
-from .test_lifecycle import Load, kill_all, workers_of
+from .processes import Load, kill_all, workers_of
 
 KILLS = 100
 USERS = ["alice", "bob", "carol"]

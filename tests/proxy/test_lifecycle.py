@@ -7,20 +7,19 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.daemon import LLMCTL, Daemon
-from tests.support.faulty import CREDENTIAL, FAULTS, Fault, Faulty, Line, wait_until
-from tests.support.wire import CHAT, MESSAGES, Reply, Wire, ask, post, request_bytes
+from tests.support.daemon import Daemon
+from tests.support.faulty import FAULTS, Fault, Faulty, Line, wait_until
+from tests.support.wire import CHAT, MESSAGES, Wire, ask, post, request_bytes
 
-WORKERS = pytest.mark.parametrize("workers", [1, 2], ids=["one-worker", "two-workers"])
+from .processes import WORKERS, Load, Start, kill_all, refuses_to_start, workers_of
+
 DEAR_NANO = 2_000 * 1_000 + 10 * 10_000  # a dear answer at USD 1 and 10 per million
 
 
@@ -30,8 +29,6 @@ async def dear(line: Line) -> None:
     usage = {"prompt_tokens": 2_000, "completion_tokens": 10, "total_tokens": 2_010}
     await line.send_whole(json.dumps({"id": "1", "model": "m", "choices": [], "usage": usage}).encode())
 
-
-Start = Callable[..., tuple[Daemon, str]]
 
 HERE: dict[str, Fault] = {
     **{name: FAULTS[name] for name in ("fine", "slow", "endless", "stall_before_headers", "stall_in_stream")},
@@ -45,74 +42,10 @@ def running() -> Iterator[Faulty]:
         yield faulty
 
 
-@pytest.fixture
-def faulty(running: Faulty) -> Faulty:
-    running.clear()
-    return running
-
-
-@pytest.fixture
-def start(tmp_path: Path, faulty: Faulty) -> Iterator[Start]:
-    """Starts a gateway with so many workers; returns it and the key of a user. A test that fails leaves none behind."""
-    started: list[Daemon] = []
-
-    def start_one(workers: int = 1, server: str = "") -> tuple[Daemon, str]:
-        daemon = Daemon(tmp_path, faulty.providers(tmp_path), server=server, args=["--workers", str(workers)])
-        daemon.here("price", "set", "*", "--input", "1", "--output", "10")
-        key = daemon.add_user("alice")
-        daemon.start()
-        started.append(daemon)
-        return daemon, key
-
-    yield start_one
-    for daemon in started:
-        if daemon.process.poll() is None:
-            kill_all(daemon)
-
-
-def kill_all(daemon: Daemon) -> None:
-    """The power fails."""
-    for pid in (daemon.process.pid, *workers_of(daemon)):
-        os.kill(pid, signal.SIGKILL)
-    daemon.kill()
-
-
-class Load:
-    """Calls in threads of their own, and what became of them."""
-
-    def __init__(self, daemon: Daemon, key: str) -> None:
-        self._daemon = daemon
-        self._key = key
-        self._threads: list[threading.Thread] = []
-        self.replies: list[Reply] = []
-
-    def add(self, count: int, model: str, **more: Any) -> None:
-        def call() -> None:
-            try:
-                self.replies.append(post(self._daemon.url, CHAT, ask(model, **more), self._key, timeout_s=30))
-            except OSError:
-                self.replies.append(Reply(0, {}, b"", cut=True))
-
-        threads = [threading.Thread(target=call) for _ in range(count)]
-        for thread in threads:
-            thread.start()
-        self._threads += threads
-
-    def join(self) -> list[Reply]:
-        for thread in self._threads:
-            thread.join()
-        return self.replies
-
-
 def rows_of(daemon: Daemon) -> list[dict[str, Any]]:
     rows = daemon.json("calls", "--limit", "5000")
     assert len({row["id"] for row in rows}) == len(rows)
     return [row for row in rows if row["state"] != "refused"]
-
-
-def workers_of(daemon: Daemon) -> list[int]:
-    pid = daemon.process.pid
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def is_running(pid: int) -> bool:
@@ -318,20 +251,6 @@ def test_two_workers_never_spend_more_than_a_limit_has(start: Start, faulty: Fau
 
 
 # ---- starting ----
-
-
-def refuses_to_start(daemon: Daemon, *args: str, **environ: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [str(LLMCTL), "serve", *daemon.args, *args],
-        env={**daemon.environ, **environ},
-        cwd=daemon.directory,
-        capture_output=True,
-        text=True,
-        timeout=15,
-    )
-    assert CREDENTIAL not in done.stderr
-    assert done.stdout == ""
-    return done.returncode, done.stderr
 
 
 def test_what_prevents_a_start_is_said_in_one_line(tmp_path: Path, faulty: Faulty) -> None:

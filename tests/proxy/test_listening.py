@@ -22,7 +22,7 @@ from tests.support.daemon import LLMCTL, Daemon
 from tests.support.faulty import FAULTS, Faulty, wait_until
 from tests.support.wire import CHAT, ask, request_bytes
 
-from .test_lifecycle import kill_all, refuses_to_start, workers_of
+from .processes import kill_all, refuses_to_start, workers_of
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2], ids=["one-worker", "two-workers"])
 

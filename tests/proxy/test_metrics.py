@@ -21,7 +21,7 @@ from tests.support.daemon import Daemon
 from tests.support.faulty import FAULTS, INPUT_TOKENS, OUTPUT_TOKENS, Faulty, wait_until
 from tests.support.wire import CHAT, ask, post
 
-from .test_lifecycle import kill_all, workers_of
+from .processes import kill_all, workers_of
 
 NAMES = """
 llmctl_requests_total llmctl_refusals_total llmctl_input_tokens_total llmctl_output_tokens_total
@@ -51,9 +51,9 @@ def total(samples: Samples, name: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def faulty() -> Iterator[Faulty]:
-    with Faulty({name: FAULTS[name] for name in ("fine", "stall_in_stream")}) as running:
-        yield running
+def running() -> Iterator[Faulty]:
+    with Faulty({name: FAULTS[name] for name in ("fine", "stall_in_stream")}) as faulty:
+        yield faulty
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,41 +20,13 @@ from tests.support.daemon import Daemon
 from tests.support.faulty import FAULTS, Faulty, wait_until
 from tests.support.wire import CHAT, Reply, Wire, ask, post, request_bytes
 
-from .test_lifecycle import kill_all, workers_of
-
-WORKERS = pytest.mark.parametrize("workers", [1, 2], ids=["one-worker", "two-workers"])
-Start = Callable[..., tuple[Daemon, str]]
+from .processes import WORKERS, Start, workers_of
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Faulty]:
     with Faulty({name: FAULTS[name] for name in ("fine", "slow", "stall_in_stream")}) as faulty:
         yield faulty
-
-
-@pytest.fixture
-def faulty(running: Faulty) -> Faulty:
-    running.clear()
-    return running
-
-
-@pytest.fixture
-def start(tmp_path: Path, faulty: Faulty) -> Iterator[Start]:
-    started: list[Daemon] = []
-
-    def start_one(workers: int = 1, server: str = "", extra: str = "") -> tuple[Daemon, str]:
-        providers = faulty.providers(tmp_path)
-        daemon = Daemon(tmp_path, providers, server=server, extra=extra, args=["--workers", str(workers)])
-        daemon.here("price", "set", "*", "--input", "1", "--output", "10")
-        key = daemon.add_user("alice")
-        daemon.start()
-        started.append(daemon)
-        return daemon, key
-
-    yield start_one
-    for daemon in started:
-        if daemon.process.poll() is None:
-            kill_all(daemon)
 
 
 def change(daemon: Daemon, old: str, new: str) -> None:
@@ -232,8 +204,8 @@ def test_many_reloads_under_load_drop_no_call_and_leave_nothing_behind(start: St
     for thread in threads:
         thread.join()
     assert set(statuses) == {200} and len(statuses) > 20
-    # SQLite keeps descriptors of its file for later: closing one would end locks of the process. As many as were open at
-    # once while reloads overlapped, and the next ones use them again.
+    # SQLite keeps descriptors of its file for later: closing one would end locks of the process. As many as were open
+    # at once while reloads overlapped, and the next ones use them again.
     peak = len(open_files(daemon))
     for _ in range(6):
         assert reload(daemon).returncode == 0

@@ -121,12 +121,6 @@ def gateway(running: Faulty, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield daemon
 
 
-@pytest.fixture
-def faulty(running: Faulty) -> Faulty:
-    running.clear()
-    return running
-
-
 @pytest.fixture(scope="module")
 def key(gateway: Daemon) -> str:
     return gateway.add_user("alice", "sales")

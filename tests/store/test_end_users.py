@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,19 +13,6 @@ from llmctl.store.ledger import Ledger
 from tests.support.ledgers import DOLLAR, Books, closing, opening
 
 CALL_NANO = 11_000_000
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Books:
-    return Books(tmp_path / "llmctl.db")
-
-
-@pytest.fixture
-async def ledger(books: Books) -> AsyncIterator[Ledger]:
-    ledger = books.ledger()
-    await ledger.start()
-    yield ledger
-    await ledger.close()
 
 
 async def ask(books: Books, ledger: Ledger, secret: str, end_user: str, *, settle: bool = False) -> Granted | Refused:

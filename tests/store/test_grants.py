@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +12,6 @@ from llmctl.store.booking import Granted
 from tests.support.ledgers import Books, opening
 
 CALL_NANO = 11_000_000
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Books:
-    return Books(tmp_path / "llmctl.db")
 
 
 def give(books: Books, limit_id: int, member: str, *, amount: int = CALL_NANO, for_s: int = 3_600) -> None:

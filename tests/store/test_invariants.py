@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,19 +18,6 @@ from llmctl.store.ledger import Ledger
 from tests.support.ledgers import DOLLAR, Books, closing, differences, opening
 
 MEMBERS = 2_500
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Books:
-    return Books(tmp_path / "llmctl.db")
-
-
-@pytest.fixture
-async def ledger(books: Books) -> AsyncIterator[Ledger]:
-    ledger = books.ledger()
-    await ledger.start()
-    yield ledger
-    await ledger.close()
 
 
 async def call(books: Books, ledger: Ledger, secret: str, count: int, *, end_users: bool = False) -> None:

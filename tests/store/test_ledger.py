@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,19 +24,6 @@ from llmctl.store.ledger import Ledger
 from tests.support.ledgers import DOLLAR, Books, closing, demand, differences, opening
 
 CALL_NANO = 11_000_000  # the worst case of `demand()`: 1,000 tokens in at USD 1, 1,000 out at USD 10 per million
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Books:
-    return Books(tmp_path / "llmctl.db")
-
-
-@pytest.fixture
-async def ledger(books: Books) -> AsyncIterator[Ledger]:
-    ledger = books.ledger()
-    await ledger.start()
-    yield ledger
-    await ledger.close()
 
 
 async def settled(ledger: Ledger) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -16,19 +14,6 @@ from tests.support.ledgers import DOLLAR, Books, closing, differences, opening
 
 DAY_S = 86_400
 KEPT = Kept("resp_1", "f1")
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Books:
-    return Books(tmp_path / "llmctl.db")
-
-
-@pytest.fixture
-async def ledger(books: Books) -> AsyncIterator[Ledger]:
-    ledger = books.ledger()
-    await ledger.start()
-    yield ledger
-    await ledger.close()
 
 
 async def idle(ledger: Ledger) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
 
@@ -14,11 +13,6 @@ from llmctl.store.ledger import Ledger
 from tests.support.ledgers import DOLLAR, Books, closing, opening
 
 DAY_S = 86_400
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Books:
-    return Books(tmp_path / "llmctl.db")
 
 
 async def call(books: Books, ledger: Ledger, secret: str, *, settle: bool = True) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing as closed
-from pathlib import Path
 
 import pytest
 
@@ -16,13 +14,6 @@ from llmctl.store.booking import Granted
 from tests.support.ledgers import Books, closing, opening
 
 SMALL = 300_000  # bytes
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    books = Books(tmp_path / "llmctl.db")
-    yield books
-    books.store.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +16,6 @@ DAY_S = 86_400
 NOON_S = 1_795_521_600  # 24 November 2026, 12:00 UTC
 MEMBERS = 40
 CALL_NANO = 11_000_000
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Books:
-    return Books(tmp_path / "llmctl.db")
 
 
 async def test_balances_of_windows_that_are_over_go_and_those_of_today_stay(
