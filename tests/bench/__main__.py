@@ -3,6 +3,7 @@
     make bench                      about five minutes; best on a machine that does nothing else
     make bench ARGS=--quick         one minute, noisier
     make bench ARGS=--reports       reports over ten million calls instead; three minutes, 2 GB in $TMPDIR
+    make bench ARGS=--scale         many streams, bodies, users and calls instead; twenty minutes, 3 GB
     make bench ARGS=--profile       where the gateway's time goes, instead of how much it is
 
 Gateway and pass-through have one core, in turns; load and a static upstream have another. Every answer must be a 200,
@@ -19,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import profiling, report, reports, startup
+from . import profiling, report, reports, scale, startup
 from .figures import Figure, Goal, figures
 from .gateway import Gateway, GatewayFailed, read_books
 from .load import LoadFailed, wrk_version
@@ -51,6 +52,11 @@ def run(options: argparse.Namespace, directory: Path) -> int:
         return 0
     with Process([sys.executable, "-m", f"{PACKAGE}.upstream"], where.others) as upstream:
         upstream_url = upstream.first_line()
+        if options.scale:
+            about = report.machine(where, _load(options), other_load)
+            found = scale.figures(where, driver, directory, upstream_url, options.turns, options.seconds)
+            (report.print_json if options.json else report.print_table)(about, found)
+            return 0
         gateway = Gateway(directory, upstream_url, where.measured)
         if options.profile:
             print(profiling.profile(gateway, driver, options.seconds, directory))
@@ -105,6 +111,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--client", choices=("wrk", "own"), help="default: wrk where there is one")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--scale", action="store_true", help="what grows, instead")
     parser.add_argument("--reports", action="store_true", help="start-up, and reports over ten million calls, instead")
     options = parser.parse_args()
     options.turns = options.turns or (3 if options.quick else 5)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import re
 import sys
 import time
 from pathlib import Path
@@ -19,12 +18,9 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from .load import FINISH_TIMEOUT_S, Load, Result
+from .load import FINISH_TIMEOUT_S, Load, Result, is_whole, request_bytes
 
 RECONNECT_S = 0.1
-
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Run:
@@ -33,7 +29,7 @@ class Run:
     def __init__(self, load: Load) -> None:
         url = urlsplit(load.url)
         self.host, self.port = url.hostname or "", url.port or 80
-        self.request = _request(load)
+        self.request = request_bytes(load)
         self.loop = asyncio.get_running_loop()
         self.began_s = time.perf_counter()  # a uvloop's own clock counts in whole ms
         self.until_s = self.began_s + load.seconds
@@ -69,14 +65,13 @@ class Connection(asyncio.Protocol):
 
     def _call(self) -> None:
         self._received = bytearray()
-        self._body_start = 0  # unknown yet
         self._calling = True
         self._began_s = time.perf_counter()
         self._transport.write(self._run.request)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        if not self._complete():
+        if not is_whole(self._received):
             return
         self._calling = False
         run, now_s = self._run, time.perf_counter()
@@ -88,19 +83,6 @@ class Connection(asyncio.Protocol):
             self._call()
         else:
             self._transport.close()
-
-    def _complete(self) -> bool:
-        received = self._received
-        if not self._body_start:
-            head_end = received.find(b"\r\n\r\n")
-            if head_end < 0:
-                return False
-            self._body_start = head_end + 4
-            found = _LENGTH.search(received, 0, head_end)
-            self._length = int(found[1]) if found else None
-        if self._length is None:
-            return received.endswith(_LAST_CHUNK)
-        return len(received) >= self._body_start + self._length
 
 
 async def call_again_and_again(run: Run) -> None:
@@ -120,13 +102,6 @@ async def drive(load: Load) -> Result:
     _, unfinished = await asyncio.wait(tasks, timeout=load.seconds + FINISH_TIMEOUT_S)
     run.broken += len(unfinished)
     return run.result()
-
-
-def _request(load: Load) -> bytes:
-    url, body = urlsplit(load.url), load.body.encode()
-    headers = {"Host": url.netloc, **load.headers, "Content-Length": str(len(body))}
-    lines = [f"POST {url.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-    return "\r\n".join(lines).encode() + body
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import history
 from .machine import Process, free_port
+from .measure import Target
 
 LLMCTL = str(Path(sys.executable).with_name("llmctl"))
 READY_TIMEOUT_S = 20.0
@@ -38,7 +40,8 @@ class GatewayFailed(Exception):
 class Gateway:
     """`url` and `key` are what a client needs."""
 
-    def __init__(self, directory: Path, upstream_url: str, core: int | None) -> None:
+    def __init__(self, directory: Path, upstream_url: str, core: int | None, *, calls: int = 0, users: int = 0) -> None:
+        """`calls`, `users`: what its database has already."""
         self.database = directory / "llmctl.db"
         self._log = directory / "serve.log"
         self._core = core
@@ -48,12 +51,15 @@ class Gateway:
         config = directory / "config.toml"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("LLMCTL_")}
         self._environ = {**kept, "LLMCTL_CONFIG": str(config), "BENCH_PROVIDER_SECRET": PROVIDER_SECRET}
-        self._llmctl("init")
+        self.llmctl("init")
+        if calls:
+            self.database.unlink()
+            history.make(self.database, calls, now_s=int(time.time()), users_count=users)
         config.write_text(_config(port, admin_port, upstream_url))
         for command in ORGANISATION:
-            self._llmctl(command)
-        self.key = _secret_in(self._llmctl(USER))
-        self._llmctl(LIMIT_OF_USER)
+            self.llmctl(command)
+        self.key = _secret_in(self.llmctl(USER))
+        self.llmctl(LIMIT_OF_USER)
 
     def start(self, profile: Path | None = None) -> Process:
         """The daemon, ready. `profile`: where cProfile writes what it saw when the daemon has stopped."""
@@ -68,6 +74,13 @@ class Gateway:
             time.sleep(0.02)
         return daemon
 
+    def target(self, name: str, daemon: Process) -> Target:
+        return Target(name, self.url, self.key, daemon)
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self._admin_url}/metrics", timeout=5) as answer:
+            return bytes(answer.read()).decode()
+
     def _ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self._admin_url}/readyz", timeout=1) as answer:
@@ -75,7 +88,7 @@ class Gateway:
         except OSError:
             return False
 
-    def _llmctl(self, command: str) -> str:
+    def llmctl(self, command: str) -> str:
         done = subprocess.run(
             [LLMCTL, *command.split()], capture_output=True, text=True, env=self._environ, cwd=self.database.parent
         )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from .machine import PROJECT, pinned
+from .machine import output
 
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_LAST_CHUNK = b"0\r\n\r\n"
 FINISH_TIMEOUT_S = 10.0  # how long a call may take that was begun before the end
 
 
@@ -23,6 +27,11 @@ class Load:
     body: str
     connections: int
     seconds: int  # wrk takes no others
+
+    @classmethod
+    def chat(cls, url: str, key: str, body: str, connections: int, seconds: int) -> Load:
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        return cls(f"{url}/v1/chat/completions", headers, body, connections, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,22 @@ def wrk_version() -> str:
     return words[1].removeprefix("debian/")
 
 
+def request_bytes(load: Load) -> bytes:
+    url, body = urlsplit(load.url), load.body.encode()
+    headers = {"Host": url.netloc, **load.headers, "Content-Length": str(len(body))}
+    lines = [f"POST {url.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def is_whole(answer: bytearray) -> bool:
+    """Whether nothing more of it will come."""
+    head_end = answer.find(b"\r\n\r\n")
+    if head_end < 0:
+        return False
+    found = _LENGTH.search(answer, 0, head_end)
+    return answer.endswith(_LAST_CHUNK) if found is None else len(answer) >= head_end + 4 + int(found[1])
+
+
 def run(load: Load, *, core: int | None, with_wrk: bool, scratch: Path) -> Result:
     """Raises LoadFailed unless every answer was a 200."""
     result = (_wrk if with_wrk else _client)(load, core, scratch)
@@ -66,8 +91,8 @@ def _wrk(load: Load, core: int | None, scratch: Path) -> Result:
     headers = "\n".join(f"wrk.headers[{_lua(name)}] = {_lua(value)}" for name, value in load.headers.items())
     script.write_text(f'wrk.method = "POST"\nwrk.body = {_lua(load.body)}\n{headers}\n{_WRK_DONE}')
     command = ["wrk", "-t1", f"-c{load.connections}", f"-d{load.seconds}s", "--timeout", f"{FINISH_TIMEOUT_S:g}s"]
-    output = _output([*command, "-s", str(script), load.url], core)
-    found = json.loads(output.splitlines()[-1])
+    said = output([*command, "-s", str(script), load.url], core)
+    found = json.loads(said.splitlines()[-1])
     # wrk counts 4xx and 5xx as errors. Neither a static upstream nor a proxy in front of it has 2xx or 3xx but 200.
     return Result(
         calls=found["requests"] - found["status"],
@@ -82,11 +107,7 @@ def _wrk(load: Load, core: int | None, scratch: Path) -> Result:
 def _client(load: Load, core: int | None, scratch: Path) -> Result:
     file = scratch / "load.json"
     file.write_text(json.dumps(dataclasses.asdict(load)))
-    return Result(**json.loads(_output([sys.executable, "-m", "tests.bench.client", str(file)], core)))
-
-
-def _output(command: list[str], core: int | None) -> str:
-    return subprocess.run(pinned(command, core), check=True, stdout=subprocess.PIPE, text=True, cwd=PROJECT).stdout
+    return Result(**json.loads(output([sys.executable, "-m", "tests.bench.client", str(file)], core)))
 
 
 def _lua(text: str) -> str:

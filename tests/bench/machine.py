@@ -42,6 +42,10 @@ def pinned(command: Sequence[str], core: int | None) -> list[str]:
     return [*command] if core is None else ["taskset", "-c", str(core), *command]
 
 
+def output(command: Sequence[str], core: int | None) -> str:
+    return subprocess.run(pinned(command, core), check=True, stdout=subprocess.PIPE, text=True, cwd=PROJECT).stdout
+
+
 class Process:
     """A server of the benchmark. Without `log`, what it says on stderr is shown."""
 

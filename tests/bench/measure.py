@@ -26,10 +26,14 @@ class Workload:
     body: str
 
 
-def body(model: str, *, stream: bool = False) -> str:
-    messages = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": "Say hello to all of us."}]
+def chat(model: str, content: object, *, stream: bool = False) -> str:
+    messages = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": content}]
     request: dict[str, object] = {"model": model, "messages": messages, "max_tokens": 100}
     return json.dumps({**request, "stream": True} if stream else request)
+
+
+def body(model: str, *, stream: bool = False) -> str:
+    return chat(model, "Say hello to all of us.", stream=stream)
 
 
 ONE = Workload("one call at once", 1, body(MODEL))
@@ -72,11 +76,9 @@ class Driver:
 
     def turn(self, target: Target, workload: Workload, seconds: int) -> Turn:
         """Raises LoadFailed unless every answer was a 200."""
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {target.key}"}
-        url = f"{target.url}/v1/chat/completions"
         before_s = target.process.cpu_s()
         result = load.run(
-            Load(url, headers, workload.body, workload.connections, seconds),
+            Load.chat(target.url, target.key, workload.body, workload.connections, seconds),
             core=self._core,
             with_wrk=self._with_wrk,
             scratch=self._scratch,

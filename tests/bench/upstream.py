@@ -4,7 +4,8 @@
 
 The first line printed is its address. Every POST gets the same answer: a small chat completion, or, where the body asks
 for `"stream": true`, that many events, each handed to the kernel by itself, and then the usage if asked for. Events of
-the model `bench-paced` come at the interval, those of others as fast as the kernel takes them.
+the model `bench-paced` come at the interval; of `bench-talk` there are more, as fast as people talk, and each says when
+it was sent; those of others come as fast as the kernel takes them.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ import argparse
 import asyncio
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import cast
 
 import uvloop
 
-MODEL, PACED_MODEL = "bench-model", "bench-paced"
+MODEL, PACED_MODEL, TALK_MODEL = "bench-model", "bench-paced", "bench-talk"
+TALK_EVENTS, TALK_INTERVAL_S = 100, 0.05
+STAMP = "0" * 19  # in its place stands when the event was sent, in ns since 1970
 INPUT_TOKENS, OUTPUT_TOKENS = 12, 20
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream": ?true')
-_PACED = PACED_MODEL.encode()
+_PACED, _TALK = PACED_MODEL.encode(), TALK_MODEL.encode()
+_STAMP = STAMP.encode()
 _WITH_USAGE = re.compile(rb'"include_usage": ?true')
 
 _IDENTITY = {"id": "chatcmpl-bench", "created": 1_700_000_000, "model": MODEL, "system_fingerprint": "fp_bench"}
@@ -43,9 +48,9 @@ def whole_answer() -> bytes:
     return _head("application/json", f"Content-Length: {len(body)}") + body
 
 
-def streamed_answer(events: int, *, with_usage: bool) -> list[bytes]:
+def streamed_answer(events: int, *, with_usage: bool, text: str = " word") -> list[bytes]:
     """Head and first event, the other events, the end: one write each."""
-    choice = {"index": 0, "delta": {"content": " word"}, "logprobs": None, "finish_reason": None}
+    choice = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
     end = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
     head = _head("text/event-stream", "Transfer-Encoding: chunked")
     usage = _event([], usage=_USAGE) if with_usage else b""
@@ -73,7 +78,16 @@ class Answers:
         self.whole = whole_answer()
         self.streamed = streamed_answer(events, with_usage=False)
         self.streamed_with_usage = streamed_answer(events, with_usage=True)
+        self.talk = streamed_answer(TALK_EVENTS, with_usage=False, text=STAMP)
+        self.talk_with_usage = streamed_answer(TALK_EVENTS, with_usage=True, text=STAMP)
         self.interval_s = interval_s
+
+    def stream(self, body: bytearray) -> tuple[list[bytes], float]:
+        """Its parts, and the seconds between them."""
+        asked = _WITH_USAGE.search(body) is not None
+        if _TALK in body:
+            return self.talk_with_usage if asked else self.talk, TALK_INTERVAL_S
+        return self.streamed_with_usage if asked else self.streamed, self.interval_s if _PACED in body else 0.0
 
 
 class Connection(asyncio.Protocol):
@@ -114,18 +128,17 @@ class Connection(asyncio.Protocol):
             self._needed = 0
 
     def _answer(self, body: bytearray) -> None:
-        answers = self._answers
         if _STREAM.search(body) is None:
-            self._transport.write(answers.whole)
+            self._transport.write(self._answers.whole)
         else:
-            parts = answers.streamed if _WITH_USAGE.search(body) is None else answers.streamed_with_usage
-            self._send(iter(parts), answers.interval_s if _PACED in body else 0.0)
+            parts, interval_s = self._answers.stream(body)
+            self._send(iter(parts), interval_s)
 
     def _send(self, parts: Iterator[bytes], interval_s: float) -> None:
         part = next(parts, None)
         if part is None:
             return
-        self._transport.write(part)
+        self._transport.write(part.replace(_STAMP, b"%d" % time.time_ns()) if _STAMP in part else part)
         if interval_s:
             self._next = self._loop.call_later(interval_s, self._send, parts, interval_s)
         else:
