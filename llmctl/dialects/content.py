@@ -26,6 +26,7 @@ Names = Mapping[str, str]
 
 _QUOTE, _BRACKET = b'"['
 _SCALARS = frozenset(b"-0123456789tfn")
+_LETTER = re.compile(rb"\\u00[4-7]")
 _ESCAPED_LETTER = re.compile(rb"(?<!\\)(?:\\\\)*+\\u00[4-7]")
 _HOUR = re.compile(rb'"ttl"\s*+:\s*+"1h"')
 
@@ -56,7 +57,7 @@ def list_reason(
         return ""
     objects = None
     if depth < DEPTH_MAX:
-        objects = read_objects(value, path) if first == _BRACKET else read_one(value, path)
+        objects = read_objects(value, path, counted=depth > 0) if first == _BRACKET else read_one(value, path)
     if objects is None:
         return UNKNOWN
     for part in objects:
@@ -105,9 +106,8 @@ def message_reason(
 
 def cache_write_ttl(body: bytes, mark: bytes = b'"cache_control"') -> str:
     """The dearest cache write that blocks named `mark` ask for: "", "5m" or "1h"."""
-    if mark not in body and b"\\u00" not in body:
-        return ""
-    if _ESCAPED_LETTER.search(body):
+    # A byte alone is found at once, and an escape of four letters by the expression sooner than as a part.
+    if b"\\" in body and _LETTER.search(body) and _ESCAPED_LETTER.search(body):
         return "1h"  # nobody escapes plain letters for a good reason: any name or value may be spelled so
     if mark not in body:
         return ""

@@ -29,7 +29,8 @@ class Workload:
 def chat(model: str, content: object, *, stream: bool = False) -> str:
     messages = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": content}]
     request: dict[str, object] = {"model": model, "messages": messages, "max_tokens": 100}
-    return json.dumps({**request, "stream": True} if stream else request)
+    # Without blanks, as the SDKs of OpenAI and Anthropic write it.
+    return json.dumps({**request, "stream": True} if stream else request, separators=(",", ":"))
 
 
 def body(model: str, *, stream: bool = False) -> str:

@@ -20,6 +20,7 @@ from ...domain.usage import COUNT_MAX
 # Taking apart costs about 170 bytes of memory a member. No context window holds so many members or objects.
 STRINGS_MAX = 250_000
 OBJECTS_MAX = 100_000
+FOUND_MAX = 100  # so often it is looked for, one by one, before all are counted
 BYTES_UNCOUNTED = 500_000  # a shorter text cannot hold more of them than that
 NAME_CHARACTERS_SHOWN = 100
 NOTHING: frozenset[str] = frozenset()
@@ -44,7 +45,8 @@ bad_request = partial(Refused, "bad_request")
 def read_object(body: bytes, known: frozenset[str] = NOTHING) -> Fields:
     """The members of the JSON object `body`. `known`: names that decide money; their variants in case are refused."""
     # Each string opens with a quote that no backslash escapes.
-    if len(body) > BYTES_UNCOUNTED and body.count(b'"') - body.count(b'\\"') > 2 * STRINGS_MAX:
+    quotes_max = 2 * STRINGS_MAX
+    if has_more(body, b'"', quotes_max) and body.count(b'"') - body.count(b'\\"') > quotes_max:
         raise bad_request(f"the request body has more than {STRINGS_MAX:,} strings")
     try:
         values = _members(body)
@@ -198,9 +200,22 @@ def holds_no_more(values: Mapping[str, Raw], size: int) -> bool:
     return room < 5 or room < 5 + min(map(len, values), default=0)
 
 
-def read_objects(value: Raw, path: str) -> list[dict[str, Raw]] | None:
-    """The members of each object in a JSON list, without duplicates; None if `value` is anything else, or too long."""
-    if len(value) > BYTES_UNCOUNTED and bytes(value).count(b"{") > OBJECTS_MAX:
+def has_more(text: bytes | Raw, mark: bytes, most: int) -> bool:
+    """Whether a byte stands in a long text more often. What is mostly one string, as an image is, costs no counting."""
+    if len(text) <= BYTES_UNCOUNTED:
+        return False
+    text, position = bytes(text), -1
+    for _ in range(FOUND_MAX):
+        position = text.find(mark, position + 1)
+        if position < 0:
+            return False
+    return text.count(mark) > most
+
+
+def read_objects(value: Raw, path: str, *, counted: bool = False) -> list[dict[str, Raw]] | None:
+    """The members of each object in a JSON list, without duplicates; None if `value` is anything else, or too long.
+    `counted`: it is part of one that was not."""
+    if not counted and has_more(value, b"{", OBJECTS_MAX):
         return None
     try:
         objects = _objects(value)
