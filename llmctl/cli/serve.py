@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import sys
@@ -74,13 +73,13 @@ def _config(config: Config, listen: str | None, workers: str | None, *, sandbox:
     server = config.server
     if listen is not None:
         try:
-            server = dataclasses.replace(server, listen=server_config.parse_address(listen))
+            server = server._replace(listen=server_config.parse_address(listen))
         except BadInput as error:
             raise UsageMistake(f"--listen: {error.message}", hint=error.hint) from None
     if workers is not None:
         if not workers.isascii() or not workers.isdigit() or not 1 <= int(workers) <= server_config.WORKERS_MAX:
             raise UsageMistake(f"--workers {workers!r} is not possible", hint=f"write 1 to {server_config.WORKERS_MAX}")
-        server = dataclasses.replace(server, workers=int(workers))
+        server = server._replace(workers=int(workers))
     providers = dict(config.providers)
     if sandbox:
         provider = configuration.sandbox_provider()
@@ -90,7 +89,7 @@ def _config(config: Config, listen: str | None, workers: str | None, *, sandbox:
             f"{config.path.name} names no provider",
             hint="add one, such as [providers.openai], or try: llmctl serve --sandbox",
         )
-    return dataclasses.replace(config, server=server, providers=providers)
+    return config._replace(server=server, providers=providers)
 
 
 def _price_sandbox(app: App, config: Config) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llmctl.domain.limit import Limit, Standing
 from llmctl.store import groups, limits, standings
@@ -22,8 +21,7 @@ TREND_DAYS = 7
 NOTHING = {"group": "(no group)", "end_user": "(none named)", "tag": "(no tag)"}
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     run: App
     tx: Tx
     asked: Asked

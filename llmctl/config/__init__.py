@@ -6,8 +6,8 @@ import os
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from llmctl.domain.demand import Bounds
@@ -20,7 +20,7 @@ from .credentials.source import CredentialSource
 from .providers import DIALECTS, Provider, RouteTimeouts, read_providers, sandbox_provider
 from .server import Server, Timeouts, TrustedProxies, read_server
 from .telemetry import TelemetrySettings
-from .toml_table import Table
+from .toml_table import NOTHING, Table
 
 __all__ = [
     "DIALECTS",
@@ -43,8 +43,7 @@ __all__ = [
 SYSTEM_CONFIG = Path("/etc/llmctl/config.toml")
 
 
-@dataclass(frozen=True, slots=True)
-class Retries:
+class Retries(NamedTuple):
     """How often a call is tried, with other credentials and with what stands in for its model. Only what cannot have
     been billed is tried again, unless `after_timeout`."""
 
@@ -52,20 +51,19 @@ class Retries:
     after_timeout: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     path: Path
     database: Path
     timezone: str = "UTC"
-    server: Server = field(default_factory=Server)
-    providers: Mapping[str, Provider] = field(default_factory=dict)
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # model -> what stands in for it, in order
+    server: Server = Server()
+    providers: Mapping[str, Provider] = NOTHING
+    aliases: Mapping[str, str] = NOTHING
+    fallbacks: Mapping[str, tuple[str, ...]] = NOTHING  # model -> what stands in for it, in order
     retries: Retries = Retries()
-    bounds: Bounds = field(default_factory=Bounds)
-    alerts: Alerts = field(default_factory=Alerts)
-    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
-    content: ContentSettings = field(default_factory=ContentSettings)
+    bounds: Bounds = Bounds()
+    alerts: Alerts = Alerts()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    content: ContentSettings = ContentSettings()
 
 
 def find(explicit: Path | None, environ: Mapping[str, str] = os.environ) -> Path:

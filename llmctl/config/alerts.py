@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from llmctl.domain.errors import ConfigError
 
-from .toml_table import Table
+from .toml_table import NOTHING, Table
 
 RUNAWAY_FACTOR = 10
 RUNAWAY_USD_MIN = 5
 LIMIT_PERCENTS = (50, 80, 100)
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(NamedTuple):
     """Where a secret is read from, at each use; never the secret itself."""
 
     env: str = ""
@@ -42,16 +40,14 @@ class Secret:
         return value.strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
+class Webhook(NamedTuple):
     url: str
     url_secret: Secret  # where the address itself is a secret (Slack's are)
     signing: Secret
     format: Literal["json", "slack"]
 
 
-@dataclass(frozen=True, slots=True)
-class Email:
+class Email(NamedTuple):
     host: str
     port: int
     tls: Literal["", "starttls", "tls"]
@@ -61,22 +57,20 @@ class Email:
     recipients: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     run: tuple[str, ...]
 
 
 Receiver = Webhook | Email | Command
 
 
-@dataclass(frozen=True, slots=True)
-class Alerts:
+class Alerts(NamedTuple):
     """`receivers` by name. Without any, alerts are noted and listed all the same."""
 
     limit_percents: tuple[int, ...] = LIMIT_PERCENTS
     runaway_factor: int = RUNAWAY_FACTOR  # times the usual hour; 0: never
     runaway_usd_min: int = RUNAWAY_USD_MIN
-    receivers: Mapping[str, Receiver] = field(default_factory=dict)
+    receivers: Mapping[str, Receiver] = NOTHING
 
 
 def read(table: Table) -> Alerts:

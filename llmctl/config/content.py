@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmctl.domain.errors import BadInput
 from llmctl.domain.redaction import KINDS, Redactor
@@ -10,8 +10,7 @@ from llmctl.domain.redaction import KINDS, Redactor
 from .toml_table import Table
 
 
-@dataclass(frozen=True, slots=True)
-class ContentSettings:
+class ContentSettings(NamedTuple):
     """How prompts and answers are kept, of groups that want it: `llmctl content keep GROUP`."""
 
     keep_days: int = 30

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .toml_table import NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
+class Preset(NamedTuple):
     """What is the same for everybody who uses this provider. Base URLs include the version (`/v1`); one that is "" is
     everybody's own, and stands in the configuration."""
 
     base_url: str
     dialects: tuple[str, ...] = ("openai",)
-    paths: Mapping[str, str] = field(default_factory=dict)  # dialect -> its own base, relative to `base_url`
+    paths: Mapping[str, str] = NOTHING  # dialect -> its own base, relative to `base_url`
     auth: str = ""  # how the credential is shown (AUTHS); "" = as the dialect's own clients show theirs
     credential_env: str = ""  # the variable that its own SDK reads
     catalogue: str = ""  # its id in the price catalogue (genai-prices)
     models: tuple[str, ...] = ()  # requested models that route here unless the configuration says otherwise
-    output_fields: Mapping[str, str] = field(default_factory=dict)  # endpoint -> field of the output maximum
+    output_fields: Mapping[str, str] = NOTHING  # endpoint -> field of the output maximum
     image_tokens_max: int | None = None  # what one image is billed with at most; None: not documented
     example: str = ""  # of a base URL that is everybody's own
     any_model: frozenset[str] = frozenset()  # dialects in which every model comes here that no pattern leads elsewhere

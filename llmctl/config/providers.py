@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urljoin
 
 from llmctl.domain.access import check_pattern
@@ -15,7 +15,7 @@ from llmctl.domain.errors import BadInput
 from .credentials.source import CredentialSource, read_credentials
 from .presets import OUTPUT_FIELDS, PRESETS, REGION, REGION_ENV, SANDBOX, SIGV4, Preset
 from .server import CONNECT_S, READ_S, Timeouts
-from .toml_table import Table, is_base_url
+from .toml_table import NOTHING, Table, is_base_url
 
 DIALECTS = ("openai", "azure", "anthropic", "gemini", "cohere", "ollama", "bedrock")
 TOTAL_S = 7_200.0
@@ -24,8 +24,7 @@ _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _REGION_NAME = re.compile(r"[a-z]{2}(?:-[a-z]+)+-[0-9]{1,2}")
 
 
-@dataclass(frozen=True, slots=True)
-class RouteTimeouts:
+class RouteTimeouts(NamedTuple):
     """Seconds, of one call to one provider."""
 
     connect_s: float = CONNECT_S
@@ -34,8 +33,7 @@ class RouteTimeouts:
     total_s: float = TOTAL_S
 
 
-@dataclass(frozen=True, slots=True)
-class Provider:
+class Provider(NamedTuple):
     name: str
     base_urls: Mapping[str, str]  # by dialect, its own first, each with its version
     auth: str  # how the credential is shown; "" = as the dialect's own clients show theirs
@@ -48,7 +46,7 @@ class Provider:
     region: str
     timeouts: RouteTimeouts = RouteTimeouts()
     any_model: frozenset[str] = frozenset()  # dialects in which models that no pattern leads elsewhere come here
-    deployments: Mapping[str, str] = field(default_factory=dict)  # names of one's own -> the model that is billed
+    deployments: Mapping[str, str] = NOTHING  # names of one's own -> the model that is billed
 
     @property
     def dialects(self) -> frozenset[str]:
@@ -87,7 +85,7 @@ def _provider(name: str, table: Table, timeouts: Timeouts) -> Provider:
     dialects = table.strings("dialect", preset.dialects if preset else ())
     region = _region(table, preset)
     if preset is not None and region:
-        preset = replace(preset, base_url=preset.base_url.replace(REGION, region))
+        preset = preset._replace(base_url=preset.base_url.replace(REGION, region))
     base_url = table.string("base_url", preset.base_url if preset else "").rstrip("/")
     if not dialects:
         raise table.error("dialect", "a provider that is not well-known needs a dialect", f"dialect = {DIALECTS[0]!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmctl.domain.errors import BadInput
 from llmctl.domain.network import Networks, check_networks, networks_of
@@ -22,8 +22,7 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _MODE = re.compile(r"0?[0-7]{3}")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Host and port; or the path of a unix socket."""
 
     host: str
@@ -36,8 +35,7 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(NamedTuple):
     """Seconds. `connect_s` and `read_s` hold for every provider that has none of its own."""
 
     connect_s: float = CONNECT_S
@@ -51,24 +49,21 @@ class Timeouts:
     client_idle_s: float = 75.0  # between two requests; longer than the usual pools of clients keep a connection
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedProxies:
+class TrustedProxies(NamedTuple):
     """Who is believed about the clients that it connects for. `unix`: whoever may connect to our unix socket."""
 
     networks: Networks = ()
     unix: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
+class Tls(NamedTuple):
     """Files in PEM; the certificate with those between it and the root."""
 
     certificate: str
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     listen: Address = Address("127.0.0.1", 4000)
     listen_mode: int = 0o660  # of a unix socket: who may connect
     admin_listen: Address = Address("127.0.0.1", 4001)
@@ -132,7 +127,7 @@ def read_server(table: Table) -> Server:
         access_log=table.boolean("access_log", default.access_log),
         tls=_tls(table),
         timeouts=Timeouts(
-            **{name: timeouts.seconds(name, getattr(default.timeouts, name)) for name in Timeouts.__slots__}
+            **{name: timeouts.seconds(name, getattr(default.timeouts, name)) for name in Timeouts._fields}
         ),
     )
     timeouts.finish()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .toml_table import Table, is_base_url
 
 
-@dataclass(frozen=True, slots=True)
-class TelemetrySettings:
+class TelemetrySettings(NamedTuple):
     """Where spans and metrics go, by OTLP over HTTP: the collector's address without /v1/traces. "" = nowhere."""
 
     endpoint: str = ""

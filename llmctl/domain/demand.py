@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .errors import Refused
@@ -15,8 +14,7 @@ IMAGES = "images"  # the reason of a request whose images alone are not bounded 
 TURNS_UNKNOWN = -1  # a server-side tool without a bound of its own
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """The admin's choices for what a request leaves open."""
 
     output_tokens_default: int = 4096  # injected where neither the client nor the model's documentation says one

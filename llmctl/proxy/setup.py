@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 
 from llmctl.config import Config
 from llmctl.store.reader import Reader
@@ -77,8 +76,7 @@ def renewed(now: Config, wanted: Config) -> tuple[Config, list[str]]:
         ("[telemetry]", now.telemetry, wanted.telemetry),
     ]
     kept = [f"{name} stays as it is until a restart" for name, before, after in stays if before != after]
-    server = dataclasses.replace(
-        new,
+    server = new._replace(
         listen=server.listen,
         listen_mode=server.listen_mode,
         admin_listen=server.admin_listen,
@@ -87,7 +85,5 @@ def renewed(now: Config, wanted: Config) -> tuple[Config, list[str]]:
         log=server.log,
         tls=new.tls if server.tls and new.tls else server.tls,
     )
-    fresh = dataclasses.replace(
-        wanted, server=server, database=now.database, timezone=now.timezone, telemetry=now.telemetry
-    )
+    fresh = wanted._replace(server=server, database=now.database, timezone=now.timezone, telemetry=now.telemetry)
     return fresh, kept

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Author:
+class Author(NamedTuple):
     """Who makes a change, and when (unix seconds)."""
 
     name: str
@@ -61,8 +60,7 @@ def record_many(tx: sqlite3.Connection, author: Author, action: str, changes: It
     tx.execute("UPDATE settings SET settings_version = settings_version + 1")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One change. `before` and `after` are what was written down, None where there was nothing."""
 
     id: int
@@ -74,8 +72,7 @@ class Entry:
     after: dict[str, object] | None
 
 
-@dataclass(frozen=True, slots=True)
-class AuditFilters:
+class AuditFilters(NamedTuple):
     """Which changes: each text is part of what it is compared with, in any letter case; empty: all."""
 
     text: str = ""  # in actor, action or subject

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from llmctl.domain.errors import AlreadyExists, BadInput, HasMembers
@@ -15,8 +15,7 @@ from .names import check_name, column, unknown
 DEPTH_MAX = 16  # deeper trees are a mistake, and every call walks its own
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     id: int
     name: str
     parent: str | None

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import NamedTuple
 
 from .sql import Reading
 
@@ -23,8 +24,7 @@ FAR = 1 << 50  # a bucket after all others
 _first = attrgetter("first")
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(NamedTuple):
     """Buckets `first` to `end` (exclusive), as row `number` of what is asked for."""
 
     number: int
@@ -32,8 +32,7 @@ class Stretch:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A day or a month of the summaries, as buckets."""
 
     id: int

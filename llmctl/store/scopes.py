@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmctl.domain.principal import ORG_ID, PrincipalKind
 
 from . import groups, users
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     principal: PrincipalKind
     id: int
     name: str  # "", "sales", "alice", "alice/laptop"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from llmctl.domain.access import matches
@@ -25,8 +25,7 @@ _NOT_ROLLED_UP: frozenset[By] = frozenset({"end_user", "tag"})
 PERIODS_MAX = 20_000  # hours of more than two years: beyond it the report is no use to anybody
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
+class Filters(NamedTuple):
     """What is reported. Times are unix seconds; reports count in quarters of an hour, the first and last in full."""
 
     since_s: int
@@ -72,8 +71,7 @@ class Sums:
 _SUM_NAMES = tuple(one.name for one in fields(Sums))
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """One value that rows are grouped by. `id`: the group's, user's or key's row; None where there is none."""
 
     text: str | None  # None: no group at all
@@ -146,7 +144,7 @@ def trends(
     starts = [window_start("day", zone, filters.until_s - 1)]
     while len(starts) < days:
         starts.append(window_start("day", zone, starts[-1] - 1))
-    recent = replace(filters, since_s=starts[-1])
+    recent = filters._replace(since_s=starts[-1])
     by_day: dict[tuple[Cell, ...], dict[int, int]] = {}
     for row in report(tx, recent, [*by, "day"], zone):
         start_s = row.cells[-1].start_s

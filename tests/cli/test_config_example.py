@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -43,16 +42,16 @@ def test_what_is_commented_out_are_the_defaults(tmp_path: Path) -> None:
     found, plain = config.load(full), config.load(EXAMPLE)
     assert found.server == plain.server == server_config.Server()
     assert found.bounds == plain.bounds
-    assert replace(found.alerts, receivers={}) == plain.alerts
+    assert found.alerts._replace(receivers={}) == plain.alerts
     same = {"path": plain.path, "database": plain.database, "providers": plain.providers, "alerts": plain.alerts}
-    assert replace(found, **same) == plain
+    assert found._replace(**same) == plain
 
 
 @pytest.mark.parametrize("table", [server_config.Server, server_config.Timeouts, type(config.load(EXAMPLE).bounds)])
 def test_every_key_is_in_the_example(table: type) -> None:
     text = EXAMPLE.read_text()
-    for one in fields(table):
-        assert re.search(rf"^#? ?\[?(server\.)?{one.name}\b", text, re.MULTILINE), one.name
+    for name in table._fields:
+        assert re.search(rf"^#? ?\[?(server\.)?{name}\b", text, re.MULTILINE), name
 
 
 def test_every_well_known_provider_is_named() -> None:

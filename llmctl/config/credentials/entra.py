@@ -6,7 +6,7 @@ https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 from .oauth import Grant
@@ -16,8 +16,7 @@ SCOPE = "https://cognitiveservices.azure.com/.default"  # of all that Azure Open
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-@dataclass(frozen=True, slots=True)
-class Entra:
+class Entra(NamedTuple):
     """Whose tokens, and for what."""
 
     authority: str

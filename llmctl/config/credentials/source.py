@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from llmctl.domain.errors import ConfigError
 
@@ -15,8 +15,7 @@ from .oauth import Grant
 from .service_account import read_account
 
 
-@dataclass(frozen=True, slots=True)
-class CredentialSource:
+class CredentialSource(NamedTuple):
     """Where a provider's credential is read from; never the credential itself."""
 
     env: str = ""  # a variable, or several with colons between them: so their values are joined too
@@ -77,8 +76,7 @@ def _variable(name: str) -> str:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(NamedTuple):
     """What a provider is shown, and how; "" = as the dialect's own clients show theirs."""
 
     auth: str
