@@ -12,12 +12,12 @@ PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 PARALLEL := -n auto --dist loadfile  # a daemon is started for each file: its tests stay together
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
-.PHONY: help install serve test check format docs bench replay soak clean
+.PHONY: help install serve test check format docs bench bench-peers replay soak clean
 
 help: ## show this list
 	@[ -t 1 ] && bold=$$(printf '\033[1m') plain=$$(printf '\033[0m') || bold= plain=; \
 	awk -F ':.*## ' -v bold="$$bold" -v plain="$$plain" \
-	    '/^[a-z]+:.*## / { printf "  %smake %-9s%s %s\n", bold, $$1, plain, $$2 }' $(firstword $(MAKEFILE_LIST))
+	    '/^[a-z-]+:.*## / { printf "  %smake %-12s%s %s\n", bold, $$1, plain, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(VENV)/.installed ## set up .venv with the llmctl command
 	@echo "Ready: $(BIN)/llmctl --help"
@@ -45,6 +45,10 @@ docs: $(VENV)/.installed-dev ## write the command reference into README.md
 
 bench: $(VENV)/.installed-dev ## measure the gateway beside a bare pass-through
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-peers: $(VENV)/.installed-dev ## the same beside nginx, Portkey and LiteLLM, which it installs into .peers
+	@[ -d .peers ] || $(BIN)/python -m tests.bench.peers --install
+	@$(BIN)/python -m tests.bench.peers $(ARGS)
 
 replay: $(VENV)/.installed-dev ## send recorded traffic through the gateway: make replay CORPUS=FILE
 	@$(BIN)/python -m tests.replay $(or $(CORPUS),--help) $(ARGS)

@@ -17,6 +17,7 @@ from .machine import output
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _LAST_CHUNK = b"0\r\n\r\n"
+NO_MORE: Mapping[str, str] = {}
 FINISH_TIMEOUT_S = 10.0  # how long a call may take that was begun before the end
 
 
@@ -29,8 +30,11 @@ class Load:
     seconds: int  # wrk takes no others
 
     @classmethod
-    def chat(cls, url: str, key: str, body: str, connections: int, seconds: int) -> Load:
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+    def chat(
+        cls, url: str, key: str, body: str, connections: int, seconds: int, more: Mapping[str, str] = NO_MORE
+    ) -> Load:
+        """`more`: headers."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}", **more}
         return cls(f"{url}/v1/chat/completions", headers, body, connections, seconds)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import load
@@ -53,6 +54,7 @@ class Target:
     url: str
     key: str
     process: Process
+    headers: Mapping[str, str] = field(default_factory=dict)  # more than all need
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Driver:
         """Raises LoadFailed unless every answer was a 200."""
         before_s = target.process.cpu_s()
         result = load.run(
-            Load.chat(target.url, target.key, workload.body, workload.connections, seconds),
+            Load.chat(target.url, target.key, workload.body, workload.connections, seconds, target.headers),
             core=self._core,
             with_wrk=self._with_wrk,
             scratch=self._scratch,
