@@ -56,7 +56,7 @@ class Standing:
     """A limit in its current window, for one member: what is settled and what open calls hold.
 
     Not frozen: calls that are decided in one batch move it one after another. Of a window that slides, the row that
-    begins at `window_start_s` is the newest part; `earlier_*` are what the parts before it add to `settled` and `held`.
+    begins at `window_start_s` is its own part; `others_*` are what the parts beside it add to `settled` and `held`.
     """
 
     limit: Limit
@@ -65,8 +65,8 @@ class Standing:
     window_end_s: int | None
     settled: int
     held: int
-    earlier_settled: int = 0
-    earlier_held: int = 0
+    others_settled: int = 0
+    others_held: int = 0
     extra: int = 0  # granted for now
 
     @property
@@ -81,12 +81,12 @@ class Standing:
             if extra.until_s > now_s and extra.member_id in (0, self.member_id)
         )
 
-    def add_earlier(self, settled: int, held: int) -> None:
-        """What an earlier part of a sliding window counts."""
+    def add_others(self, settled: int, held: int) -> None:
+        """What the other parts of a sliding window count."""
         self.settled += settled
         self.held += held
-        self.earlier_settled += settled
-        self.earlier_held += held
+        self.others_settled += settled
+        self.others_held += held
 
     @property
     def left(self) -> int:

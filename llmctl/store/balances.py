@@ -45,9 +45,9 @@ class Place:
     def window_start_s(self) -> int:
         return self.row[2]
 
-    def is_slot_before(self, other: Place) -> bool:
-        """Whether this is an earlier slot of the minute that the other one ends, of the same balance."""
-        return self.row[:2] == other.row[:2] and other.row[2] - MINUTE_S <= self.row[2] < other.row[2]
+    def is_beside(self, other: Place) -> bool:
+        """Whether this is another slot of the same balance that counts where the other one does (see `slide`)."""
+        return self.row[:2] == other.row[:2] and 0 < abs(self.row[2] - other.row[2]) <= MINUTE_S
 
     @property
     def slides(self) -> bool:
@@ -120,10 +120,7 @@ def write(tx: sqlite3.Connection, standings: Mapping[Row, Standing]) -> None:
         """,
         (
             as_json(
-                [
-                    (*row, one.settled - one.earlier_settled, one.held - one.earlier_held)
-                    for row, one in standings.items()
-                ]
+                [(*row, one.settled - one.others_settled, one.held - one.others_held) for row, one in standings.items()]
             ),
         ),
     )
@@ -182,24 +179,28 @@ def booked(place: Place) -> Reading[Standing]:
 
 
 def slide(place: Place, one: Standing, complete_from_s: int = 0) -> Reading[bool]:
-    """Adds what the slots before this one count to a standing of a limit per minute: by their balances (True), or by
-    the calls themselves. Before `complete_from_s`, a slot may have no balance though there were calls."""
-    from_s, start_s = place.window_start_s - MINUTE_S, place.window_start_s
+    """Adds what the slots of the minute before this one count to a standing of a limit per minute, and those after it,
+    which have begun if a call is judged a while after it came: by their balances (True), or by the calls themselves.
+    Before `complete_from_s`, a slot may have no balance though there were calls."""
+    from_s, start_s, end_s = place.window_start_s - MINUTE_S, place.window_start_s, place.window_start_s + MINUTE_S
     # A limit too young to have a balance of each slot?
     young = from_s < max(place.limit.created_at_s, complete_from_s) + SLOT_S
     if young:
-        settled, held = yield from _called(place, from_s, start_s)
+        before = yield from _called(place, from_s, start_s)
+        after = yield from _called(place, start_s + SLOT_S, end_s)
+        settled, held = map(sum, zip(before, after, strict=True))
         oldest_s = from_s
     else:
         rows = yield (
             """
-            SELECT coalesce(sum(settled), 0), coalesce(sum(held), 0), coalesce(min(window_start), ?4)
-            FROM balances WHERE limit_id = ?1 AND member_id = ?2 AND window_start >= ?3 AND window_start < ?4
+            SELECT coalesce(sum(settled), 0), coalesce(sum(held), 0), min(coalesce(min(window_start), ?4), ?4)
+            FROM balances
+            WHERE limit_id = ?1 AND member_id = ?2 AND window_start >= ?3 AND window_start < ?5 AND window_start <> ?4
             """,
-            (place.limit.id, place.member_id, from_s, start_s),
+            (place.limit.id, place.member_id, from_s, start_s, end_s),
         )
         settled, held, oldest_s = rows[0]
-    one.add_earlier(settled, held)
+    one.add_others(settled, held)
     one.window_end_s = oldest_s + SLOT_S + MINUTE_S
     return not young
 

@@ -129,8 +129,8 @@ class Batch:
                 standings[row].grant(self._now_s)
             if place.slides and run(self._tx, balances.slide(place, standings[row], self._slots_complete_from_s)):
                 for move in moves.values():  # of this batch, not written yet
-                    if move.place.is_slot_before(place):
-                        standings[row].add_earlier(move.settled, move.held)
+                    if move.place.is_beside(place):
+                        standings[row].add_others(move.settled, move.held)
         self._hold(openings, placed, standings, outcome)
         balances.write(self._tx, standings)
         return outcome
@@ -264,7 +264,7 @@ class Batch:
                 held = call.held(standing.limit)
                 standing.held += held
                 if standing.limit.window == "minute":
-                    _hold_in_later_slots(standing, held, standings)
+                    _hold_in_other_slots(standing, held, standings)
             granted.append((opening, call))
             outcome.holds.append(Granted(decision.output_tokens, decision.capped, call.held_nano))
         outcome.opened.extend(call for _, call in granted)
@@ -356,11 +356,11 @@ class Batch:
         return found
 
 
-def _hold_in_later_slots(one: Standing, held: int, standings: Mapping[Row, Standing]) -> None:
-    """Calls of one batch may have started in different slots of a minute: what an older one holds, newer ones see."""
+def _hold_in_other_slots(one: Standing, held: int, standings: Mapping[Row, Standing]) -> None:
+    """Calls of one batch may have started in different slots of a minute: they see what each other hold."""
     for (limit_id, member_id, start_s), other in standings.items():
-        if (limit_id, member_id) == (one.limit.id, one.member_id) and start_s > one.window_start_s:
-            other.add_earlier(0, held)
+        if (limit_id, member_id) == (one.limit.id, one.member_id) and start_s != one.window_start_s:
+            other.add_others(0, held)
 
 
 def _settled(limit: Limit, closing: Closing) -> int:

@@ -2,7 +2,7 @@
 
     python -m tests.bench.peers --install    installs them below .peers, each into an environment of its own
 
-Each has the measured core in turns. nginx, the bare pass-through and Portkey's gateway do no accounting. LiteLLM's proxy
+Each has the measured core in turns. nginx, a bare pass-through and Portkey's gateway do no accounting. LiteLLM's proxy
 runs without a database, so it keeps no spend. llmctl has keys, limits, prices and the durable ledger on.
 """
 

@@ -87,7 +87,10 @@ class Known:
             return False
         if limit.window == "minute":
             slot_s = now_s - now_s % SLOT_S
-            return slot_s - 60 <= call.started_at_s - call.started_at_s % SLOT_S <= slot_s
+            # Those of the minute after it have begun only if this one is judged late.
+            return (
+                abs(call.started_at_s - call.started_at_s % SLOT_S - slot_s) <= 60 and call.started_at_s < slot_s + 60
+            )
         zone = ZoneInfo(limit.zone)
         start_s, end_s = window_start(limit.window, zone, now_s), window_end(limit.window, zone, now_s)
         return start_s <= call.started_at_s and (end_s is None or call.started_at_s < end_s)
