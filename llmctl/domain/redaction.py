@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from .errors import BadInput
 
-# Each of these reads a text once, whatever is in it: they start where a word does, and give nothing back that they took.
+# Each of these reads a text once, whatever is in it: it starts where a word does, and gives nothing back that it took.
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]++(?:\.[\w-]++)++")
 # Beginnings that say what a secret is: OpenAI's and ours, AWS's, GitHub's, Google's, Slack's, a private key, a JWT.
 _KEY = re.compile(
@@ -67,7 +67,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 def _without_private_keys(text: str) -> str:
     """PEM blocks. One without an end is none."""
-    kept, start, begin, end = list[str](), 0, text.find(_BEGIN), 0
+    kept, start, begin, end = list[str](), 0, text.find(_BEGIN), -1
     while begin >= 0:
         if end < begin and (end := text.find(_END, begin)) < 0:
             break

@@ -39,3 +39,17 @@ def test_only_what_was_asked_for_is_taken_out() -> None:
 @given(st.text(max_size=300))
 def test_any_text_is_taken(text: str) -> None:
     assert isinstance(ALL(text), str)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "a@", "a@b.", "1 ", "eyJaaaaaaaaaaaa-", "-----BEGIN PRIVATE KEY-----", "-----BEGIN ", "sk-aaaa "]
+)
+def test_no_text_is_looked_through_again_and_again(piece: str) -> None:
+    text = piece * (1_000_000 // len(piece))  # in the time of its square this would take an hour
+    assert ALL(text + "-----END").endswith("-----END")
+
+
+def test_a_long_text_is_redacted_to_its_end() -> None:
+    words = ["lorem ipsum", "bob@example.com", "4111 1111 1111 1111", "sk-abcdefghijklmnop1234"]
+    text = ", ".join(words * 3_000)
+    assert ALL(text) == ", ".join(["lorem ipsum", "[email]", "[card]", "[key]"] * 3_000)

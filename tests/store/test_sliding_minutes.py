@@ -166,3 +166,15 @@ async def test_a_clock_that_is_set_back_brings_no_minute_back_empty(books: Books
     assert isinstance(await ask(books, ledger, clock, secret), Granted)
     clock.now_s -= 3_990
     assert isinstance(await ask(books, ledger, clock, secret), Refused)
+
+
+async def test_a_call_that_is_judged_late_sees_those_that_began_after_it(
+    books: Books, ledger: Ledger, clock: Clock
+) -> None:
+    secret = books.add_user("alice")
+    books.limit("org", 2, measure="requests", window="minute")
+    clock.now_s += 5 - clock.now_s % 5
+    slow_ms = int((clock.now_s - 0.4) * 1000)  # its body took as long as it may
+    granted = [await ask(books, ledger, clock, secret) for _ in range(2)]
+    granted += [await ledger.hold(opening(ledger, books.caller(secret), at_ms=slow_ms)) for _ in range(2)]
+    assert [type(one) for one in granted] == [Granted, Granted, Refused, Refused]
