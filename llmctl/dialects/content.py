@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from msgspec import Raw
 
 from ..domain.demand import IMAGES
-from .wire.fields import read_objects, read_one
+from .wire.fields import is_obscure, read_objects, read_one
 
 UNKNOWN = "content of an unknown shape"
 AUDIO = "audio"
@@ -26,8 +26,6 @@ Names = Mapping[str, str]
 
 _QUOTE, _BRACKET = b'"['
 _SCALARS = frozenset(b"-0123456789tfn")
-_LETTER = re.compile(rb"\\u00[4-7]")
-_ESCAPED_LETTER = re.compile(rb"(?<!\\)(?:\\\\)*+\\u00[4-7]")
 _HOUR = re.compile(rb'"ttl"\s*+:\s*+"1h"')
 
 
@@ -106,9 +104,8 @@ def message_reason(
 
 def cache_write_ttl(body: bytes, mark: bytes = b'"cache_control"') -> str:
     """The dearest cache write that blocks named `mark` ask for: "", "5m" or "1h"."""
-    # A byte alone is found at once, and an escape of four letters by the expression sooner than as a part.
-    if b"\\" in body and _LETTER.search(body) and _ESCAPED_LETTER.search(body):
-        return "1h"  # nobody escapes plain letters for a good reason: any name or value may be spelled so
+    if is_obscure(body):
+        return "1h"
     if mark not in body:
         return ""
     return "1h" if _HOUR.search(body) else "5m"

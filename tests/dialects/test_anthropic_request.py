@@ -109,6 +109,8 @@ def test_servers_and_compaction_are_turns_too() -> None:
     assert ask(mcp_servers=[{"url": "https://x"}]).server_tool_turns == UNKNOWN_TURNS
     assert ask(mcp_servers=[]).server_tool_turns == 0
     assert ask(context_management={"edits": [{"type": "compact_20260112"}]}).server_tool_turns == UNKNOWN_TURNS
+    spelled = rb'{"model":"m","messages":[],"context_management":{"edits":[{"type":"comp\u0061ct_20260112"}]}}'
+    assert ANTHROPIC.read_request("messages", spelled).ask.server_tool_turns == UNKNOWN_TURNS
     assert ask(context_management={"edits": [{"type": "clear_tool_uses_20250919"}]}).server_tool_turns == 0
     assert ask(compaction={"type": "summarize"}).server_tool_turns == 1
 

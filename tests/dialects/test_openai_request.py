@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from llmctl.dialects.content import AUDIO
 from llmctl.dialects.openai.dialect import OPENAI
 from llmctl.dialects.request import UNKNOWN_TURNS, Request
 from llmctl.domain.call import Ask
@@ -306,6 +307,7 @@ def test_the_end_user_is_the_safety_identifier_else_the_user() -> None:
         (',"cache_control":{"type":"ephemeral"}', "5m"),
         (',"cache_control":{"type":"ephemeral","ttl" : "1h"}', "1h"),
         (',"cache_control":{"type":"ephemeral","ttl":"1\\u0068"}', "1h"),
+        (',"cache_control":{"type":"ephemeral","ttl":"\\u0031h"}', "1h"),
         (',"c\\u0061che_control":{"type":"ephemeral"}', "1h"),
     ],
 )
@@ -358,3 +360,33 @@ def test_images_are_counted_with_their_bytes(endpoint: str) -> None:
     with_more = body.replace(b'"user"', b'"user", "audio": {"id": "a"}')
     if endpoint == "chat.completions":
         assert OPENAI.read_request(endpoint, with_more).ask.images == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (rb'"modalities":["text","\u0061udio"]', AUDIO),
+        (rb'"modalities":["text","audi\u006F"]', AUDIO),
+        (rb'"extra_body":{"google":{"c\u0061ched_content":"c1"}}', "a cached content"),
+    ],
+)
+def test_a_word_spelled_with_escapes_is_that_word(body: bytes, reason: str) -> None:
+    asked = OPENAI.read_request(CHAT, b'{"model":"m","messages":[],%b}' % body).ask
+    assert asked.unbounded_input == reason
+
+
+def test_other_escapes_are_text() -> None:
+    body = rb'{"model":"m","messages":[{"role":"user","content":"a \\u0061 \u00e9 \u003c\n"}],"modalities":["text"]}'
+    asked = OPENAI.read_request(CHAT, body).ask
+    assert (asked.unbounded_input, asked.cache_write_ttl) == ("", "")
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n_predict"])
+def test_an_output_maximum_of_0_is_none_to_some_servers(name: str) -> None:
+    with pytest.raises(Refused, match=f"{name} must be at least 1"):
+        read(CHAT, **{name: 0})
+
+
+def test_completions_may_be_scored_and_are_held_without_a_maximum() -> None:
+    asked = read("completions", prompt="x", max_tokens=0)
+    assert (asked.ask.output_tokens_max, asked.ask.output_fixed, asked.outputs) == (None, True, ())

@@ -12,7 +12,7 @@ from ...domain.demand import IMAGES
 from ...domain.errors import Refused
 from ..content import FILES, URLS, Images, Names, Rules, cache_write_ttl, list_reason
 from ..request import UNKNOWN_TURNS, Request, end_user_id, read_model, read_outputs, read_tier
-from ..wire.fields import Fields, read_object, read_objects
+from ..wire.fields import Fields, may_say, read_object, read_objects
 
 COUNT_TOKENS = "messages.count_tokens"
 OUTPUT_NAMES = frozenset({"max_tokens"})
@@ -125,7 +125,7 @@ def _tool_turns(fields: Fields) -> int:
         return UNKNOWN_TURNS
     management = fields.raw("context_management")
     # Clearing old results costs nothing; `compact_*` has the conversation read and summed up first.
-    if management is not None and b"compact" in bytes(management):
+    if management is not None and may_say(management, b"compact"):
         return UNKNOWN_TURNS
     turns = server_tool_turns(fields.raw("tools"))
     return turns or (1 if "compaction" in fields else 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import Raw
 
 from ..content import AUDIO, DEPTH_MAX, FILES, UNKNOWN, VIDEO, Images
-from ..wire.fields import read_objects, read_one
+from ..wire.fields import may_say, read_objects, read_one
 from ..wire.lenient import members
 
 STORED = "a stored file"
@@ -61,7 +61,7 @@ def blocks_reason(value: Raw | None, path: str, images: Images, depth: int = 0) 
 
 def _block_reason(name: str, value: Raw, path: str, images: Images, depth: int) -> str:
     if name == "image":
-        if b'"s3Location"' in bytes(value):
+        if may_say(value, b'"s3Location"'):
             return STORED
         images.add({name: value})
         return ""

@@ -17,7 +17,7 @@ from ..cohere.request import rerank_units
 from ..content import Images, cache_write_ttl
 from ..openai import content as openai_content
 from ..request import MODEL_CHARACTERS_MAX, UNKNOWN_TURNS, Path, Request
-from ..wire.fields import Fields, bad_request, read_object, read_objects
+from ..wire.fields import Fields, bad_request, may_say, read_object, read_objects
 from .content import blocks_reason, messages_reason
 from .usage import tier_of
 
@@ -198,7 +198,7 @@ def _converse_turns(fields: Fields, more: Fields | None) -> int:
     """Tools that the client runs cost no turns; `systemTool` is run by the model's vendor."""
     if more is not None:
         management = more.raw("context_management")
-        if management is not None and b"compact" in bytes(management):
+        if management is not None and may_say(management, b"compact"):
             return UNKNOWN_TURNS
         if turns := anthropic_request.server_tool_turns(more.raw("tools")):
             return turns

@@ -18,7 +18,7 @@ from ...domain.demand import IMAGES
 from ...domain.errors import Refused
 from ..content import AUDIO, UNKNOWN, Images, cache_write_ttl
 from ..request import UNKNOWN_TURNS, Request, check_model, end_user_id, read_model, read_outputs, read_tier
-from ..wire.fields import Fields, bad_request, read_object
+from ..wire.fields import Fields, bad_request, may_say, read_object
 from .content import REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason, messages_reason
 from .tools import chat_tool_turns, makes_images, response_tool_turns
 
@@ -172,6 +172,11 @@ def _generating(
         inner = fields.object("stream_options", STREAM_OPTIONS)
         wants_usage = inner is not None and bool(inner.boolean("include_usage"))
     outputs = read_outputs(fields, OUTPUT_NAMES)
+    # Some servers take 0 for no bound (Ollama). OpenAI takes it in completions alone, to have a prompt scored.
+    unbounded = [path[0] for path, value in outputs if value == 0]
+    if unbounded and endpoint != "completions":
+        raise bad_request(f"{unbounded[0]} must be at least 1", param=unbounded[0])
+    outputs = () if unbounded else outputs
     ask = Ask(
         endpoint=endpoint,
         model=model,
@@ -187,6 +192,7 @@ def _generating(
         service_tier=read_tier(fields),
         cache_write_ttl=cache_write_ttl(fields.body),
         wants_usage=wants_usage,
+        output_fixed=bool(unbounded),
         end_user=_end_user(fields),
     )
     return Request(ask, fields.body, fields, outputs, USAGE_PATH if options else ())
@@ -258,15 +264,15 @@ def _reference(fields: Fields) -> str:
 
 def _refers(fields: Fields, name: str) -> bool:
     # Gemini's OpenAI surface takes what is its own as extra_body.google.cached_content.
-    return name in fields and (name != "extra_body" or b"cached" in bytes(fields.values[name]))
+    return name in fields and (name != "extra_body" or may_say(fields.values[name], b"cached"))
 
 
 def _media_output(fields: Fields) -> str:
     """Answers that are not text: then the call is priced as one with media, and its input is not bounded by bytes."""
     if "modalities" not in fields:
         return ""
-    modalities = bytes(fields.values["modalities"])
-    return AUDIO if b'"audio"' in modalities else IMAGES if b'"image"' in modalities else ""
+    modalities = fields.values["modalities"]
+    return AUDIO if may_say(modalities, b'"audio"') else IMAGES if may_say(modalities, b'"image"') else ""
 
 
 def _objects_in(value: Raw | None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec import Raw
 
 from ..request import UNKNOWN_TURNS
-from ..wire.fields import Fields, read_object, read_objects
+from ..wire.fields import Fields, may_say, read_object, read_objects
 
 _CLIENT_TOOLS = frozenset(
     {
@@ -46,9 +46,8 @@ def response_tool_turns(fields: Fields) -> int:
 
 
 def makes_images(body: bytes) -> bool:
-    """Whether the provider's tool for images may be among the tools of a request. A word can be written with escapes:
-    those count as it."""
-    return b"image_generation" in body or b"\\u" in body
+    """Whether the provider's tool for images may be among the tools of a request."""
+    return may_say(body, b"image_generation")
 
 
 def tools_turns(value: Raw | None, path: str) -> int:

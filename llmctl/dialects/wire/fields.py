@@ -31,6 +31,9 @@ _BOM = b"\xef\xbb\xbf"
 
 # One member's name, from the comma or brace before it to its value. Possessive: a long name costs no backtracking.
 _NAME = re.compile(rb'[ \t\r\n]*+[{,][ \t\r\n]*+"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*+:[ \t\r\n]*+', re.DOTALL)
+# A letter, digit or underscore written as an escape: looked for as such first, and then whether it is one.
+_LETTER = re.compile(rb"\\u00(?:3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9Aa])")
+_ESCAPED_LETTER = re.compile(rb"(?<!\\)(?:\\\\)*+" + _LETTER.pattern)
 _START = re.compile(rb"[ \t\r\n]*+(?=\{)")
 _END = re.compile(rb"[ \t\r\n]*+\}")
 
@@ -237,6 +240,18 @@ def read_one(value: Raw, path: str) -> list[dict[str, Raw]] | None:
     if not holds_no_more(values, len(value)):
         Fields(bytes(value), values, len(value), f"{path}.", None)
     return [values]
+
+
+def is_obscure(text: bytes) -> bool:
+    """Whether letters in this JSON are written as escapes. Nobody does so for a good reason: any word may be there."""
+    # A byte alone is found at once.
+    return b"\\" in text and _LETTER.search(text) is not None and _ESCAPED_LETTER.search(text) is not None
+
+
+def may_say(value: bytes | Raw, word: bytes) -> bool:
+    """Whether `word` stands in this JSON, in one spelling or another."""
+    text = bytes(value)
+    return word in text or is_obscure(text)
 
 
 def decode_name(name: bytes) -> str:
