@@ -51,10 +51,16 @@ class Reading(NamedTuple):
     reported_cost_nano_usd: int | None = None  # the provider's own statement of the money
     error: str = ""  # an error inside a 200: its type or code
     finished: bool = False  # the dialect's own end mark was seen (or the body was complete)
-    output_text: str = ""  # what was seen of the output, for an estimate; empty when usage was reported
+    output_text: str = ""  # what was seen of the output, for an estimate; empty when usage was reported for all of it
     output_seen_share: float = 1.0  # output_text covers this share of the stream's events
     object_id: str = ""  # by which the provider gives the answer out again, if it keeps it
     status: str = ""  # of such an answer: queued, in_progress, completed, ...
+
+    @property
+    def is_short(self) -> bool:
+        """No usage was stated, or only that of a part: what was seen of the output has to stand in. Anthropic's streams
+        open with a usage that says 1 output token, others state what it was so far."""
+        return self.usage is None or bool(self.output_text)
 
     @property
     def goes_on(self) -> bool:

@@ -12,8 +12,9 @@ from multidict import CIMultiDictProxy
 # https://platform.claude.com/docs/en/api/errors
 BUSY = (429, 503, 529)
 
-# "forbidden": the credential is known, and may not do this; another model it may serve.
-Why = Literal["unreachable", "busy", "credential", "forbidden", "timeout"]
+# "forbidden": the credential is known, and may not do this; another model it may serve. "option": the provider does not
+# take what we put into the request.
+Why = Literal["unreachable", "busy", "credential", "forbidden", "timeout", "option"]
 
 
 class Failure(NamedTuple):

@@ -81,7 +81,7 @@ class Call:
     @property
     def injects_usage(self) -> bool:
         """A stream tells its usage only if asked: we ask where the client did not, and take the extra event out."""
-        return self.asked.ask.stream and not self.asked.ask.wants_usage
+        return self.asked.ask.stream and not self.asked.ask.wants_usage and not self.plan.lesson.no_usage_option
 
     @property
     def output_tokens_to_set(self) -> int | None:

@@ -38,8 +38,9 @@ logger = logging.getLogger(__name__)
 
 OUTPUT_CAPPED = "x-llmctl-output-capped"
 CREDENTIAL_REFUSED = (401, 403)
+OPTION_REFUSED = (400, 422)
 _KEY_INVALID = re.compile(rb'"reason"\s*+:\s*+"API_KEY_INVALID"')  # Google says it with a 400
-ERROR_BODY_BYTES_MAX = 1 << 20
+ERROR_BODY_BYTES_MAX = 16 << 20  # some repeat the prompt in it
 
 
 class End(NamedTuple):
@@ -68,7 +69,7 @@ class Exchange:
         try:
             credential = await self._upstream.credential(provider, call.attempt.tried, fingerprint=fingerprint)
         except UpstreamFailure as failure:
-            return self._no_answer(call, failure, 0)
+            return self._no_answer(call, failure, failure.credential)
         number = credential.number if credential else 0
         outgoing, client = self._outgoing(call, credential), Client(call.http)
         if self._watch.is_pointless(client):
@@ -133,7 +134,7 @@ class Exchange:
         content_type = response.headers.get("content-type", "")
         streamed = call.endpoint.dialect.streams(call.endpoint.name, call.asked, content_type)
         client = flight.client
-        client.head(response.status, _headers(call, response))
+        client.head(response.status, _masked(_headers(call, response), credential))
         reader = self._reader(call, flight, response, credential, streamed=streamed)
         if call.kept is not None:
             call.kept.encoding = _encoding(response)
@@ -153,7 +154,7 @@ class Exchange:
                     call.first_byte_s = time.perf_counter()
                 if call.kept is not None:
                     call.kept.take(chunk)
-                passed = reader.feed(chunk)
+                passed = _masked(reader.feed(chunk), credential)
                 if passed:
                     await client.write(passed)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -162,7 +163,7 @@ class Exchange:
         if call.endpoint.answer_headers is not None:
             reading = call.endpoint.answer_headers(reading, response.headers)
         if not broken:
-            answer = await client.finish(rest)
+            answer = await client.finish(_masked(rest, credential))
         elif client.started or client.gone:
             client.abort()  # a truncated answer must not look like a whole one
             answer = client.answer
@@ -209,9 +210,7 @@ class Exchange:
         if unseen and reading.usage is None and not free:
             error = broken or reading.error
             return settlement.unanswered(call, status=status, error=error, now_s=time.perf_counter())
-        # Anthropic's streams open with a usage that says 1 output token: of one that broke off, the text counts.
-        partial = bool(broken and reading.output_text and not reading.finished)
-        guess = await estimate(call, reading) if (reading.usage is None or partial) and not free else None
+        guess = await estimate(call, reading) if reading.is_short and not free else None
         return settlement.answered(
             call, reading, status=status, error=broken, estimate=guess, now_s=time.perf_counter()
         )
@@ -221,7 +220,9 @@ class Exchange:
         body, without = await response.whole(ERROR_BODY_BYTES_MAX), frozenset[bytes]()
         if body is None:
             without = frozenset((b"content-encoding", b"content-type"))
-            message = f"provider {call.plan.provider.name} answered with HTTP {response.status} and broke off"
+            message = (
+                f"provider {call.plan.provider.name} answered with HTTP {response.status}, and the rest did not come"
+            )
             body = call.endpoint.dialect.error_body(
                 response.status, code="provider_failed", type="", message=message, request_id=ids.shown(call.id)
             )
@@ -233,15 +234,22 @@ class Exchange:
         headers = _headers(call, response, without)
         if b"content-type" in without:
             headers += b"Content-Type: application/json\r\n"
-        if credential is not None:
-            headers = headers.replace(credential.secret.encode(), b"***")
-        client.head(response.status, headers)
-        error = f"provider_{response.status}"
-        closing = settlement.failed(call, status=response.status, error=error, now_s=time.perf_counter())
+        client.head(response.status, _masked(headers, credential))
+        error, now_s = f"provider_{response.status}", time.perf_counter()
+        closing = settlement.failed(call, status=response.status, error=error, now_s=now_s)
+        plain = decoded(body, _encoding(response)) if b"content-encoding" not in without else body
+        if b'"usage' in plain:  # it was begun, and is billed
+            reading = call.endpoint.dialect.read_answer(call.endpoint.name, plain)
+            if reading.usage is not None:
+                closing = settlement.answered(
+                    call, reading, status=response.status, error=error, estimate=None, now_s=now_s
+                )
         failure = None
         if response.status in BUSY:
             number = credential.number if credential else 0
             failure = Failure("busy", credential=number, retry_after_s=retry_after_s(response.headers))
+        elif _refuses_option(call, response.status, plain):
+            failure = Failure("option")
         return End(await client.finish(body), closing, failure)
 
     def _credential_refused(self, call: Call, status: int, number: int) -> End:
@@ -278,6 +286,23 @@ def _unsent_or_unanswered(call: Call, outgoing: Outgoing, error: str) -> Closing
 
 def _kept(object_id: str, credential: Credential | None) -> Kept:
     return Kept(object_id, credential.fingerprint if credential else "")
+
+
+def _masked(data: bytes, credential: Credential | None) -> bytes:
+    """What a provider says, without our credential, should it repeat it."""
+    if credential is None or not credential.secret or (secret := credential.secret.encode()) not in data:
+        return data
+    return data.replace(secret, b"***")
+
+
+def _refuses_option(call: Call, status: int, body: bytes) -> bool:
+    """The provider refused the option that we put into the request, and the client did not."""
+    return (
+        call.injects_usage
+        and status in OPTION_REFUSED
+        and b"stream_options" in body
+        and "stream_options" not in call.asked.fields
+    )
 
 
 def _headers(call: Call, response: Answer, without: frozenset[bytes] = frozenset()) -> bytes:

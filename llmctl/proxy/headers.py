@@ -25,7 +25,9 @@ _AUTHORIZATION = istr("authorization")
 _NOT_UPSTREAM = HOP_BY_HOP | frozenset(
     b"authorization x-api-key api-key x-goog-api-key cookie openai-organization openai-project x-goog-user-project "
     b"x-amz-date x-amz-security-token x-amz-content-sha256 "
-    b"host content-length expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip via".split()
+    b"anthropic-organization-id cookie2 host content-length expect forwarded via "
+    b"x-real-ip x-client-ip x-cluster-client-ip x-original-forwarded-for true-client-ip fastly-client-ip "
+    b"cf-connecting-ip cf-connecting-ipv6 cf-ipcountry cf-ray cf-visitor".split()
 )
 # Google's: what would hide the usage from us, turn the request into another, or have it served in a dearer tier than
 # the body says (https://docs.cloud.google.com/apis/docs/system-parameters, Vertex AI's "Priority PayGo").
@@ -35,7 +37,7 @@ _NOT_DOWNSTREAM = HOP_BY_HOP | frozenset(
     b"set-cookie content-length openai-organization openai-project anthropic-organization-id "
     b"alt-svc strict-transport-security".split()
 )
-_OURS = b"x-llmctl-"
+_HIDDEN = (b"x-llmctl-", b"x-forwarded-")  # ours, and what proxies say of a client's address
 _PLAIN = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])  # what a value is made of: no control characters
 _IDENTITY = b"Accept-Encoding: identity\r\n"
 _DEFAULTS = {  # where the client sends none
@@ -112,7 +114,7 @@ def _passing(headers: RawHeaders, dropped: frozenset[bytes]) -> dict[bytes, byte
             if lowered == b"connection":  # names more that belong to this connection alone
                 hop_by_hop += value.lower().split(b",")
             continue
-        if lowered.startswith(_OURS) or value.translate(None, _PLAIN):
+        if lowered.startswith(_HIDDEN) or value.translate(None, _PLAIN):
             continue
         line = b"%b: %b\r\n" % (name, value)
         lines[lowered] = lines[lowered] + line if lowered in lines else line

@@ -24,6 +24,7 @@ class Lesson(NamedTuple):
     more_input_tokens: int = 0  # than what the configuration allows for
     more_output_tokens: int = 0  # for each choice, than the maximum that it was told
     ignores_caps: bool = False
+    no_usage_option: bool = False  # its streams cannot be asked for usage
 
 
 NOTHING = Lesson()
@@ -48,7 +49,8 @@ class Lessons:
         place = (plan.provider.name, plan.model)
         lesson = known = self.of(*place)
         if more_input > 0 and _bytes_bound(call.asked.ask):
-            more = known.more_input_tokens + _whole(more_input, STEP_TOKENS)
+            # More than this call allowed for: it may have been judged before an earlier lesson.
+            more = max(known.more_input_tokens, plan.lesson.more_input_tokens + _whole(more_input, STEP_TOKENS))
             lesson = lesson._replace(more_input_tokens=more)
             logger.warning(
                 "%s/%s counts more input than its bytes: %d tokens more are held from now on; for good: "
@@ -64,6 +66,14 @@ class Lessons:
             lesson = lesson._replace(more_output_tokens=more, ignores_caps=more > MORE_OUTPUT_TOKENS_MAX)
             if lesson.ignores_caps > known.ignores_caps:
                 logger.warning("%s/%s does not keep to output maxima: its own maximum is held from now on", *place)
+        self._keep(place, lesson)
+
+    def refuses_usage_option(self, provider: str, model: str) -> None:
+        """It does not know `stream_options`: streams are counted by their text from now on."""
+        logger.warning("%s/%s takes no stream_options: streams without usage are estimated", provider, model)
+        self._keep((provider, model), self.of(provider, model)._replace(no_usage_option=True))
+
+    def _keep(self, place: tuple[str, str], lesson: Lesson) -> None:
         if len(self._learned) < ROUTES_MAX or place in self._learned:
             self._learned[place] = lesson
 

@@ -24,6 +24,7 @@ from llmctl.domain.principal import Caller
 from llmctl.store.objects import StoredObject
 
 from .directory import Directory
+from .lessons import NOTHING as NOT_LEARNED
 from .lessons import Lesson
 
 
@@ -33,7 +34,7 @@ class Plan(NamedTuple):
     price: Price | None
     demand: Demand
     bounded: bool  # a hard limit on money or tokens applies: what the request leaves open is written into it
-    overhead_tokens: int = 0  # hidden prompts that were allowed for
+    lesson: Lesson = NOT_LEARNED  # what was known of the route by then
     stored: StoredObject | None = None  # what it is about or goes on from: it goes where that is kept
 
 
@@ -83,9 +84,10 @@ def plan_of(
         )
     if binding and (refused := refuse_unbounded(ask, bounds, provider.image_tokens_max)) is not None:
         raise refused
-    facts = _facts(provider, price, directory.lessons.of(provider.name, model))
+    lesson = directory.lessons.of(provider.name, model)
+    facts = _facts(provider, price, lesson)
     demand = _demand(ask, dialect, facts, price, bounds)
-    return Plan(provider, model, price, demand, bool(binding), facts.prompt_overhead_tokens, stored)
+    return Plan(provider, model, price, demand, bool(binding), lesson, stored)
 
 
 def _keeper(stored: StoredObject, routed: Provider, ask: Ask, keeper: Provider) -> Provider:

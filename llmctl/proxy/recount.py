@@ -37,7 +37,9 @@ async def input_tokens(asked: Request, plan: Plan, refused: Refused) -> int | No
         except tokenizer.TokenizerError as error:
             logger.error("cannot count tokens offline: %s", error)
             return None
-    bound = counted + counted * MARGIN_PERCENT // 100 + plan.overhead_tokens
+    lesson = plan.lesson
+    bound = counted + counted * MARGIN_PERCENT // 100 + plan.provider.prompt_overhead_tokens + lesson.more_input_tokens
+    bound += lesson.more_output_tokens * plan.demand.output_multiplier  # held as input, see `demand_of`
     return bound if bound < plan.demand.input_tokens else None
 
 

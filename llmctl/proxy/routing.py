@@ -33,6 +33,9 @@ class Routing:
     def following(self, call: Call, failure: Failure) -> Attempt | None:
         """The attempt after one that failed so; None: what the provider said goes to the client."""
         provider, attempt = call.plan.provider, call.attempt
+        if failure.why == "option":
+            self._directory.lessons.refuses_usage_option(provider.name, call.plan.model)
+            return attempt._replace(number=attempt.number + 1, first_id=attempt.first_id or call.id)
         self._note(provider, failure)
         if call.plan.stored is not None:
             return None  # what it is about or goes on from is there, and nowhere else

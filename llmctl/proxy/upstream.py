@@ -29,11 +29,13 @@ OWN_HEADERS_MAX = 1_000  # tokens change by the hour
 
 class UpstreamFailure(Exception):
     """The provider gave no answer that a client could use. `sent`: the request may have reached it; `answered`: it said
-    something, and that it did not generate. What was sent and not answered may be billed."""
+    something, and that it did not generate. What was sent and not answered may be billed. `credential`: the number of
+    the one that did not do, where that is why."""
 
-    def __init__(self, refused: Refused, *, sent: bool, answered: bool = False) -> None:
+    def __init__(self, refused: Refused, *, sent: bool, answered: bool = False, credential: int = 0) -> None:
         super().__init__(refused.message)
         self.refused = refused
+        self.credential = credential
         self.sent = sent
         self.answered = answered
 
@@ -107,7 +109,8 @@ class Upstream:
         try:
             return replace(credential, secret=await tokens.get())
         except TokenUnavailable:
-            raise _failure("provider_credential", provider, "gives the gateway no token", sent=False) from None
+            what, number = "gives the gateway no token", credential.number
+            raise _failure("provider_credential", provider, what, sent=False, credential=number) from None
 
     def outgoing(
         self,
@@ -193,9 +196,11 @@ def too_late(provider: Provider) -> UpstreamFailure:
     return _failure("provider_timeout", provider, "did not answer in time", sent=True)
 
 
-def _failure(code: str, provider: Provider, what: str, *, sent: bool, answered: bool = False) -> UpstreamFailure:
+def _failure(
+    code: str, provider: Provider, what: str, *, sent: bool, answered: bool = False, credential: int = 0
+) -> UpstreamFailure:
     refused = Refused(code, f"provider {provider.name} {what}", hint="ask your admin if it stays so")
-    return UpstreamFailure(refused, sent=sent, answered=answered)
+    return UpstreamFailure(refused, sent=sent, answered=answered, credential=credential)
 
 
 def _endpoint(provider: Provider, sandbox: tuple[str, str] | None) -> Endpoint:

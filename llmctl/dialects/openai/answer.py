@@ -18,7 +18,7 @@ from .media_answer import FINAL_TYPES as MEDIA_TYPES
 from .media_answer import TEXT_ANSWERS, media_usage
 from .media_request import MEDIA
 from .text import answer_text, stream_text
-from .usage import count_tool_calls, read_usage
+from .usage import count_tool_calls, read_usage, states_output
 
 NOT_JSON = "not_json"
 OVERSIZED = "event_too_large"
@@ -41,7 +41,7 @@ def read_answer(endpoint: str, body: bytes) -> Reading:
     facts = Facts(endpoint)
     facts.read(values)
     facts.finished = True
-    return facts.reading("" if facts.usage is not None else answer_text(values), 1.0)
+    return facts.reading("" if facts.is_told else answer_text(values), 1.0)
 
 
 class OpenAiReader(SseReader):
@@ -87,7 +87,7 @@ class OpenAiReader(SseReader):
             facts.read_beginning(beginning)
         if facts.usage is None and self.oversized:
             facts.error = facts.error or OVERSIZED
-        return facts.reading("" if facts.usage is not None else stream_text(beginning), share)
+        return facts.reading("" if facts.is_told else stream_text(beginning), share)
 
 
 class Facts:
@@ -121,6 +121,14 @@ class Facts:
             self.finished = True
         if self.keeps:
             self._read_object(holder)
+
+    @property
+    def is_told(self) -> bool:
+        """Usage was stated, and for all of it: the text counts for nothing."""
+        if self.usage is None or not self.finished:
+            return False
+        counts_text = self._generates and self._endpoint not in MEDIA
+        return self.usage.output_tokens > 0 or not counts_text or states_output(self._raw)
 
     def read_beginning(self, beginning: bytes) -> None:
         """What the first event tells, of a stream whose end did not."""

@@ -51,6 +51,12 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, tool_calls: dict[str
     return usual or _read_any(raw, generates, tool_calls or {})
 
 
+def states_output(raw: bytes) -> bool:
+    """Whether a usage object says how much was generated: a figure that is missing or makes no sense is none."""
+    values = plain(raw)
+    return is_count(values.get("completion_tokens")) or is_count(values.get("output_tokens"))
+
+
 def _read_usual(raw: bytes | Raw) -> Usage | None:
     try:
         usage = _usual(raw)
@@ -79,7 +85,7 @@ def _read_usual(raw: bytes | Raw) -> Usage | None:
 def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> Usage | None:
     values = plain(raw)
     input_stated = is_count(values.get("prompt_tokens")) or is_count(values.get("input_tokens"))
-    output_stated = is_count(values.get("completion_tokens")) or is_count(values.get("output_tokens"))
+    output_stated = states_output(raw)
     usage = counts(values)
     total = usage.get("total_tokens", 0)
     if not (input_stated or output_stated or total):

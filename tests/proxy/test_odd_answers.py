@@ -1,0 +1,171 @@
+"""Answers that say less than they should, or more: what they used is booked, and our credential stays here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.faulty import CREDENTIAL, Faulty, Line
+from tests.support.wire import CHAT, MESSAGES, Reply, ask, post
+
+WORDS = "word " * 400
+LONG = "x" * 1_500_000
+
+
+def chunk(text: str, **more: Any) -> dict[str, Any]:
+    return {"id": "1", "model": "m", "choices": [{"index": 0, "delta": {"content": text}}], **more}
+
+
+def usage(output_tokens: int | None) -> dict[str, Any]:
+    return {"prompt_tokens": 11, "completion_tokens": output_tokens, "total_tokens": 11 + (output_tokens or 0)}
+
+
+async def ends_early(line: Line) -> None:
+    """What it used so far was 0, says its first event; there is no other."""
+    await line.request()
+    await line.start_stream()
+    await line.send_event(chunk("", usage=usage(0)))
+    await line.send_event(chunk(WORDS))
+    await line.end_stream()
+
+
+async def fails_on_its_way(line: Line) -> None:
+    await line.request()
+    await line.start_stream()
+    message = {"id": "1", "model": "m", "usage": {"input_tokens": 11, "output_tokens": 1}}
+    await line.send_event({"type": "message_start", "message": message})
+    delta = {"type": "text_delta", "text": WORDS}
+    await line.send_event({"type": "content_block_delta", "index": 0, "delta": delta})
+    await line.send_event({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}})
+    await line.end_stream()
+
+
+async def states_nothing_usable(line: Line) -> None:
+    await line.request()
+    answer = {"id": "1", "model": "m", "choices": [{"index": 0, "message": {"content": WORDS}}], "usage": usage(None)}
+    await line.send_whole(json.dumps(answer).encode())
+
+
+async def repeats_the_credential(line: Line) -> None:
+    seen = await line.request()
+    text = f"your key {CREDENTIAL} is odd"
+    if seen.stream:
+        await line.start_stream(f"x-echo: {CREDENTIAL}")
+        await line.send_event(chunk(text, usage=usage(3)))
+        await line.send_event(b"[DONE]")
+        await line.end_stream()
+    else:
+        body = {"id": "1", "model": "m", "choices": [], "usage": usage(3), "note": text}
+        await line.send_whole(json.dumps(body).encode(), f"x-echo: {CREDENTIAL}")
+
+
+async def takes_no_option(line: Line) -> None:
+    seen = await line.request()
+    if b"stream_options" in seen.body:
+        error = {"error": {"message": "Unrecognized request argument supplied: stream_options"}}
+        await line.send_whole(json.dumps(error).encode(), status="400 Bad Request")
+        return
+    await line.start_stream()
+    await line.send_event(chunk(WORDS))
+    await line.send_event(b"[DONE]")
+    await line.end_stream()
+
+
+async def fails_and_bills(line: Line) -> None:
+    await line.request()
+    error = {"error": {"message": "content filter"}, "usage": usage(5)}
+    await line.send_whole(json.dumps(error).encode(), status="400 Bad Request")
+
+
+async def explains_at_length(line: Line) -> None:
+    await line.request()
+    await line.send_whole(json.dumps({"error": {"message": LONG}}).encode(), status="400 Bad Request")
+
+
+FAULTS = {
+    "early": ends_early,
+    "failing": fails_on_its_way,
+    "unstated": states_nothing_usable,
+    "echo": repeats_the_credential,
+    "plain": takes_no_option,
+    "billing": fails_and_bills,
+    "long": explains_at_length,
+}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Faulty]:
+    with Faulty(FAULTS) as faulty:
+        yield faulty
+
+
+@pytest.fixture(scope="module")
+def gateway(running: Faulty, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    directory = tmp_path_factory.mktemp("odd")
+    with Daemon(directory, running.providers(directory)) as daemon:
+        daemon.here("price", "set", "*", "--input", "1", "--output", "10")
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def key(gateway: Daemon) -> str:
+    return gateway.add_user("alice")
+
+
+def booked(gateway: Daemon, reply: Reply) -> dict[str, Any]:
+    row: dict[str, Any] = gateway.call(reply.headers["x-llmctl-call-id"])
+    return row
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "stream"),
+    [(CHAT, "early/m", True), (MESSAGES, "failing/m", True), (CHAT, "unstated/m", False)],
+    ids=["early-end", "error-event", "no-figure"],
+)
+def test_the_text_counts_where_usage_is_that_of_a_part(
+    gateway: Daemon, key: str, path: str, model: str, stream: bool
+) -> None:
+    reply = post(gateway.url, path, ask(model, stream=stream, max_tokens=2_000), key)
+    assert reply.status == 200 and b"word word" in reply.body
+    row = booked(gateway, reply)
+    assert (row["usage_source"], row["input_tokens"]) == ("estimated", 11)
+    assert 350 <= row["output_tokens"] <= 900
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_our_credential_passes_in_no_answer(gateway: Daemon, key: str, stream: bool) -> None:
+    reply = post(gateway.url, CHAT, ask("echo/m", stream=stream), key)
+    assert reply.status == 200
+    assert b"your key *** is odd" in reply.body
+    assert reply.headers["x-echo"] == "***"
+    assert booked(gateway, reply)["output_tokens"] == 3
+
+
+def test_a_provider_that_takes_no_stream_options_is_asked_without(gateway: Daemon, key: str, faulty: Faulty) -> None:
+    replies = [post(gateway.url, CHAT, ask("plain/m", stream=True, max_tokens=2_000), key) for _ in range(2)]
+    assert [reply.status for reply in replies] == [200, 200]
+    assert [b"stream_options" in seen.body for seen in faulty.seen("plain")] == [True, False, False]
+    rows = [booked(gateway, reply) for reply in replies]
+    assert [row["usage_source"] for row in rows] == ["estimated", "estimated"]
+    first = gateway.call(rows[0]["attempt_of"])
+    assert (first["state"], float(first["cost_usd"] or 0)) == ("released", 0)
+    # A client's own option is the client's affair.
+    asked = ask("plain/m", stream=True) | {"stream_options": {"include_usage": True}}
+    assert post(gateway.url, CHAT, asked, key).status == 400
+
+
+def test_an_error_that_states_usage_is_booked(gateway: Daemon, key: str) -> None:
+    reply = post(gateway.url, CHAT, ask("billing/m"), key)
+    assert reply.status == 400
+    row = booked(gateway, reply)
+    assert (row["usage_source"], row["input_tokens"], row["output_tokens"]) == ("reported", 11, 5)
+    assert (row["error"], float(row["cost_usd"])) == ("provider_400", 0.000061)
+
+
+def test_a_long_error_passes_whole(gateway: Daemon, key: str) -> None:
+    reply = post(gateway.url, CHAT, ask("long/m"), key)
+    assert (reply.status, json.loads(reply.body)["error"]["message"]) == (400, LONG)
