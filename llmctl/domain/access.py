@@ -11,6 +11,7 @@ from typing import Literal
 from .errors import BadInput
 
 PATTERN_CHARS_MAX = 200
+LATEST = ":latest"  # https://docs.ollama.com/api#model-names
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,14 @@ def check_pattern(pattern: str) -> str:
 def matches(pattern: str, provider: str, model: str) -> bool:
     """True if the pattern is for the resolved `provider/model` or the bare model name, in any letter case.
 
-    Resolved, never as asked: an alias evades nothing.
+    Resolved, never as asked: an alias evades nothing, and neither does the tag that Ollama takes where none is named.
     """
     compiled = _compile(pattern)
+    if compiled.fullmatch(model) is not None or compiled.fullmatch(f"{provider}/{model}") is not None:
+        return True
+    if not (pattern.endswith(LATEST) or model.endswith(LATEST)):
+        return False
+    compiled, model = _compile(pattern.removesuffix(LATEST)), model.removesuffix(LATEST)
     return compiled.fullmatch(model) is not None or compiled.fullmatch(f"{provider}/{model}") is not None
 
 

@@ -55,6 +55,10 @@ _UNKNOWN_TIER = "?"
 # "via Novita": a tier that the provider chooses, whatever was asked for. OpenRouter passes a call on to one of several
 # others, each with a price of its own: https://openrouter.ai/docs/guides/routing/provider-selection
 VIA = "via "
+# "us", "fast us": where it had to be served costs a tenth more, for all tokens, whatever the tier:
+# https://platform.claude.com/docs/en/manage-claude/data-residency
+US = "us"
+_US_TENTHS = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,8 @@ class Price:
 
     def _metered(self, usage: Usage, service_tier: str, at_s: int | None) -> list[tuple[str, int, int | None]]:
         """What is billed: meter, units, and the rate if there is one."""
-        tariff = self._tariff(service_tier, at_s)
+        tier, tenths = self._placed(service_tier)
+        tariff = self._tariff(tier, at_s)
         metered = _input_units(usage)
         input_tokens = usage.input_tokens if len(metered) == 1 else sum([units for _, units in metered])
         metered += _output_units(usage)
@@ -191,12 +196,21 @@ class Price:
         for meter, units in metered:
             if units:
                 rate = tariff.find(meter)
-                lines.append((meter, units, None if rate is None else rate.at(input_tokens)))
+                cost = None if rate is None else rate.at(input_tokens)
+                lines.append((meter, units, cost if cost is None or meter not in PARENT else _tenths(cost, tenths)))
         return lines
 
     def knows_tier(self, service_tier: str) -> bool:
         """False: a premium tier may have been asked for or served that this price has no rates for."""
-        return service_tier in _CHEAP_TIERS or service_tier in self.tiers
+        tier, _ = self._placed(service_tier)
+        return tier in _CHEAP_TIERS or tier in self.tiers
+
+    def _placed(self, service_tier: str) -> tuple[str, int]:
+        """The tier without the place that it was bound to, and what that makes of its rates, in tenths."""
+        if not service_tier.endswith(US) or service_tier in self.tiers:
+            return service_tier, 10
+        tier, _, place = service_tier.rpartition(" ")
+        return (tier, _US_TENTHS) if place == US else (service_tier, 10)
 
     def ceiling(
         self,
@@ -222,11 +236,15 @@ class Price:
         `media`: the request carries or asks for audio, images or video. `media_output`: it may be answered with them.
         """
         # Clients name tiers: those that this price does not know are all alike.
-        tier = service_tier if self.knows_tier(service_tier) else _UNKNOWN_TIER
+        tier, tenths = self._placed(service_tier)
+        tier = tier if self.knows_tier(tier) else _UNKNOWN_TIER
         asked = (self._step_below(input_tokens), tier, cache_writes, media, media or media_output)
         found = self._ceilings.get(asked)
         if found is None:
             found = self._ceilings[asked] = _ceiling(self, *asked)
+        if tenths != 10:
+            rates = _tenths(found.input_rate, tenths), _tenths(found.output_rate, tenths)
+            return found._replace(input_rate=rates[0], output_rate=rates[1])
         return found
 
     def units_ceiling(self, units: Iterable[tuple[str, int]], service_tier: str = "") -> int:
@@ -354,6 +372,10 @@ def _output_units(usage: Usage) -> list[tuple[str, int]]:
     reasoning = min(usage.reasoning_tokens, left)
     left -= reasoning
     return [("output", left), ("reasoning", reasoning), ("output_audio", audio), ("output_image", image)]
+
+
+def _tenths(rate: int, tenths: int) -> int:
+    return rate if tenths == 10 else -(-rate * tenths // 10)
 
 
 def _ceil_e6(nano_e6: int) -> int:

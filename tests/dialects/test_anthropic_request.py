@@ -154,3 +154,9 @@ def test_the_text_for_an_offline_count() -> None:
     text = ANTHROPIC.input_text(read(messages=messages, system="Be brief.", tools=[{"name": "f"}]))
     assert text.messages == (("system", "Be brief."), ("user", "a"), ("assistant", 'bf{"a":1}'))
     assert json.loads(text.tools) == [{"name": "f"}]
+
+
+def test_where_it_has_to_be_served_is_part_of_the_tier() -> None:
+    assert ask(inference_geo="us").service_tier == "us"
+    assert ask(inference_geo="us", speed="fast").service_tier == "fast us"
+    assert ask(inference_geo="global").service_tier == ""

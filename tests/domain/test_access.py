@@ -22,6 +22,11 @@ def rules(level: str, *, allow: str = "", deny: str = "") -> tuple[ModelRule, ..
     ("pattern", "provider", "model", "expected"),
     [
         ("gpt-5", "openai", "gpt-5", True),
+        ("llama3", "ollama", "llama3:latest", True),
+        ("llama3:latest", "ollama", "llama3", True),
+        ("ollama/llama3", "ollama", "llama3:latest", True),
+        ("llama3:*", "ollama", "llama3:latest", True),
+        ("llama3", "ollama", "llama3:8b", False),
         ("gpt-5", "openai", "gpt-5-mini", False),
         ("gpt-5*", "openai", "gpt-5", True),
         ("gpt-5*", "openai", "gpt-5-mini", True),

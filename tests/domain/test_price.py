@@ -252,3 +252,16 @@ def test_more_tokens_never_cost_less(tariff: Tariff, usage: Usage, more_in: int,
     larger = usage._replace(input_tokens=usage.input_tokens + more_in, output_tokens=usage.output_tokens + more_out)
     both = [price(tariff=Tariff(flat)).cost_nano_usd(some) for some in (usage, larger)]
     assert both == sorted(both)
+
+
+def test_what_had_to_be_served_in_the_us_costs_a_tenth_more_for_its_tokens() -> None:
+    rates = {"input": Rate(5 * USD), "output": Rate(25 * USD), "web_search": Rate(10_000 * USD)}
+    one = price(tariff=Tariff(rates), tiers={"fast": Tariff({"input": Rate(30 * USD), "output": Rate(150 * USD)})})
+    used = Usage(input_tokens=1_000_000, output_tokens=1_000)
+    searched = used._replace(web_search_calls=1)
+    assert one.cost_nano_usd(used, "us") * 10 == one.cost_nano_usd(used) * 11
+    assert one.cost_nano_usd(used, "fast us") * 10 == one.cost_nano_usd(used, "fast") * 11
+    assert one.cost_nano_usd(searched, "us") - one.cost_nano_usd(used, "us") == USD // 100
+    held = one.ceiling(1_000_000, "us")
+    assert (held.input_rate * 10, held.output_rate * 10) == (55 * USD, 275 * USD)
+    assert one.ceiling(1_000_000).input_rate == 5 * USD

@@ -13,12 +13,13 @@ from ...domain.errors import Refused
 from ..content import FILES, URLS, Images, Names, Rules, cache_write_ttl, list_reason
 from ..request import UNKNOWN_TURNS, Request, end_user_id, read_model, read_outputs, read_tier
 from ..wire.fields import Fields, may_say, read_object, read_objects
+from .usage import placed
 
 COUNT_TOKENS = "messages.count_tokens"
 OUTPUT_NAMES = frozenset({"max_tokens"})
 MONEY_NAMES = OUTPUT_NAMES | {
     *("model", "messages", "system", "stream", "thinking", "tools", "service_tier", "speed", "metadata", "fallbacks"),
-    *("mcp_servers", "container", "context_management", "compaction", "cache_control", "thread"),
+    *("inference_geo", "mcp_servers", "container", "context_management", "compaction", "cache_control", "thread"),
 }
 THINKING = frozenset({"type", "budget_tokens"})
 
@@ -92,7 +93,9 @@ def read_request(endpoint: str, body: bytes, *, model: str = "", stream: bool | 
         images=0 if reason else images.count,
         image_bytes=0 if reason else images.bytes,
         server_tool_turns=_tool_turns(fields),
-        service_tier="fast" if fields.string("speed") == "fast" else read_tier(fields),
+        service_tier=placed(
+            "fast" if fields.string("speed") == "fast" else read_tier(fields), fields.string("inference_geo")
+        ),
         cache_write_ttl=cache_write_ttl(body),
         end_user=_end_user(fields),
     )

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from ...domain.price import STANDARD_TIERS, US
 from ...domain.usage import Usage
 from ..wire.lenient import count, inner, is_count, is_present, members, plain
 
@@ -54,10 +55,19 @@ def merge_usage(first: Raw | None, later: Raw) -> bytes:
 
 
 def served_tier(raw: bytes | Raw) -> str:
-    """The tier that served the call; Anthropic's fast mode counts as one, since it has prices of its own."""
+    """The tier that served the call; Anthropic's fast mode counts as one, since it has prices of its own, and so does
+    the place that inference was bound to."""
     usage = plain(raw)
     tier = "fast" if usage.get("speed") == "fast" else usage.get("service_tier")
-    return tier if isinstance(tier, str) and len(tier) <= 64 and tier.isprintable() else ""
+    tier = tier if isinstance(tier, str) and len(tier) <= 64 and tier.isprintable() else ""
+    return placed(tier, usage.get("inference_geo"))
+
+
+def placed(tier: str, geo: object) -> str:
+    """As prices name it: https://platform.claude.com/docs/en/manage-claude/data-residency"""
+    if geo != US:
+        return tier
+    return US if tier in STANDARD_TIERS else f"{tier} {US}"
 
 
 def _sum(parts: list[dict[str, Any]]) -> list[int]:
