@@ -131,8 +131,7 @@ class Gateway:
                 setup.watch.cut_all()
             await self._until_idle(CUT_WAIT_S)
         await self._web.shutdown(1.0)
-        if self._admin is not None:
-            self._admin.close()
+        self.close_admin()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -147,6 +146,11 @@ class Gateway:
         self._objects.close()
         if self._sandbox is not None:
             await self._sandbox.stop()
+
+    def close_admin(self) -> None:
+        """No more questions about how it is."""
+        if self._admin is not None:
+            self._admin.close()
 
     async def broken(self) -> StoreError:
         """Waits until the ledger can take no more calls for good, and says why."""

@@ -117,6 +117,7 @@ class Worker:
         self._channel = channel
         self._blocks = blocks
         self._stop = asyncio.Event()
+        self._orphaned = False  # the process that started this one is gone
         self._reload = asyncio.Event()
 
     def run(self) -> int:
@@ -145,10 +146,13 @@ class Worker:
         self._reports.stopping()
         if for_good:
             self._sockets.refuse_clients(self._number)
+        if self._orphaned:  # whoever takes our place wants the address now, not when the last call has ended
+            gateway.close_admin()
+            self._sockets.refuse_admin()
         beat = asyncio.create_task(self._beat())
         await gateway.stop()
         beat.cancel()
-        if self._number == 0 and for_good:
+        if self._number == 0 and for_good and not self._orphaned:
             self._sockets.refuse_admin()
         return code
 
@@ -168,6 +172,7 @@ class Worker:
             elif not message:
                 loop.remove_reader(self._channel)
                 logger.critical("stopping: the process that started this one is gone")
+                self._orphaned = True
                 self._stop.set()
 
         if self._channel is None:

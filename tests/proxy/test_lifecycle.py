@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -53,6 +54,19 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def is_free(url: str) -> bool:
+    """Whether another gateway could listen there."""
+    place = urlsplit(url)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((place.hostname, place.port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
 
 
 def assert_all_booked(daemon: Daemon, sent: int) -> list[dict[str, Any]]:
@@ -214,6 +228,8 @@ def test_workers_end_with_the_process_that_started_them(start: Start, faulty: Fa
     assert wait_until(lambda: len(faulty.seen("slow")) == 10)
     workers = workers_of(daemon)
     daemon.process.kill()
+    assert wait_until(lambda: is_free(daemon.url) and is_free(daemon.admin_url), 1)  # though its streams go on
+    assert any(map(is_running, workers))
     assert wait_until(lambda: not any(map(is_running, workers)), 10)
     daemon.kill()
     assert all(reply.status == 200 and not reply.cut for reply in load.join())
