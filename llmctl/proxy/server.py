@@ -8,18 +8,21 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web import BaseRequest, StreamResponse
 
 from llmctl.config.server import Server
 from llmctl.domain.network import address_of, is_within
 
+from .client import Answer
+
 logger = logging.getLogger(__name__)
 
 Malformed = Callable[[str], web.Response]
 
 # Nobody has asked for anything yet: the shortest that every client understands.
+VERSIONS = (HttpVersion11, HttpVersion10)
 CROWDED = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -36,7 +39,15 @@ class HttpServer(web.Server):
         **more: Any,
     ) -> None:
         """`crowded` is told of each connection that is one too many."""
-        super().__init__(handler, **more)
+
+        async def checked(request: BaseRequest) -> StreamResponse:
+            """aiohttp's parser takes others too, and answers in them: "HTTP/0.9 404 Not Found"."""
+            if request.version in VERSIONS:
+                return await handler(request)
+            answer = malformed("its version is neither HTTP/1.1 nor HTTP/1.0")
+            return _as_http_1_1(answer)
+
+        super().__init__(checked, **more)
         self.crowded = crowded
         self.malformed = malformed
         self.crowd = Crowd(server)
@@ -127,3 +138,12 @@ class Connection(web.RequestHandler):
     def _end_if_silent(self) -> None:
         if self._request_count == 0:
             self.force_close()
+
+
+def _as_http_1_1(response: web.Response) -> StreamResponse:
+    """As bytes, and the last of its connection."""
+    body = response.body
+    assert isinstance(body, bytes)
+    headers = {**response.headers, "Content-Length": str(len(body)), "Connection": "close"}
+    lines = (f"HTTP/1.1 {response.status} {response.reason}", *(f"{name}: {value}" for name, value in headers.items()))
+    return Answer(response.status, "\r\n".join((*lines, "", "")).encode() + body)

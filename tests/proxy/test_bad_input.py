@@ -451,6 +451,8 @@ def malformed(key: str) -> dict[str, bytes]:
         "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100,
         "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "HTTP/1.9": good.replace(b"HTTP/1.1", b"HTTP/1.9"),
+        "HTTP/0.9": good.replace(b"HTTP/1.1", b"HTTP/0.9"),
+        "HTTP/2.0": good.replace(b"HTTP/1.1", b"HTTP/2.0"),
         "a key as the first line": f"{key} {PROMPT}\r\n\r\n".encode(),
         "a header without colon": good.replace(b"Host: gateway", b"Host: gateway\r\n" + key.encode()),
         "a header with NUL": good.replace(b"Host: gateway", b"Host: gateway\r\nX-A: " + key.encode() + b"\0"),
