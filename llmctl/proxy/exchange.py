@@ -133,8 +133,8 @@ class Exchange:
         """Bytes through, a reader beside them. The client leaving changes nothing but where the bytes go."""
         content_type = response.headers.get("content-type", "")
         streamed = call.endpoint.dialect.streams(call.endpoint.name, call.asked, content_type)
-        client = flight.client
-        client.head(response.status, _masked(_headers(call, response), credential))
+        client, secret = flight.client, _secret_of(credential)
+        client.head(response.status, _masked(_headers(call, response), secret))
         reader = self._reader(call, flight, response, credential, streamed=streamed)
         if call.kept is not None:
             call.kept.encoding = _encoding(response)
@@ -154,7 +154,7 @@ class Exchange:
                     call.first_byte_s = time.perf_counter()
                 if call.kept is not None:
                     call.kept.take(chunk)
-                passed = _masked(reader.feed(chunk), credential)
+                passed = _masked(reader.feed(chunk), secret)
                 if passed:
                     await client.write(passed)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -163,7 +163,7 @@ class Exchange:
         if call.endpoint.answer_headers is not None:
             reading = call.endpoint.answer_headers(reading, response.headers)
         if not broken:
-            answer = await client.finish(_masked(rest, credential))
+            answer = await client.finish(_masked(rest, secret))
         elif client.started or client.gone:
             client.abort()  # a truncated answer must not look like a whole one
             answer = client.answer
@@ -234,7 +234,7 @@ class Exchange:
         headers = _headers(call, response, without)
         if b"content-type" in without:
             headers += b"Content-Type: application/json\r\n"
-        client.head(response.status, _masked(headers, credential))
+        client.head(response.status, _masked(headers, _secret_of(credential)))
         error, now_s = f"provider_{response.status}", time.perf_counter()
         closing = settlement.failed(call, status=response.status, error=error, now_s=now_s)
         plain = decoded(body, _encoding(response)) if b"content-encoding" not in without else body
@@ -288,11 +288,13 @@ def _kept(object_id: str, credential: Credential | None) -> Kept:
     return Kept(object_id, credential.fingerprint if credential else "")
 
 
-def _masked(data: bytes, credential: Credential | None) -> bytes:
+def _masked(data: bytes, secret: bytes) -> bytes:
     """What a provider says, without our credential, should it repeat it."""
-    if credential is None or not credential.secret or (secret := credential.secret.encode()) not in data:
-        return data
-    return data.replace(secret, b"***")
+    return data.replace(secret, b"***") if secret and secret in data else data
+
+
+def _secret_of(credential: Credential | None) -> bytes:
+    return b"" if credential is None else credential.secret.encode()
 
 
 def _refuses_option(call: Call, status: int, body: bytes) -> bool:
