@@ -163,10 +163,18 @@ def _read_limit(table: Table, kind: PrincipalKind, now_s: int) -> LimitSpec:
         amount,
         next(one for one in WINDOWS if one == window),
         each,
-        table.string("models", ""),
+        _named(table, "models", "name a pattern or leave it out"),
         table.boolean("soft", False),
         frozenset(grant for row in table.tables("grants") if (grant := _read_grant(row, measure)).until_s > now_s),
     )
+
+
+def _named(table: Table, key: str, mend: str) -> str:
+    """Who or what is meant; "" for all, where the key is not there: an empty text says it by mistake."""
+    text = table.string(key, "")
+    if key in table.names() and not text.strip():
+        raise table.error(key, "is empty", mend)
+    return text
 
 
 def _read_amount(table: Table, key: str, measure: Measure) -> int:
@@ -187,7 +195,10 @@ def _read_grant(table: Table, measure: Measure) -> GrantSpec:
     if not until_s:
         raise table.error("until", "is no moment", 'until = "2026-12-01T00:00:00Z"')
     grant = GrantSpec(
-        table.string("member", ""), _read_amount(table, "amount", measure), until_s, table.string("reason", "")
+        _named(table, "member", "name one or leave it out"),
+        _read_amount(table, "amount", measure),
+        until_s,
+        table.string("reason", ""),
     )
     table.finish()
     return grant
