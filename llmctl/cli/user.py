@@ -14,7 +14,7 @@ from .humanize import plural
 from .options import IfExists, IfNotExists, Now, Sort, Unused, differs, in_order, unused_since
 from .secret_output import KeyFile
 from .times import ahead
-from .user_table import columns, record, what_applies
+from .user_table import columns, record, state_text, what_applies
 
 if TYPE_CHECKING:
     from llmctl.store.users import User
@@ -72,7 +72,9 @@ def add(
 def list_(
     ctx: typer.Context,
     group: Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Only those directly in it.")] = None,
-    disabled: Annotated[bool, typer.Option("--disabled", help="Only disabled users.")] = False,
+    disabled: Annotated[
+        bool, typer.Option("--disabled", help="Only disabled users, and users of disabled groups.")
+    ] = False,
     unused: Unused = None,
     sort: Sort = None,
 ) -> None:
@@ -86,7 +88,7 @@ def list_(
         found = [
             user
             for user in users.listing(tx, group=group)
-            if (user.disabled or not disabled)
+            if (user.disabled_by or not disabled)
             and (since_s is None or max(user.created_at_s, last.get(user.id, 0)) < since_s)
         ]
     empty = "No users." if group or disabled or unused else "No users yet. Next: llmctl user add alice"
@@ -112,7 +114,8 @@ def show(ctx: typer.Context, name: Name) -> None:
     run.out.result(
         values,
         [
-            ("User", f"{user.name}{' (disabled)' if user.disabled else ''}"),
+            ("User", user.name),
+            ("State", state_text(user)),
             ("Group", user.group or ""),
             ("Email", user.email or ""),
             ("Keys", ", ".join(f"{key.label} ({key.id})" for key in owned)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llmctl.domain.errors import AlreadyExists, BadInput, NotFound
 
-from . import audit, users
+from . import audit, groups, users
 from .audit import Author
 from .names import check_name, column, unknown
 from .secrets import PREFIX, SECRET_CHARS, SHOWN_CHARS, hash_of, new_secret, shown
@@ -34,6 +34,7 @@ class Key:
     note: str | None
     acts_for_end_users: bool
     allow_from: str | None  # networks; None: it may be used from anywhere
+    disabled_by: str | None  # `user alice`, `group sales`: who is disabled, so that it does not work
 
     @property
     def label(self) -> str:
@@ -61,13 +62,14 @@ class Secret:
         return "old" if self.ends_at_s > now_s else "dead"
 
 
-_SELECT = """
+_SELECT = f"""
     SELECT k.id, k.public_id, u.name, k.name, g.name,
            coalesce((SELECT s.prefix FROM secrets s WHERE s.key_id = k.id ORDER BY s.expires_at IS NULL DESC,
                      s.created_at DESC LIMIT 1), ''),
            k.created_at, k.expires_at, k.revoked_at,
            (SELECT max(s.expires_at) FROM secrets s WHERE s.key_id = k.id), k.note,
-           k.allow_from, k.acts_for_end_users
+           k.allow_from, k.acts_for_end_users,
+           CASE WHEN u.disabled_at IS NOT NULL THEN 'user ' || u.name ELSE 'group ' || ({groups.SHUT_BY_SQL}) END
     FROM keys k JOIN users u ON u.id = k.user_id LEFT JOIN groups g ON g.id = u.group_id
 """
 
@@ -318,8 +320,23 @@ def _facts(key: Key) -> dict[str, object]:
     return {"name": key.name, "expires_at": key.expires_at_s, "note": key.note, "allow_from": key.allow_from}
 
 
-_Row = tuple[int, str, str, str, str | None, str, int, int | None, int | None, int | None, str | None, str | None, int]
+_Row = tuple[
+    int,
+    str,
+    str,
+    str,
+    str | None,
+    str,
+    int,
+    int | None,
+    int | None,
+    int | None,
+    str | None,
+    str | None,
+    int,
+    str | None,
+]
 
 
 def _key(row: _Row) -> Key:
-    return Key(*row[:11], allow_from=row[11], acts_for_end_users=bool(row[12]))
+    return Key(*row[:11], allow_from=row[11], acts_for_end_users=bool(row[12]), disabled_by=row[13])
