@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import context
+from . import context, humanize
 from .ask import DryRun, Yes, confirm
 from .command import single
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from llmctl.store.copies import Restored
 
 app, command = single("restore")
-
-NAMES_SHOWN_MAX = 20
 
 
 @command
@@ -59,9 +55,4 @@ def _carried(done: Restored) -> list[str]:
     if done.carried is None:
         return ["! It could not be read: what was revoked since the copy works again. See: llmctl key list"]
     texts = {"revoked": "revoked", "rotated": "rotated, with their newer secrets", "disabled": "disabled"}
-    return [f"Still {texts[what]}: {_some(names)}" for what, names in done.carried.named.items() if names]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMES_SHOWN_MAX} more" if len(names) > NAMES_SHOWN_MAX else ""
-    return f"{', '.join(names[:NAMES_SHOWN_MAX])}{more}"
+    return [f"Still {texts[what]}: {humanize.some(names)}" for what, names in done.carried.named.items() if names]
