@@ -13,7 +13,7 @@ from . import context, meters, price_table, times
 from .ask import DryRun, Yes, confirm
 from .errors import UsageMistake
 from .options import IfExists, whole_number
-from .price_names import ProviderName, catalogue_of, split
+from .price_names import ProviderName, catalogue_of, check_provider, split
 
 if TYPE_CHECKING:
     from llmctl.domain.price import Price
@@ -96,6 +96,8 @@ def set_(
     if (tier is not None or above is not None) and (context_tokens or output_max):
         raise UsageMistake("a part of a price has no --context and no --output-max", hint="set them with the price")
     with run.writing() as (tx, author):
+        if owner:
+            check_provider(tx, run, owner)
         place = {
             "provider": owner or "*",
             "model": name,

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from .conftest import Cli
+from .shop import Shop
 
 
 def test_a_price_is_set_changed_shown_and_left_unchanged(cli: Cli) -> None:
@@ -64,6 +66,22 @@ def test_one_side_of_the_tokens_is_never_free_unsaid(cli: Cli) -> None:
     assert cli("price", "set", "m", "--input", "1", code=2).err == refused.format("m", "output")
     cli("price", "set", "m", "--input", "1", "--output", "0")
     cli("price", "set", "openai/text-embedding-3-small", "--input", "1")  # the catalogue knows that it writes nothing
+
+
+def test_a_price_is_for_a_provider_that_is_or_was_there(cli: Cli, empty: Path) -> None:
+    rates = ["--input", "1", "--output", "8"]
+    failed = cli("price", "set", "m", "--provider", "opnai", *rates, code=1)
+    assert failed.err == 'error: no provider "opnai"; did you mean "openai"?  See: llmctl provider list\n'
+    assert cli.json("price", "list", "m", "--all") == []
+    asyncio.run(book(empty / "llmctl.db"))
+    (empty / "config.toml").write_text('database = "llmctl.db"\n[providers.sandbox]\n')
+    cli("price", "set", "gpt-5", "--provider", "openai", *rates)
+
+
+async def book(path: Path) -> None:
+    async with Shop(path) as shop:
+        shop.user("alice")
+        await shop.call("alice")
 
 
 def test_prices_that_cannot_be_understood_are_wrong_usage(cli: Cli) -> None:
