@@ -187,17 +187,26 @@ def get(tx: sqlite3.Connection, reference: str, *, revoked: bool = False) -> Key
 
     `revoked=True` finds revoked keys too. Raises NotFound.
     """
-    alive = "" if revoked else " AND k.revoked_at IS NULL"
+    key = _named(tx, reference)
+    if key.revoked_at_s is not None and not revoked:
+        another = f"llmctl key create {key.user} --name {key.name}"
+        hint = another if users.find(tx, key.user) else "its user is gone too"
+        raise NotFound(f"key {key.label} ({key.id}) is revoked, for good", hint=hint)
+    return key
+
+
+def _named(tx: sqlite3.Connection, reference: str) -> Key:
+    """Of several, the one that is not revoked."""
     if reference.startswith(PREFIX[:3]):
-        return _by_prefix(tx, reference, alive)
-    row = tx.execute(f"{_SELECT} WHERE k.public_id = ? COLLATE NOCASE{alive}", (reference,)).fetchone()
+        return _by_prefix(tx, reference)
+    row = tx.execute(f"{_SELECT} WHERE k.public_id = ? COLLATE NOCASE", (reference,)).fetchone()
     if row is not None:
         return _key(row)
     user, slash, name = reference.partition("/")
     if slash:
         row = tx.execute(
             f"""
-            {_SELECT} WHERE u.name = ? AND u.removed_at IS NULL AND k.name = ?{alive}
+            {_SELECT} WHERE u.name = ? AND u.removed_at IS NULL AND k.name = ?
             ORDER BY k.revoked_at IS NULL DESC, k.id DESC
             """,
             (user, name),
@@ -208,8 +217,10 @@ def get(tx: sqlite3.Connection, reference: str, *, revoked: bool = False) -> Key
     if users.find(tx, user) is None:
         raise unknown("key", reference, [*users.names(tx), *_labels(tx)])
     found = [key for key in listing(tx, user=user) if key.revoked_at_s is None]
-    if len(found) != 1:
-        names = ", ".join(key.label for key in found) or "none"
+    if not found:
+        raise NotFound(f"{user} has no active key", hint=f"llmctl key create {user}")
+    if len(found) > 1:
+        names = ", ".join(key.label for key in found)
         raise NotFound(f"{user} has {len(found)} active keys: {names}", hint="name one of them as user/name")
     return found[0]
 
@@ -268,7 +279,7 @@ def _check_free(tx: sqlite3.Connection, owner: users.User, name: str) -> None:
         )
 
 
-def _by_prefix(tx: sqlite3.Connection, start: str, alive: str) -> Key:
+def _by_prefix(tx: sqlite3.Connection, start: str) -> Key:
     """The key one of whose secrets, living or dead, begins so. A whole secret is refused: it is in the shell's history
     by now, and no message repeats it."""
     if len(start) > SECRET_CHARS // 2:
@@ -280,16 +291,18 @@ def _by_prefix(tx: sqlite3.Connection, start: str, alive: str) -> Key:
         raise NotFound(f"{start} is too short to find a key by", hint="give the first 16 characters of the secret")
     rows = tx.execute(
         f"""
-        {_SELECT} WHERE k.id IN (SELECT key_id FROM secrets WHERE substr(prefix, 1, ?2) = substr(?1, 1, ?2)){alive}
+        {_SELECT} WHERE k.id IN (SELECT key_id FROM secrets WHERE substr(prefix, 1, ?2) = substr(?1, 1, ?2))
         """,
         (start, min(len(start), SHOWN_CHARS)),
     ).fetchall()
     if not rows:
         raise NotFound(f"no key has a secret that begins with {start}", hint="See: llmctl key list --all")
-    if len(rows) > 1:
-        names = ", ".join(_key(row).label for row in rows)
-        raise NotFound(f"{len(rows)} keys have a secret that begins with {start}: {names}", hint="name one of them")
-    return _key(rows[0])
+    found = [_key(row) for row in rows]
+    found = [key for key in found if key.revoked_at_s is None] or found
+    if len(found) > 1:
+        names = ", ".join(key.label for key in found)
+        raise NotFound(f"{len(found)} keys have a secret that begins with {start}: {names}", hint="name one of them")
+    return found[0]
 
 
 def _labels(tx: sqlite3.Connection) -> list[str]:
