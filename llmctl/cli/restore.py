@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmctl.domain.errors import StoreBroken
+
 from . import context, humanize
 from .ask import DryRun, Yes, confirm
 from .command import single
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from llmctl.store.copies import Restored
 
 app, command = single("restore")
+
+SQLITE_FILE = b"SQLite format 3\0"  # how each begins: https://www.sqlite.org/fileformat.html
 
 
 @command
@@ -29,12 +33,15 @@ def restore(
     Keys that were revoked since the copy stay revoked, users and groups that were disabled or removed are disabled, and
     the secrets of rotated keys are the newer ones.
     """
-    from llmctl.store import copies
+    from llmctl.store import copies, owners
 
     run = context.of(ctx)
-    schema = copies.check(Path(file))
+    schema = _schema(Path(file))
     if dry_run:
-        run.out.one({"file": str(file), "schema": schema}, f"{file} is sound, of schema {schema}: it can be restored.")
+        serving = owners.living(run.database)
+        values: dict[str, object] = {"file": str(file), "schema": schema, "gateway_runs": bool(serving)}
+        first = f" once the gateway is stopped (process {serving[0].pid})" if serving else ""
+        run.out.one(values, f"{file} is sound, of schema {schema}: it can be restored{first}.")
         return
     confirm(run, f"Replace {run.database} by {file}?", yes=yes)
     done = copies.restore(Path(file), run.database, run.author)
@@ -44,6 +51,21 @@ def restore(
         "carried_over": None if done.carried is None else done.carried.facts,
     }
     run.out.one(values, "\n".join([f"Restored {file}.{_kept(done)}", *_carried(done)]))
+
+
+def _schema(file: Path) -> int:
+    """Of a sound copy. Raises LlmctlError about the file: the database in use may be well."""
+    from llmctl.store import copies
+
+    try:
+        return copies.check(file)
+    except StoreBroken as error:
+        if error.message.startswith(str(file)):
+            raise
+        with file.open("rb") as opened:
+            ours = opened.read(len(SQLITE_FILE)) == SQLITE_FILE
+        what = "is damaged" if ours else "is no backup of llmctl"
+        raise StoreBroken(f"{file} {what}", hint="name another file that llmctl backup made") from None
 
 
 def _kept(done: Restored) -> str:
