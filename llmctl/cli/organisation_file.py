@@ -149,6 +149,8 @@ def _read_limit(table: Table, kind: PrincipalKind, now_s: int) -> LimitSpec:
     measure = named[0]
     amount = _read_amount(table, measure, measure)
     window = "total"
+    if measure == "concurrency" and "per" in table.names():
+        raise table.error("per", "calls at once have no window", "leave per out")
     if measure != "concurrency":
         if "per" not in table.names():
             raise table.error(measure, "its window is missing", f"per = {', '.join(WINDOWS)}")

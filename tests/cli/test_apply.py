@@ -157,6 +157,10 @@ def test_a_mistake_anywhere_leaves_everything_as_it_was(cli: Cli, file: Path) ->
         ),
         ("[users.a]\nlimits = [{ per = 'day' }]\n", "a limit has one of cost, tokens, requests, concurrency"),
         ("[users.a]\nlimits = [{ tokens = 5 }]\n", "its window is missing"),
+        (
+            "[users.a]\nlimits = [{ concurrency = 5, per = 'day' }]\n",
+            "org.toml:2: users.a.limits.per: calls at once have no window; leave per out",
+        ),
         ("[users.a]\nlimits = [{ tokens = 5, per = 'fortnight' }]\n", "'fortnight' is not possible"),
         ("[users.a]\nlimits = [{ tokens = 5, per = 'day', each = 'user' }]\n", "a user has no users"),
         ("[users.a]\nlimits = [{ tokens = 5, per = 'day', models = '' }]\n", "users.a.limits.models: is empty; name a"),
