@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ from .command import noun, verb
 from .errors import UsageMistake
 from .humanize import plural
 from .options import IfExists, IfNotExists, Now, Sort, Unused, differs, in_order, unused_since
-from .secret_output import KeyFile
+from .secret_output import KeyFile, key_flag_differs
 from .times import ahead
 from .user_table import columns, record, state_text, what_applies
 
@@ -49,11 +50,12 @@ def add(
     from llmctl.store import keys, users
 
     run = context.of(ctx)
+    key_flag_differs(no_key, key_file)
     expires_at_s = ahead(expires, run.zone, run.now_s) if expires else None
     if if_not_exists and (there := _there(run, name)) is not None:
         _unchanged(run, there, group, email)
         return
-    with secret_output.secret_file(None if no_key else key_file) as file:
+    with nullcontext() if no_key else secret_output.secret_file(run, key_file) as file:
         with run.writing() as (tx, author):
             user = users.add(tx, author, name, group=group, email=email)
             new = None if no_key else keys.create(tx, author, user.name, expires_at_s=expires_at_s)

@@ -78,6 +78,11 @@ def test_errors_as_json_are_one_object_on_stderr(cli: Cli) -> None:
             ["limit", "set", "--org", "--model", "", "--cost", "5", "--per", "day"],
             "error: --model is empty; write --model",
         ),
+        (
+            ["user", "add", "a", "--no-key", "--key-file", "f"],
+            "error: --no-key and --key-file are both given; name one",
+        ),
+        (["user", "import", "f", "--no-key", "--key-file", "f"], "error: --no-key and --key-file are both given; name"),
         (["usage", "--model", ""], "error: --model is empty; write --model PATTERN or leave it out"),
         (["usage", "--by", " "], "error: --by is empty; write --by COLUMNS or leave it out"),
         (["calls", "--end-user="], "error: --end-user is empty; write --end-user NAME or leave it out"),
