@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.domain.price import METERS, TOOL_METERS, UNIT_METERS, CacheWrites, Hours, Part, Price, Rate, Tariff, pick
+from llmctl.domain.price import (
+    METERS,
+    TOOL_METERS,
+    UNIT_METERS,
+    CacheWrites,
+    Hours,
+    Part,
+    Price,
+    Rate,
+    Tariff,
+    pick,
+    sides_missing,
+)
 from llmctl.domain.usage import USAGE_CLASSES, Usage
 
 # `price.py` skips parts by their places in the tuple.
@@ -252,3 +264,10 @@ def test_more_tokens_never_cost_less(tariff: Tariff, usage: Usage, more_in: int,
     larger = usage._replace(input_tokens=usage.input_tokens + more_in, output_tokens=usage.output_tokens + more_out)
     both = [price(tariff=Tariff(flat)).cost_nano_usd(some) for some in (usage, larger)]
     assert both == sorted(both)
+
+
+def test_a_price_by_the_token_has_two_sides_and_others_have_none() -> None:
+    assert sides_missing({"input": 1, "output": 2, "cache_read": 1}) == ()
+    assert sides_missing({"input": 1, "images": 1}) == ("output",)
+    assert sides_missing({"reasoning": 1}) == ("input", "output")
+    assert sides_missing({"images": 1, "request": 1}) == ()
