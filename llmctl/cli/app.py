@@ -108,11 +108,11 @@ def _version(
 
 def run(args: Sequence[str], *, clock_s: Callable[[], float] = time.time) -> int:
     """Runs one command line; returns its exit code."""
+    app = App(clock_s, has_stdout=sys.stdout is not None)
     sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character must not end the command
-    app = App(clock_s)
     if os.environ.get("_LLMCTL_COMPLETE"):
         return _complete(app, args)
     settings = {"help_option_names": HELP_NAMES}

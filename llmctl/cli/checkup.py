@@ -37,8 +37,8 @@ class Check:
 
 
 def files(run: App) -> Iterator[Check]:
-    """Configuration and database: there, private, of this version, sound, with room to grow."""
-    from llmctl.store import copies, database
+    """Configuration and database: there, private, writable, of this version, sound, with room to grow."""
+    from llmctl.store import copies, database, filesystem
 
     yield Check("configuration", "ok", str(run.config.path))
     path = run.database
@@ -46,6 +46,12 @@ def files(run: App) -> Iterator[Check]:
         yield Check("permissions", "warning", f"others may read {path}", f"chmod 600 {path}")
     else:
         yield Check("permissions", "ok", f"{path} is its owner's alone")
+    try:
+        filesystem.check_writable(path)
+    except LlmctlError as error:
+        yield Check("writing", "failed", f"{error.message} by this user", error.hint)
+    else:
+        yield Check("writing", "ok", "this user may change it")
     try:
         schema = copies.check(path)
     except LlmctlError as error:

@@ -45,8 +45,9 @@ class Flags:
 class App:
     """One run of the program."""
 
-    def __init__(self, clock_s: Callable[[], float]) -> None:
+    def __init__(self, clock_s: Callable[[], float], *, has_stdout: bool = True) -> None:
         self.flags = Flags()
+        self.has_stdout = has_stdout  # False: it was closed (`>&-`)
         self._clock_s = clock_s
         self._store: Store | None = None
         self.offers_focus = False

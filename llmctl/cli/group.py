@@ -10,7 +10,7 @@ from . import context
 from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
-from .humanize import plural
+from .humanize import plural, some
 from .options import AllowFrom, IfExists, IfNotExists, NoAllowFrom, Now, Sort, differs, in_order, networks
 from .render import Column
 from .times import rfc3339
@@ -97,7 +97,7 @@ def show(ctx: typer.Context, name: Name) -> None:
             ("Time zone", zone if group.timezone else f"{zone} (inherited)"),
             ("Only from", group.allow_from or ""),
             ("Subgroups", ", ".join(below)),
-            ("Users", _some(members)),
+            ("Users", some(members)),
             ("Models", [rule.text for rule in rules] or "all"),
             ("Limits", [limit.text for limit in limits] or "none of its own"),
         ],
@@ -250,8 +250,3 @@ def _columns() -> tuple[Column[Group], ...]:
         Column("allow_from", lambda g: g.allow_from),
         Column("created_at", lambda g: rfc3339(g.created_at_s)),
     )
-
-
-def _some(names: list[str], most: int = 20) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmctl.domain.money import usd_short
+
+NAMES_SHOWN_MAX = 20
+
+
+def some(names: Sequence[str]) -> str:
+    """`alice, bob`; of many, the first and how many more there are."""
+    more = f" and {len(names) - NAMES_SHOWN_MAX} more" if len(names) > NAMES_SHOWN_MAX else ""
+    return f"{', '.join(names[:NAMES_SHOWN_MAX])}{more}"
 
 
 def count(number: int) -> str:

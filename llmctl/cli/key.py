@@ -60,7 +60,7 @@ def create(
         wanted = {"expires_at": expires and rfc3339(expires_at_s), "note": note, "allow_from": allowed}
         _unchanged(run, there, {name: value for name, value in wanted.items() if value is not None})
         return
-    with secret_output.secret_file(key_file) as file:
+    with secret_output.secret_file(run, key_file) as file:
         with run.writing() as (tx, author):
             new = keys.create(
                 tx,
@@ -213,7 +213,7 @@ def rotate(
     run = context.of(ctx)
     grace_s = duration_s(grace) if grace else 0
     asked = named(reference)
-    with secret_output.secret_file(key_file) as file:
+    with secret_output.secret_file(run, key_file) as file:
         with run.writing() as (tx, author):
             key, _ = asked.find(tx)
             new = keys.rotate(tx, author, key.id, grace_s=grace_s)

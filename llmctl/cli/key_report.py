@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmctl.domain.money import usd_exact
 
 from . import humanize
-from .key_table import key_values, old_until_s, state
+from .key_table import key_values, old_until_s, state, state_text
 from .render import Column
 from .times import end_short, moment_short, rfc3339
 
@@ -82,7 +82,7 @@ def show(run: App, report: Report, asked: Secret | None) -> None:
     }
     fields: list[tuple[str, str | list[str]]] = [
         ("Key", f"{key.label} ({key.id})"),
-        ("State", state(key, now_s)),
+        ("State", state_text(key, now_s)),
         ("Group", key.group or ""),
         ("Begins with", key.prefix),
         ("Created", moment_short(key.created_at_s, run.zone, now_s)),
@@ -98,8 +98,8 @@ def show(run: App, report: Report, asked: Secret | None) -> None:
         fields.append(("Note", key.note))
     if asked is not None:
         values["found"] = _secret_values(asked, now_s)
-        fields.append(("This secret", _secret_text(run, asked)))
-    if (until_s := old_until_s(key, now_s)) is not None:
+        fields.append(("This secret", _secret_text(run, key, asked)))
+    if state(key, now_s) == "active" and (until_s := old_until_s(key, now_s)) is not None:
         fields.append(("Old secret", f"works until {moment_short(until_s, run.zone, now_s)} {run.zone.key}"))
     fields.append((f"Since {moment_short(report.since_s, run.zone, now_s)}", _did(report)))
     run.out.result(values, fields)
@@ -129,7 +129,10 @@ def _did(report: Report) -> list[str]:
     ]
 
 
-def _secret_text(run: App, secret: Secret) -> str:
+def _secret_text(run: App, key: Key, secret: Secret) -> str:
+    which = {"current": "the current one", "old": "an old one"}.get(secret.state(run.now_s))
+    if which and state(key, run.now_s) != "active":
+        return f"{which}: it does not work, the key is {state_text(key, run.now_s)}"
     if secret.ends_at_s is None:
         return "the current one: it works"
     end = f"{moment_short(secret.ends_at_s, run.zone, run.now_s)} {run.zone.key}"

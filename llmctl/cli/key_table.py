@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 def state(key: Key, now_s: int) -> str:
     if key.revoked_at_s is not None:
         return "revoked"
-    return "expired" if key.expires_at_s is not None and key.expires_at_s <= now_s else "active"
+    if key.expires_at_s is not None and key.expires_at_s <= now_s:
+        return "expired"
+    return "disabled" if key.disabled_by else "active"
+
+
+def state_text(key: Key, now_s: int) -> str:
+    """`disabled (group sales)`: what to enable, so that it works."""
+    found = state(key, now_s)
+    return f"{found} ({key.disabled_by})" if found == "disabled" else found
 
 
 def key_values(key: Key, now_s: int) -> dict[str, object]:
@@ -31,6 +39,7 @@ def key_values(key: Key, now_s: int) -> dict[str, object]:
         "group": key.group,
         "prefix": key.prefix,
         "state": state(key, now_s),
+        "disabled_by": key.disabled_by,
         "created_at": rfc3339(key.created_at_s),
         "expires_at": rfc3339(key.expires_at_s),
         "revoked_at": rfc3339(key.revoked_at_s),
@@ -48,7 +57,7 @@ def columns(run: App, last: Mapping[int, int]) -> tuple[Column[Key], ...]:
         Column("name", lambda k: k.name, "NAME"),
         Column("group", lambda k: k.group, "GROUP", drop=2),
         Column("prefix", lambda k: k.prefix, "BEGINS WITH", lambda k: f"{k.prefix}...", drop=3),
-        Column("state", lambda k: state(k, now_s), "STATE", fixed=True),
+        Column("state", lambda k: state(k, now_s), "STATE", lambda k: state_text(k, now_s), fixed=True),
         Column(
             "expires_at", lambda k: rfc3339(k.expires_at_s), "EXPIRES", lambda k: end_short(k.expires_at_s, zone, now_s)
         ),
@@ -66,6 +75,7 @@ def columns(run: App, last: Mapping[int, int]) -> tuple[Column[Key], ...]:
             lambda k: _old_until(k, zone, now_s),
             drop=4,
         ),
+        Column("disabled_by", lambda k: k.disabled_by),
         Column("created_at", lambda k: rfc3339(k.created_at_s)),
         Column("revoked_at", lambda k: rfc3339(k.revoked_at_s)),
         Column("old_secret_until", lambda k: rfc3339(old_until_s(k, now_s))),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import context
+from . import context, humanize
 from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .options import OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope
@@ -14,6 +14,8 @@ from .render import Column
 from .times import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmctl.store.model_rules import Effect, Rule
     from llmctl.store.scopes import Scope
 
@@ -105,7 +107,9 @@ def reset(
     confirm(run, f"Remove {what}?", yes=yes)
     with run.writing() as (tx, author):
         changed = model_rules.reset(tx, author, where, pattern)
-    run.out.one(_values(where, None, pattern, changed=changed), f"Removed {what}.")
+        usable = _usable(model_rules.listing(tx, scope=where))
+    text = f"Removed {what}; {_whom(where)} may now use {usable}."
+    run.out.one(_values(where, None, pattern, changed=changed), text)
 
 
 def _put(
@@ -117,12 +121,28 @@ def _put(
     check_one_scope(org=org, group=group, user=user, key=key)
     with run.writing() as (tx, author):
         where = scope(tx, org=org, group=group, user=user, key=key) or scopes.ORGANISATION
+        before = next((rule for rule in model_rules.listing(tx, scope=where) if rule.pattern == pattern), None)
         changed = model_rules.put(tx, author, where, effect, pattern)
+        rules = model_rules.listing(tx, scope=where)
     word = "allowed" if effect == "allow" else "denied"
-    text = f"{pattern} is {word} for {where.label}."
-    if not changed:
-        text = f"{pattern} is {word} for {where.label} already: unchanged."
-    run.out.one(_values(where, effect, pattern, changed=changed), text)
+    text = f"{pattern} is {word} for {where.label} already: unchanged."
+    if changed:
+        lifted = f" The rule to {before.effect} {pattern} is lifted." if before else ""
+        text = f"{word.capitalize()} {pattern}; {_whom(where)} may now use {_usable(rules)}.{lifted}"
+    values = _values(where, effect, pattern, changed=changed)
+    run.out.one(values | {"replaced": before.effect if before and changed else None}, text)
+
+
+def _whom(where: Scope) -> str:
+    return "the organisation" if where.principal == "org" else where.label
+
+
+def _usable(rules: Sequence[Rule]) -> str:
+    """`only: gpt-5*, o4`, `all models but: o4`: what is left by the rules of one level."""
+    allowed, denied = ([rule.pattern for rule in rules if rule.effect == effect] for effect in ("allow", "deny"))
+    if not allowed:
+        return f"all models but: {humanize.some(denied)}" if denied else "all models"
+    return f"only: {humanize.some(allowed)}{f'; and not: {humanize.some(denied)}' if denied else ''}"
 
 
 def _values(where: Scope, effect: Effect | None, pattern: str, *, changed: bool) -> dict[str, object]:

@@ -149,6 +149,8 @@ def _read_limit(table: Table, kind: PrincipalKind, now_s: int) -> LimitSpec:
     measure = named[0]
     amount = _read_amount(table, measure, measure)
     window = "total"
+    if measure == "concurrency" and "per" in table.names():
+        raise table.error("per", "calls at once have no window", "leave per out")
     if measure != "concurrency":
         if "per" not in table.names():
             raise table.error(measure, "its window is missing", f"per = {', '.join(WINDOWS)}")
@@ -163,10 +165,18 @@ def _read_limit(table: Table, kind: PrincipalKind, now_s: int) -> LimitSpec:
         amount,
         next(one for one in WINDOWS if one == window),
         each,
-        table.string("models", ""),
+        _named(table, "models", "name a pattern or leave it out"),
         table.boolean("soft", False),
         frozenset(grant for row in table.tables("grants") if (grant := _read_grant(row, measure)).until_s > now_s),
     )
+
+
+def _named(table: Table, key: str, mend: str) -> str:
+    """Who or what is meant; "" for all, where the key is not there: an empty text says it by mistake."""
+    text = table.string(key, "")
+    if key in table.names() and not text.strip():
+        raise table.error(key, "is empty", mend)
+    return text
 
 
 def _read_amount(table: Table, key: str, measure: Measure) -> int:
@@ -187,7 +197,10 @@ def _read_grant(table: Table, measure: Measure) -> GrantSpec:
     if not until_s:
         raise table.error("until", "is no moment", 'until = "2026-12-01T00:00:00Z"')
     grant = GrantSpec(
-        table.string("member", ""), _read_amount(table, "amount", measure), until_s, table.string("reason", "")
+        _named(table, "member", "name one or leave it out"),
+        _read_amount(table, "amount", measure),
+        until_s,
+        table.string("reason", ""),
     )
     table.finish()
     return grant

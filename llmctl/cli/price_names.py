@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from llmctl.store.database import Tx
+
     from .context import App
 
 ProviderName = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Of this provider.")]
@@ -18,6 +20,17 @@ def split(run: App, model: str, provider: str | None) -> tuple[str, str]:
         return provider, model
     name, slash, rest = model.partition("/")
     return (name, rest) if slash and rest and name in run.config.providers else ("", model)
+
+
+def check_provider(tx: Tx, run: App, name: str) -> None:
+    """Raises NotFound for one that is not configured, unless it was: it has calls, or a price of ours."""
+    from llmctl.store.names import column, unknown
+    from llmctl.store.price_choice import ANY_PROVIDER
+
+    there = column(tx, "SELECT provider FROM models UNION SELECT provider FROM prices WHERE source <> 'catalogue'")
+    known = {*run.config.providers, *there}
+    if name not in known | {ANY_PROVIDER}:
+        raise unknown("provider", name, known)
 
 
 def catalogue_of(run: App, provider: str) -> str:

@@ -13,12 +13,15 @@ from . import context, meters, price_table, times
 from .ask import DryRun, Yes, confirm
 from .errors import UsageMistake
 from .options import IfExists, whole_number
-from .price_names import ProviderName, catalogue_of, split
+from .price_names import ProviderName, catalogue_of, check_provider, split
 
 if TYPE_CHECKING:
     from llmctl.domain.price import Price
     from llmctl.store.database import Tx
+    from llmctl.store.price_edit import Seller
     from llmctl.store.prices import AdminSource
+
+    from .context import App
 
 
 CEILING_HELP = "Only for models that have no price: what they are held and booked at, and marked."
@@ -76,7 +79,7 @@ def set_(
     since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="From then on. Default: always.")] = None,
     ceiling: Annotated[bool, typer.Option("--ceiling", help=CEILING_HELP)] = False,
 ) -> None:
-    """Set a price. It replaces all rates of the model from that time on; with --tier or --above, only those are set.
+    """Set a price. Rates that are not named stay as they are; a model without a price needs --input and --output.
 
     What has no rate is billed like what it is a part of: reading from a cache like input, reasoning like output. A call
     is priced by the time when it started, and by the tier that the answer names.
@@ -87,12 +90,14 @@ def set_(
     given = {name.removesuffix("_"): text for name, text in locals().items() if name.removesuffix("_") in meters.FLAGS}
     rates = {meter: _nano(meter, text) for meter, text in given.items() if isinstance(text, str)}
     if not rates:
-        raise UsageMistake("no rate is given", hint="write at least --input and --output")
+        raise UsageMistake("no rate is given", hint="write at least --input and --output (0 is a price)")
     owner, name = split(run, model, provider)
     source: AdminSource = "ceiling" if ceiling else "admin"
     if (tier is not None or above is not None) and (context_tokens or output_max):
         raise UsageMistake("a part of a price has no --context and no --output-max", hint="set them with the price")
     with run.writing() as (tx, author):
+        if owner:
+            check_provider(tx, run, owner)
         place = {
             "provider": owner or "*",
             "model": name,
@@ -102,7 +107,7 @@ def set_(
         }
         if tier is None and above is None:
             sizes = _sizes(context_tokens, output_max)
-            before, after = _set(tx, rates, **place, **sizes)
+            before, after = _set(tx, rates, sellers=_sellers(run, owner, name), **place, **sizes)
         else:
             above_tokens = whole_number(above, "--above", least=1) if above is not None else None
             catalogue = catalogue_of(run, owner) if owner else ""
@@ -155,9 +160,9 @@ def remove(
 
 
 def _set(tx: Tx, rates: dict[str, int], **place: Any) -> tuple[Price | None, Price]:
-    from llmctl.store import prices
+    from llmctl.store import price_edit
 
-    return prices.set_price(tx, rates=rates, **place)
+    return price_edit.set_rates(tx, rates=rates, **place)
 
 
 def _amend(
@@ -166,6 +171,19 @@ def _amend(
     from llmctl.store import price_edit
 
     return price_edit.amend_price(tx, rates=rates, tier=tier, above_tokens=above_tokens, **place)
+
+
+def _sellers(run: App, owner: str, model: str) -> list[Seller]:
+    """That provider; without one, whoever is configured: they may agree."""
+    from llmctl.store.price_choice import ANY_PROVIDER
+    from llmctl.store.price_edit import Seller
+
+    known = run.config.providers
+    found = [] if owner else [Seller(ANY_PROVIDER, "")]
+    for name in [owner] if owner else known:
+        sold_as = known[name].sold_as(model) if name in known else model
+        found.append(Seller(name, catalogue_of(run, name), sold_as))
+    return found
 
 
 def _sizes(context_tokens: str | None, output_max: str | None) -> dict[str, int | None]:

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import context
+from llmctl.domain.errors import StoreBroken
+
+from . import context, humanize
 from .ask import DryRun, Yes, confirm
 from .command import single
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from llmctl.store.copies import Restored
 
 app, command = single("restore")
 
-NAMES_SHOWN_MAX = 20
+SQLITE_FILE = b"SQLite format 3\0"  # how each begins: https://www.sqlite.org/fileformat.html
 
 
 @command
@@ -33,12 +33,15 @@ def restore(
     Keys that were revoked since the copy stay revoked, users and groups that were disabled or removed are disabled, and
     the secrets of rotated keys are the newer ones.
     """
-    from llmctl.store import copies
+    from llmctl.store import copies, owners
 
     run = context.of(ctx)
-    schema = copies.check(Path(file))
+    schema = _schema(Path(file))
     if dry_run:
-        run.out.one({"file": str(file), "schema": schema}, f"{file} is sound, of schema {schema}: it can be restored.")
+        serving = owners.living(run.database)
+        values: dict[str, object] = {"file": str(file), "schema": schema, "gateway_runs": bool(serving)}
+        first = f" once the gateway is stopped (process {serving[0].pid})" if serving else ""
+        run.out.one(values, f"{file} is sound, of schema {schema}: it can be restored{first}.")
         return
     confirm(run, f"Replace {run.database} by {file}?", yes=yes)
     done = copies.restore(Path(file), run.database, run.author)
@@ -50,6 +53,21 @@ def restore(
     run.out.one(values, "\n".join([f"Restored {file}.{_kept(done)}", *_carried(done)]))
 
 
+def _schema(file: Path) -> int:
+    """Of a sound copy. Raises LlmctlError about the file: the database in use may be well."""
+    from llmctl.store import copies
+
+    try:
+        return copies.check(file)
+    except StoreBroken as error:
+        if error.message.startswith(str(file)):
+            raise
+        with file.open("rb") as opened:
+            ours = opened.read(len(SQLITE_FILE)) == SQLITE_FILE
+        what = "is damaged" if ours else "is no backup of llmctl"
+        raise StoreBroken(f"{file} {what}", hint="name another file that llmctl backup made") from None
+
+
 def _kept(done: Restored) -> str:
     return f" The one that was there: {done.kept}" if done.kept else ""
 
@@ -59,9 +77,4 @@ def _carried(done: Restored) -> list[str]:
     if done.carried is None:
         return ["! It could not be read: what was revoked since the copy works again. See: llmctl key list"]
     texts = {"revoked": "revoked", "rotated": "rotated, with their newer secrets", "disabled": "disabled"}
-    return [f"Still {texts[what]}: {_some(names)}" for what, names in done.carried.named.items() if names]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMES_SHOWN_MAX} more" if len(names) > NAMES_SHOWN_MAX else ""
-    return f"{', '.join(names[:NAMES_SHOWN_MAX])}{more}"
+    return [f"Still {texts[what]}: {humanize.some(names)}" for what, names in done.carried.named.items() if names]

@@ -12,6 +12,7 @@ import typer
 
 from llmctl.domain.errors import AlreadyExists, LlmctlError
 
+from .errors import UsageMistake
 from .times import rfc3339
 
 if TYPE_CHECKING:
@@ -25,10 +26,20 @@ KeyFile = Annotated[
 ]
 
 
+def key_flag_differs(no_key: bool, key_file: str | None) -> None:
+    """Raises UsageMistake for a file that no key would go into."""
+    if no_key and key_file is not None:
+        raise UsageMistake("--no-key and --key-file are both given", hint="name one of them")
+
+
 @contextmanager
-def secret_file(path: str | None) -> Iterator[IO[str] | None]:
-    """The file that a secret will be written to: opened before anything is changed, removed if the change fails."""
+def secret_file(run: App, path: str | None) -> Iterator[IO[str] | None]:
+    """The file that a secret will be written to: opened before anything is changed, removed if the change fails.
+    Without one it goes to stdout, which has to be there."""
     if path is None:
+        if not run.has_stdout:
+            hint = "leave it open, or name --key-file FILE"
+            raise LlmctlError("stdout is closed, and the key is shown only once", hint=hint, code="output")
         yield None
         return
     try:

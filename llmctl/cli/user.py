@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,9 +13,9 @@ from .command import noun, verb
 from .errors import UsageMistake
 from .humanize import plural
 from .options import IfExists, IfNotExists, Now, Sort, Unused, differs, in_order, unused_since
-from .secret_output import KeyFile
+from .secret_output import KeyFile, key_flag_differs
 from .times import ahead
-from .user_table import columns, record, what_applies
+from .user_table import columns, record, state_text, what_applies
 
 if TYPE_CHECKING:
     from llmctl.store.users import User
@@ -49,11 +50,12 @@ def add(
     from llmctl.store import keys, users
 
     run = context.of(ctx)
+    key_flag_differs(no_key, key_file)
     expires_at_s = ahead(expires, run.zone, run.now_s) if expires else None
     if if_not_exists and (there := _there(run, name)) is not None:
         _unchanged(run, there, group, email)
         return
-    with secret_output.secret_file(None if no_key else key_file) as file:
+    with nullcontext() if no_key else secret_output.secret_file(run, key_file) as file:
         with run.writing() as (tx, author):
             user = users.add(tx, author, name, group=group, email=email)
             new = None if no_key else keys.create(tx, author, user.name, expires_at_s=expires_at_s)
@@ -72,7 +74,9 @@ def add(
 def list_(
     ctx: typer.Context,
     group: Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Only those directly in it.")] = None,
-    disabled: Annotated[bool, typer.Option("--disabled", help="Only disabled users.")] = False,
+    disabled: Annotated[
+        bool, typer.Option("--disabled", help="Only disabled users, and users of disabled groups.")
+    ] = False,
     unused: Unused = None,
     sort: Sort = None,
 ) -> None:
@@ -86,7 +90,7 @@ def list_(
         found = [
             user
             for user in users.listing(tx, group=group)
-            if (user.disabled or not disabled)
+            if (user.disabled_by or not disabled)
             and (since_s is None or max(user.created_at_s, last.get(user.id, 0)) < since_s)
         ]
     empty = "No users." if group or disabled or unused else "No users yet. Next: llmctl user add alice"
@@ -112,7 +116,8 @@ def show(ctx: typer.Context, name: Name) -> None:
     run.out.result(
         values,
         [
-            ("User", f"{user.name}{' (disabled)' if user.disabled else ''}"),
+            ("User", user.name),
+            ("State", state_text(user)),
             ("Group", user.group or ""),
             ("Email", user.email or ""),
             ("Keys", ", ".join(f"{key.label} ({key.id})" for key in owned)),

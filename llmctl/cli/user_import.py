@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -41,6 +42,7 @@ def run(
     """Raises UsageMistake, BadInput (a file that cannot be imported), AlreadyExists (the key file)."""
     from llmctl.store import user_import
 
+    secret_output.key_flag_differs(not with_keys, key_file)
     if with_keys and key_file is None and not dry_run:
         raise UsageMistake("the new keys have nowhere to go", hint="name --key-file FILE, or --no-key")
     listed = list(_users(app, file, group=group, expires=expires))
@@ -51,7 +53,8 @@ def run(
         new_groups = user_import.missing_groups(tx, users)
     made: list[Made] = []
     if users and not dry_run:
-        with secret_output.secret_file(key_file if with_keys else None) as out, app.writing() as (tx, author):
+        keys_go_to = secret_output.secret_file(app, key_file) if with_keys else nullcontext()
+        with keys_go_to as out, app.writing() as (tx, author):
             # Again, under the lock: somebody may have been quicker.
             _check(app, file, user_import.problems(tx, users, with_groups=create_groups))
             made = user_import.add(tx, author, users, with_keys=with_keys)

@@ -33,6 +33,13 @@ def what_applies(run: App, user: User, expires: str | None) -> str:
     return "\n".join(lines)
 
 
+def state_text(user: User) -> str:
+    """`disabled (group sales)`, where it is not the user who is."""
+    if user.disabled or not user.disabled_by:
+        return "disabled" if user.disabled else "active"
+    return f"disabled ({user.disabled_by})"
+
+
 def record(user: User) -> dict[str, object]:
     return {column.name: column.value(user) for column in _columns() if column.value is not None}
 
@@ -57,7 +64,8 @@ def _columns() -> tuple[Column[User], ...]:
         Column("group", lambda u: u.group, "GROUP"),
         Column("email", lambda u: u.email, "EMAIL", drop=1),
         Column("active_keys", lambda u: u.active_keys, "KEYS", right=True),
-        Column("state", None, "STATE", lambda u: "disabled" if u.disabled else "active"),
+        Column("state", lambda u: "disabled" if u.disabled_by else "active", "STATE", state_text),
         Column("disabled", lambda u: u.disabled),
+        Column("disabled_by", lambda u: u.disabled_by),
         Column("created_at", lambda u: rfc3339(u.created_at_s)),
     )

@@ -37,6 +37,7 @@ TOOL_METERS = ("web_search", "file_search", "code_interpreter", IMAGE_TOOL)
 # Rates per million of what a model bills instead of tokens, or beside them.
 UNIT_METERS = ("audio_seconds", "characters", "images", "pages", "search_units")
 METERS: tuple[str, ...] = (*PARENT, "request", *TOOL_METERS, *UNIT_METERS)
+SIDES = ("input", "output")  # what has no parent
 
 # Meter and class of usage, in the order of the classes.
 _COUNTED = (*((meter, f"{meter}_calls") for meter in TOOL_METERS), *((meter, meter) for meter in UNIT_METERS))
@@ -96,6 +97,13 @@ class Tariff:
                 return rate
             meter = PARENT.get(meter, "")
         return None
+
+
+def sides_missing(rates: Mapping[str, object]) -> tuple[str, ...]:
+    """Of rates for tokens, the sides (SIDES) that have none; () where nothing is billed by the token."""
+    if not any(meter in PARENT for meter in rates):
+        return ()
+    return tuple(side for side in SIDES if side not in rates)
 
 
 @dataclass(frozen=True, slots=True)

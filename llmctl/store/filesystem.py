@@ -30,7 +30,7 @@ def check(database: Path, mounts: Path = MOUNTS) -> None:
 
 def check_writable(database: Path) -> None:
     """Raises StoreUnavailable where the file, its log, or their directory may not be written."""
-    for path in (database, Path(f"{database}-wal"), database.parent):
+    for path in (database, Path(f"{database}-wal"), database.absolute().parent):
         if path.exists() and not os.access(path, os.W_OK):
             raise StoreUnavailable(f"{path} may not be written", hint="check its owner and mode, and how it is mounted")
 

@@ -35,6 +35,18 @@ _SELECT = """
     WHERE g.removed_at IS NULL
 """
 
+# The name of the group that shuts a user `u` out: theirs, or the nearest above it that is disabled.
+SHUT_BY_SQL = """
+    CASE WHEN EXISTS (SELECT 1 FROM groups WHERE disabled_at IS NOT NULL) THEN (
+        WITH RECURSIVE above (name, parent_id, disabled_at, depth) AS (
+            SELECT name, parent_id, disabled_at, 0 FROM groups WHERE id = u.group_id
+            UNION ALL
+            SELECT p.name, p.parent_id, p.disabled_at, depth + 1 FROM groups p JOIN above ON p.id = above.parent_id
+        )
+        SELECT name FROM above WHERE disabled_at IS NOT NULL ORDER BY depth LIMIT 1
+    ) END
+"""
+
 
 def add(
     tx: sqlite3.Connection,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llmctl.domain.errors import AlreadyExists, BadInput, NotFound
 
-from . import audit, users
+from . import audit, groups, users
 from .audit import Author
 from .names import check_name, column, unknown
 from .secrets import PREFIX, SECRET_CHARS, SHOWN_CHARS, hash_of, new_secret, shown
@@ -34,6 +34,7 @@ class Key:
     note: str | None
     acts_for_end_users: bool
     allow_from: str | None  # networks; None: it may be used from anywhere
+    disabled_by: str | None  # `user alice`, `group sales`: who is disabled, so that it does not work
 
     @property
     def label(self) -> str:
@@ -61,13 +62,14 @@ class Secret:
         return "old" if self.ends_at_s > now_s else "dead"
 
 
-_SELECT = """
+_SELECT = f"""
     SELECT k.id, k.public_id, u.name, k.name, g.name,
            coalesce((SELECT s.prefix FROM secrets s WHERE s.key_id = k.id ORDER BY s.expires_at IS NULL DESC,
                      s.created_at DESC LIMIT 1), ''),
            k.created_at, k.expires_at, k.revoked_at,
            (SELECT max(s.expires_at) FROM secrets s WHERE s.key_id = k.id), k.note,
-           k.allow_from, k.acts_for_end_users
+           k.allow_from, k.acts_for_end_users,
+           CASE WHEN u.disabled_at IS NOT NULL THEN 'user ' || u.name ELSE 'group ' || ({groups.SHUT_BY_SQL}) END
     FROM keys k JOIN users u ON u.id = k.user_id LEFT JOIN groups g ON g.id = u.group_id
 """
 
@@ -185,17 +187,26 @@ def get(tx: sqlite3.Connection, reference: str, *, revoked: bool = False) -> Key
 
     `revoked=True` finds revoked keys too. Raises NotFound.
     """
-    alive = "" if revoked else " AND k.revoked_at IS NULL"
+    key = _named(tx, reference)
+    if key.revoked_at_s is not None and not revoked:
+        another = f"llmctl key create {key.user} --name {key.name}"
+        hint = another if users.find(tx, key.user) else "its user is gone too"
+        raise NotFound(f"key {key.label} ({key.id}) is revoked, for good", hint=hint)
+    return key
+
+
+def _named(tx: sqlite3.Connection, reference: str) -> Key:
+    """Of several, the one that is not revoked."""
     if reference.startswith(PREFIX[:3]):
-        return _by_prefix(tx, reference, alive)
-    row = tx.execute(f"{_SELECT} WHERE k.public_id = ? COLLATE NOCASE{alive}", (reference,)).fetchone()
+        return _by_prefix(tx, reference)
+    row = tx.execute(f"{_SELECT} WHERE k.public_id = ? COLLATE NOCASE", (reference,)).fetchone()
     if row is not None:
         return _key(row)
     user, slash, name = reference.partition("/")
     if slash:
         row = tx.execute(
             f"""
-            {_SELECT} WHERE u.name = ? AND u.removed_at IS NULL AND k.name = ?{alive}
+            {_SELECT} WHERE u.name = ? AND u.removed_at IS NULL AND k.name = ?
             ORDER BY k.revoked_at IS NULL DESC, k.id DESC
             """,
             (user, name),
@@ -206,8 +217,10 @@ def get(tx: sqlite3.Connection, reference: str, *, revoked: bool = False) -> Key
     if users.find(tx, user) is None:
         raise unknown("key", reference, [*users.names(tx), *_labels(tx)])
     found = [key for key in listing(tx, user=user) if key.revoked_at_s is None]
-    if len(found) != 1:
-        names = ", ".join(key.label for key in found) or "none"
+    if not found:
+        raise NotFound(f"{user} has no active key", hint=f"llmctl key create {user}")
+    if len(found) > 1:
+        names = ", ".join(key.label for key in found)
         raise NotFound(f"{user} has {len(found)} active keys: {names}", hint="name one of them as user/name")
     return found[0]
 
@@ -266,7 +279,7 @@ def _check_free(tx: sqlite3.Connection, owner: users.User, name: str) -> None:
         )
 
 
-def _by_prefix(tx: sqlite3.Connection, start: str, alive: str) -> Key:
+def _by_prefix(tx: sqlite3.Connection, start: str) -> Key:
     """The key one of whose secrets, living or dead, begins so. A whole secret is refused: it is in the shell's history
     by now, and no message repeats it."""
     if len(start) > SECRET_CHARS // 2:
@@ -278,16 +291,18 @@ def _by_prefix(tx: sqlite3.Connection, start: str, alive: str) -> Key:
         raise NotFound(f"{start} is too short to find a key by", hint="give the first 16 characters of the secret")
     rows = tx.execute(
         f"""
-        {_SELECT} WHERE k.id IN (SELECT key_id FROM secrets WHERE substr(prefix, 1, ?2) = substr(?1, 1, ?2)){alive}
+        {_SELECT} WHERE k.id IN (SELECT key_id FROM secrets WHERE substr(prefix, 1, ?2) = substr(?1, 1, ?2))
         """,
         (start, min(len(start), SHOWN_CHARS)),
     ).fetchall()
     if not rows:
         raise NotFound(f"no key has a secret that begins with {start}", hint="See: llmctl key list --all")
-    if len(rows) > 1:
-        names = ", ".join(_key(row).label for row in rows)
-        raise NotFound(f"{len(rows)} keys have a secret that begins with {start}: {names}", hint="name one of them")
-    return _key(rows[0])
+    found = [_key(row) for row in rows]
+    found = [key for key in found if key.revoked_at_s is None] or found
+    if len(found) > 1:
+        names = ", ".join(key.label for key in found)
+        raise NotFound(f"{len(found)} keys have a secret that begins with {start}: {names}", hint="name one of them")
+    return found[0]
 
 
 def _labels(tx: sqlite3.Connection) -> list[str]:
@@ -318,8 +333,23 @@ def _facts(key: Key) -> dict[str, object]:
     return {"name": key.name, "expires_at": key.expires_at_s, "note": key.note, "allow_from": key.allow_from}
 
 
-_Row = tuple[int, str, str, str, str | None, str, int, int | None, int | None, int | None, str | None, str | None, int]
+_Row = tuple[
+    int,
+    str,
+    str,
+    str,
+    str | None,
+    str,
+    int,
+    int | None,
+    int | None,
+    int | None,
+    str | None,
+    str | None,
+    int,
+    str | None,
+]
 
 
 def _key(row: _Row) -> Key:
-    return Key(*row[:11], allow_from=row[11], acts_for_end_users=bool(row[12]))
+    return Key(*row[:11], allow_from=row[11], acts_for_end_users=bool(row[12]), disabled_by=row[13])

@@ -1,18 +1,65 @@
-"""Parts of an admin's price: the rates of one service tier, or those of long contexts, beside what is there."""
+"""An admin's price beside what is there: some of its rates, those of one service tier, those of long contexts."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 from llmctl.domain.errors import BadInput, NotFound
-from llmctl.domain.price import STANDARD_TIERS, Price, Rate, Tariff, pick
+from llmctl.domain.price import STANDARD_TIERS, Price, Rate, Tariff, pick, sides_missing
 
 from . import prices
 from .price_rows import TOKENS_MAX, Terms, is_pattern, terms_row
 from .prices import AdminSource
 
 TIER_CHARACTERS_MAX = 64
+
+
+class Seller(NamedTuple):
+    """A provider that may have a price for the model already."""
+
+    provider: str
+    catalogue: str
+    sold_as: str = ""  # under which name a deployment is billed
+
+
+def set_rates(
+    tx: sqlite3.Connection,
+    *,
+    provider: str,
+    sellers: Iterable[Seller],
+    model: str,
+    rates: Mapping[str, int],
+    context_tokens: int | None = None,
+    output_tokens_max: int | None = None,
+    effective_from_s: int = 0,
+    now_s: int,
+    source: AdminSource = "admin",
+) -> tuple[Price | None, Price]:
+    """Sets rates; those that are not named stay as they are at that date. Returns (the price so far, after), which are
+    the same if nothing changed. Raises BadInput, also where one side of the tokens would be free unsaid."""
+    mine = _own(tx, provider, model, source, effective_from_s)
+    base = mine
+    if base is None and source == "admin" and not is_pattern(model):
+        base = _sold(tx, sellers, model, effective_from_s or now_s)
+    terms = _amended(base, rates, "", None) if base else Terms(_with_rates(Tariff({}), rates, None))
+    missing = sides_missing(terms.tariff.rates)
+    if missing and (base is None or missing != sides_missing(base.tariff.rates)):
+        raise BadInput(
+            f"{model} has no rate for {' and '.join(missing)} yet", hint="write --input and --output (0 is a price)"
+        )
+    row = terms_row(
+        provider,
+        model,
+        terms,
+        effective_from_s=effective_from_s,
+        context_tokens=context_tokens or (mine.context_tokens if mine else None),
+        output_tokens_max=output_tokens_max or (mine.output_tokens_max if mine else None),
+    )
+    before, after = prices.put(tx, row, source, now_s=now_s)
+    return before if before == after else base, after
 
 
 def amend_price(
@@ -34,12 +81,9 @@ def amend_price(
     check_tier(tier)
     if above_tokens is not None and not 0 < above_tokens <= TOKENS_MAX:
         raise BadInput(f"{above_tokens} is not a number of input tokens", hint="write it as 200k or 272000")
-    mine = prices.admin_prices(tx, provider, model, source)
-    base = next((price for price in mine if price.effective_from_s == effective_from_s), None)
-    if base is None:
-        base = pick(mine, effective_from_s)
+    base = _own(tx, provider, model, source, effective_from_s)
     if base is None and source == "admin" and not is_pattern(model):
-        base = pick(prices.find(tx, provider, catalogue, model), effective_from_s or now_s)
+        base = _sold(tx, [Seller(provider, catalogue)], model, effective_from_s or now_s)
         # What is taken over holds from when it held: earlier calls had other rates.
         effective_from_s = effective_from_s or (base.effective_from_s if base is not None else 0)
     if base is None:
@@ -65,16 +109,38 @@ def check_tier(tier: str) -> None:
         raise BadInput(f"{tier[:TIER_CHARACTERS_MAX]!r} is not a tier", hint="write it as the answer does: batch, flex")
 
 
+def _own(tx: sqlite3.Connection, provider: str, model: str, source: AdminSource, effective_from_s: int) -> Price | None:
+    """What the admin has set for that date, or for the latest before it."""
+    mine = prices.admin_prices(tx, provider, model, source)
+    return next((price for price in mine if price.effective_from_s == effective_from_s), pick(mine, effective_from_s))
+
+
+def _sold(tx: sqlite3.Connection, sellers: Iterable[Seller], model: str, at_s: int) -> Price | None:
+    """The price in force with these sellers. None: there is none, or they do not agree. A ceiling is nobody's price."""
+    offers = [pick(prices.find(tx, *seller[:2], model, seller.sold_as), at_s) for seller in sellers]
+    found = [price for price in offers if price is not None and price.source != "ceiling"]
+    alike = all(_terms(price) == _terms(found[0]) for price in found)
+    return found[0] if found and alike else None
+
+
+def _terms(price: Price) -> Terms:
+    return Terms(price.tariff, price.tiers, price.hours, price.unmetered)
+
+
 def _amended(base: Price, rates: Mapping[str, int], tier: str, above_tokens: int | None) -> Terms:
     tariff = base.tiers.get(tier, base.tariff) if tier else base.tariff
-    changed = Tariff(
-        {**tariff.rates, **{meter: _rate(tariff, meter, usd, above_tokens) for meter, usd in rates.items()}}
-    )
+    changed = _with_rates(tariff, rates, above_tokens)
     if tier:
         return Terms(base.tariff, {**base.tiers, tier: changed}, base.hours, base.unmetered)
     # What a tier or an hour does not name itself was the price's: it goes on being that.
     tiers = {name: _following(other, tariff, changed) for name, other in base.tiers.items()}
-    return Terms(changed, tiers, base.hours, base.unmetered)
+    hours = tuple(replace(part, tariff=_following(part.tariff, tariff, changed)) for part in base.hours)
+    return Terms(changed, tiers, hours, base.unmetered)
+
+
+def _with_rates(tariff: Tariff, rates: Mapping[str, int], above_tokens: int | None) -> Tariff:
+    named = {meter: _rate(tariff, meter, usd, above_tokens) for meter, usd in rates.items()}
+    return Tariff({**tariff.rates, **named})
 
 
 def _rate(tariff: Tariff, meter: str, usd: int, above_tokens: int | None) -> Rate:

@@ -6,15 +6,15 @@ All functions work inside the caller's transaction; those that write assert that
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from llmctl.domain.errors import StoreBroken
-from llmctl.domain.price import Price, Rate
+from llmctl.domain.price import Price
 
 from . import price_choice
-from .price_rows import PriceRow, StoredRow, decode, price_row
+from .price_rows import PriceRow, StoredRow, decode
 
 AdminSource = Literal["admin", "ceiling"]  # a ceiling is for models that have no price: marked, and last
 
@@ -106,34 +106,9 @@ def list_prices(
     return [Entry(of_row(row), row.match, row.created_at_s, row.superseded_at_s) for row in entries]
 
 
-def set_price(
-    tx: sqlite3.Connection,
-    *,
-    provider: str,
-    model: str,
-    rates: Mapping[str, int | Rate],
-    context_tokens: int | None = None,
-    output_tokens_max: int | None = None,
-    effective_from_s: int = 0,
-    now_s: int,
-    source: AdminSource = "admin",
-) -> tuple[Price | None, Price]:
-    """An admin's price for a provider ("*" = any) and a model or a pattern. Returns (before, after), which
-    are the same if nothing changed. It replaces the whole tariff: a meter that is not named is billed at its
-    parent's rate. Raises BadInput."""
-    row = price_row(
-        provider,
-        model,
-        rates,
-        effective_from_s=effective_from_s,
-        context_tokens=context_tokens,
-        output_tokens_max=output_tokens_max,
-    )
-    return put(tx, row, source, now_s=now_s)
-
-
 def put(tx: sqlite3.Connection, row: PriceRow, source: AdminSource, *, now_s: int) -> tuple[Price | None, Price]:
-    """The same for a row that was made already."""
+    """An admin's price; one of the same provider, name and date is superseded. Returns (before, after), which are the
+    same if nothing changed."""
     assert tx.in_transaction
     old = _admin_row(tx, row, source)
     before = None if old is None else of_row(old)

@@ -26,12 +26,20 @@ class User:
     active_keys: int
     created_at_s: int
     disabled: bool
+    disabled_group: str | None  # theirs, or one above it: their keys do not work either
+
+    @property
+    def disabled_by(self) -> str | None:
+        """`user alice` or `group sales`; None while their keys work."""
+        if self.disabled:
+            return f"user {self.name}"
+        return f"group {self.disabled_group}" if self.disabled_group else None
 
 
-_SELECT = """
+_SELECT = f"""
     SELECT u.id, u.name, g.name, u.email,
            (SELECT count(*) FROM keys k WHERE k.user_id = u.id AND k.revoked_at IS NULL),
-           u.created_at, u.disabled_at IS NOT NULL
+           u.created_at, u.disabled_at IS NOT NULL, {groups.SHUT_BY_SQL}
     FROM users u LEFT JOIN groups g ON g.id = u.group_id
     WHERE u.removed_at IS NULL
 """
@@ -142,5 +150,5 @@ def check_email(email: str | None) -> None:
         raise BadInput(f"{email!r} is not an e-mail address", hint="write it as name@example.org")
 
 
-def _user(row: tuple[int, str, str | None, str | None, int, int, int]) -> User:
-    return User(*row[:6], disabled=bool(row[6]))
+def _user(row: tuple[int, str, str | None, str | None, int, int, int, str | None]) -> User:
+    return User(*row[:6], disabled=bool(row[6]), disabled_group=row[7])

@@ -157,8 +157,13 @@ def test_a_mistake_anywhere_leaves_everything_as_it_was(cli: Cli, file: Path) ->
         ),
         ("[users.a]\nlimits = [{ per = 'day' }]\n", "a limit has one of cost, tokens, requests, concurrency"),
         ("[users.a]\nlimits = [{ tokens = 5 }]\n", "its window is missing"),
+        (
+            "[users.a]\nlimits = [{ concurrency = 5, per = 'day' }]\n",
+            "org.toml:2: users.a.limits.per: calls at once have no window; leave per out",
+        ),
         ("[users.a]\nlimits = [{ tokens = 5, per = 'fortnight' }]\n", "'fortnight' is not possible"),
         ("[users.a]\nlimits = [{ tokens = 5, per = 'day', each = 'user' }]\n", "a user has no users"),
+        ("[users.a]\nlimits = [{ tokens = 5, per = 'day', models = '' }]\n", "users.a.limits.models: is empty; name a"),
         ("[users.a]\nallow = ['x']\ndeny = ['x']\n", "'x' is both allowed and denied"),
         ("[users.a]\n[users.A]\n", 'user "A" stands there twice'),
         ("[groups.a]\nparent = 'b'\n[groups.b]\nparent = 'a'\n", "groups lie below each other: a, b"),
@@ -215,7 +220,8 @@ def organisations(draw: st.DrawFn) -> Organisation:
             found.setdefault(draw(st.sampled_from(["allow", "deny"])), []).append(pattern)
         found["limits"] = [
             ({measure: amount} if measure != "cost" else {"cost": f"{amount // 10**9}.{amount % 10**9:09d}"})
-            | {"per": window, "models": models, "soft": soft}
+            | {"per": window, "soft": soft}
+            | ({"models": models} if models else {})
             | ({"each": "user"} if member and each else {})
             for (measure, window, models, member), (amount, soft) in draw(LIMITS).items()
             if each or not member

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from .conftest import Cli
 from .shop import DOLLAR, Shop
@@ -96,6 +99,34 @@ def test_a_disabled_group_stops_its_keys_and_those_below(cli: Cli, filled: Fill)
     assert cli.json("group", "disable", "sales")["changed"] is False
     assert cli.json("group", "list")[0]["disabled"] is True
     assert cli.json("group", "enable", "sales") == {"group": "sales", "disabled": False, "changed": True}
+
+
+def test_who_is_shut_out_by_a_group_or_user_is_shown_as_such(
+    cli: Cli, filled: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled("emea/alice", "bob")
+    secret = cli.secret("key", "create", "alice", "--name", "ci")
+    cli("group", "add", "sales")
+    cli("group", "set", "emea", "--parent", "sales")
+    cli("group", "disable", "sales")
+    cli("user", "disable", "bob")
+    said = [(user["name"], user["state"], user["disabled_by"]) for user in cli.json("user", "list", "--disabled")]
+    assert said == [("alice", "disabled", "group sales"), ("bob", "disabled", "user bob")]
+    assert "disabled (group sales)" in cli("user", "list").out
+    assert "State   disabled (group sales)" in cli("user", "show", "alice").out
+    assert cli.json("user", "show", "alice")["disabled_by"] == "group sales"
+    assert "disabled (user bob)" in cli("key", "list").out
+    keys = [(key["state"], key["disabled_by"]) for key in cli.json("key", "list")]
+    assert keys == [("disabled", "group sales"), ("disabled", "group sales"), ("disabled", "user bob")]
+    monkeypatch.setattr("sys.stdin", io.StringIO(secret))
+    shown = cli("key", "show", "-").out
+    assert "State               disabled (group sales)" in shown
+    assert "the current one: it does not work, the key is disabled (group sales)" in shown
+    assert cli.json("key", "show", "bob")["disabled_by"] == "user bob"
+    cli("group", "enable", "sales")
+    assert [user["state"] for user in cli.json("user", "list")] == ["active", "disabled"]
+    cli("key", "revoke", "bob")
+    assert cli.json("key", "list", "bob", "--all")[0]["state"] == "revoked"
 
 
 def test_a_group_with_members_is_removed_only_if_they_go_elsewhere(cli: Cli, filled: Fill) -> None:

@@ -63,7 +63,11 @@ def test_what_is_no_sound_copy_is_not_restored(cli: Cli, filled: Fill, tmp_path:
     }
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
-        cli("restore", str(tmp_path / name), "--yes", code=1)
+        failed = cli("restore", str(tmp_path / name), "--yes", code=1).err
+        what = "is no backup of llmctl" if name == "text.db" else "is damaged"
+        assert failed.startswith(f"error: {tmp_path / name} {what}")
+    failed = cli("restore", "config.toml", "--yes", code=1).err
+    assert failed == "error: config.toml is no backup of llmctl; name another file that llmctl backup made\n"
     with closing(sqlite3.connect(tmp_path / "other.db")) as other:
         other.execute("CREATE TABLE t (a)")
     assert "not an llmctl database" in cli("restore", str(tmp_path / "other.db"), "--yes", code=1).err
@@ -108,6 +112,8 @@ def test_under_a_running_gateway_a_backup_is_taken_and_nothing_is_replaced(tmp_p
         assert answers == [200] * 100
         refused = daemon.llmctl("restore", str(tmp_path / "copy-0.db"), "--yes", check=False)
         assert (refused.returncode, "stop it first" in refused.stderr) == (1, True)
+        would = daemon.llmctl("restore", str(tmp_path / "copy-0.db"), "--dry-run").stdout
+        assert f"it can be restored once the gateway is stopped (process {daemon.process.pid})" in would
     with closing(sqlite3.connect(tmp_path / "copy-2.db")) as copy:
         (calls,) = copy.execute("SELECT count(*) FROM calls").fetchone()
         assert 0 <= calls <= 100

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,15 @@ from llmctl.store import fold
 from llmctl.store.booking import Granted
 from llmctl.store.database import Store
 from llmctl.store.ledger import Ledger
+from tests.support.daemon import LLMCTL
 from tests.support.faulty import Faulty
 from tests.support.ledgers import Books, opening
 from tests.support.ledgers import closing as ended
 
 from .conftest import NOW_S, Cli
+
+# root may write what it likes, unless it starts without that right
+AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
 
 
 @pytest.fixture
@@ -103,6 +110,21 @@ def test_files_that_others_may_read_and_calls_without_an_end_or_a_price_are_told
         connection.execute("UPDATE rollups SET unpriced_calls = 2")
     found = states(cli, code=1)
     assert {name for name, state in found.items() if state == "warning"} == {"permissions", "open calls", "prices"}
+
+
+@pytest.mark.parametrize("what", ["llmctl.db", "llmctl.db-wal", "."])
+def test_what_this_user_may_not_write_is_told(cli: Cli, shop: Path, empty: Path, what: str) -> None:
+    (empty / what).touch()
+    (empty / what).chmod(0o500 if what == "." else 0o400)
+    command = [*AS_ANYBODY, str(LLMCTL), "doctor", "--offline", "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    (empty / what).chmod(0o700)
+    assert done.returncode == 1, done.stderr
+    failed = next(row for row in json.loads(done.stdout) if row["check"] == "writing")
+    assert failed["state"] == "failed"
+    named = str(empty) if what == "." else what
+    assert failed["text"] == f"{named} may not be written by this user"
+    assert failed["mend"].startswith("check its owner and mode")
 
 
 def test_a_damaged_database_is_told(cli: Cli, shop: Path) -> None:

@@ -45,6 +45,23 @@ def test_a_key_does_not_take_a_name_that_another_one_has(cli: Cli, filled: Fill)
     assert "no usable note" in cli("key", "set", "alice/ci", "--note", "a\nb", code=2).err
 
 
+def test_a_key_that_is_revoked_is_said_to_be_revoked(cli: Cli, filled: Fill) -> None:
+    filled("bob")
+    key = cli.json("key", "create", "bob", "--name", "laptop")["key"]
+    cli("key", "revoke", "bob/laptop")
+    told = f"error: key bob/laptop ({key['id']}) is revoked, for good; llmctl key create bob --name laptop\n"
+    for reference in ("bob/laptop", key["id"], key["prefix"]):
+        assert cli("key", "rotate", reference, code=1).err == told
+        assert cli("key", "set", reference, "--note", "x", code=1).err == told
+    again = cli.json("key", "create", "bob", "--name", "laptop")["key"]
+    assert cli.json("key", "rotate", "bob/laptop")["key"]["id"] == again["id"]
+    cli("key", "revoke", "bob/laptop")
+    cli("key", "revoke", "bob/default")
+    assert cli("key", "rotate", "bob", code=1).err == "error: bob has no active key; llmctl key create bob\n"
+    cli("user", "remove", "bob", "--yes")
+    assert cli("key", "rotate", key["id"], code=1).err.endswith("is revoked, for good; its user is gone too\n")
+
+
 def test_a_grace_is_extended_and_shortened_but_the_dead_stay_dead(cli: Cli, filled: Fill) -> None:
     filled("alice")
     assert "no old secret that works" in cli("key", "set", "alice", "--grace", "1d", code=1).err

@@ -81,7 +81,7 @@ def test_limits_per_minute_and_on_each_end_user_are_set_and_shown(cli: Cli) -> N
 
 def test_model_rules_are_put_listed_and_taken_back(cli: Cli, filled: Fill) -> None:
     filled("sales/alice")
-    assert cli("model", "allow", "gpt-5*").out == "gpt-5* is allowed for organisation.\n"
+    assert cli("model", "allow", "gpt-5*").out == "Allowed gpt-5*; the organisation may now use only: gpt-5*.\n"
     assert cli("model", "allow", "gpt-5*").out == "gpt-5* is allowed for organisation already: unchanged.\n"
     cli("model", "deny", "openai/gpt-5-pro", "--group", "sales")
     rows = cli.json("model", "list")
@@ -96,6 +96,19 @@ def test_model_rules_are_put_listed_and_taken_back(cli: Cli, filled: Fill) -> No
     assert cli("model", "reset", "gpt-5*").out == "There is no rule for gpt-5* on organisation: unchanged.\n"
     assert "is not a model pattern" in cli("model", "deny", "a b", code=2).err
     assert cli("model", "deny", "x", "--group", "sales", "--user", "alice", code=2).err.startswith("error: more than")
+
+
+def test_a_model_rule_says_what_is_left_and_what_it_lifts(cli: Cli, filled: Fill) -> None:
+    filled("sales/alice")
+
+    def said(effect: str, pattern: str, *flags: str) -> str:
+        return cli("model", effect, pattern, "--group", "sales", *flags).out
+
+    assert said("deny", "o4") == "Denied o4; group sales may now use all models but: o4.\n"
+    assert said("allow", "o4") == ("Allowed o4; group sales may now use only: o4. The rule to deny o4 is lifted.\n")
+    assert cli.json("model", "deny", "o4", "--group", "sales")["replaced"] == "allow"
+    assert said("allow", "gpt-*") == "Allowed gpt-*; group sales may now use only: gpt-*; and not: o4.\n"
+    assert said("reset", "gpt-*", "--yes").endswith("allow gpt-*; group sales may now use all models but: o4.\n")
 
 
 def test_a_limit_is_shown_with_its_members(cli: Cli, filled: Fill) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from .conftest import Cli
+from .shop import Shop
 
 
 def test_a_price_is_set_changed_shown_and_left_unchanged(cli: Cli) -> None:
@@ -23,6 +25,63 @@ def test_a_price_is_set_changed_shown_and_left_unchanged(cli: Cli) -> None:
     (row,) = cli.json("price", "list", "gpt-x")
     assert row["input_usd_per_million"] == "2.000000000"
     assert [entry["action"] for entry in cli.json("audit", "price")] == ["price set", "price set"]
+
+
+def test_rates_that_are_not_named_stay_as_they_are(cli: Cli) -> None:
+    cli("price", "set", "openai/m", "--input", "1", "--output", "8", "--context", "400k")
+    cli("price", "set", "openai/m", "--tier", "batch", "--output", "4")
+    said = cli("price", "set", "openai/m", "--input", "10").out
+    assert said == (
+        "Changed m: input $1.00, output $8.00; other rates for batch"
+        " -> input $10.00, output $8.00 per million tokens; other rates for batch.\n"
+    )
+    price = cli.json("price", "show", "openai/m")
+    assert price["usd_per_million"] == {"input": "10.000000000", "output": "8.000000000"}
+    assert price["tiers"]["batch"] == {"input": "10.000000000", "output": "4.000000000"}
+    assert price["context_tokens"] == 400_000
+    cli("price", "set", "openai/m", "--output", "9", "--from", "2026-12-01")
+    newest = cli.json("price", "history", "openai/m")[0]
+    assert newest["rates"] == "input $10.00, output $9.00; other rates for batch"
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-5", "gpt-5"])
+def test_beside_a_rate_of_ones_own_the_catalogues_stay(cli: Cli, model: str) -> None:
+    cli("price", "sync")
+    before = cli.json("price", "show", "openai/gpt-5")["usd_per_million"]
+    assert "input $1.25, cache read $0.125, output $10.00;" in cli("price", "set", model, "--input", "99").out
+    after = cli.json("price", "show", "openai/gpt-5")
+    assert after["source"] == "admin"
+    assert after["usd_per_million"] == before | {"input": "99.000000000"}
+
+
+def test_one_side_of_the_tokens_is_never_free_unsaid(cli: Cli) -> None:
+    cli("price", "sync")
+    cli("price", "set", "*", "--ceiling", "--input", "30", "--output", "180")
+    refused = "error: {} has no rate for {} yet; write --input and --output (0 is a price)\n"
+    for model in ("m", "openai/*"):
+        failed = cli("price", "set", model, "--input", "1", code=2)
+        assert failed.err == refused.format(model.removeprefix("openai/"), "output")
+    assert cli("price", "set", "m", "--reasoning", "1", code=2).err == refused.format("m", "input and output")
+    cli("price", "set", "m", "--per-image", "1")
+    assert cli("price", "set", "m", "--input", "1", code=2).err == refused.format("m", "output")
+    cli("price", "set", "m", "--input", "1", "--output", "0")
+    cli("price", "set", "openai/text-embedding-3-small", "--input", "1")  # the catalogue knows that it writes nothing
+
+
+def test_a_price_is_for_a_provider_that_is_or_was_there(cli: Cli, empty: Path) -> None:
+    rates = ["--input", "1", "--output", "8"]
+    failed = cli("price", "set", "m", "--provider", "opnai", *rates, code=1)
+    assert failed.err == 'error: no provider "opnai"; did you mean "openai"?  See: llmctl provider list\n'
+    assert cli.json("price", "list", "m", "--all") == []
+    asyncio.run(book(empty / "llmctl.db"))
+    (empty / "config.toml").write_text('database = "llmctl.db"\n[providers.sandbox]\n')
+    cli("price", "set", "gpt-5", "--provider", "openai", *rates)
+
+
+async def book(path: Path) -> None:
+    async with Shop(path) as shop:
+        shop.user("alice")
+        await shop.call("alice")
 
 
 def test_prices_that_cannot_be_understood_are_wrong_usage(cli: Cli) -> None:
@@ -44,7 +103,7 @@ def test_the_catalogue_is_taken_over_once(cli: Cli) -> None:
 
 def test_every_meter_has_a_flag_in_the_unit_that_providers_use(cli: Cli) -> None:
     said = cli(
-        *["price", "set", "openai/m", "--input", "1", "--output-audio", "64", "--cache-write-1h", "2"],
+        *["price", "set", "openai/m", "--input", "1", "--output", "0", "--output-audio", "64", "--cache-write-1h", "2"],
         *["--per-web-search", "0.01", "--per-audio-minute", "0.006", "--per-image", "0.04", "--characters", "15"],
         *[
             "--per-page",
@@ -58,7 +117,7 @@ def test_every_meter_has_a_flag_in_the_unit_that_providers_use(cli: Cli) -> None
         ],
         *["--per-code-interpreter", "0.03"],
     ).out
-    assert "input $1.00, output audio $64.00" in said.replace("cache write 1h $2.00, ", "")
+    assert "input $1.00, output $0.00, output audio $64.00" in said.replace("cache write 1h $2.00, ", "")
     rates = cli.json("price", "show", "openai/m")["usd_per_million"]
     assert rates["web_search"] == "10000.000000000"
     assert rates["audio_seconds"] == "100.000000000"  # $0.006 a minute
@@ -113,17 +172,17 @@ def test_a_tier_of_a_catalogue_price_begins_as_a_copy_of_it(cli: Cli) -> None:
 
 
 def test_a_price_from_a_date_on_leaves_the_one_before_and_history_has_both(cli: Cli) -> None:
-    cli("price", "set", "openai/m", "--input", "2")
+    cli("price", "set", "openai/m", "--input", "2", "--output", "8")
     cli.now_s += 60
     cli("price", "set", "openai/m", "--input", "3", "--from", "2026-12-01")
     cli.now_s += 60
     cli("price", "set", "openai/m", "--input", "1")
-    assert cli.json("price", "show", "openai/m")["usd_per_million"] == {"input": "1.000000000"}
+    assert cli.json("price", "show", "openai/m")["usd_per_million"] == {"input": "1.000000000", "output": "8.000000000"}
     history = cli.json("price", "history", "openai/m")
     assert [(row["rates"], row["effective_from"], row["superseded_at"] is None) for row in history] == [
-        ("input $1.00", None, True),
-        ("input $3.00", "2026-12-01T00:00:00Z", True),
-        ("input $2.00", None, False),
+        ("input $1.00, output $8.00", None, True),
+        ("input $3.00, output $8.00", "2026-12-01T00:00:00Z", True),
+        ("input $2.00, output $8.00", None, False),
     ]
     assert "in force" in cli("price", "history", "m").out
     assert cli("price", "history", "openai/none").out == "none never had a price.\n"
@@ -148,7 +207,7 @@ def test_a_ceiling_is_for_what_has_no_price_and_says_so(cli: Cli) -> None:
     unknown = cli.json("price", "show", "openai/gpt-99")
     assert (unknown["source"], unknown["usd_per_million"]["output"]) == ("ceiling", "180.000000000")
     assert "nobody knows its price" in cli("price", "show", "openai/gpt-99").out
-    cli("price", "set", "openai/gpt-99", "--input", "1")
+    cli("price", "set", "openai/gpt-99", "--input", "1", "--output", "2")
     assert cli.json("price", "show", "openai/gpt-99")["source"] == "admin"
     assert "ceiling" in [row["source"] for row in cli.json("price", "list")]
     cli("price", "remove", "*", "--ceiling", "--yes")
@@ -156,7 +215,7 @@ def test_a_ceiling_is_for_what_has_no_price_and_says_so(cli: Cli) -> None:
 
 
 def test_a_machine_without_a_network_takes_a_file_and_an_admins_price_stays(cli: Cli, empty: Path) -> None:
-    cli("price", "set", "openai/gpt-5", "--input", "7")
+    cli("price", "set", "openai/gpt-5", "--input", "7", "--output", "9")
     cli("price", "sync", "--export", "prices.json")
     would = cli("price", "sync", "prices.json", "--dry-run", "-o", "json").json
     assert would["added"] == len(would["changes"]) > 1_000
@@ -218,5 +277,5 @@ def test_a_file_that_would_take_most_prices_away_asks_first(cli: Cli, empty: Pat
 def test_an_image_may_cost_what_a_token_must_not(cli: Cli) -> None:
     assert "images $2.50 each" in cli("price", "set", "openai/poster", "--per-image", "2.50").out
     assert "audio seconds $0.017 per minute" in cli("price", "set", "openai/ear", "--per-audio-minute", "0.017").out
-    failed = cli("price", "set", "openai/poster", "--input", "2500000", code=2)
+    failed = cli("price", "set", "openai/poster", "--input", "2500000", "--output", "0", code=2)
     assert failed.err.startswith("error: the price of openai/poster cannot be used: ")

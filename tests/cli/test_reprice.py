@@ -19,7 +19,7 @@ MILLION = Usage(input_tokens=1_000_000)
 @pytest.fixture
 def call(cli: Cli, empty: Path) -> str:
     """The id of alice's call of $1, made when a million tokens cost that."""
-    cli("price", "set", "openai/gpt-5", "--input", "1")
+    cli("price", "set", "openai/gpt-5", "--input", "1", "--output", "8")
     price_id = cli.json("price", "history", "openai/gpt-5")[0]["price_id"]
     return ids.shown(asyncio.run(book(empty / "llmctl.db", price_id)))
 
@@ -65,7 +65,7 @@ def test_only_what_was_asked_for_is_looked_at(cli: Cli, call: str) -> None:
 
 
 def test_a_stated_cost_shows_our_own_beside_it(cli: Cli, empty: Path) -> None:
-    cli("price", "set", "openai/gpt-5", "--input", "2")
+    cli("price", "set", "openai/gpt-5", "--input", "2", "--output", "8")
     price_id = cli.json("price", "history", "openai/gpt-5")[0]["price_id"]
     facts = {"own_cost_nano_usd": 2 * DOLLAR, "own_price_id": price_id, "service_tier": "via Novita"}
     call = ids.shown(asyncio.run(book(empty / "llmctl.db", None, **facts)))
@@ -84,7 +84,7 @@ def test_a_call_without_a_price_says_what_to_do(cli: Cli, empty: Path) -> None:
 
 
 def test_calls_at_a_ceiling_are_told_of_until_they_have_a_price(cli: Cli, empty: Path) -> None:
-    cli("price", "set", "*", "--ceiling", "--input", "9")
+    cli("price", "set", "*", "--ceiling", "--input", "9", "--output", "9")
     price_id = cli.json("price", "history", "openai/gpt-5")[0]["price_id"]
     asyncio.run(book(empty / "llmctl.db", price_id, cost_nano_usd=9 * DOLLAR))
     asyncio.run(book_more(empty / "llmctl.db", model="other", cost_nano_usd=None))
@@ -93,7 +93,7 @@ def test_calls_at_a_ceiling_are_told_of_until_they_have_a_price(cli: Cli, empty:
     checks = {row["check"]: row for row in cli.json("doctor", "--offline")}
     assert checks["ceilings"]["text"].startswith("openai/gpt-5 (1 call in 30 days) and 1 more booked at a ceiling")
     assert (checks["prices"]["text"].split()[0], checks["prices"]["mend"]) == ("openai/other", "llmctl usage reprice")
-    cli("price", "set", "openai/*", "--input", "2")
+    cli("price", "set", "openai/*", "--input", "2", "--output", "8")
     cli("usage", "reprice", "--yes")
     assert {row["cost_usd"] for row in cli.json("calls")} == {"2.000000000"}
     assert "ceiling" not in cli("usage").out

@@ -270,3 +270,15 @@ def test_a_closed_stdout_stops_no_change_and_a_full_one_is_told(shop: Path) -> N
         "error: cannot write the output: No space left on device; what was to be done may be done: look before you "
         "repeat it\n"
     )
+
+
+def test_without_a_stdout_no_key_is_made_that_nobody_would_see(shop: Path) -> None:
+    for args in ("user add zoe", "user add zoe -o json", "key create alice --name ci", "key rotate alice"):
+        done = subprocess.run(["sh", "-c", f"{LLMCTL} {args} >&-"], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "stdout is closed, and the key is shown only once" in done.stderr
+    assert "zoe" not in piped("user", "list").stdout
+    assert len(json.loads(piped("user", "show", "alice", "-o", "json").stdout)["keys"]) == 1
+    assert len(json.loads(piped("key", "show", "alice", "-o", "json").stdout)["secrets"]) == 1
+    done = subprocess.run(["sh", "-c", f"{LLMCTL} user add zoe --no-key >&-"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.domain.price import METERS, TOOL_METERS, UNIT_METERS, CacheWrites, Hours, Part, Price, Rate, Tariff, pick
+from llmctl.domain.price import (
+    METERS,
+    TOOL_METERS,
+    UNIT_METERS,
+    CacheWrites,
+    Hours,
+    Part,
+    Price,
+    Rate,
+    Tariff,
+    pick,
+    sides_missing,
+)
 from llmctl.domain.usage import USAGE_CLASSES, Usage
 
 # `price.py` skips parts by their places in the tuple.
@@ -265,3 +277,10 @@ def test_what_had_to_be_served_in_the_us_costs_a_tenth_more_for_its_tokens() -> 
     held = one.ceiling(1_000_000, "us")
     assert (held.input_rate * 10, held.output_rate * 10) == (55 * USD, 275 * USD)
     assert one.ceiling(1_000_000).input_rate == 5 * USD
+
+
+def test_a_price_by_the_token_has_two_sides_and_others_have_none() -> None:
+    assert sides_missing({"input": 1, "output": 2, "cache_read": 1}) == ()
+    assert sides_missing({"input": 1, "images": 1}) == ("output",)
+    assert sides_missing({"reasoning": 1}) == ("input", "output")
+    assert sides_missing({"images": 1, "request": 1}) == ()

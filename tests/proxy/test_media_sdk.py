@@ -26,7 +26,7 @@ PRICES = {
     "echo/say-characters": ("--characters", "15"),
     "echo/say-tokens": ("--input", "0.6", "--output", "12"),
     "echo/rerank-units": ("--per-search-unit", "0.002"),
-    "echo/rerank-tokens": ("--input", "0.05"),
+    "echo/rerank-tokens": ("--input", "0.05", "--output", "0"),
     "echo/ocr": ("--per-page", "0.001"),
 }
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00" * 1_000

@@ -17,11 +17,12 @@ from genai_prices.data_snapshot import get_snapshot
 
 from llmctl.domain.errors import BadInput, StoreBroken
 from llmctl.domain.money import parse_usd
-from llmctl.domain.price import Rate, pick
+from llmctl.domain.price import Hours, Rate, Tariff, pick
 from llmctl.domain.usage import Usage
-from llmctl.store import catalogue, database, price_import, price_match, prices
+from llmctl.store import catalogue, database, price_edit, price_import, price_match, prices
 from llmctl.store.catalogue import Catalogue
-from llmctl.store.price_rows import PriceRow, decode, price_row
+from llmctl.store.price_rows import PriceRow, Terms, decode, price_row, terms_row
+from llmctl.store.prices import AdminSource
 
 LENDS_TO = {"openai": ("azure",)}
 NOW_S = 1_794_700_000  # 2026-11-14
@@ -58,8 +59,11 @@ def row(model: str, usd: str, *, provider: str = "openai", **more: Any) -> Price
 
 
 def set_input(tx: Any, usd: str, *, provider: str = "openai", model: str = "gpt-5", **more: Any) -> Any:
-    rates = {"input": parse_usd(usd)}
-    return prices.set_price(tx, provider=provider, model=model, rates=rates, **{"now_s": NOW_S, **more})
+    return set_price(tx, provider, model, {"input": parse_usd(usd)}, **more)
+
+
+def set_price(tx: Any, *of: Any, source: AdminSource = "admin", now_s: int = NOW_S, **more: Any) -> Any:
+    return prices.put(tx, price_row(*of, **more), source, now_s=now_s)
 
 
 def versions(store: database.Store) -> tuple[int, int]:
@@ -188,9 +192,21 @@ def test_the_daemon_is_told_only_of_changes(store: database.Store) -> None:
     ],
 )
 def test_a_price_that_cannot_be_used_is_refused(store: database.Store, changes: dict[str, Any], says: str) -> None:
-    whole = {"provider": "openai", "model": "gpt-5", "rates": {"input": 1}, "now_s": NOW_S, **changes}
+    whole = {"provider": "openai", "model": "gpt-5", "rates": {"input": 1}, **changes}
     with store.write() as tx, pytest.raises(BadInput, match=says):
-        prices.set_price(tx, **whole)
+        set_price(tx, *(whole.pop(name) for name in ("provider", "model", "rates")), **whole)
+
+
+def test_an_hour_keeps_its_own_rates_and_follows_in_the_others(store: database.Store) -> None:
+    day, night = Tariff({"input": Rate(4), "output": Rate(8)}), Tariff({"input": Rate(2), "output": Rate(8)})
+    row = terms_row("openai", "gpt-5", Terms(day, hours=(Hours(0, 3_600, night),)))
+    with store.write() as tx:
+        prices.put(tx, row, "admin", now_s=NOW_S)
+        _, after = price_edit.set_rates(
+            tx, provider="openai", sellers=[], model="gpt-5", rates={"input": 5, "output": 9}, now_s=NOW_S
+        )
+    assert after.tariff == Tariff({"input": Rate(5), "output": Rate(9)})
+    assert after.hours[0].tariff == Tariff({"input": Rate(2), "output": Rate(9)})
 
 
 # --- imports

@@ -12,6 +12,7 @@ from llmctl.store import balances, calls, fold, limits, price_edit, prices, repr
 from llmctl.store.audit import Author
 from llmctl.store.calls import Call, CallFilters
 from llmctl.store.database import Store, create
+from llmctl.store.price_rows import price_row
 from llmctl.store.prune import prune
 from llmctl.store.revision import Looked, Wanted
 from llmctl.store.sql import run
@@ -34,9 +35,8 @@ def price(path: Path, usd: int, *, model: str = "gpt-5", from_s: int = 0, source
     """Sets USD per million input tokens; returns the price's id."""
     store = Store(path)
     with store.write() as tx:
-        _, set_ = prices.set_price(
-            tx, provider="openai", model=model, rates={"input": usd * DOLLAR}, effective_from_s=from_s, now_s=NOW_S
-        )
+        row = price_row("openai", model, {"input": usd * DOLLAR}, effective_from_s=from_s)
+        _, set_ = prices.put(tx, row, "admin", now_s=NOW_S)
     store.close()
     return set_.id
 
@@ -170,7 +170,7 @@ async def test_the_tier_that_was_served_and_all_classes_of_usage_are_priced_agai
     store = Store(path)
     with store.write() as tx:
         rates = {"input": DOLLAR, "images": 1_000_000 * DOLLAR, "audio_seconds": DOLLAR, "web_search": 1_000 * DOLLAR}
-        prices.set_price(tx, provider="openai", model="gpt-5", rates=rates, now_s=NOW_S)
+        prices.put(tx, price_row("openai", "gpt-5", rates), "admin", now_s=NOW_S)
         price_edit.amend_price(
             tx,
             provider="openai",
