@@ -222,7 +222,12 @@ class Gateway:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("work beside the calls ended: this is a bug", exc_info=error)
 
     async def _until_idle(self, timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s

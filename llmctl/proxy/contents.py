@@ -16,6 +16,7 @@ from llmctl.store.booking import Closing, Deferral
 from .call import Call
 from .compression import decoded
 from .relay import Kept
+from .turns import take_turns
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +67,7 @@ class Contents:
         self._waiting.append((record, call.asked.body, kept))
 
     async def run(self) -> None:
-        while True:
-            await asyncio.sleep(EVERY_S)
-            await self.flush()
+        await take_turns("contents", self.flush, EVERY_S)
 
     async def flush(self) -> None:
         """Writes what waits; what cannot be written is lost, and said."""
