@@ -84,7 +84,10 @@ class Contents:
         now_s = int(time.time())
         if time.monotonic() - self._pruned_at_s > PRUNE_EVERY_S:
             self._pruned_at_s = time.monotonic()
-            contents.prune(self._directory, self._settings.keep_days, now_s)
+            try:
+                contents.prune(self._directory, self._settings.keep_days, now_s)
+            except StoreError as error:
+                logger.error("%s", error)  # what waits is written all the same
         if waiting:
             contents.add(self._directory, [self._record(*one) for one in waiting], now_s)
 
