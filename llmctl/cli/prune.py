@@ -26,7 +26,7 @@ def prune(
 
     run = context.of(ctx)
     before_s = run.now_s - duration_s(keep)
-    found = store.count(run.database, before_s)
+    found = store.count(run.database, before_s, run.now_s)
     calls, moment = humanize.plural(found, "call"), end_short(before_s, run.zone, run.now_s)
     values: dict[str, object] = {"calls": found, "before": rfc3339(before_s)}
     if dry_run:
