@@ -334,6 +334,7 @@ class Batch:
                 user_id=call.user_id,
                 key_id=call.key_id,
                 default_zone=self._default_zone,
+                granted_from_s=self._now_s - limits.GRANTS_KEPT_S,
             )
             self._limits[principals] = found
         return found
