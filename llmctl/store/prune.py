@@ -17,7 +17,8 @@ PAUSE_S = 0.01  # in which others get the lock
 CHECKPOINT_STEPS = 20
 
 _OLD = """
-    FROM calls WHERE id > :after AND id < :end AND state <> 'open' AND (end_user_id = 0 OR id < :end_users)
+    FROM calls
+    WHERE id > :after AND id < :end AND state <> 'open' AND (end_user_id = 0 OR state = 'refused' OR id < :end_users)
 """
 
 

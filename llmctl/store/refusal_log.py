@@ -39,6 +39,8 @@ class RefusalLog:
                     interned.lineage(tx, refusal.caller.path),
                     refusal.caller.user_id,
                     refusal.caller.key_id,
+                    # One of whom nothing is booked stays unnamed: anybody could fill the table of names with others.
+                    (interned.known_name(tx, refusal.end_user) if refusal.end_user else None) or 0,
                     0,
                     interned.endpoint(tx, refusal.dialect, refusal.endpoint),
                     interned.name(tx, refusal.request_model),
@@ -63,7 +65,8 @@ class RefusalLog:
 
 
 _REFUSED = (
-    "id started_at_ms state lineage_id user_id key_id model_id endpoint_id request_model_id stream status error_id"
+    "id started_at_ms state lineage_id user_id key_id end_user_id model_id endpoint_id request_model_id stream status "
+    "error_id"
 ).split()
 _REFUSED_CALLS = f"""
     INSERT INTO calls ({", ".join(_REFUSED)}, held_nano, held_input_tokens, held_output_tokens)
