@@ -63,8 +63,20 @@ def add(tx: sqlite3.Connection, found: Iterable[Alert], receivers: Sequence[str]
             "INSERT INTO deliveries (alert_id, receiver, next_at) VALUES (?, ?, ?)",
             [(row[0], receiver, now_s) for receiver in receivers],
         )
-    tx.execute("DELETE FROM alerts WHERE at < ?", (now_s - KEEP_S,))
+    _forget_old(tx, now_s)
     return new
+
+
+def _forget_old(tx: sqlite3.Connection, now_s: int) -> None:
+    """But not of a limit in total that is still there: its window goes on, and it would be told again."""
+    tx.execute(
+        """
+        DELETE FROM alerts
+        WHERE at < ? AND NOT (kind = 'limit' AND facts ->> 'window' = 'total'
+                              AND facts ->> 'limit' IN (SELECT 'l' || id FROM limits))
+        """,
+        (now_s - KEEP_S,),
+    )
 
 
 def unknown(tx: sqlite3.Connection, found: Sequence[Alert]) -> list[Alert]:
