@@ -284,9 +284,9 @@ class Writer:
                     batch.defer([(self.open[d.call_id], d) for d in taken.deferrals if d.call_id in self.open])
                 closings = [(call, c) for c in taken.closings if (call := self._opened(tx, c)) is not None]
                 outcome = batch.apply(closings, [waiting.opening for waiting in taken.holds])
-                if taken.refusals:
-                    self._refusal_log.write(tx, self._interned, taken.refusals)
-                return outcome
+                refused = self._refusal_log.write(tx, self._interned, taken.refusals)
+            self._refusal_log.committed(refused)
+            return outcome
         except BaseException:
             self._interned.forget()
             raise
