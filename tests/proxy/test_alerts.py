@@ -195,7 +195,7 @@ def test_where_nobody_is_configured_a_test_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_receiver_that_a_reload_removes_gets_what_was_under_way(tmp_path: Path) -> None:
-    create(tmp_path / "llmctl.db", now_s=0)
+    create(tmp_path / "llmctl.db")
     receivers = {"script": Command(("/usr/bin/touch", str(tmp_path / "said")))}
     config = Config(tmp_path / "config.toml", tmp_path / "llmctl.db", alerts=Settings(receivers=receivers))
     database = Store(config.database)

@@ -24,7 +24,7 @@ def threads() -> set[str]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    create(tmp_path / "llmctl.db", now_s=0)
+    create(tmp_path / "llmctl.db")
     return Config(tmp_path / "config.toml", tmp_path / "llmctl.db")
 
 

@@ -29,7 +29,7 @@ def sockets() -> Iterator[Sockets]:
 
 @pytest.fixture
 def one(tmp_path: Path, sockets: Sockets) -> Iterator[Supervisor]:
-    create(tmp_path / "llmctl.db", now_s=0)
+    create(tmp_path / "llmctl.db")
     config = Config(tmp_path / "config.toml", tmp_path / "llmctl.db")
 
     def renew(_: Config) -> tuple[Config, list[str]]:

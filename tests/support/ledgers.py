@@ -22,7 +22,7 @@ class Books:
     """One database, seen from the commands' side and from the daemon's."""
 
     def __init__(self, path: Path) -> None:
-        create(path, now_s=int(time.time()))
+        create(path)
         self.path = path
         self.store = Store(path)
         self.author = Author("tester", int(time.time()))
