@@ -167,7 +167,7 @@ def _make_database(run: App, *, config_is_new: bool) -> Made:
     is_new = not run.database.exists()
     if not is_new:
         return Made(config, config_is_new, False, 0, "")
-    database.create(run.database, now_s=run.now_s)
+    database.create(run.database)
     try:
         prices, origin = _import_prices(run, config)
     except BaseException:

@@ -43,7 +43,7 @@ def prune(
         before_s = open_s
         since = end_short(open_s, run.zone, run.now_s)
         run.out.prose(f"! Calls since {since} stay: l{limit_id} counts in a window that has not ended.")
-    found = store.count(run.database, before_s)
+    found = store.count(run.database, before_s, run.now_s)
     calls, moment = humanize.plural(found, "call"), end_short(before_s, run.zone, run.now_s)
     values: dict[str, object] = {"calls": found, "before": rfc3339(before_s)}
     if dry_run:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from llmctl.domain.forecast import forecast
 from llmctl.domain.limit import Standing
 from llmctl.domain.money import usd_short
-from llmctl.store import labels
+from llmctl.store import audit
 from llmctl.store import usage as store
 
 from . import ceilings, humanize, times
@@ -40,8 +40,8 @@ def _pruned(report: Report) -> list[str]:
     """Roll-ups outlive the calls, but know neither tags nor end users."""
     if not store.reads_calls(report.filters, report.by):
         return []
-    until_s = labels.pruned_before_s(report.tx)
-    if until_s is None or until_s <= report.filters.since_s:
+    until_s = audit.pruned_before_s(report.tx)
+    if until_s <= report.filters.since_s:
         return []
     day = times.moment_short(until_s, report.found.zone, report.run.now_s)
     what = "are not in here" if report.filters.tag or report.filters.end_user else "count as without"

@@ -108,7 +108,7 @@ def plan(now: Organisation, wanted: Organisation, *, prune: bool) -> Plan:
     changes: list[Change] = []
     no_keys = [member.name for place, member in wanted.items() if member.kind == "key" and place not in now]
     there = {place: member for place, member in wanted.items() if member.kind != "key" or place in now}
-    for member in _parents_first(now, there):
+    for member in _parents_first(there):
         changes += _attributes(now.get(member.place), member, prune=prune)
     for member in there.values():
         changes += _rules(now.get(member.place), member)
@@ -118,7 +118,7 @@ def plan(now: Organisation, wanted: Organisation, *, prune: bool) -> Plan:
     return Plan((*changes, *(surplus if prune else ())), () if prune else tuple(surplus), tuple(no_keys))
 
 
-def _parents_first(now: Organisation, wanted: Organisation) -> list[Member]:
+def _parents_first(wanted: Organisation) -> list[Member]:
     """Groups after the group that they go below, then users."""
     groups = {place: member for place, member in wanted.items() if member.kind == "group"}
     order: dict[Place, Member] = {}

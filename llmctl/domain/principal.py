@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from .access import ModelRule
 from .limit import Limit
 
 PrincipalKind = Literal["org", "group", "user", "key"]
-PRINCIPAL_KINDS: tuple[PrincipalKind, ...] = get_args(PrincipalKind)
 ORG_ID = 0  # there is one organisation; its limits and rules carry this id
 
 

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from llmctl.config import Config
+from llmctl.config.alerts import Alerts as Settings
+from llmctl.config.alerts import Receiver
 from llmctl.domain.alert import Alert, failing
 from llmctl.domain.errors import LlmctlError
 from llmctl.domain.money import NANO_PER_USD
@@ -22,6 +24,7 @@ from llmctl.store.database import Store
 from llmctl.store.files import last_write_ns, try_lock
 
 from .delivery import ERROR_CHARS_MAX, Undelivered, deliver
+from .turns import take_turns
 
 logger = logging.getLogger(__name__)
 
@@ -56,26 +59,28 @@ class Alerts:
 
     async def run(self) -> None:
         try:
-            while True:
-                await asyncio.sleep(EVERY_S)
-                try:
-                    await self._turn()
-                except LlmctlError as error:
-                    logger.warning("alerts were not looked at: %s", error)
+            await take_turns("alerts", self._turn, EVERY_S)
         finally:
             if self._lock is not None:
                 os.close(self._lock)
 
     async def _turn(self) -> None:
+        try:
+            await self._look_and_tell(self._settings)
+        except LlmctlError as error:
+            logger.warning("alerts were not looked at: %s", error)
+
+    async def _look_and_tell(self, settings: Settings) -> None:
+        """By the same settings from looking to telling, whatever is reloaded meanwhile."""
         now_s, found = int(time.time()), self._failing()
         leading = self._leads()
         if not (leading or found):
             return
-        new, waiting = await asyncio.to_thread(self._look, found, leading, now_s)
+        new, waiting = await asyncio.to_thread(self._look, settings, found, leading, now_s)
         for alert in new:
             logger.warning("alert: %s", alert.text)
         if waiting:
-            await asyncio.gather(*map(self._deliver, waiting))
+            await asyncio.gather(*(self._deliver(settings.receivers[one.receiver], one) for one in waiting))
 
     def _leads(self) -> bool:
         """Whether this process is the one that looks at what all share."""
@@ -96,16 +101,18 @@ class Alerts:
             found.append(failing(provider, calls=more, failed=bad, now_s=int(time.time())))
         return [alert for alert in found if alert is not None]
 
-    def _look(self, found: list[Alert], leading: bool, now_s: int) -> tuple[list[Alert], list[Delivery]]:
+    def _look(
+        self, settings: Settings, found: list[Alert], leading: bool, now_s: int
+    ) -> tuple[list[Alert], list[Delivery]]:
         """On a thread. Returns what is new, and what is to be delivered."""
-        settings, receivers = self._settings, list(self._settings.receivers)
+        receivers = list(settings.receivers)
         connection = Store(self._config.database, synchronous=self._config.server.synchronous)
         try:
             with connection.read() as tx:
                 if leading and self._is_time_to_look():
                     found += self._lookout.limits_crossed(tx, settings.limit_percents, now_s)
                     found += self._lookout.unpriced(tx, now_s)
-                    if self._wants_paces():
+                    if self._wants_paces(settings):
                         least, factor = settings.runaway_usd_min * NANO_PER_USD, settings.runaway_factor
                         found += self._lookout.runaway(tx, factor=factor, nano_usd_min=least, now_s=now_s)
                 new = store.unknown(tx, found) if found else []
@@ -126,16 +133,16 @@ class Alerts:
         self._looked_at_s = time.monotonic()
         return self._written_ns != before
 
-    def _wants_paces(self) -> bool:
-        if not self._settings.runaway_factor or time.monotonic() - self._paces_at_s < PACES_EVERY_S:
+    def _wants_paces(self, settings: Settings) -> bool:
+        if not settings.runaway_factor or time.monotonic() - self._paces_at_s < PACES_EVERY_S:
             return False
         self._paces_at_s = time.monotonic()
         return True
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, receiver: Receiver, delivery: Delivery) -> None:
         error = ""
         try:
-            await deliver(self._settings.receivers[delivery.receiver], delivery)
+            await deliver(receiver, delivery)
         except Undelivered as failure:
             error = str(failure)[:ERROR_CHARS_MAX]
             logger.warning("alert %d did not reach %s: %s", delivery.alert_id, delivery.receiver, error)

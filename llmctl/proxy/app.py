@@ -8,6 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Gateway:
         self._config = config
         self._blocks = blocks
         self._block = Block(blocks[number])
+        self._opened = AsyncExitStack()  # closed from the last to the first
         self._sandbox: Sandbox | None = None
         self._sandbox_place: tuple[str, str] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -63,12 +65,18 @@ class Gateway:
         self._admin: asyncio.Server | None = None
 
     async def start(self, clients: Sequence[socket.socket], admin: socket.socket | None) -> None:
-        """Raises LlmctlError: a credential or the database is missing, ..."""
+        """Raises LlmctlError: a credential or the database is missing, ... Then nothing is left open."""
+        try:
+            await self._start(clients, admin)
+        except BaseException:
+            await self._opened.aclose()
+            raise
+
+    async def _start(self, clients: Sequence[socket.socket], admin: socket.socket | None) -> None:
         config = self._config
         tokenizer.configure(Path(f"{config.database}.tiktoken"))
         if config.server.tls is not None:
             self._certificate = Certificate(config.server.tls)
-            self._spawn(self._certificate.run())
         self._ledger = Ledger(
             config.database,
             default_zone=config.timezone,
@@ -77,33 +85,41 @@ class Gateway:
             stats=SharedStats(self._block),
         )
         await self._ledger.start()
+        self._opened.push_async_callback(self._ledger.close)
         self._metrics = Metrics(self._block)
-        try:
-            self._objects = Objects(config)
-            self._background = Background(config.database, self._objects, self._ledger, self._metrics)
-            self._reader = Reader(config.database)
-            await self._reader.open()
-            setup = await self._set_up(config)
-        except BaseException:
-            await self._ledger.close()
-            raise
-        self._sightings = Sightings(config)
+        self._objects = Objects(config)
+        self._opened.callback(self._objects.close)
+        self._background = Background(config.database, self._objects, self._ledger, self._metrics)
+        self._reader = Reader(config.database)
+        await self._reader.open()
+        self._opened.push_async_callback(self._reader.close)
+        self._opened.push_async_callback(self._close_setups)
+        setup = await self._set_up(config)
+        telemetry = Telemetry(config.telemetry) if config.telemetry.endpoint else None
+        if telemetry is not None:
+            self._opened.push_async_callback(asyncio.to_thread, telemetry.close)
         self._contents = Contents(config)
-        self._telemetry = Telemetry(config.telemetry) if config.telemetry.endpoint else None
+        self._opened.push_async_callback(self._contents.flush)
+        self._sightings = Sightings(config)
+        self._opened.push_async_callback(self._sightings.flush)
         self._handler = Handler(
             setup=setup,
             ledger=self._ledger,
             objects=self._objects,
             metrics=self._metrics,
             sightings=self._sightings,
-            telemetry=self._telemetry,
+            telemetry=telemetry,
             contents=self._contents,
         )
+        self._opened.push_async_callback(self._end_tasks)
+        if self._certificate is not None:
+            self._spawn(self._certificate.run())
         self._spawn(self._sightings.run())
         self._spawn(self._contents.run())
         self._spawn(self._background.run())
         self._alerts = Alerts(config, self._metrics.by_provider)
         self._spawn(self._alerts.run())
+        self._opened.push_async_callback(self._hang_up)
         await self._listen(clients, admin)
 
     async def reload(self, config: Config) -> None:
@@ -130,22 +146,7 @@ class Gateway:
             for setup in self._setups:
                 setup.watch.cut_all()
             await self._until_idle(CUT_WAIT_S)
-        await self._web.shutdown(1.0)
-        self.close_admin()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._sightings.flush()
-        await self._contents.flush()
-        if self._telemetry is not None:
-            await asyncio.to_thread(self._telemetry.close)
-        for setup in self._setups:
-            await setup.close()
-        await self._ledger.close()
-        await self._reader.close()
-        self._objects.close()
-        if self._sandbox is not None:
-            await self._sandbox.stop()
+        await self._opened.aclose()
 
     def close_admin(self) -> None:
         """No more questions about how it is."""
@@ -187,6 +188,12 @@ class Gateway:
         await setup.retire()
         self._setups.remove(setup)
 
+    async def _close_setups(self) -> None:
+        for setup in self._setups:
+            await setup.close()
+        if self._sandbox is not None:
+            await self._sandbox.stop()
+
     async def _start_sandbox(self) -> None:
         credential = secrets.token_urlsafe(24)
         sandbox = Sandbox(credential, Path(f"{self._config.database}.sandbox"))
@@ -223,10 +230,26 @@ class Gateway:
             pages = web.Server(Admin(Exposition(self._config, self._blocks), self.not_ready).handle, access_log=None)
             self._admin = await loop.create_server(pages, sock=admin.dup())
 
+    async def _hang_up(self) -> None:
+        for listening in self._clients:
+            listening.close()
+        await self._web.shutdown(1.0)
+        self.close_admin()
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("work beside the calls ended: this is a bug", exc_info=error)
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _until_idle(self, timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s

@@ -32,6 +32,7 @@ from .call import Call
 from .metrics import Metrics
 from .objects import Objects
 from .relay import ANSWER_BYTES_MAX
+from .turns import take_turns
 from .upstream import Upstream, UpstreamFailure
 
 logger = logging.getLogger(__name__)
@@ -87,18 +88,19 @@ class Background:
 
     async def run(self) -> None:
         try:
-            while True:
-                await asyncio.sleep(EVERY_S)
-                try:
-                    if self._is_mine():
-                        self._ask_some()
-                except StoreError as error:
-                    logger.warning("%s", error)
+            await take_turns("background responses", self._turn, EVERY_S)
         finally:
             for task in self._asking.values():
                 task.cancel()
             if self._lock is not None:
                 os.close(self._lock)
+
+    async def _turn(self) -> None:
+        try:
+            if self._is_mine():
+                self._ask_some()
+        except StoreError as error:
+            logger.warning("%s", error)
 
     def _is_mine(self) -> bool:
         if self._lock is None:

@@ -26,6 +26,23 @@ class Decoder(Protocol):
         """The plain bytes that are known now. Raises Unreadable."""
 
 
+class _Plain:
+    """The plain bytes of one piece, over all its members or frames."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.room = PIECE_BYTES_MAX + 1  # never 0, which means without end
+
+    def add(self, part: bytes) -> None:
+        self._parts.append(part)
+        self.room -= len(part)
+        if self.room <= 0:
+            raise Unreadable("too much in one piece")
+
+    def whole(self) -> bytes:
+        return b"".join(self._parts)
+
+
 class _Zlib:
     """gzip, also of several members one after another, and deflate with its header or (as some send it) without."""
 
@@ -34,7 +51,7 @@ class _Zlib:
         self._decoder: zlib._Decompress | None = zlib.decompressobj(self._wbits) if self._wbits else None
 
     def feed(self, data: bytes) -> bytes:
-        plain = b""
+        plain = _Plain()
         try:
             while data:
                 if self._decoder is None:
@@ -42,15 +59,13 @@ class _Zlib:
                     self._decoder = zlib.decompressobj(zlib.MAX_WBITS if headed else -zlib.MAX_WBITS)
                 elif self._decoder.eof:
                     if self._wbits is None or data[:1] != b"\x1f":
-                        return plain  # padding
+                        return plain.whole()  # padding
                     self._decoder = zlib.decompressobj(self._wbits)
-                plain += self._decoder.decompress(data, PIECE_BYTES_MAX)
-                if self._decoder.unconsumed_tail:
-                    raise Unreadable("too much in one piece")
+                plain.add(self._decoder.decompress(data, plain.room))
                 data = self._decoder.unused_data
         except zlib.error as error:
             raise Unreadable(str(error)) from None
-        return plain
+        return plain.whole()
 
 
 class _Brotli:
@@ -75,18 +90,16 @@ class _Zstd:
         self._decoder: Any = zstd.ZstdDecompressor()
 
     def feed(self, data: bytes) -> bytes:
-        plain = b""
+        plain = _Plain()
         try:
             while data:
                 if self._decoder.eof:
                     self._decoder = zstd.ZstdDecompressor()
-                plain += self._decoder.decompress(data, PIECE_BYTES_MAX)
-                if not self._decoder.eof and not self._decoder.needs_input:
-                    raise Unreadable("too much in one piece")
+                plain.add(self._decoder.decompress(data, plain.room))
                 data = self._decoder.unused_data
         except zstd.ZstdError as error:
             raise Unreadable(str(error)) from None
-        return plain
+        return plain.whole()
 
 
 # RFC 9110, 8.4.1; RFC 7932; RFC 8878

@@ -16,6 +16,7 @@ from llmctl.store.booking import Closing, Deferral
 from .call import Call
 from .compression import decoded
 from .relay import Kept
+from .turns import take_turns
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +67,7 @@ class Contents:
         self._waiting.append((record, call.asked.body, kept))
 
     async def run(self) -> None:
-        while True:
-            await asyncio.sleep(EVERY_S)
-            await self.flush()
+        await take_turns("contents", self.flush, EVERY_S)
 
     async def flush(self) -> None:
         """Writes what waits; what cannot be written is lost, and said."""
@@ -85,7 +84,10 @@ class Contents:
         now_s = int(time.time())
         if time.monotonic() - self._pruned_at_s > PRUNE_EVERY_S:
             self._pruned_at_s = time.monotonic()
-            contents.prune(self._directory, self._settings.keep_days, now_s)
+            try:
+                contents.prune(self._directory, self._settings.keep_days, now_s)
+            except StoreError as error:
+                logger.error("%s", error)  # what waits is written all the same
         if waiting:
             contents.add(self._directory, [self._record(*one) for one in waiting], now_s)
 

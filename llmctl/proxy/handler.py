@@ -294,18 +294,20 @@ class Handler:
             # Counted, and no row: there is nobody to book to, also for a key that died since it was last seen.
             return answer
         if arrival.caller is not None and arrival.endpoint is not None and not arrival.admitted:
-            ask = arrival.asked.ask if arrival.asked else None
+            asked, caller = arrival.asked, arrival.caller
+            ask = asked.ask if asked else None
             self._ledger.refuse(
                 Refusal(
                     arrival.id,
                     arrival.started_at_ms,
-                    arrival.caller,
+                    caller,
                     arrival.endpoint.dialect.name,
                     arrival.endpoint.name,
                     ask.model if ask else "",
                     ask.stream if ask else False,
                     refused,
                     answer.status,
+                    _end_user(arrival, asked) if asked and caller.acts_for_end_users else "",
                 )
             )
         return answer

@@ -15,6 +15,8 @@ from llmctl.store.database import Store
 from llmctl.store.secrets import hash_of
 from llmctl.store.sightings import Sighting
 
+from .turns import take_turns
+
 logger = logging.getLogger(__name__)
 
 FLUSH_EVERY_S = 5.0
@@ -39,9 +41,7 @@ class Sightings:
             self._seen[place] = (number or 0) + 1
 
     async def run(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_EVERY_S)
-            await self.flush()
+        await take_turns("where keys are used from", self.flush, FLUSH_EVERY_S)
 
     async def flush(self) -> None:
         """What cannot be written now is dropped: it helps to find a leak, no call depends on it."""

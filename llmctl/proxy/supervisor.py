@@ -107,10 +107,21 @@ class Supervisor:
     # ---- workers ----
 
     def _start(self, number: int) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            self._put_off(number, error)
+            return
         # A signal to the child before it has handlers of its own would wake this process.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            ours.close()
+            theirs.close()
+            self._put_off(number, error)
+            return
         if pid:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
@@ -130,6 +141,11 @@ class Supervisor:
         self._selector.close()
         self._serving.release()
         os._exit(self._work(self._config, number, theirs))
+
+    def _put_off(self, number: int, error: OSError) -> None:
+        """The machine has no process or descriptor left for one more worker: the others serve meanwhile."""
+        logger.error("worker %d cannot be started: %s; trying again", number, error.strerror)
+        self._due_at_s[number] = time.monotonic() + RESTART_S
 
     def _start_due(self) -> None:
         now_s = time.monotonic()
@@ -182,7 +198,7 @@ class Supervisor:
         elif message == RELOADED or message.startswith(FAILED):
             worker.reloading = False
             if message != RELOADED:
-                self._reload_errors.append(message.removeprefix(FAILED).decode())
+                self._reload_errors.append(message.removeprefix(FAILED).decode(errors="replace"))  # it may be cut
             self._look_whether_reloaded()
         elif not message:  # it ends, and has nothing more to say
             self._deafen(worker)
@@ -216,6 +232,9 @@ class Supervisor:
             self._config, self._reload_notes = self._renew(self._config)
         except LlmctlError as error:
             self._reload_errors.append(str(error))
+        except Exception:
+            logger.exception("the reload failed")
+            self._reload_errors.append("the reload failed: this is a bug, see the log")
         else:
             for worker in self._workers.values():
                 with suppress(OSError):  # one that is dying is started again with the new one

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import ssl
 
 from llmctl.config.server import Tls
 from llmctl.domain.errors import ConfigError
+
+from .turns import take_turns
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +51,9 @@ class Certificate:
         self._tls, self._stamp = tls, stamp
 
     async def run(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            self.look()
+        await take_turns("the certificate", self.look, LOOK_EVERY_S)
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Files that changed are taken over; those that do not belong together yet are looked at again."""
         if _stamp(self._tls) == self._stamp:
             return

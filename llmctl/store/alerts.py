@@ -18,6 +18,7 @@ KEEP_S = 90 * DAY_S
 PAST_S = 7 * DAY_S
 MEMBERS_MAX = 1_000  # of one limit that crossed in the same look: of more, the first are told
 UNPRICED_MAX = 100
+INTEGER_MAX = (1 << 63) - 1  # of SQLite
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,20 @@ def add(tx: sqlite3.Connection, found: Iterable[Alert], receivers: Sequence[str]
             "INSERT INTO deliveries (alert_id, receiver, next_at) VALUES (?, ?, ?)",
             [(row[0], receiver, now_s) for receiver in receivers],
         )
-    tx.execute("DELETE FROM alerts WHERE at < ?", (now_s - KEEP_S,))
+    _forget_old(tx, now_s)
     return new
+
+
+def _forget_old(tx: sqlite3.Connection, now_s: int) -> None:
+    """But not of a limit in total that is still there: its window goes on, and it would be told again."""
+    tx.execute(
+        """
+        DELETE FROM alerts
+        WHERE at < ? AND NOT (kind = 'limit' AND facts ->> 'window' = 'total'
+                              AND facts ->> 'limit' IN (SELECT 'l' || id FROM limits))
+        """,
+        (now_s - KEEP_S,),
+    )
 
 
 def unknown(tx: sqlite3.Connection, found: Sequence[Alert]) -> list[Alert]:
@@ -173,12 +186,13 @@ def _near_members(tx: sqlite3.Connection, limit: Limit, percent_min: int, now_s:
     """By the balances: whoever called has one."""
     place = balances.place_of(limit, standings.NO_MEMBER, now_s)
     names = "users" if limit.each == "user" else "names"
+    least = min(-(-percent_min * limit.amount // 100), INTEGER_MAX)  # rounded up
     rows = tx.execute(
         f"""
         SELECT b.member_id, b.settled, b.held, n.name FROM balances b JOIN {names} n ON n.id = b.member_id
-        WHERE b.limit_id = ? AND b.window_start = ? AND b.settled * 100 >= ? ORDER BY b.settled DESC LIMIT ?
+        WHERE b.limit_id = ? AND b.window_start = ? AND b.settled >= ? ORDER BY b.settled DESC LIMIT ?
         """,
-        (limit.id, place.window_start_s, percent_min * limit.amount, MEMBERS_MAX),
+        (limit.id, place.window_start_s, least, MEMBERS_MAX),
     )
     found = []
     for member_id, settled, held, name in rows:

@@ -109,6 +109,12 @@ def listing(tx: sqlite3.Connection, filters: AuditFilters, *, entries_max: int) 
     ]
 
 
+def pruned_before_s(tx: sqlite3.Connection) -> int:
+    """The moment before which there are sums and no single calls any more; 0: nothing was pruned."""
+    (before_s,) = tx.execute("SELECT max(after ->> 'before') FROM audit WHERE action = 'prune'").fetchone()
+    return 0 if before_s is None else int(before_s)
+
+
 def _value(text: str | None) -> dict[str, object] | None:
     if text is None:
         return None

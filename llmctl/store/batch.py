@@ -110,6 +110,7 @@ class Batch:
         self._slots_complete_from_s = slots_complete_from_s
         self._limits: dict[tuple[tuple[int, ...], int, int], tuple[Limit, ...]] = {}
         self._placed: dict[tuple[int, int, int, str, str, int], tuple[Place, ...]] = {}
+        self._newcomers: dict[str, int] = {}  # end users of whom nothing is booked yet: ids below 0, for this batch
 
     def apply(self, closings: Sequence[tuple[OpenCall, Closing]], openings: Sequence[Opening]) -> Outcome:
         outcome = Outcome([], [], [])
@@ -132,7 +133,7 @@ class Batch:
                     if move.place.is_beside(place):
                         standings[row].add_others(move.settled, move.held)
         self._hold(openings, placed, standings, outcome)
-        balances.write(self._tx, standings)
+        balances.write(self._tx, self._by_lasting_ids(standings) if self._newcomers else standings)
         return outcome
 
     def _settle(self, closings: Sequence[tuple[OpenCall, Closing]], outcome: Outcome) -> dict[Row, Move]:
@@ -235,7 +236,7 @@ class Batch:
         return self._places(
             opening.caller.limits,
             opening.caller.user_id,
-            self._end_user_id(opening),
+            self._member_id(opening.end_user),
             opening.provider,
             opening.model,
             opening.started_at_ms // 1000,
@@ -271,8 +272,22 @@ class Batch:
         if granted:
             self._insert_calls(granted)
 
-    def _end_user_id(self, opening: Opening) -> int:
-        return self._interned.name(self._tx, opening.end_user) if opening.end_user else 0
+    def _member_id(self, end_user: str) -> int:
+        """Names of end users come from outside: only a call that is let in makes one known."""
+        if not end_user:
+            return 0
+        known = self._interned.known_name(self._tx, end_user)
+        return known or self._newcomers.setdefault(end_user, -1 - len(self._newcomers))
+
+    def _by_lasting_ids(self, standings: Mapping[Row, Standing]) -> dict[Row, Standing]:
+        """With the lasting ids of newcomers that were let in, and without the others."""
+        ids = {below: self._interned.known_name(self._tx, name) for name, below in self._newcomers.items()}
+        found = {}
+        for (limit_id, member_id, start_s), one in standings.items():
+            lasting = ids.get(member_id, member_id)
+            if lasting is not None:
+                found[limit_id, lasting, start_s] = one
+        return found
 
     def _opened(self, opening: Opening, grant: Grant) -> OpenCall:
         caller, demand = opening.caller, opening.demand
@@ -285,7 +300,7 @@ class Batch:
             lineage_id=self._interned.lineage(self._tx, caller.path),
             user_id=caller.user_id,
             key_id=caller.key_id,
-            end_user_id=self._end_user_id(opening),
+            end_user_id=self._interned.name(self._tx, opening.end_user) if opening.end_user else 0,
             model_id=self._interned.model(self._tx, opening.provider, opening.model),
             provider=opening.provider,
             model=opening.model,
@@ -334,6 +349,7 @@ class Batch:
                 user_id=call.user_id,
                 key_id=call.key_id,
                 default_zone=self._default_zone,
+                granted_from_s=self._now_s - limits.GRANTS_KEPT_S,
             )
             self._limits[principals] = found
         return found

@@ -84,6 +84,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     stream: bool
     refused: Refused
     status: int
+    end_user: str = ""
 
 
 class Granted(msgspec.Struct, frozen=True, gc=False):

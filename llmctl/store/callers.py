@@ -68,7 +68,14 @@ def load(reader: sqlite3.Connection, secret: str, *, default_zone: str, now_s: i
         acts_for_end_users=bool(acts),
         keeps_content=keeps_content,
         allowed_from=tuple(kept for kept in allowed_from if kept),
-        limits=limits.applying(reader, lineage=lineage, user_id=user_id, key_id=key_id, default_zone=default_zone),
+        limits=limits.applying(
+            reader,
+            lineage=lineage,
+            user_id=user_id,
+            key_id=key_id,
+            default_zone=default_zone,
+            granted_from_s=now_s - limits.GRANTS_KEPT_S,
+        ),
         rules=model_rules.applying(reader, lineage=lineage, user_id=user_id, key_id=key_id),
     )
 

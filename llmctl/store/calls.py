@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 
 from llmctl.domain.usage import USAGE_CLASSES, Usage
 
-from . import ids, labels
+from . import balances, ids, labels
 from .interned import raw_usage
-from .sql import as_json
-from .usage import leaf, model_ids
+from .sql import as_json, run
+from .usage import leaf
 
 Kind = Literal["failed", "estimated", "unpriced", "ceiling", "refused", "open"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -173,7 +173,7 @@ def _conditions(tx: sqlite3.Connection, filters: CallFilters) -> tuple[str, dict
             "(c.model_id IN (SELECT value FROM json_each(:models))"
             " OR (c.model_id = 0 AND asked.name = :model COLLATE NOCASE))"
         )
-        parameters |= {"models": as_json(model_ids(tx, filters.model)), "model": filters.model}
+        parameters |= {"models": as_json(run(tx, balances.model_ids(filters.model))), "model": filters.model}
     more, named = labels.conditions(tx, tag=filters.tag, end_user=filters.end_user)
     conditions += [condition.replace("r.", "c.") for condition in more]
     parameters |= named

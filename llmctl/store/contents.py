@@ -48,12 +48,22 @@ def find(directory: Path, call: str) -> dict[str, Any]:
 
 
 def prune(directory: Path, keep_days: int, now_s: int) -> int:
-    """Removes the files of days that are over for longer. Returns how many."""
-    oldest, removed = _day(now_s - keep_days * 86_400), 0
-    for path in sorted(directory.glob(f"*{SUFFIX}")) if directory.is_dir() else ():
-        if path.stem < oldest:
+    """Removes the files of days that are over for longer. Returns how many. Raises StoreUnavailable: when all that can
+    be removed is."""
+    oldest, removed, kept = _day(now_s - keep_days * 86_400), 0, ""
+    try:
+        over = sorted(path for path in directory.glob(f"*{SUFFIX}") if path.stem < oldest)
+    except OSError as error:
+        raise StoreUnavailable(f"contents in {directory} cannot be listed: {error.strerror}") from None
+    for path in over:
+        try:
             path.unlink(missing_ok=True)
+        except OSError as error:
+            kept = kept or f"{path}: {error.strerror}"
+        else:
             removed += 1
+    if kept:
+        raise StoreUnavailable(f"old contents cannot be removed: {kept}")
     return removed
 
 

@@ -185,18 +185,23 @@ def _finished(target: Path, *, replace: bool = False) -> Iterator[Path]:
 @contextmanager
 def _alone(database: Path) -> Iterator[None]:
     """Nobody else serves or writes. Raises LlmctlError, StoreUnavailable."""
-    if database.exists() and (serving := owners.living(database)):
-        what = f"a gateway serves {database} (process {serving[0].pid})"
-        raise LlmctlError(what, hint="stop it first", code="gateway_runs")
     if not database.exists():
         yield
         return
+    _check_unserved(database)
     lock = WriteLock(database, LOCK_TIMEOUT_S)
     try:
         with lock.held():
+            _check_unserved(database)  # one may have started while we waited
             yield
     finally:
         lock.close()
+
+
+def _check_unserved(database: Path) -> None:
+    if serving := owners.living(database):
+        what = f"a gateway serves {database} (process {serving[0].pid})"
+        raise LlmctlError(what, hint="stop it first", code="gateway_runs")
 
 
 def _drop_log(database: Path) -> None:

@@ -189,7 +189,7 @@ def file_bytes(path: Path) -> int:
     return sum(item.stat().st_size for item in (path, Path(f"{path}-wal")) if item.exists())
 
 
-def create(path: Path, *, now_s: int) -> None:
+def create(path: Path) -> None:
     """A new database with the current schema, readable by its owner alone. Raises StoreError if the file exists."""
     if path.exists():
         raise StoreError(f"{path} exists already", hint="llmctl init --if-not-exists keeps it")

@@ -21,6 +21,14 @@ class Interned:
     def forget(self) -> None:
         self._ids.clear()
 
+    def known_name(self, tx: sqlite3.Connection, name: str) -> int | None:
+        """The id of a name that has one."""
+        known = self._ids.get(("name", name))
+        if known is None:
+            row = tx.execute("SELECT id FROM names WHERE name = ?", (name,)).fetchone()
+            return row[0] if row else None
+        return known
+
     def name(self, tx: sqlite3.Connection, name: str) -> int:
         return self._id(
             tx,

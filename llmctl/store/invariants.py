@@ -127,15 +127,9 @@ def _still(tx: sqlite3.Connection, repair_id: int) -> None:
         raise StoreUnavailable("somebody else repairs the books now", hint="run doctor again when they are done")
 
 
-def forgotten_before_s(tx: sqlite3.Connection) -> int:
-    """Before this moment calls were pruned; 0: none were."""
-    (before_s,) = tx.execute("SELECT max(after ->> 'before') FROM audit WHERE action = 'prune'").fetchone()
-    return 0 if before_s is None else int(before_s)
-
-
 def _first_bucket(tx: sqlite3.Connection) -> int:
     """The first quarter of an hour of which no call was pruned."""
-    before_s = forgotten_before_s(tx)
+    before_s = audit.pruned_before_s(tx)
     return before_s // BUCKET_S + 1 if before_s else 0
 
 

@@ -31,11 +31,3 @@ def conditions(tx: sqlite3.Connection, *, tag: str, end_user: str) -> tuple[list
         found.append("r.end_user_id = :end_user_id AND r.end_user_id <> 0")
         parameters["end_user_id"] = of_end_user(tx, end_user)
     return found, parameters
-
-
-def pruned_before_s(tx: sqlite3.Connection) -> int | None:
-    """The moment before which there are sums and no single calls any more; None: nothing was pruned."""
-    row = tx.execute(
-        "SELECT max(after ->> 'before') FROM audit WHERE action = 'prune' AND subject = 'calls'"
-    ).fetchone()
-    return None if row is None or row[0] is None else int(row[0])

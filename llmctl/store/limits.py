@@ -30,11 +30,14 @@ _ZONE_SQL = """
      )
      SELECT g.timezone FROM up JOIN groups g ON g.id = up.id WHERE g.timezone IS NOT NULL ORDER BY depth LIMIT 1)
 """
+GRANTS_KEPT_S = 86_400  # after their end: clocks differ, and may be set back
+_GRANTS_SQL = (
+    "SELECT json_group_array(json_array(member_id, g.amount, until_at)) FROM grants g WHERE limit_id = limits.id"
+)
 _COLUMNS = f"""
     id, {LABEL_SQL} AS label, principal, principal_id, each, measure, window,
     CASE principal WHEN 'org' THEN NULL ELSE {_ZONE_SQL} END AS zone, model_pattern, amount, soft,
-    created_at,
-    (SELECT json_group_array(json_array(member_id, g.amount, until_at)) FROM grants g WHERE limit_id = limits.id)
+    created_at
 """
 
 
@@ -105,7 +108,7 @@ def imagined(
         check_pattern(model_pattern)
     row = tx.execute(
         f"""
-        SELECT {_COLUMNS} FROM (
+        SELECT {_COLUMNS}, '[]' FROM (
             SELECT 0 AS id, ? AS principal, ? AS principal_id, ? AS each, ? AS measure, ? AS window,
                    ? AS model_pattern, ? AS amount, ? AS soft, 0 AS created_at
         ) AS limits
@@ -130,14 +133,14 @@ def get(tx: sqlite3.Connection, reference: str, *, default_zone: str) -> Limit:
     number = reference[1:] if reference[:1] in ("l", "L") else reference
     row = None
     if number.isascii() and number.isdigit() and len(number) < 18:
-        row = tx.execute(f"SELECT {_COLUMNS} FROM limits WHERE id = ?", (int(number),)).fetchone()
+        row = tx.execute(f"SELECT {_COLUMNS}, ({_GRANTS_SQL}) FROM limits WHERE id = ?", (int(number),)).fetchone()
     if row is None:
         raise NotFound(f"no limit {reference}", hint="See: llmctl limit list")
     return _limit(row, default_zone)
 
 
 def listing(tx: sqlite3.Connection, *, scope: Scope | None = None, default_zone: str) -> list[Limit]:
-    sql = f"SELECT {_COLUMNS} FROM limits WHERE {ALIVE_SQL}"
+    sql = f"SELECT {_COLUMNS}, ({_GRANTS_SQL}) FROM limits WHERE {ALIVE_SQL}"
     order = " ORDER BY CASE principal WHEN 'org' THEN 0 WHEN 'group' THEN 1 WHEN 'user' THEN 2 ELSE 3 END, id"
     if scope is None:
         return [_limit(row, default_zone) for row in tx.execute(sql + order)]
@@ -146,11 +149,22 @@ def listing(tx: sqlite3.Connection, *, scope: Scope | None = None, default_zone:
 
 
 def applying(
-    tx: sqlite3.Connection, *, lineage: Sequence[int], user_id: int, key_id: int, default_zone: str
+    tx: sqlite3.Connection,
+    *,
+    lineage: Sequence[int],
+    user_id: int,
+    key_id: int,
+    default_zone: str,
+    granted_from_s: int = 0,
 ) -> tuple[Limit, ...]:
-    """Every limit on the organisation, the groups of the lineage, the user and the key."""
+    """Every limit on the organisation, the groups of the lineage, the user and the key, with the grants that end after
+    `granted_from_s`."""
     rows = tx.execute(
-        f"SELECT {_COLUMNS} FROM limits WHERE {APPLYING_SQL} ORDER BY id", (json.dumps(lineage), user_id, key_id)
+        f"""
+        SELECT {_COLUMNS}, ({_GRANTS_SQL} AND until_at > ?4) FROM limits
+        WHERE {APPLYING_SQL} ORDER BY id
+        """,
+        (json.dumps(lineage), user_id, key_id, granted_from_s),
     )
     return tuple(_limit(row, default_zone) for row in rows)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
 
-from . import audit, objects, repricing
+from . import audit, balances, objects, repricing
 from .audit import Author
 from .database import Store
 from .ids import at_or_after
@@ -15,18 +16,16 @@ STEP_CALLS = 500  # a few milliseconds
 PAUSE_S = 0.01  # in which others get the lock
 CHECKPOINT_STEPS = 20
 
-# Limits in total on each end user are counted by the calls themselves: those stay.
 _OLD = """
-    FROM calls WHERE id > :after AND id < :end AND state <> 'open' AND (end_user_id = 0 OR NOT EXISTS (
-        SELECT 1 FROM limits WHERE each = 'end_user' AND window = 'total'
-    ))
+    FROM calls
+    WHERE id > :after AND id < :end AND state <> 'open' AND (end_user_id = 0 OR state = 'refused' OR id < :end_users)
 """
 
 
-def count(path: Path, before_s: int) -> int:
+def count(path: Path, before_s: int, now_s: int) -> int:
     """How many calls `prune` would forget."""
     with closing(Store(path, readonly=True)) as store, store.read() as tx:
-        (calls,) = tx.execute(f"SELECT count(*) {_OLD}", {"after": -1, "end": at_or_after(before_s)}).fetchone()
+        (calls,) = tx.execute(f"SELECT count(*) {_OLD}", {"after": -1, **_ends(tx, before_s, now_s)}).fetchone()
     assert isinstance(calls, int)
     return calls
 
@@ -44,7 +43,7 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
                     call_id
                     for (call_id,) in tx.execute(
                         f"SELECT id {_OLD} ORDER BY id LIMIT {STEP_CALLS}",
-                        {"after": last, "end": at_or_after(before_s)},
+                        {"after": last, **_ends(tx, before_s, author.at_s)},
                     )
                 ]
                 tx.executemany("DELETE FROM calls WHERE id = ?", ((call_id,) for call_id in ids))
@@ -61,6 +60,17 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
             if step % CHECKPOINT_STEPS == 0:
                 store.checkpoint()
             time.sleep(pause_s)
+
+
+def _ends(tx: sqlite3.Connection, before_s: int, now_s: int) -> dict[str, int]:
+    """The ids that calls are forgotten up to. Limits on each end user are counted by the calls themselves: those stay
+    as long as such a limit's window may hold them."""
+    windows = {window for (window,) in tx.execute("SELECT window FROM limits WHERE each = 'end_user'")}
+    if "total" in windows:
+        end_users_s = 0
+    else:
+        end_users_s = min(before_s, now_s - max((balances.PAST_S[window] for window in windows), default=0))
+    return {"end": at_or_after(before_s), "end_users": at_or_after(end_users_s)}
 
 
 def _forget_objects(store: Store, now_s: int, pause_s: float) -> None:

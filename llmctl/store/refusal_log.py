@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 
 from . import why
@@ -14,20 +15,26 @@ REFUSED_ROWS_PER_MINUTE = 20  # per key and code; further ones are counted: a fl
 MINUTES_KEPT = 16  # calls are refused in another order than they began in: a body may take ten minutes to stall
 
 
+Alike = tuple[int, int, str]  # minute, key id, code
+
+
 class RefusalLog:
     """Of one process: several workers write that many rows each."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, dict[tuple[int, str], int]] = {}  # by minute
+        self._seen: dict[int, Counter[Alike]] = {}  # by minute
 
-    def write(self, tx: sqlite3.Connection, interned: Interned, refusals: Sequence[Refusal]) -> None:
+    def write(self, tx: sqlite3.Connection, interned: Interned, refusals: Sequence[Refusal]) -> Counter[Alike]:
+        """Returns what `committed` is to be told, once the transaction is."""
         rows, reasons, counts = [], [], []
+        new: Counter[Alike] = Counter()
         for refusal in refusals:
             minute = refusal.started_at_ms // 60_000
-            seen, key = self._seen_in(minute), (refusal.caller.key_id, refusal.refused.code)
-            seen[key] = seen.get(key, 0) + 1
+            alike = (minute, refusal.caller.key_id, refusal.refused.code)
+            new[alike] += 1
             error_id = interned.name(tx, refusal.refused.code)
-            if seen[key] > REFUSED_ROWS_PER_MINUTE:
+            seen = self._seen.get(minute)
+            if new[alike] + (seen[alike] if seen else 0) > REFUSED_ROWS_PER_MINUTE:
                 counts.append((minute, refusal.caller.key_id, error_id))
                 continue
             reasons.append(why.row_of(refusal.call_id, refusal.refused))
@@ -39,6 +46,8 @@ class RefusalLog:
                     interned.lineage(tx, refusal.caller.path),
                     refusal.caller.user_id,
                     refusal.caller.key_id,
+                    # One of whom nothing is booked stays unnamed: anybody could fill the table of names with others.
+                    (interned.known_name(tx, refusal.end_user) if refusal.end_user else None) or 0,
                     0,
                     interned.endpoint(tx, refusal.dialect, refusal.endpoint),
                     interned.name(tx, refusal.request_model),
@@ -53,17 +62,24 @@ class RefusalLog:
         if counts:
             tx.execute(_COUNT_REFUSALS, (as_json(counts),))
 
-    def _seen_in(self, minute: int) -> dict[tuple[int, str], int]:
+        return new
+
+    def committed(self, new: Counter[Alike]) -> None:
+        for alike, number in new.items():
+            self._seen_in(alike[0])[alike] += number
+
+    def _seen_in(self, minute: int) -> Counter[Alike]:
         seen = self._seen.get(minute)
         if seen is None:
             if len(self._seen) >= MINUTES_KEPT:
                 self._seen.pop(next(iter(self._seen)))
-            seen = self._seen[minute] = {}
+            seen = self._seen[minute] = Counter()
         return seen
 
 
 _REFUSED = (
-    "id started_at_ms state lineage_id user_id key_id model_id endpoint_id request_model_id stream status error_id"
+    "id started_at_ms state lineage_id user_id key_id end_user_id model_id endpoint_id request_model_id stream status "
+    "error_id"
 ).split()
 _REFUSED_CALLS = f"""
     INSERT INTO calls ({", ".join(_REFUSED)}, held_nano, held_input_tokens, held_output_tokens)

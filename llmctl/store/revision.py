@@ -12,8 +12,7 @@ from llmctl.domain.usage import USAGE_CLASSES, Usage
 
 from . import balances, ids, prices
 from .database import Store
-from .sql import as_json
-from .usage import model_ids
+from .sql import as_json, run
 
 PAGE_CALLS = 2_000  # read in one snapshot, without the lock
 PRICES_MAX = 1_000
@@ -151,7 +150,7 @@ def _page(tx: sqlite3.Connection, wanted: Wanted, after: int) -> list[Booked]:
     }
     if wanted.model != EVERY_MODEL:
         of_model = "AND c.model_id IN (SELECT value FROM json_each(:models))"
-        parameters["models"] = as_json(model_ids(tx, wanted.model))
+        parameters["models"] = as_json(run(tx, balances.model_ids(wanted.model)))
     rows = tx.execute(
         f"""
         SELECT c.id, c.started_at_ms, m.provider, m.model, c.usage_source, c.cost_nano, c.price_id,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from llmctl.domain.limit import Limit
 from llmctl.domain.trial import Trial, first_needed_s
 
-from . import balances, balances_check, invariants
+from . import audit, balances, balances_check
 from .balances import Place
 from .ids import at_or_after
 from .sql import run
@@ -38,7 +38,7 @@ def tried(tx: sqlite3.Connection, limit: Limit, spans: Sequence[tuple[int, int]]
     """`spans`: stretches of time that follow one another, each from a moment to another."""
     found = [Tried(since_s, until_s) for since_s, until_s in spans]
     from_s = first_needed_s(limit, spans[0][0])
-    forgotten_s = invariants.forgotten_before_s(tx)
+    forgotten_s = audit.pruned_before_s(tx)
     for one in found:
         one.complete = forgotten_s <= first_needed_s(limit, one.since_s)
     trial, place = Trial(limit), balances.place_of(limit, 0, spans[0][0])

@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
-from llmctl.domain.access import matches
 from llmctl.domain.errors import BadInput
 from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 
-from . import labels
+from . import balances, labels
 from .rollups import Stretch
-from .sql import as_json
+from .sql import as_json, run
 from .usage_sources import LABELS, many_labelled, of_calls, of_labelled, of_rollups
 
 By = Literal["group", "user", "key", "end_user", "tag", "model", "provider", "hour", "day", "week", "month"]
@@ -225,14 +224,9 @@ def _conditions(tx: sqlite3.Connection, filters: Filters) -> tuple[str, dict[str
         parameters["provider"] = filters.provider
     if filters.model:
         conditions.append("r.model_id IN (SELECT value FROM json_each(:models))")
-        parameters["models"] = as_json(model_ids(tx, filters.model))
+        parameters["models"] = as_json(run(tx, balances.model_ids(filters.model)))
     more, named = labels.conditions(tx, tag=filters.tag, end_user=filters.end_user)
     return " AND ".join([*conditions, *more]), parameters | named
-
-
-def model_ids(tx: sqlite3.Connection, pattern: str) -> list[int]:
-    rows = tx.execute("SELECT id, provider, model FROM models")
-    return [model_id for model_id, provider, model in rows if matches(pattern, provider, model)]
 
 
 class _Names:

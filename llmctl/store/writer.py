@@ -54,8 +54,6 @@ class Waiting:
 class LedgerStats:
     """Counters since the start of this process, for metrics. Written by the ledger's thread alone."""
 
-    commits: int = 0
-    commit_s: float = 0.0
     holds: int = 0
     settled_above_hold: int = 0
     estimated: int = 0
@@ -66,8 +64,7 @@ class LedgerStats:
         setattr(self, name, getattr(self, name) + number)
 
     def committed(self, seconds: float) -> None:
-        self.commits += 1
-        self.commit_s += seconds
+        """How long one transaction took: for those who count it elsewhere too."""
 
 
 Ending = Closing | Deferral
@@ -284,9 +281,9 @@ class Writer:
                     batch.defer([(self.open[d.call_id], d) for d in taken.deferrals if d.call_id in self.open])
                 closings = [(call, c) for c in taken.closings if (call := self._opened(tx, c)) is not None]
                 outcome = batch.apply(closings, [waiting.opening for waiting in taken.holds])
-                if taken.refusals:
-                    self._refusal_log.write(tx, self._interned, taken.refusals)
-                return outcome
+                refused = self._refusal_log.write(tx, self._interned, taken.refusals)
+            self._refusal_log.committed(refused)
+            return outcome
         except BaseException:
             self._interned.forget()
             raise

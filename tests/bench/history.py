@@ -34,7 +34,7 @@ SHAPE = (
 
 def make(path: Path, calls: int, *, now_s: int, users_count: int = USERS) -> None:
     """A new database with so many settled calls in the thirty days before `now_s`."""
-    create(path, now_s=now_s)
+    create(path)
     store = Store(path, synchronous="NORMAL")
     with store.write() as tx:
         _organisation(tx, now_s, users_count)

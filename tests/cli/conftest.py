@@ -83,7 +83,7 @@ def empty(home: Path) -> Path:
     config = home / "config.toml"
     config.write_text(CONFIG)
     config.chmod(0o600)
-    create(home / "llmctl.db", now_s=NOW_S)
+    create(home / "llmctl.db")
     return home
 
 

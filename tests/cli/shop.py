@@ -27,7 +27,7 @@ class Shop:
 
     def __init__(self, path: Path, *, now_s: int = NOW_S) -> None:
         if not path.exists():
-            create(path, now_s=now_s)
+            create(path)
         self.now_s = now_s
         self._path = path
         self._store = Store(path)

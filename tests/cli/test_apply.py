@@ -264,7 +264,7 @@ def test_any_organisation_survives_export_and_apply_and_becomes_any_other(
     with tempfile.TemporaryDirectory() as folder:
         stores = []
         for name in ("a.db", "b.db"):
-            create(Path(folder, name), now_s=NOW_S)
+            create(Path(folder, name))
             stores.append(Store(Path(folder, name), synchronous="NORMAL"))
         exported = become(stores[0], first)
         assert become(stores[1], organisation_file.read(Path("org.toml"), exported, now_s=NOW_S)) == exported
@@ -285,7 +285,7 @@ def test_grants_in_force_go_with_their_limit_and_end_by_themselves(cli: Cli, fil
     assert cli("apply", "org.toml").out == "Nothing to change.\n"  # what is granted stays, the file is older
 
     (empty / "llmctl.db").unlink()
-    create(empty / "llmctl.db", now_s=NOW_S)
+    create(empty / "llmctl.db")
     assert "$200.00/month; $50.00 more for all until 2026-11-26T00:00:00Z" in cli("apply", "copy.toml").out
     assert cli("export").out == exported
     cli.now_s += 5 * 86_400

@@ -31,7 +31,7 @@ ROUTED_ID = '"id":"gen-'  # some recordings name another host than the one that 
 @pytest.fixture(scope="module")
 def tx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[database.Tx]:
     path = tmp_path_factory.mktemp("prices") / "llmctl.db"
-    database.create(path, now_s=0)
+    database.create(path)
     store = database.Store(path)
     with store.write() as tx:
         price_import.replace_source(tx, "catalogue", catalogue.from_genai_prices().rows, now_s=0)

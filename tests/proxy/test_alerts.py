@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -14,9 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from llmctl.config import Alerts as Settings
+from llmctl.config import Config
+from llmctl.config.alerts import Command
 from llmctl.domain.alert import Alert
-from llmctl.proxy.alerts import GIVE_UP_S, next_attempt_s
+from llmctl.proxy.alerts import GIVE_UP_S, Alerts, next_attempt_s
+from llmctl.store import alerts as store
 from llmctl.store.alerts import Delivery
+from llmctl.store.database import Store, create
 from tests.support.daemon import Daemon
 from tests.support.faulty import FAULTS, Faulty, wait_until
 from tests.support.wire import CHAT, ask, post
@@ -186,6 +192,24 @@ def test_where_nobody_is_configured_a_test_says_so(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "[alerts.to.NAME]" in done.stderr
     assert "Nothing was told." in daemon.here("alert", "list")
+
+
+async def test_a_receiver_that_a_reload_removes_gets_what_was_under_way(tmp_path: Path) -> None:
+    create(tmp_path / "llmctl.db")
+    receivers = {"script": Command(("/usr/bin/touch", str(tmp_path / "said")))}
+    config = Config(tmp_path / "config.toml", tmp_path / "llmctl.db", alerts=Settings(receivers=receivers))
+    database = Store(config.database)
+    with database.write() as tx:
+        store.add(tx, [Alert("test", "k", str(tmp_path / "told"))], ["script"], int(time.time()))
+    alerts = Alerts(config, dict)
+    turn = asyncio.create_task(alerts._turn())
+    await asyncio.sleep(0)  # it looks, on its thread
+    alerts.configure(config._replace(alerts=Settings()))
+    await turn
+    assert (tmp_path / "told").exists()
+    with database.read() as tx:
+        assert [told.delivered for told in store.listing(tx, most=9)] == [("script",)]
+    database.close()
 
 
 def test_attempts_become_rarer_and_end_after_a_day() -> None:

@@ -71,6 +71,15 @@ def test_a_bomb_is_unreadable_and_takes_bounded_memory(packer: str) -> None:
     assert decoded(bomb, encoding) == b""
 
 
+@pytest.mark.parametrize("packer", ["gzip", "zstd"])
+def test_a_bomb_of_many_members_is_one_too(packer: str) -> None:
+    encoding, pack = PACKERS[packer]
+    member = pack(b" " * (1 << 20))
+    most = PIECE_BYTES_MAX >> 20
+    assert len(decoded(member * most, encoding)) == PIECE_BYTES_MAX
+    assert decoded(member * (most + 1), encoding) == b""
+
+
 def test_an_encoding_that_nobody_knows_is_unreadable() -> None:
     assert decoder("compress") is None
     assert decoded(b"x", "compress") == b""

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from llmctl.config import Config
+from llmctl.domain.errors import StoreUnavailable
+from llmctl.proxy.contents import Contents
+from llmctl.proxy.relay import Kept
 from llmctl.store import contents
 from tests.support.daemon import Daemon
 from tests.support.faulty import ANSWER, FAULTS, Faulty, wait_until
@@ -93,6 +97,28 @@ def test_days_that_are_over_are_removed(tmp_path: Path) -> None:
     assert contents.prune(directory, 2, 1_800_000_000 + 4 * day) == 2
     assert len(contents.days(directory)) == 3
     assert contents.prune(tmp_path / "nothing", 2, 0) == 0
+
+
+def test_one_that_cannot_be_removed_keeps_no_other(tmp_path: Path) -> None:
+    (tmp_path / "2020-01-01.jsonl").mkdir()
+    (tmp_path / "2020-01-02.jsonl").touch()
+    with pytest.raises(StoreUnavailable, match="2020-01-01"):
+        contents.prune(tmp_path, 2, 1_800_000_000)
+    assert [path.name for path in tmp_path.iterdir()] == ["2020-01-01.jsonl"]
+
+
+async def test_where_old_ones_cannot_be_removed_new_ones_are_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config(tmp_path / "config.toml", tmp_path / "llmctl.db")
+    directory = contents.directory_of(config.database)
+    (directory / "2020-01-01.jsonl").mkdir(parents=True)
+    kept = Contents(config)
+    kept._waiting.append(({"call": "c_1"}, b"{}", Kept(100)))
+    await kept.flush()
+    (path,) = (path for path in directory.iterdir() if path.is_file())
+    assert json.loads(path.read_text())["call"] == "c_1"
+    assert "2020-01-01" in caplog.text
 
 
 def test_a_half_written_line_costs_that_line_alone(tmp_path: Path) -> None:

@@ -57,6 +57,15 @@ def test_a_limit_on_each_end_user_refuses_that_one_alone(gateway: Daemon, app_ke
     assert limit["each"] == "end_user"
 
 
+def test_a_refused_row_names_an_end_user_who_is_known(gateway: Daemon, app_key: str) -> None:
+    gateway.here("limit", "set", "--user", "shop", "--requests", "1", "--per", "day", "--each", "end-user")
+    asked = [(name, gateway.send(CHAT, HELLO, key=app_key, headers={HEADER: name})) for name in ("gil", "gil")]
+    nothing = {**HELLO, "model": "no/such"}
+    asked.append(("hal", gateway.send(CHAT, nothing, key=app_key, headers={HEADER: "hal"})))
+    found = [(answer.status, gateway.call(answer.call_id)["end_user"]) for _, answer in asked]
+    assert found == [(200, "gil"), (429, "gil"), (404, None)]
+
+
 def test_a_long_name_is_granted_to_and_asked_for_as_the_app_writes_it(gateway: Daemon, app_key: str) -> None:
     name = "customer-" * 10  # kept as a hash
     gateway.here("limit", "set", "--user", "shop", "--tokens", "1", "--per", "total", "--each", "end-user")

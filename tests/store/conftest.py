@@ -20,7 +20,7 @@ def author() -> Author:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    create(tmp_path / "llmctl.db", now_s=NOW_S)
+    create(tmp_path / "llmctl.db")
     store = Store(tmp_path / "llmctl.db")
     yield store
     store.close()

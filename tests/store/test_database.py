@@ -15,7 +15,7 @@ from llmctl.store.database import Store, create, migrations, schema_version
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "llmctl.db"
-    create(path, now_s=0)
+    create(path)
     return path
 
 
@@ -30,9 +30,9 @@ def test_a_new_database_is_its_owners_alone_and_has_the_current_schema(path: Pat
 
 def test_nothing_is_overwritten_and_nothing_is_created_by_opening(path: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="exists already"):
-        create(path, now_s=0)
+        create(path)
     with pytest.raises(StoreError, match="no directory"):
-        create(tmp_path / "no" / "x.db", now_s=0)
+        create(tmp_path / "no" / "x.db")
     for readonly in (False, True):
         with pytest.raises(NotFound):
             Store(tmp_path / "other.db", readonly=readonly)

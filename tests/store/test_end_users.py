@@ -53,6 +53,27 @@ async def test_a_limit_set_today_counts_what_an_end_user_has_spent(books: Books,
     assert isinstance(await ask(books, ledger, secret, "ann"), Refused)
 
 
+async def test_names_of_end_users_who_were_never_let_in_are_not_kept(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("app")
+    books.limit("org", CALL_NANO - 1, each="end_user", window="day")
+    await ask(books, ledger, secret, "")
+    before = books.rows("SELECT name FROM names")
+    results = await asyncio.gather(*(ask(books, ledger, secret, f"stranger {number}") for number in range(5)))
+    assert [type(one) for one in results] == [Refused] * 5
+    assert books.rows("SELECT name FROM names") == before
+    assert books.rows("SELECT * FROM balances") == []
+
+
+async def test_calls_of_a_new_end_user_in_one_batch_see_each_other(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("app")
+    books.limit("org", 2 * CALL_NANO, each="end_user", window="day")
+    names = ["ann", "ann", "ben", "ann"]
+    results = await asyncio.gather(*(ask(books, ledger, secret, name) for name in names))
+    assert [type(one) for one in results] == [Granted, Granted, Granted, Refused]
+    held = "SELECT name, held FROM balances JOIN names ON names.id = member_id ORDER BY name"
+    assert books.rows(held) == [("ann", 2 * CALL_NANO), ("ben", CALL_NANO)]
+
+
 async def test_an_end_users_spend_is_found_by_an_index(books: Books) -> None:
     plan = books.rows(
         "EXPLAIN QUERY PLAN SELECT sum(cost_nano) FROM calls WHERE id >= 0 AND started_at_ms >= 0 "

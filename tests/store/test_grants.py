@@ -56,6 +56,15 @@ async def test_a_grant_to_all_raises_a_pooled_limit(books: Books) -> None:
     assert "2 at once" in str(results[-1])
 
 
+def test_a_caller_carries_no_grants_that_ended_long_ago(books: Books) -> None:
+    alice = books.add_user("alice")
+    limit_id = books.limit("user alice", CALL_NANO, window="total")
+    for for_s in (-100_000, -3_600, 3_600):
+        give(books, limit_id, "", for_s=for_s)
+    (limit,) = books.caller(alice).limits
+    assert sorted(extra.until_s > time.time() for extra in limit.extras) == [False, True]
+
+
 def test_a_pooled_limit_has_no_members(books: Books) -> None:
     books.add_user("alice")
     with pytest.raises(BadInput, match="one amount for all"):

@@ -243,10 +243,10 @@ async def test_the_providers_usage_object_is_kept_byte_for_byte(books: Books, le
     assert books.rows("SELECT count(*) FROM usage_shapes") == [(2,)]
 
 
-def refuse(ledger: Ledger, caller: Caller, started_at_ms: int) -> None:
+def refuse(ledger: Ledger, caller: Caller, started_at_ms: int, model: str = "x") -> None:
     spent = Refused("limit_spent", "spent")
     call_id = ledger.new_call_id()
-    ledger.refuse(Refusal(call_id, started_at_ms, caller, "openai", "chat.completions", "x", False, spent, 429))
+    ledger.refuse(Refusal(call_id, started_at_ms, caller, "openai", "chat.completions", model, False, spent, 429))
 
 
 async def test_a_flood_of_refusals_makes_twenty_rows_a_minute_and_a_count(books: Books, ledger: Ledger) -> None:
@@ -270,6 +270,17 @@ async def test_calls_of_two_minutes_that_are_refused_in_turn_make_twenty_rows_of
     await ledger.close()
     assert books.rows("SELECT count(*) FROM calls WHERE state = 'refused'") == [(40,)]
     assert books.rows("SELECT calls FROM refusal_counts") == [(30,), (30,)]
+
+
+async def test_refusals_of_a_batch_that_is_repeated_are_counted_once(books: Books, ledger: Ledger) -> None:
+    caller = books.caller(books.add_user("alice"))
+    now_ms = int(time.time() * 1000) // 60_000 * 60_000
+    for _ in range(15):
+        refuse(ledger, caller, now_ms)
+    refuse(ledger, caller, now_ms, model="\ud800")  # no UTF-8: SQLite cannot take it
+    await ledger.close()
+    assert books.rows("SELECT count(*) FROM calls WHERE state = 'refused'") == [(15,)]
+    assert books.rows("SELECT calls FROM refusal_counts") == []
 
 
 async def test_a_locked_database_refuses_holds_and_keeps_settles_until_it_is_back(books: Books) -> None:

@@ -249,7 +249,7 @@ class Ledger(RuleBasedStateMachine):
                 Opening(
                     self.ids[owner].next(self.now_s * 1_000_000),
                     (self.now_s - age_s) * 1000,
-                    self.books.caller(self.secrets[user]),
+                    self.books.caller(self.secrets[user], self.now_s),
                     "openai",
                     model,
                     "openai",

@@ -31,7 +31,7 @@ NOW_S = 1_794_700_000  # 2026-11-14
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[database.Store]:
     path = tmp_path / "llmctl.db"
-    database.create(path, now_s=NOW_S)
+    database.create(path)
     opened = database.Store(path)
     yield opened
     opened.close()
@@ -46,7 +46,7 @@ def genai() -> Catalogue:
 def full(tmp_path_factory: pytest.TempPathFactory, genai: Catalogue) -> Iterator[database.Store]:
     """A database with the whole catalogue, only read."""
     path = tmp_path_factory.mktemp("prices") / "llmctl.db"
-    database.create(path, now_s=NOW_S)
+    database.create(path)
     opened = database.Store(path)
     with opened.write() as tx:
         price_import.replace_source(tx, "catalogue", genai.rows, now_s=NOW_S)

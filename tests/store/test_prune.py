@@ -15,10 +15,10 @@ from tests.support.ledgers import DOLLAR, Books, closing, opening
 DAY_S = 86_400
 
 
-async def call(books: Books, ledger: Ledger, secret: str, *, settle: bool = True) -> None:
+async def call(books: Books, ledger: Ledger, secret: str, *, settle: bool = True, end_user: str = "") -> None:
     granted = None
     while granted is None:  # the settings changed: asked again, as the handler does
-        wanted = opening(ledger, books.caller(secret), at_ms=int(ledger._clock_s() * 1000))
+        wanted = opening(ledger, books.caller(secret), at_ms=int(ledger._clock_s() * 1000), end_user=end_user)
         granted = await ledger.hold(wanted)
     assert isinstance(granted, Granted)
     if settle:
@@ -43,7 +43,7 @@ async def test_what_is_older_goes_and_what_it_cost_stays(books: Books, monkeypat
             await asyncio.sleep(0.01)
         before = books.rows("SELECT sum(calls), sum(cost_nano) FROM rollups")
         cut_s = int(time.time()) - 90 * DAY_S
-        assert prune.count(books.path, cut_s) == 30
+        assert prune.count(books.path, cut_s, int(time.time())) == 30
         assert prune.prune(books.path, books.author, cut_s, pause_s=0) == 30
         assert books.rows("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state") == [
             ("open", 1),
@@ -55,6 +55,23 @@ async def test_what_is_older_goes_and_what_it_cost_stays(books: Books, monkeypat
         assert books.rows("SELECT count(*) FROM audit WHERE action = 'prune'") == [(1,)]
     finally:
         await ledger.close()
+
+
+@pytest.mark.parametrize(("window", "days", "stays"), [("month", 30, 5), ("month", 40, 0), ("total", 40, 5)])
+async def test_calls_that_a_limit_on_each_end_user_counts_stay(
+    books: Books, window: str, days: int, stays: int
+) -> None:
+    secret = books.add_user("app")
+    books.limit("user app", 10 * DOLLAR, window=window, each="end_user")
+    ledger = books.ledger(clock_s=lambda: time.time() - days * DAY_S)
+    await ledger.start()
+    for end_user in ["ann"] * 5 + [""] * 3:
+        await call(books, ledger, secret, end_user=end_user)
+    await ledger.close()
+    cut_s = int(time.time()) - 7 * DAY_S
+    assert prune.count(books.path, cut_s, int(time.time())) == 8 - stays
+    assert prune.prune(books.path, books.author, cut_s, pause_s=0) == 8 - stays
+    assert books.rows("SELECT count(*) FROM calls") == [(stays,)]
 
 
 async def test_a_gateway_goes_on_meanwhile(books: Books) -> None:

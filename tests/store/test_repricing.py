@@ -27,7 +27,7 @@ ALWAYS = Wanted(0)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    create(tmp_path / "llmctl.db", now_s=NOW_S)
+    create(tmp_path / "llmctl.db")
     return tmp_path / "llmctl.db"
 
 

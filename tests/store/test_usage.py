@@ -65,7 +65,7 @@ def test_hours_of_the_end_of_summer_time_are_two(tmp_path: Path) -> None:
     create_path = tmp_path / "llmctl.db"
     from llmctl.store.database import create
 
-    create(create_path, now_s=0)
+    create(create_path)
     store = Store(create_path)
     autumn_s = 1_792_886_400  # 25 October 2026, 00:00 UTC: Berlin sets its clocks back at 01:00 UTC
     with store.write() as tx:

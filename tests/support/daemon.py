@@ -63,7 +63,7 @@ class Daemon:
         if not self.database.exists():
             from llmctl.store.database import create
 
-            create(self.database, now_s=int(time.time()))
+            create(self.database)
 
     def __enter__(self) -> Self:
         self.start()

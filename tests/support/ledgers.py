@@ -22,7 +22,7 @@ class Books:
     """One database, seen from the commands' side and from the daemon's."""
 
     def __init__(self, path: Path) -> None:
-        create(path, now_s=int(time.time()))
+        create(path)
         self.path = path
         self.store = Store(path)
         self.author = Author("tester", int(time.time()))
@@ -50,8 +50,9 @@ class Books:
             )
             return put.limit.id
 
-    def caller(self, secret: str) -> Caller:
-        return callers.load(self.store.connection, secret, default_zone="UTC", now_s=int(time.time()))
+    def caller(self, secret: str, now_s: int | None = None) -> Caller:
+        now_s = int(time.time()) if now_s is None else now_s
+        return callers.load(self.store.connection, secret, default_zone="UTC", now_s=now_s)
 
     def ledger(self, **more: object) -> Ledger:
         return Ledger(self.path, default_zone="UTC", share_percent=25, **more)

@@ -1,0 +1,73 @@
+"""The supervisor outlives what goes wrong around it. Its workers' lives and deaths: test_lifecycle.py."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmctl.config import Config, Server
+from llmctl.config.server import Address
+from llmctl.proxy.sockets import Sockets, listening
+from llmctl.proxy.supervisor import FAILED, Supervisor, Worker
+from llmctl.proxy.systemd import Notifier
+from llmctl.store.database import create
+from llmctl.store.serving import Serving
+
+
+@pytest.fixture
+def sockets() -> Iterator[Sockets]:
+    sockets = listening(Server(Address("127.0.0.1", 0), admin_listen=Address("127.0.0.1", 0)))
+    yield sockets
+    sockets.close()
+
+
+@pytest.fixture
+def one(tmp_path: Path, sockets: Sockets) -> Iterator[Supervisor]:
+    create(tmp_path / "llmctl.db")
+    config = Config(tmp_path / "config.toml", tmp_path / "llmctl.db")
+
+    def renew(_: Config) -> tuple[Config, list[str]]:
+        raise KeyError("a bug")
+
+    serving = Serving.claim(config.database, config.path)
+    yield Supervisor(config, renew=renew, work=lambda *_: 0, sockets=sockets, notifier=Notifier(), serving=serving)
+    serving.release()
+
+
+@pytest.mark.parametrize("lacking", ["fork", "socketpair"])
+def test_a_worker_that_cannot_be_started_is_started_later(
+    one: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lacking: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os if lacking == "fork" else socket, lacking, fails)
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    one._start(3)
+    assert list(one._due_at_s) == [3] and not one._workers
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+    assert "worker 3 cannot be started" in caplog.text
+
+
+def test_an_error_that_is_cut_inside_a_character_is_read(one: Supervisor) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        theirs.send(FAILED + "no provider münchen".encode()[: len("no provider m") + 1])
+        one._on_message(Worker(0, os.getpid(), ours, 0.0))
+    assert one._reload_errors == ["no provider m\ufffd"]
+
+
+def test_a_reload_that_fails_in_a_way_that_nobody_expected_is_told(
+    one: Supervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    one._reload()
+    assert not one._reload_pending
+    assert "the configuration of before stays: the reload failed: this is a bug" in caplog.text
