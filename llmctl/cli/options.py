@@ -29,6 +29,7 @@ OnGroup = Annotated[str | None, typer.Option("--group", metavar="GROUP", help="O
 OnUser = Annotated[str | None, typer.Option("--user", metavar="USER", help="On a user.")]
 OnKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="On a key: its id or user/name.")]
 
+LimitId = Annotated[str, typer.Argument(metavar="LIMIT", help="Its id: l3.")]
 AllowFrom = Annotated[
     list[str] | None,
     typer.Option("--allow-from", metavar="NETWORK", help="Only from there: 10.0.0.0/8. More with commas."),
