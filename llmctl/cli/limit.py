@@ -144,7 +144,8 @@ def show(ctx: typer.Context, limit_id: LimitId) -> None:
     values = limit_values(nearest.standing, nearest.member)
     values["grants"] = [grant_values(limit, one) for one in granted]
     values["members"] = [limit_values(one.standing, one.member) for one in members]
-    fields = [("Limit", f"l{limit.id} on {on_text(limit)}"), ("Amount", limit_text(limit))]
+    amount = limit_text(limit, 0 if limit.each else nearest.standing.extra)
+    fields = [("Limit", f"l{limit.id} on {on_text(limit)}"), ("Amount", amount)]
     if not limit.each:
         fields += [("Spent", spent_text(nearest)), ("Held", amount_text(nearest, nearest.standing.held))]
         fields += [("Left", amount_text(nearest, nearest.standing.left))]
@@ -154,7 +155,7 @@ def show(ctx: typer.Context, limit_id: LimitId) -> None:
     run.out.result(values, fields)
     if members and run.out.format == "table":
         run.out.line("")
-        run.out.rows(member_columns(limit.each), members)
+        run.out.rows(member_columns(limit.each, granted=any(one.standing.extra for one in members)), members)
 
 
 verb(app, "grant")(limit_grant.grant)

@@ -34,10 +34,11 @@ def columns(run: App) -> tuple[Column[Nearest], ...]:
         value("each"),
         value("measure"),
         value("amount"),
+        value("granted"),
         value("window"),
         value("models"),
         value("soft"),
-        Column("limit", None, "LIMIT", lambda row: limit_text(row.standing.limit), fixed=True),
+        Column("limit", None, "LIMIT", lambda row: limit_text(row.standing.limit, row.standing.extra), fixed=True),
         value("timezone"),
         value("member"),
         exact("spent", "SPENT", spent_text),
@@ -48,9 +49,11 @@ def columns(run: App) -> tuple[Column[Nearest], ...]:
     )
 
 
-def member_columns(each: Each) -> tuple[Column[Nearest], ...]:
+def member_columns(each: Each, *, granted: bool) -> tuple[Column[Nearest], ...]:
+    """`granted`: more than the limit is, to some of them."""
     return (
         Column("member", None, each.replace("_", " ").upper(), lambda row: row.member),
+        *([Column("granted", None, "GRANTED", _granted_text, right=True)] if granted else []),
         Column("spent", None, "SPENT", spent_text, right=True),
         Column("held", None, "HELD", lambda row: amount_text(row, row.standing.held), right=True),
         Column("left", None, "LEFT", lambda row: amount_text(row, row.standing.left), right=True),
@@ -68,6 +71,10 @@ def spent_text(row: Nearest) -> str:
 
 def amount_text(row: Nearest, number: int) -> str:
     return humanize.amount(row.standing.limit.measure, number)
+
+
+def _granted_text(row: Nearest) -> str:
+    return amount_text(row, row.standing.extra)
 
 
 def resets_text(run: App, row: Nearest) -> str:

@@ -34,7 +34,7 @@ def now(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Nearest:
     place = balances.place_of(limit, NO_MEMBER, now_s)
     by_user = _by_user(tx, place)
     if not by_user:
-        return Nearest(Standing(limit, NO_MEMBER, place.window_start_s, place.window_end_s, 0, 0), "", 0)
+        return _nobody(place, now_s)
     user_id, (settled, held) = max(by_user.items(), key=lambda item: sum(item[1]))
     (name,) = tx.execute("SELECT name FROM users WHERE id = ?", (user_id,)).fetchone()
     standing = Standing(limit, user_id, place.window_start_s, place.window_end_s, settled, held)
@@ -54,12 +54,19 @@ def _nearest_end_user(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Neare
         (limit.id, from_s),
     ).fetchone()
     if row is None:
-        return Nearest(Standing(limit, NO_MEMBER, place.window_start_s, place.window_end_s, 0, 0), "", 0)
+        return _nobody(place, now_s)
     member_id, settled, held, members = row
     (name,) = tx.execute("SELECT name FROM names WHERE id = ?", (member_id,)).fetchone()
     standing = Standing(limit, member_id, place.window_start_s, place.window_end_s, settled, held)
     standing.grant(now_s)
     return Nearest(standing, name, members)
+
+
+def _nobody(place: Place, now_s: int) -> Nearest:
+    """Where nobody has called yet: as it stands for everybody."""
+    standing = Standing(place.limit, NO_MEMBER, place.window_start_s, place.window_end_s, 0, 0)
+    standing.grant(now_s)
+    return Nearest(standing, "", 0)
 
 
 def of_member(tx: sqlite3.Connection, limit: Limit, user_id: int, now_s: int) -> Standing:

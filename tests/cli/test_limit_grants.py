@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from .conftest import Cli
+from .shop import DOLLAR, Shop
 
 Fill = Callable[..., None]
 
@@ -66,3 +69,76 @@ class TestWhom:
         more = ["--cost", "1", "--for", "1d", "--reason", "x"]
         cli("limit", "grant", "l1", "--user", "dora", *more)
         cli("limit", "grant", "l2", "--user", "carol", *more)
+
+
+@pytest.fixture
+async def spending(empty: Path) -> None:
+    """sales: alice spent 4 dollars, bob 3."""
+    async with Shop(empty / "llmctl.db") as shop:
+        shop.group("sales")
+        shop.user("alice", "sales")
+        shop.user("bob", "sales")
+        await shop.call("alice", cost=4 * DOLLAR)
+        await shop.call("bob", cost=3 * DOLLAR)
+
+
+def grant(cli: Cli, limit: str, cost: str, *member: str) -> None:
+    cli("limit", "grant", limit, *member, "--cost", cost, "--for", "20d", "--reason", "x")
+
+
+@pytest.mark.usefixtures("spending")
+class TestAmounts:
+    def test_a_limit_is_listed_with_amounts_that_add_up(self, cli: Cli) -> None:
+        cli("limit", "set", "--org", "--cost", "8", "--per", "month")
+        cli("limit", "set", "--org", "--tokens", "2M", "--per", "day")
+        cli("limit", "set", "--org", "--concurrency", "4")
+        grant(cli, "l1", "2")
+        cli("limit", "grant", "l2", "--tokens", "500k", "--for", "1d", "--reason", "x")
+        cli("limit", "grant", "l3", "--concurrency", "1", "--for", "1d", "--reason", "x")
+        (row, _, _) = cli.json("limit", "list")
+        assert (row["amount"], row["granted"]) == ("8.000000000", "2.000000000")
+        exact = {name: Decimal(row[name]) for name in ("amount", "granted", "spent", "held", "left")}
+        assert exact["amount"] + exact["granted"] - exact["spent"] - exact["held"] == exact["left"]
+        table = cli("limit", "list").out
+        assert "$8.00 +$2.00/month" in table
+        assert "2,000,000 +500,000 tokens/day" in table
+        assert "4 +1 at once" in table
+        assert "granted" in cli("limit", "list", "-o", "csv").out.splitlines()[0].split(",")
+        assert "Amount   $8.00 +$2.00/month\n" in cli("limit", "show", "l1").out
+        cli("limit", "withdraw", "l1", "--yes")
+        assert "$8.00/month" in cli("limit", "list").out
+
+    def test_groups_and_users_show_it(self, cli: Cli) -> None:
+        cli("limit", "set", "--group", "sales", "--cost", "8", "--per", "month")
+        grant(cli, "l1", "2")
+        assert "$8.00 +$2.00/month ($3.00 left)" in cli("group", "show", "sales").out
+        assert "$8.00 +$2.00/month, sales ($3.00 left)" in cli("user", "show", "alice").out
+
+    def test_members_of_a_limit_on_each_show_what_was_granted_to_them(self, cli: Cli) -> None:
+        cli("limit", "set", "--org", "--cost", "5", "--per", "month", "--each", "user")
+        assert "GRANTED" not in cli("limit", "show", "l1").out
+        grant(cli, "l1", "2", "--user", "alice")
+        shown = cli("limit", "show", "l1").out
+        assert "alice    $2.00  $4.00  $0.00  $3.00\n" in shown
+
+    def test_what_is_granted_to_all_counts_before_anybody_called(self, cli: Cli) -> None:
+        cli("limit", "set", "--org", "--cost", "5", "--per", "day", "--each", "user")
+        cli("limit", "set", "--org", "--cost", "5", "--per", "day", "--each", "end-user")
+        for limit in ("l1", "l2"):
+            grant(cli, limit, "2")
+        cli.now_s += 2 * 86_400
+        assert [row["left"] for row in cli.json("limit", "list")] == ["7.000000000", "7.000000000"]
+
+    def test_reports_count_it_in_notes_as_in_the_total(self, cli: Cli) -> None:
+        cli("limit", "set", "--org", "--cost", "20", "--per", "month")
+        grant(cli, "l1", "2")
+        lines = cli("usage", "--by", "user").out
+        assert "of $22.00\n" in lines
+        assert "of $22.00/month on 1 Dec (linear)" in lines
+
+    def test_top_counts_it(self, cli: Cli) -> None:
+        cli("limit", "set", "--org", "--cost", "8", "--per", "month")
+        grant(cli, "l1", "2")
+        assert "$10.00/month" in cli("top", "--once").out
+        (limit,) = cli.json("top")["limits"]
+        assert (limit["limit"], limit["used_percent"]) == ("$10.00/month", 70)
