@@ -142,3 +142,28 @@ class TestAmounts:
         assert "$10.00/month" in cli("top", "--once").out
         (limit,) = cli.json("top")["limits"]
         assert (limit["limit"], limit["used_percent"]) == ("$10.00/month", 70)
+
+
+class TestNearest:
+    @pytest.mark.usefixtures("spending")
+    def test_it_is_who_has_the_least_left_of_the_amount_with_grants(self, cli: Cli) -> None:
+        cli("limit", "set", "--org", "--cost", "5", "--per", "month", "--each", "user")
+        assert cli.json("limit", "list")[0]["member"] == "alice"
+        grant(cli, "l1", "5", "--user", "alice")
+        (row,) = cli.json("limit", "list")
+        assert (row["member"], row["granted"], row["left"]) == ("bob", "0.000000000", "2.000000000")
+        assert cli.json("limit", "show", "l1")["member"] == "bob"
+        assert cli.json("top")["limits"][0]["on"] == "bob (organisation, each user)"
+
+    async def test_of_end_users_too(self, cli: Cli, empty: Path) -> None:
+        cli("limit", "set", "--org", "--cost", "5", "--per", "month", "--each", "end-user")
+        async with Shop(empty / "llmctl.db") as shop:
+            shop.user("app")
+            await shop.call("app", cost=4 * DOLLAR, end_user="ann")
+            await shop.call("app", cost=3 * DOLLAR, end_user="ben")
+        assert cli.json("limit", "list")[0]["member"] == "ann"
+        grant(cli, "l1", "5", "--end-user", "ann")
+        (row,) = cli.json("limit", "list")
+        assert (row["member"], row["left"]) == ("ben", "2.000000000")
+        cli("limit", "withdraw", "l1", "--yes")
+        assert cli.json("limit", "list")[0]["member"] == "ann"
