@@ -25,15 +25,17 @@ class Group(NamedTuple):
     disabled: bool
     keeps_content: bool  # prompts and answers, of its calls and of those below it
     allow_from: str | None  # networks; None: its keys may be used from anywhere, so far as it is concerned
+    removed: bool = False
 
 
 _SELECT = """
     SELECT g.id, g.name, p.name, g.timezone,
            (SELECT count(*) FROM users u WHERE u.group_id = g.id AND u.removed_at IS NULL),
-           g.created_at, g.disabled_at IS NOT NULL, g.allow_from, g.keeps_content_since IS NOT NULL
+           g.created_at, g.disabled_at IS NOT NULL, g.allow_from, g.keeps_content_since IS NOT NULL,
+           g.removed_at IS NOT NULL
     FROM groups g LEFT JOIN groups p ON p.id = g.parent_id
-    WHERE g.removed_at IS NULL
 """
+_LIVING = f"{_SELECT} WHERE g.removed_at IS NULL"
 
 
 def add(
@@ -64,7 +66,7 @@ def add(
 
 
 def find(tx: sqlite3.Connection, name: str) -> Group | None:
-    row = tx.execute(f"{_SELECT} AND g.name = ?", (name,)).fetchone()
+    row = tx.execute(f"{_LIVING} AND g.name = ?", (name,)).fetchone()
     return None if row is None else _group(row)
 
 
@@ -76,8 +78,17 @@ def get(tx: sqlite3.Connection, name: str) -> Group:
     return group
 
 
+def get_past(tx: sqlite3.Connection, name: str) -> Group:
+    """For reports: where no group has this name, the last of those removed that had it. Raises NotFound."""
+    found = find(tx, name)
+    if found is not None:
+        return found
+    row = tx.execute(f"{_SELECT} WHERE g.name = ? ORDER BY g.removed_at DESC, g.id DESC LIMIT 1", (name,)).fetchone()
+    return get(tx, name) if row is None else _group(row)
+
+
 def listing(tx: sqlite3.Connection) -> list[Group]:
-    return [_group(row) for row in tx.execute(f"{_SELECT} ORDER BY g.name")]
+    return [_group(row) for row in tx.execute(f"{_LIVING} ORDER BY g.name")]
 
 
 def change(
@@ -270,5 +281,5 @@ def _facts(group: Group) -> dict[str, object]:
     return facts | {"allow_from": group.allow_from} if group.allow_from else facts
 
 
-def _group(row: tuple[int, str, str | None, str | None, int, int, int, str | None, int]) -> Group:
-    return Group(*row[:6], disabled=bool(row[6]), allow_from=row[7], keeps_content=bool(row[8]))
+def _group(row: tuple[int, str, str | None, str | None, int, int, int, str | None, int, int]) -> Group:
+    return Group(*row[:6], disabled=bool(row[6]), allow_from=row[7], keeps_content=bool(row[8]), removed=bool(row[9]))

@@ -195,8 +195,8 @@ def get(tx: sqlite3.Connection, reference: str, *, revoked: bool = False) -> Key
     if slash:
         row = tx.execute(
             f"""
-            {_SELECT} WHERE u.name = ? AND u.removed_at IS NULL AND k.name = ?{alive}
-            ORDER BY k.revoked_at IS NULL DESC, k.id DESC
+            {_SELECT} WHERE u.name = ? AND k.name = ?{alive}
+            ORDER BY u.removed_at IS NULL DESC, k.revoked_at IS NULL DESC, k.id DESC
             """,
             (user, name),
         ).fetchone()

@@ -1,0 +1,65 @@
+"""Who was removed or renamed stays in reports and in the audit, and is not taken for who has the name now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Cli
+from .shop import DOLLAR, Shop
+
+
+@pytest.fixture
+async def past(cli: Cli, empty: Path) -> None:
+    """bob in sales spent 3 dollars, and is removed, as is the group."""
+    async with Shop(empty / "llmctl.db") as shop:
+        shop.group("sales")
+        shop.group("support")
+        shop.user("bob", "sales")
+        shop.user("carol", "sales")
+        await shop.call("bob", cost=3 * DOLLAR)
+        await shop.call("carol", cost=DOLLAR)
+    cli("user", "remove", "bob", "--yes")
+    cli("group", "remove", "sales", "--move-to", "support", "--yes")
+
+
+@pytest.fixture
+async def again(past: None, cli: Cli, empty: Path) -> None:
+    """Another bob, in another group of the same name, who spent 2 dollars."""
+    async with Shop(empty / "llmctl.db") as shop:
+        shop.group("sales")
+        shop.user("bob", "sales")
+        await shop.call("bob", cost=2 * DOLLAR)
+
+
+@pytest.mark.usefixtures("past")
+class TestRemoved:
+    def test_users_are_reported_and_their_calls_listed(self, cli: Cli) -> None:
+        (row,) = cli.json("usage", "--user", "BOB")
+        assert row["cost_usd"] == "3.000000000"
+        assert cli("usage", "--user", "bob").out.startswith("bob (removed)  1-23 Nov 2026 UTC")
+        assert [call["user"] for call in cli.json("calls", "--user", "bob")] == ["bob"]
+        assert [call["user"] for call in cli.json("calls", "--key", "bob/default")] == ["bob"]
+
+    def test_groups_are_too(self, cli: Cli) -> None:
+        rows = cli.json("usage", "--group", "sales")
+        assert [(row["user"], row["cost_usd"]) for row in rows] == [("bob", "3.000000000"), ("carol", "1.000000000")]
+        assert cli("usage", "--group", "sales").out.startswith("sales (removed)  1-23 Nov 2026 UTC")
+        assert len(cli.json("calls", "--group", "sales")) == 2
+
+    def test_a_name_that_never_was_is_a_slip(self, cli: Cli) -> None:
+        assert 'no user "carrol"; did you mean "carol"' in cli("usage", "--user", "carrol", code=1).err
+        assert 'no group "suport"; did you mean "support"' in cli("calls", "--group", "suport", code=1).err
+
+    def test_only_reports_know_them(self, cli: Cli) -> None:
+        assert 'no user "bob"' in cli("user", "show", "bob", code=1).err
+        assert 'no group "sales"' in cli("limit", "list", "--group", "sales", code=1).err
+
+
+@pytest.mark.usefixtures("again")
+def test_a_name_that_is_there_again_means_the_living_one(cli: Cli) -> None:
+    assert [row["cost_usd"] for row in cli.json("usage", "--user", "bob")] == ["2.000000000"]
+    assert [row["cost_usd"] for row in cli.json("usage", "--group", "sales")] == ["2.000000000"]
+    assert [call["cost_usd"] for call in cli.json("calls", "--user", "bob")] == ["2.000000000"]
+    assert cli("usage", "--user", "bob").out.startswith("bob  ")
