@@ -56,6 +56,10 @@ class Charge:
     def at(self, by: By) -> str:
         return self.row.cells[BY.index(by)].text or ""
 
+    def id_of(self, by: By) -> str | int | None:
+        cell = self.row.cells[BY.index(by)]
+        return cell.public_id or cell.id
+
     @property
     def start_s(self) -> int:
         start_s = self.row.cells[BY.index("day")].start_s
@@ -183,8 +187,11 @@ def _columns(found: Found) -> list[Column[Charge]]:
         "SubAccountId": lambda charge: charge.at("group") or None,
         "SubAccountName": lambda charge: charge.at("group") or None,
         "Tags": lambda charge: json.dumps({"user": charge.at("user"), "key": charge.at("key")}),
+        "x_GroupId": lambda charge: charge.id_of("group"),
         "x_User": lambda charge: charge.at("user"),
+        "x_UserId": lambda charge: charge.id_of("user"),
         "x_Key": lambda charge: charge.at("key"),
+        "x_KeyId": lambda charge: charge.id_of("key"),
         "x_Model": lambda charge: charge.at("model"),
         "x_Calls": counted("calls"),
         "x_FailedCalls": counted("errors"),

@@ -33,13 +33,19 @@ def print_report(report: Report) -> None:
 
 
 def _typed_columns(by: Sequence[By]) -> list[Column[Row]]:
-    return [*(_by_value(place, one) for place, one in enumerate(by)), *_sum_values()]
+    ids = [_id_value(place, one) for place, one in enumerate(by) if one in ("group", "user", "key")]
+    return [*(_by_value(place, one) for place, one in enumerate(by)), *_sum_values(), *ids]
 
 
 def _by_value(place: int, by: By) -> Column[Row]:
     if by == "hour":
         return Column(by, lambda row: times.rfc3339(row.cells[place].start_s))
     return Column(by, lambda row: row.cells[place].text)
+
+
+def _id_value(place: int, by: By) -> Column[Row]:
+    """Tells two apart that had the same name, one after the other."""
+    return Column(f"{by}_id", lambda row: row.cells[place].public_id or row.cells[place].id)
 
 
 def _sum_values() -> list[Column[Row]]:

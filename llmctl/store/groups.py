@@ -196,8 +196,8 @@ def remove(tx: sqlite3.Connection, author: Author, name: str, *, move_to: str | 
 
 
 def names(tx: sqlite3.Connection) -> dict[int, str]:
-    """By id, also of groups that were removed."""
-    return dict(tx.execute("SELECT id, name FROM groups"))
+    """By id, also of groups that were removed, which are marked so."""
+    return dict(tx.execute("SELECT id, iif(removed_at IS NULL, name, name || ' (removed)') FROM groups"))
 
 
 def parents(tx: sqlite3.Connection) -> dict[int, int | None]:

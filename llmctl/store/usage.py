@@ -77,6 +77,8 @@ class Cell(NamedTuple):
     text: str | None  # None: no group at all
     id: int | None = None
     start_s: int | None = None  # of a period
+    past: str = ""  # "removed", "revoked": somebody else may have the name now
+    public_id: str | None = None  # of a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,19 +258,29 @@ class _Names:
         if by == "group":
             (path,) = self._tx.execute("SELECT path FROM lineages WHERE id = ?", (value,)).fetchone()
             group_id = leaf(path)
-            return Cell(None) if group_id is None else self._named("SELECT name FROM groups WHERE id = ?", group_id)
+            return Cell(None) if group_id is None else self._of_table("groups", group_id)
         if by in ("end_user", "tag"):
             row = self._tx.execute("SELECT name FROM names WHERE id = ?", (value,)).fetchone()
             return Cell(row[0] if row else None)
         if by == "user":
-            return self._named("SELECT name FROM users WHERE id = ?", value)
-        return self._named(
-            "SELECT u.name || '/' || k.name FROM keys k JOIN users u ON u.id = k.user_id WHERE k.id = ?", value
-        )
+            return self._of_table("users", value)
+        row = self._tx.execute(
+            """
+            SELECT u.name || '/' || k.name, k.revoked_at IS NOT NULL, k.public_id
+            FROM keys k JOIN users u ON u.id = k.user_id WHERE k.id = ?
+            """,
+            (value,),
+        ).fetchone()
+        if row is None:
+            return Cell(f"#{value}", value)
+        name, revoked, public_id = row
+        return Cell(name, value, past="revoked" if revoked else "", public_id=public_id)
 
-    def _named(self, sql: str, row_id: int) -> Cell:
-        row = self._tx.execute(sql, (row_id,)).fetchone()
-        return Cell(row[0] if row else f"#{row_id}", row_id)
+    def _of_table(self, table: str, row_id: int) -> Cell:
+        row = self._tx.execute(f"SELECT name, removed_at IS NOT NULL FROM {table} WHERE id = ?", (row_id,)).fetchone()
+        if row is None:
+            return Cell(f"#{row_id}", row_id)
+        return Cell(row[0], row_id, past="removed" if row[1] else "")
 
 
 def leaf(path: str) -> int | None:

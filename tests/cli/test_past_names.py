@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,27 @@ def test_a_name_that_is_there_again_means_the_living_one(cli: Cli) -> None:
     assert [row["cost_usd"] for row in cli.json("usage", "--group", "sales")] == ["2.000000000"]
     assert [call["cost_usd"] for call in cli.json("calls", "--user", "bob")] == ["2.000000000"]
     assert cli("usage", "--user", "bob").out.startswith("bob  ")
+
+
+@pytest.mark.usefixtures("again")
+class TestTwoOfOneName:
+    def test_tables_mark_who_is_gone(self, cli: Cli) -> None:
+        def names(by: str) -> list[str]:
+            lines = cli("usage", "--by", by).out.splitlines()[3:-1]
+            return [line.partition("  ")[0] for line in lines]
+
+        assert names("user") == ["bob (removed)", "bob", "carol"]
+        assert names("group") == ["sales (removed)", "sales"]
+        assert names("key") == ["bob/default (revoked)", "bob/default", "carol/default"]
+
+    def test_json_csv_and_focus_tell_them_apart_by_their_ids(self, cli: Cli) -> None:
+        rows = cli.json("usage", "--by", "user,group")
+        assert [row["user"] for row in rows] == ["bob", "bob", "carol"]
+        assert len({row["user_id"] for row in rows}) == 3
+        assert len({row["group_id"] for row in rows}) == 2
+        (first, *_) = cli.json("usage", "--by", "key")
+        assert first["key_id"] == cli.json("calls", "--key", first["key_id"])[0]["key_id"]
+        assert cli("usage", "--by", "user", "-o", "csv").out.splitlines()[0].endswith(",cost_usd,user_id")
+        charges = list(csv.DictReader(io.StringIO(cli("usage", "-o", "focus").out)))
+        assert len({(charge["x_User"], charge["x_UserId"], charge["x_KeyId"]) for charge in charges}) == 3
+        assert len({charge["x_GroupId"] for charge in charges}) == 2

@@ -70,7 +70,7 @@ FIELDS = [
 class TestUsage:
     def test_the_organisation_is_shown_by_group_this_month_and_rows_are_direct(self, cli: Cli) -> None:
         rows = cli.json("usage")
-        assert list(rows[0]) == ["group", *FIELDS]
+        assert list(rows[0]) == ["group", *FIELDS, "group_id"]
         assert [(row["group"], row["calls"], row["cost_usd"]) for row in rows] == [
             ("sales", 8, "32.010000001"),
             ("emea", 1, "5.000000000"),
