@@ -28,7 +28,8 @@ SAYS_ITSELF = ("id", "limit", "amount", "effect")
 def audit(
     ctx: typer.Context,
     text: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="Only changes whose person, action or subject contains it.")
+        str | None,
+        typer.Argument(metavar="TEXT", help="Only changes with it in who, action, subject or values."),
     ] = None,
     actor: Annotated[str | None, typer.Option("--actor", metavar="TEXT", help="Only by this person.")] = None,
     action: Annotated[
@@ -51,9 +52,10 @@ def audit(
         since_s=times.since(since, run.zone, run.now_s) if since else 0,
         until_s=times.until(until, run.zone, run.now_s) if until else 1 << 50,
     )
+    empty = "Nothing was changed." if filters == store.AuditFilters() else "No change matches."
     with run.reading() as tx:
         found = store.listing(tx, filters, entries_max=whole_number(limit, "-n", least=1))
-    run.out.rows(_columns(run), found, empty="Nothing was changed.")
+    run.out.rows(_columns(run), found, empty=empty)
 
 
 def _columns(run: App) -> tuple[Column[Entry], ...]:

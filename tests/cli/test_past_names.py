@@ -89,3 +89,27 @@ class TestTwoOfOneName:
         charges = list(csv.DictReader(io.StringIO(cli("usage", "-o", "focus").out)))
         assert len({(charge["x_User"], charge["x_UserId"], charge["x_KeyId"]) for charge in charges}) == 3
         assert len({charge["x_GroupId"] for charge in charges}) == 2
+
+
+class TestAudit:
+    @pytest.fixture(autouse=True)
+    def renamed(self, cli: Cli) -> None:
+        cli("user", "add", "carl", "--group", cli.json("group", "add", "sales")["name"])
+        cli("limit", "set", "--user", "carl", "--cost", "5", "--per", "day")
+        cli("user", "rename", "carl", "carol")
+        cli("user", "set", "carol", "--email", "carol@example.org")
+        cli("user", "rename", "carol", "zoe")
+        cli("user", "add", "carl")
+
+    def test_whoever_was_renamed_is_found_with_the_changes_under_older_names(self, cli: Cli) -> None:
+        wanted = ["user rename", "user set", "user rename", "limit set", "key create", "user add"]
+        assert [entry["action"] for entry in cli.json("audit", "zoe")] == wanted
+        assert [entry["action"] for entry in cli.json("audit", "--subject", "Zoe")] == wanted
+
+    def test_texts_of_before_and_after_are_searched_but_not_what_they_are_called(self, cli: Cli) -> None:
+        assert [entry["action"] for entry in cli.json("audit", "@EXAMPLE.org")] == ["user set"]
+        assert cli.json("audit", "window") == []
+
+    def test_what_matches_nothing_says_so(self, cli: Cli) -> None:
+        assert cli("audit", "nobody").out == "No change matches.\n"
+        assert cli("audit", "--until", "2020-01-01").out == "No change matches.\n"
