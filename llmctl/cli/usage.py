@@ -55,7 +55,8 @@ def usage(
         typer.Option("--sort", metavar="COLUMN", help="cost, calls, input, output, errors or name; highest first."),
     ] = None,
     limit: Annotated[
-        str | None, typer.Option("-n", "--limit", metavar="N", help="Only the first N rows; the rest as one.")
+        str | None,
+        typer.Option("-n", "--limit", metavar="N", help="Only the N dearest rows, or the first by --sort."),
     ] = None,
 ) -> None:
     """Show who used how much, and how much of the limits is gone. Default: this month.
@@ -106,7 +107,15 @@ def usage(
             rows.sort(key=order)
         is_list = sort is not None or limit is not None
         cut = len(rows) if rows_max is None else rows_max
-        print_report(Report(run, tx, asked, found, which, wanted, rows[:cut], rows[cut:], is_list))
+        shown, rest = _dearest(rows, cut) if order is None else (rows[:cut], rows[cut:])
+        print_report(Report(run, tx, asked, found, which, wanted, shown, rest, is_list))
+
+
+def _dearest(rows: list[Row], rows_max: int) -> tuple[list[Row], list[Row]]:
+    """Those that cost most, in the order of the report, and all others."""
+    places = sorted(range(len(rows)), key=lambda place: -rows[place].sums.cost_nano_usd)
+    kept = {*places[:rows_max]}
+    return [rows[place] for place in sorted(kept)], [rows[place] for place in sorted(places[rows_max:])]
 
 
 def _order(sort: str | None) -> Callable[[Row], tuple[object, ...]] | None:

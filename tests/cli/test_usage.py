@@ -236,6 +236,13 @@ class TestUsage:
         assert "use cost, calls, input, output, errors, name" in cli("usage", "--sort", "size", code=2).err
         assert cli("usage", "-n", "0", code=2)
 
+    def test_by_month_and_user_the_dearest_rows_stay_in_the_order_of_months(self, cli: Cli) -> None:
+        flags = ["usage", "--by", "month,user", "--since", "2026-01-01"]
+        rows = cli.json(*flags, "-n", "2")
+        assert [(row["month"], row["user"]) for row in rows] == [("2026-10", "solo"), ("2026-11", "alice")]
+        lines = cli(*flags, "-n", "1").out.splitlines()
+        assert [line.split("$")[-1].split()[0] for line in lines[3:6]] == ["70.00", "38.01+", "108.01+"]
+
     def test_reports_of_the_past_say_nothing_of_limits_today(self, cli: Cli) -> None:
         cli("limit", "set", "--org", "--cost", "100", "--per", "month")
         assert "OF LIMIT" in cli("usage").out
