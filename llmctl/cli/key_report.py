@@ -78,7 +78,7 @@ def show(run: App, report: Report, asked: Secret | None) -> None:
         "since": rfc3339(report.since_s),
         "calls": sums.calls,
         "cost_usd": usd_exact(sums.cost_nano_usd),
-        "models": [{"model": row.cells[0].text, "calls": row.sums.calls} for row in report.models],
+        "models": [_model_values(row) for row in report.models],
     }
     fields: list[tuple[str, str | list[str]]] = [
         ("Key", f"{key.label} ({key.id})"),
@@ -127,6 +127,16 @@ def _did(report: Report) -> list[str]:
         f"{humanize.plural(sums.calls, 'call')} of {cells[0].text}, {humanize.usd(sums.known_cost_nano_usd)}"
         for cells, sums in ((row.cells, row.sums) for row in report.models)
     ]
+
+
+def _model_values(row: Row) -> dict[str, object]:
+    cost = row.sums.known_cost_nano_usd
+    return {
+        "model": row.cells[0].text,
+        "calls": row.sums.calls,
+        "cost_usd": None if cost is None else usd_exact(cost),
+        "unpriced_calls": row.sums.unpriced_calls,
+    }
 
 
 def _secret_text(run: App, secret: Secret) -> str:

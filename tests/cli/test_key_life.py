@@ -127,7 +127,9 @@ async def test_a_key_shows_what_it_did_since(cli: Cli, empty: Path) -> None:
         for age_s in (60, 3 * 86_400, 20 * 86_400):
             await shop.call("alice", at_s=shop.now_s - age_s, cost=DOLLAR)
     assert "1 call of gpt-5, $1.00" in cli("key", "show", "alice", "--since", "24h").out
-    assert cli.json("key", "show", "alice")["calls"] == 2
+    shown = cli.json("key", "show", "alice")
+    assert shown["calls"] == 2
+    assert shown["models"] == [{"model": "gpt-5", "calls": 2, "cost_usd": "2.000000000", "unpriced_calls": 0}]
     assert cli.json("key", "show", "alice", "--since", "2026-11-01")["cost_usd"] == "3.000000000"
 
 
