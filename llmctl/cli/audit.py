@@ -10,7 +10,7 @@ from llmctl.domain.money import parse_usd
 
 from . import context, humanize, times
 from .command import single
-from .options import Newest, whole_number
+from .options import Newest, Sort, in_order, whole_number
 from .render import Column
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def audit(
     subject: Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="Only of this: alice, l3.")] = None,
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 7d, 2026-11-01.")] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Until then, exclusive.")] = None,
+    sort: Sort = None,
     limit: Newest = "50",
 ) -> None:
     """List who changed what, and when; the newest first. Changes stay listed when what they changed is gone."""
@@ -55,7 +56,7 @@ def audit(
     empty = "Nothing was changed." if filters == store.AuditFilters() else "No change matches."
     with run.reading() as tx:
         found = store.listing(tx, filters, entries_max=whole_number(limit, "-n", least=1))
-    run.out.rows(_columns(run), found, empty=empty)
+    run.out.rows(_columns(run), in_order(_columns(run), found, sort), empty=empty)
 
 
 def _columns(run: App) -> tuple[Column[Entry], ...]:

@@ -32,6 +32,19 @@ def print_report(report: Report) -> None:
     )
 
 
+def sort_columns(by: Sequence[By]) -> list[Column[Row]]:
+    """What --sort takes: the words of the table, and the columns of JSON and CSV."""
+    return [
+        Column("cost", lambda row: _exact(row.sums)),
+        Column("calls", lambda row: row.sums.calls),
+        Column("input", lambda row: row.sums.input_tokens),
+        Column("output", lambda row: row.sums.output_tokens),
+        Column("errors", lambda row: row.sums.errors),
+        Column("name", lambda row: " ".join(cell.text or "" for cell in row.cells).strip()),
+        *_typed_columns(by),
+    ]
+
+
 def _typed_columns(by: Sequence[By]) -> list[Column[Row]]:
     ids = [_id_value(place, one) for place, one in enumerate(by) if one in ("group", "user", "key")]
     return [*(_by_value(place, one) for place, one in enumerate(by)), *_sum_values(), *ids]

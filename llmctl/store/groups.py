@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from difflib import get_close_matches
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from llmctl.domain.errors import AlreadyExists, BadInput, HasMembers
 
@@ -235,8 +236,19 @@ def check_timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (OSError, ValueError, KeyError):
-        raise BadInput(f"unknown time zone {name!r}", hint="write an IANA name such as Europe/Berlin or UTC") from None
+        hint = f"{_nearest_zone(name)}write an IANA name such as Europe/Berlin or UTC"
+        raise BadInput(f"unknown time zone {name!r}", hint=hint) from None
     return name
+
+
+def _nearest_zone(name: str) -> str:
+    """`did you mean "Europe/Berlin"?  ` for `berlin`, `Europe/Belrin`."""
+    by_ending: dict[str, str] = {}
+    for zone in sorted(available_timezones()):
+        for ending in (zone, zone.rpartition("/")[2]):
+            by_ending.setdefault(ending.lower(), zone)
+    close = get_close_matches(name.lower().replace(" ", "_"), by_ending, n=1)
+    return f'did you mean "{by_ending[close[0]]}"?  ' if close else ""
 
 
 def _possible_parent(tx: sqlite3.Connection, group: Group, parent: str) -> int:

@@ -58,7 +58,7 @@ def test_a_limit_is_removed_by_its_id(cli: Cli) -> None:
         (["--org", "--cost", "1e3", "--per", "month"], "--cost '1e3' is not an amount"),
         (["--org", "--cost", "-5", "--per", "month"], "--cost '-5' is not an amount"),
         (["--org", "--tokens", "2MB", "--per", "day"], "--tokens '2MB' is not a number"),
-        (["--org", "--cost", "2", "--per", "fortnight"], "--per 'fortnight' is not a window"),
+        (["--org", "--cost", "2", "--per", "fortnight"], "--per 'fortnight' is not possible; use minute, hour, day"),
         (["--org", "--concurrency", "2", "--per", "day"], "--concurrency takes no --per"),
         (["--user", "alice", "--each", "user", "--cost", "2", "--per", "day"], "--each user needs --org or --group"),
     ],

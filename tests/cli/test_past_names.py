@@ -110,6 +110,11 @@ class TestAudit:
         assert [entry["action"] for entry in cli.json("audit", "@EXAMPLE.org")] == ["user set"]
         assert cli.json("audit", "window") == []
 
+    def test_it_is_sorted_on_demand(self, cli: Cli) -> None:
+        ids = [entry["id"] for entry in cli.json("audit", "--sort", "id")]
+        assert ids == sorted(ids)
+        assert 'did you mean "actor"' in cli("audit", "--sort", "actr", code=2).err
+
     def test_what_matches_nothing_says_so(self, cli: Cli) -> None:
         assert cli("audit", "nobody").out == "No change matches.\n"
         assert cli("audit", "--until", "2020-01-01").out == "No change matches.\n"

@@ -226,14 +226,18 @@ class TestUsage:
         def names(*flags: str) -> list[str]:
             return [row["user"] for row in cli.json("usage", "--by", "user", *flags)]
 
-        assert names("--sort", "cost", "-n", "2") == names("-n", "2") == ["alice", "dora"]
-        assert names("--sort", "calls", "-n", "1") == ["bob"]
+        assert names("--sort", "-cost", "-n", "2") == names("-n", "2") == ["alice", "dora"]
+        assert names("--sort", "cost", "-n", "1") == names("--sort", "cost_usd", "-n", "1") == ["solo"]
+        assert names("--sort", "-calls", "-n", "1") == ["bob"]
+        assert names("--sort", "-name") == names("--sort", "-user") == ["solo", "dora", "bob", "alice"]
         assert names("--sort", "name") == ["alice", "bob", "dora", "solo"]
         lines = cli("usage", "--by", "user", "-n", "1").out.splitlines()
         assert [line.split("  ")[0] for line in lines[3:6]] == ["alice", "(3 more)", "TOTAL"]
         assert [line.split("$")[1].split()[0] for line in lines[3:6]] == ["30.00", "8.01+", "38.01+"]
         assert "= sales" not in cli("usage", "--sort", "calls").out
         assert "use cost, calls, input, output, errors, name" in cli("usage", "--sort", "size", code=2).err
+        assert 'did you mean "calls"?' in cli("usage", "--sort", "-cals", code=2).err
+        assert 'did you mean "model"?' in cli("usage", "--by", "modell", code=2).err
         assert cli("usage", "-n", "0", code=2)
 
     def test_by_month_and_user_the_dearest_rows_stay_in_the_order_of_months(self, cli: Cli) -> None:
