@@ -122,9 +122,10 @@ def list_(
             for limit in limits.listing(tx, scope=where, default_zone=run.config.timezone)
         ]
     notes = [f"* nearest of {row.members}: llmctl limit show l{row.standing.limit.id}" for row in found if row.member]
+    shown = columns(run, found)
     run.out.rows(
-        columns(run),
-        in_order(columns(run), found, sort),
+        shown,
+        in_order(shown, found, sort),
         notes=notes,
         empty="No limits: any key can spend without end. Next: llmctl limit set -h",
     )
@@ -150,6 +151,8 @@ def show(ctx: typer.Context, limit_id: LimitId) -> None:
         fields += [("Spent", spent_text(nearest)), ("Held", amount_text(nearest, nearest.standing.held))]
         fields += [("Left", amount_text(nearest, nearest.standing.left))]
     ends = end_short(nearest.standing.window_end_s, ZoneInfo(limit.zone), run.now_s)
+    if nearest.standing.window_end_s is not None:
+        ends += f" {limit.zone}"
     fields.append(("Resets", "slides" if limit.window == "minute" else ends))
     fields += [("Granted", f"{grant_text(limit, one, run)}: {one.reason}") for one in granted]
     run.out.result(values, fields)

@@ -27,7 +27,7 @@ def granted(cli: Cli, filled: Fill) -> None:
 class TestWithdraw:
     def test_what_was_granted_to_one_member_or_to_all_is_taken_back(self, cli: Cli) -> None:
         done = cli("limit", "withdraw", "l1", "--user", "ALICE", "--yes")
-        assert done.out == "Withdrew $30.00 more for alice until 30 Nov 14:00, on l1.\n"
+        assert done.out == "Withdrew $30.00 more for alice until 30 Nov 14:00 UTC, on l1.\n"
         assert [grant["reason"] for grant in cli.json("limit", "show", "l1")["grants"]] == ["fair"]
         (entry,) = cli.json("audit", "--action", "limit withdraw")
         assert (entry["before"]["member"], entry["before"]["amount"], entry["after"]) == ("alice", "30.00", None)

@@ -132,3 +132,18 @@ def test_a_grant_that_makes_no_sense_is_wrong_usage(cli: Cli, filled: Fill, args
     filled("sales/alice")
     cli("limit", "set", "--org", "--cost", "20", "--per", "day")
     assert wrong in cli("limit", "grant", "l1", *args, "--reason", "x", code=2).err
+
+
+def test_times_of_limits_name_their_zone(cli: Cli) -> None:
+    cli("limit", "set", "--org", "--cost", "20", "--per", "day")
+    assert "RESETS UTC\n" in cli("limit", "list").out
+    assert cli("limit", "list").out.endswith("  24 Nov\n")
+    cli("group", "add", "emea", "--timezone", "Europe/Berlin")
+    cli("limit", "set", "--group", "emea", "--cost", "20", "--per", "day")
+    rows = cli("limit", "list").out.splitlines()
+    assert rows[0].endswith("RESETS")
+    assert [row.rpartition("24 Nov ")[2] for row in rows[1:]] == ["UTC", "Europe/Berlin"]
+    assert cli("limit", "list", "--group", "emea").out.splitlines()[0].endswith("RESETS Europe/Berlin")
+    assert cli("limit", "show", "l2").out.endswith("Resets  24 Nov Europe/Berlin\n")
+    more = cli("limit", "grant", "l2", "--cost", "1", "--for", "1d", "--reason", "x").out
+    assert more.startswith("$1.00 more for all until 24 Nov 15:00 Europe/Berlin, on l2")
