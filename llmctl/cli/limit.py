@@ -11,7 +11,7 @@ from . import context, limit_grant, limit_trial
 from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .limit_grant import grant_text, grant_values
-from .limit_table import amount_text, columns, member_columns, on_text, spent_text
+from .limit_table import amount_text, columns, member_columns, nearest_note, on_text, spent_text
 from .limit_words import each_of, measured, window_of
 from .options import IfExists, LimitId, OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope
 from .overview import limit_text, limit_values
@@ -121,8 +121,9 @@ def list_(
             standings.now(tx, limit, run.now_s)
             for limit in limits.listing(tx, scope=where, default_zone=run.config.timezone)
         ]
-    notes = [f"* nearest of {row.members}: llmctl limit show l{row.standing.limit.id}" for row in found if row.member]
     shown = columns(run, found)
+    is_marked = run.out.keeps(shown, found, "resets")
+    notes = [nearest_note(row, is_marked=is_marked) for row in found if row.member]
     run.out.rows(
         shown,
         in_order(shown, found, sort),

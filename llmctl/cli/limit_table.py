@@ -82,6 +82,13 @@ def _granted_text(row: Nearest) -> str:
     return amount_text(row, row.standing.extra)
 
 
+def nearest_note(row: Nearest, *, is_marked: bool) -> str:
+    """`is_marked`: the column with the mark has a place."""
+    name = f"l{row.standing.limit.id}"
+    whose = "* nearest" if is_marked else f"{name} is shown for {row.member}, nearest"
+    return f"{whose} of {row.members}: llmctl limit show {name}"
+
+
 def resets_text(run: App, row: Nearest, *, zone: bool) -> str:
     """When, and with `zone` in which time zone; of a limit on each user: whose standing is shown, the note below says
     where the others are.

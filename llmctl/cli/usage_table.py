@@ -26,10 +26,15 @@ def print_report(report: Report) -> None:
         _columns(report, lines, total),
         lines,
         heading=heading(report),
-        total=total if len(lines) > 1 else None,
+        total=total if len(lines) > 1 or _tells_more(total, lines) else None,
         empty="No calls.",
         notes=notes(report, lines, total),
     )
+
+
+def _tells_more(total: Line, lines: Sequence[Line]) -> bool:
+    """Whether the total has a limit that no line has."""
+    return total.standing is not None and bool(lines) and not any(line.standing for line in lines)
 
 
 def sort_columns(by: Sequence[By]) -> list[Column[Row]]:
