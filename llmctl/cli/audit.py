@@ -33,7 +33,7 @@ def audit(
     ] = None,
     actor: Annotated[str | None, typer.Option("--actor", metavar="TEXT", help="Only by this person.")] = None,
     action: Annotated[
-        str | None, typer.Option("--action", metavar="TEXT", help="Only this action: key rotate.")
+        str | None, typer.Option("--action", metavar="ACTION", help="Only this action: key rotate.")
     ] = None,
     subject: Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="Only of this: alice, l3.")] = None,
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 7d, 2026-11-01.")] = None,

@@ -29,7 +29,7 @@ EndUser = Annotated[
     str | None, typer.Option("--end-user", metavar="NAME", help="For one end user, as your app names them.")
 ]
 Tag = Annotated[str | None, typer.Option("--tag", metavar="TAG", help="With this tag among theirs.")]
-Provider = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Of a provider.")]
+Provider = Annotated[str | None, typer.Option("--provider", metavar="PROVIDER", help="Of a provider.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 2026-11-01, today, 7d.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Until then, exclusive.")]
 Last = Annotated[str | None, typer.Option("--last", metavar="SPAN", help="24h, 7d (today and six days), 4w, 1mo.")]

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from .context import App
 
-ProviderName = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Of this provider.")]
+ProviderName = Annotated[str | None, typer.Option("--provider", metavar="PROVIDER", help="Of this provider.")]
 
 
 def split(run: App, model: str, provider: str | None) -> tuple[str, str]:
