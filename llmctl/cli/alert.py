@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmctl.domain.alert import KINDS
 from llmctl.domain.errors import NotFound
 
 from . import context, times
 from .command import noun, verb
-from .options import Newest, Sort, in_order, whole_number
+from .errors import not_possible
+from .options import Newest, Sort, containing, in_order, whole_number
 from .render import Column
 
 if TYPE_CHECKING:
@@ -19,18 +21,34 @@ if TYPE_CHECKING:
 
     from .context import App
 
+ALL = 10**9
+
 app = noun("What the gateway told: limits that go, runaway spend, providers that fail, models without a price.")
 
 
 @verb(app, "list")
-def list_(ctx: typer.Context, limit: Newest = "50", sort: Sort = None) -> None:
+def list_(
+    ctx: typer.Context,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="Only what contains it.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help=f"Only of this kind: {', '.join(KINDS)}.")
+    ] = None,
+    limit: Newest = "50",
+    sort: Sort = None,
+) -> None:
     """List what was told, the newest first, and who has it."""
     from llmctl.store import alerts as store
 
     run = context.of(ctx)
+    if kind is not None and kind not in KINDS:
+        raise not_possible("--kind", kind, KINDS)
+    most = whole_number(limit, "-n", least=1)
+    filtered = kind is not None or text is not None
     with run.reading() as tx:
-        found = store.listing(tx, most=whole_number(limit, "-n", least=1))
-    run.out.rows(_columns(run), in_order(_columns(run), found, sort), empty="Nothing was told.")
+        found = store.listing(tx, most=ALL if filtered else most)
+    found = containing(text, lambda told: [told.text], (told for told in found if kind in (None, told.kind)))[:most]
+    empty = "No alert matches." if filtered else "Nothing was told."
+    run.out.rows(_columns(run), in_order(_columns(run), found, sort), empty=empty)
 
 
 @verb(app, "test")

@@ -10,7 +10,7 @@ from llmctl.domain.money import parse_usd
 
 from . import context, humanize, times
 from .command import single
-from .options import Newest, whole_number
+from .options import Newest, Sort, in_order, whole_number
 from .render import Column
 
 if TYPE_CHECKING:
@@ -28,15 +28,17 @@ SAYS_ITSELF = ("id", "limit", "amount", "effect")
 def audit(
     ctx: typer.Context,
     text: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="Only changes whose person, action or subject contains it.")
+        str | None,
+        typer.Argument(metavar="TEXT", help="Only changes with it in who, action, subject or values."),
     ] = None,
     actor: Annotated[str | None, typer.Option("--actor", metavar="TEXT", help="Only by this person.")] = None,
     action: Annotated[
-        str | None, typer.Option("--action", metavar="TEXT", help="Only this action: key rotate.")
+        str | None, typer.Option("--action", metavar="ACTION", help="Only this action: key rotate.")
     ] = None,
     subject: Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="Only of this: alice, l3.")] = None,
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 7d, 2026-11-01.")] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Until then, exclusive.")] = None,
+    sort: Sort = None,
     limit: Newest = "50",
 ) -> None:
     """List who changed what, and when; the newest first. Changes stay listed when what they changed is gone."""
@@ -51,9 +53,10 @@ def audit(
         since_s=times.since(since, run.zone, run.now_s) if since else 0,
         until_s=times.until(until, run.zone, run.now_s) if until else 1 << 50,
     )
+    empty = "Nothing was changed." if filters == store.AuditFilters() else "No change matches."
     with run.reading() as tx:
         found = store.listing(tx, filters, entries_max=whole_number(limit, "-n", least=1))
-    run.out.rows(_columns(run), found, empty="Nothing was changed.")
+    run.out.rows(_columns(run), in_order(_columns(run), found, sort), empty=empty)
 
 
 def _columns(run: App) -> tuple[Column[Entry], ...]:

@@ -35,7 +35,7 @@ def columns(run: App, zone: ZoneInfo) -> tuple[Column[Call], ...]:
         Column("id", lambda c: c.id, "ID", fixed=True),
         Column("attempt_of", lambda c: c.attempt_of),
         Column("started_at", lambda c: times.rfc3339_ms(c.started_at_ms)),
-        Column("time", None, f"TIME {zone_name}", lambda c: _time(c, zone, run.now_s), fixed=True),
+        Column("time", None, f"TIME {zone_name}", lambda c: _time(c, zone, run.now_s), fixed=True, late=True),
         Column("user", lambda c: c.user),
         Column("group", lambda c: c.group),
         Column("key", lambda c: c.key, "KEY", _key),
@@ -44,7 +44,7 @@ def columns(run: App, zone: ZoneInfo) -> tuple[Column[Call], ...]:
         Column("tags", lambda c: list(c.tags)),
         Column("provider", lambda c: c.provider, "PROVIDER", drop=3),
         Column("model", lambda c: c.model),
-        Column("routed", None, "MODEL", _model),
+        Column("routed", None, "MODEL", _model, least=8, keeps_end=True),
         Column("dialect", lambda c: c.dialect),
         Column("endpoint", lambda c: c.endpoint, "ENDPOINT", drop=5),
         Column("request_model", lambda c: c.request_model),
@@ -71,7 +71,7 @@ def columns(run: App, zone: ZoneInfo) -> tuple[Column[Call], ...]:
             drop=4,
         ),
         Column("ttft_ms", lambda c: c.ttft_ms),
-        Column("result", None, "RESULT", result),
+        Column("result", None, "RESULT", result, least=19, keeps_end=True),  # the code of an error stands last
     )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from llmctl.domain.alert import KINDS
 
 from .app import Program
 from .command import Branching, Noun
+from .completion import SCRIPTS
 from .context import App
-from .render import COLORS, FORMATS
+from .render import COLORS, FORMATS, Column
 
 if TYPE_CHECKING:
     from typer._click.core import Command, Parameter
@@ -20,6 +25,25 @@ WORDS = {
     "WHEN": COLORS,
     "WINDOW": ("minute", "hour", "day", "week", "month", "total"),
     "MEMBER": ("user", "end-user"),
+    "KIND": KINDS,
+    "SHELL": tuple(SCRIPTS),
+}
+UTC = ZoneInfo("UTC")
+# Where the columns of each list are, and how to get them, for --sort.
+SORTED: Mapping[str, tuple[str, Callable[[Any, App], Iterable[Column[Any]]]]] = {
+    "alert list": ("alert", lambda module, run: module._columns(run)),
+    "audit": ("audit", lambda module, run: module._columns(run)),
+    "calls": ("calls_table", lambda module, run: module.columns(run, UTC)),
+    "content list": ("content", lambda module, run: module.COLUMNS),
+    "group list": ("group", lambda module, run: module._columns()),
+    "key list": ("key_table", lambda module, run: module.columns(run, {})),
+    "limit list": ("limit_table", lambda module, run: module.columns(run)),
+    "model list": ("model", lambda module, run: module._columns()),
+    "price history": ("price_table", lambda module, run: module.history_columns(run)),
+    "price list": ("price_table", lambda module, run: module.columns(run)),
+    "provider list": ("provider", lambda module, run: module._columns()),
+    "usage": ("usage_table", lambda module, run: module.sort_columns([])),
+    "user list": ("user_table", lambda module, run: module.columns(run, {})),
 }
 
 
@@ -28,6 +52,7 @@ def answer(app: App, args: Sequence[str]) -> list[str]:
     *before, current = args or [""]
     program = Program(name="llmctl")
     command: Command = program
+    path: list[str] = []
     arguments: list[str] = []
     waiting: Parameter | None = None
     for word in before:
@@ -38,15 +63,17 @@ def answer(app: App, args: Sequence[str]) -> list[str]:
             waiting = _option(command, word)
         elif isinstance(command, Branching) and word in command.commands:
             command = command.commands[word]
+            path.append(word)
         elif isinstance(command, Noun):
             found = command.get_command(command.make_context(None, [], resilient_parsing=True), word)
             if found is None:
                 return []
             command = found
+            path.append(word)
         else:
             arguments.append(word)
     if waiting is not None:
-        return _values(app, waiting.metavar or "", current)
+        return _values(app, waiting.metavar or "", current, " ".join(path))
     if current.startswith("-"):
         flags = {flag for param in command.params for flag in param.opts if flag.startswith("--")}
         return sorted(flag for flag in flags | {"--help"} if flag.startswith(current))
@@ -72,16 +99,47 @@ def _remember(app: App, option: Parameter, value: str) -> None:
         setattr(app.flags, option.name, value)
 
 
-def _values(app: App, metavar: str, current: str) -> list[str]:
+def _values(app: App, metavar: str, current: str, path: str = "") -> list[str]:
     if metavar in WORDS:
         return [word for word in WORDS[metavar] if word.startswith(current)]
     if metavar == "FILE":
         return _files(current)
+    with suppress(Exception):
+        if metavar == "COLUMN":
+            return _sorted_by(app, path, current)
+        if metavar == "COLUMNS":
+            return _reported_by(current)
+        if metavar == "PROVIDER":
+            return [name for name in app.config.providers if name.startswith(current)]
+        return _names(app, metavar, current)
+    return []
+
+
+def _names(app: App, metavar: str, current: str) -> list[str]:
     from llmctl.store import completion
 
-    with suppress(Exception), app.reading() as tx:
-        return completion.names(tx, metavar, current)
-    return []
+    catalogues: list[str] = []
+    if metavar == "MODEL":
+        catalogues = [name for one in app.config.providers.values() for name in (one.name, one.catalogue)]
+    with app.reading() as tx:
+        return completion.names(tx, metavar, current, catalogues)
+
+
+def _sorted_by(app: App, path: str, current: str) -> list[str]:
+    """`cost_usd`, or `-cost_usd` where a dash is there already."""
+    module, columns_of = SORTED[path]
+    dash = "-" if current.startswith("-") else ""
+    columns = columns_of(import_module(f"llmctl.cli.{module}"), app)
+    names = [f"{dash}{column.name}" for column in columns if column.value is not None]
+    return [name for name in dict.fromkeys(names) if name.startswith(current)]
+
+
+def _reported_by(current: str) -> list[str]:
+    """`user,d` -> `user,day`."""
+    from llmctl.store.usage import BYS
+
+    before, comma, begin = current.rpartition(",")
+    return [f"{before}{comma}{name}" for name in BYS if name.startswith(begin)]
 
 
 def _files(current: str) -> list[str]:

@@ -16,13 +16,14 @@ app, command = single("completion")
 _BASH = """\
 _llmctl() {
     local line="${COMP_LINE:0:$COMP_POINT}" words IFS=$' \\t\\n'
-    read -ra words <<< "$line"
+    read -a words <<< "$line"
     [[ $line == *[[:space:]] ]] && words+=("")
     local current="${words[${#words[@]}-1]}"
     local head="${current%"${current##*[@=:]}"}"
     IFS=$'\\n'
     COMPREPLY=($(_LLMCTL_COMPLETE=1 "${words[0]}" "${words[@]:1}" 2>/dev/null))
     COMPREPLY=("${COMPREPLY[@]#"$head"}")
+    COMPREPLY=("${COMPREPLY[@]// /\\\\ }")
     [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == */ ]] && compopt -o nospace
 }
 complete -F _llmctl llmctl

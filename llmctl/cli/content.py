@@ -15,6 +15,10 @@ from .render import Column
 
 app = noun("Prompts and answers: kept for no group unless you say so, redacted, and for a time.")
 
+COLUMNS: tuple[Column[tuple[str, int]], ...] = (
+    Column("day", lambda day: day[0], "DAY UTC"),
+    Column("bytes", lambda day: day[1], "BYTES", lambda day: f"{day[1]:,}", right=True),
+)
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="The group; those below it too.")]
 
 
@@ -41,11 +45,7 @@ def list_(ctx: typer.Context, sort: Sort = None) -> None:
 
     run = context.of(ctx)
     found = contents.days(contents.directory_of(run.config.database))
-    columns: tuple[Column[tuple[str, int]], ...] = (
-        Column("day", lambda day: day[0], "DAY UTC"),
-        Column("bytes", lambda day: day[1], "BYTES", lambda day: f"{day[1]:,}", right=True),
-    )
-    run.out.rows(columns, in_order(columns, found, sort), empty="Nothing is kept.")
+    run.out.rows(COLUMNS, in_order(COLUMNS, found, sort), empty="Nothing is kept.")
 
 
 @verb(app, "show")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TextIO
 
 from llmctl.domain.errors import BadInput, LlmctlError
@@ -19,6 +20,16 @@ class UsageMistake(LlmctlError):
     """A command line that cannot be understood."""
 
     code = "usage"
+
+
+def not_possible(flag: str, value: str, known: Iterable[str]) -> UsageMistake:
+    """`--per 'mont' is not possible; did you mean "month"?  use minute, hour, ...`"""
+    from difflib import get_close_matches
+
+    words = list(known)
+    close = get_close_matches(value.lower(), words, n=1)
+    suggestion = f'did you mean "{close[0]}"?  ' if close else ""
+    return UsageMistake(f"{flag} {value!r} is not possible", hint=f"{suggestion}use {', '.join(words)}")
 
 
 def exit_code(error: LlmctlError) -> int:

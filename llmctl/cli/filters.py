@@ -29,7 +29,7 @@ EndUser = Annotated[
     str | None, typer.Option("--end-user", metavar="NAME", help="For one end user, as your app names them.")
 ]
 Tag = Annotated[str | None, typer.Option("--tag", metavar="TAG", help="With this tag among theirs.")]
-Provider = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Of a provider.")]
+Provider = Annotated[str | None, typer.Option("--provider", metavar="PROVIDER", help="Of a provider.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 2026-11-01, today, 7d.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Until then, exclusive.")]
 Last = Annotated[str | None, typer.Option("--last", metavar="SPAN", help="24h, 7d (today and six days), 4w, 1mo.")]
@@ -101,11 +101,11 @@ def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
     """Raises NotFound, UsageMistake. Times are in the zone of the group that is reported, or of the user's."""
     from llmctl.store import groups, users
 
-    group = groups.get(tx, asked.group) if asked.group is not None else None
+    group = groups.get_past(tx, asked.group) if asked.group is not None else None
     key = _key(tx, asked.key) if asked.key is not None else None
-    user = users.get(tx, asked.user) if asked.user is not None else None
+    user = users.get_past(tx, asked.user) if asked.user is not None else None
     home = group.name if group else (user.group if user else (key.group if key else None))
-    group_id = groups.get(tx, home).id if home else None
+    group_id = groups.get_past(tx, home).id if home else None
     zone = ZoneInfo(groups.zone(tx, group_id, run.config.timezone))
     since_s, until_s = _window(run, asked, zone, all_time=all_time)
     _check_labels(tx, asked)
@@ -115,8 +115,8 @@ def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
         group_id=group.id if group else None,
         user_id=user.id if user else None,
         key_id=key.row_id if key else None,
-        group=group.name if group else "",
-        user=user.name if user else "",
+        group=past_name(group.name, removed=group.removed) if group else "",
+        user=past_name(user.name, removed=user.removed) if user else "",
         key=key.label if key else "",
         model=run.config.aliases.get(asked.model, asked.model) if asked.model else "",
         provider=asked.provider or "",
@@ -127,6 +127,11 @@ def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
         zone=zone,
         ends_now=asked.until is None,
     )
+
+
+def past_name(name: str, *, removed: bool) -> str:
+    """Somebody else may have the name now."""
+    return f"{name} (removed)" if removed else name
 
 
 def _key(tx: Tx, reference: str) -> keys.Key:

@@ -11,7 +11,7 @@ from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
 from .humanize import plural, some
-from .options import AllowFrom, IfExists, IfNotExists, NoAllowFrom, Now, Sort, differs, in_order, networks
+from .options import AllowFrom, IfExists, IfNotExists, NoAllowFrom, Now, Sort, containing, differs, in_order, networks
 from .render import Column
 from .times import rfc3339
 
@@ -62,14 +62,22 @@ def add(
 
 
 @verb(app, "list")
-def list_(ctx: typer.Context, sort: Sort = None) -> None:
+def list_(
+    ctx: typer.Context,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="Only groups whose name contains it.")] = None,
+    parent: Annotated[str | None, typer.Option("--parent", metavar="GROUP", help="Only groups directly in it.")] = None,
+    sort: Sort = None,
+) -> None:
     """List all groups."""
     from llmctl.store import groups
 
     run = context.of(ctx)
     with run.reading() as tx:
-        found = groups.listing(tx)
-    run.out.rows(_columns(), in_order(_columns(), found, sort), empty="No groups yet. Next: llmctl group add sales")
+        above = groups.get(tx, parent).name if parent is not None else None
+        found = [group for group in groups.listing(tx) if above is None or group.parent == above]
+    found = containing(text, lambda group: [group.name], found)
+    empty = "No groups." if text or parent else "No groups yet. Next: llmctl group add sales"
+    run.out.rows(_columns(), in_order(_columns(), found, sort), empty=empty)
 
 
 @verb(app, "show")

@@ -47,11 +47,13 @@ def amount(measure: str, number: int) -> str:
     return usd_short(number) if measure == "cost" else count(number)
 
 
-def limit_text(measure: str, number: int, window: str) -> str:
-    """`$120.00/month`, `2,000,000 tokens/day`, `20 at once`, `$50.00 in total`."""
+def limit_text(measure: str, number: int, window: str, granted: int = 0) -> str:
+    """`$120.00/month`, `2,000,000 tokens/day`, `20 at once`, `$50.00 in total`; with a grant `$5.00 +$2.00/day`."""
+    what = amount(measure, number) + (f" +{amount(measure, granted)}" if granted else "")
     if measure == "concurrency":
-        return f"{number:,} at once"
-    what = usd_short(number) if measure == "cost" else f"{number:,} {measure}"
+        return f"{what} at once"
+    if measure != "cost":
+        what = f"{what} {measure}"
     return f"{what} in total" if window == "total" else f"{what}/{window}"
 
 

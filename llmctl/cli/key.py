@@ -161,12 +161,12 @@ def set_(
     no_note: Annotated[bool, typer.Option("--no-note", help="Without a note.")] = False,
     grace: Annotated[
         str | None,
-        typer.Option("--grace", metavar="SPAN", help="After a rotation: the old secret works so long from now on."),
+        typer.Option("--grace", metavar="SPAN", help="After rotations: all old secrets that work do so for so long."),
     ] = None,
     allow_from: AllowFrom = None,
     no_allow_from: NoAllowFrom = False,
 ) -> None:
-    """Change a key's name, end, note or networks, or the grace of its old secret. Its id and secret stay."""
+    """Change a key's name, end, note or networks, or the grace of its old secrets. Its id and secret stay."""
     from llmctl.store import keys
 
     run = context.of(ctx)
@@ -177,6 +177,7 @@ def set_(
     ends = (ahead(expires, run.zone, run.now_s),) if expires else None
     grace_s = duration_s(grace) if grace else 0
     asked = named(reference)
+    old: list[str] = []
     with run.writing() as (tx, author):
         before, _ = asked.find(tx)
         keys.change(
@@ -191,11 +192,17 @@ def set_(
         if grace_s:
             keys.set_grace(tx, author, before.id, grace_s=grace_s)
         key = keys.get(tx, before.id)
+        if grace_s:
+            old = [one.prefix for one in keys.secrets_of(tx, key) if one.state(run.now_s) == "old"]
     changed = key != before
     text = f"Changed key {key.label} ({key.id})." if changed else f"Key {key.label} ({key.id}) is so: unchanged."
     if grace_s:
-        text += f" Its old secret works until {moment_short(run.now_s + grace_s, run.zone, run.now_s)} {run.zone.key}."
-    run.out.one(key_values(key, run.now_s) | {"changed": changed}, text)
+        until = f"{moment_short(run.now_s + grace_s, run.zone, run.now_s)} {run.zone.key}"
+        which = ", ".join(f"{prefix}..." for prefix in old)
+        works = f"old secret {which} works" if len(old) == 1 else f"{len(old)} old secrets {which} work"
+        text += f" Its {works} until {until}."
+    values = key_values(key, run.now_s) | {"changed": changed}
+    run.out.one(values | ({"old_secrets": old} if grace_s else {}), text)
 
 
 @verb(app, "rotate")

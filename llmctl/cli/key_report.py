@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmctl.domain.money import usd_exact
 
 from . import humanize
-from .key_table import key_values, old_until_s, state, state_text
+from .key_table import key_values, state, state_text
 from .render import Column
 from .times import end_short, moment_short, rfc3339
 
@@ -50,7 +50,7 @@ def read(tx: Tx, run: App, key: Key, since_s: int) -> Report:
 
 
 def old_users(tx: Tx, run: App, key: Key) -> list[str]:
-    """`  10.0.4.17  openai-python  212 calls   2 min ago`: where old secrets were used from, if anywhere."""
+    """`sk-llmctl-4mTq8Z...  10.0.4.17  curl/8  212 calls  2 min ago`: where old secrets were used from, if anywhere."""
     places = [place for place in _places(tx, key) if place.secret.state(run.now_s) == "old"]
     if not places:
         return []
@@ -78,7 +78,7 @@ def show(run: App, report: Report, asked: Secret | None) -> None:
         "since": rfc3339(report.since_s),
         "calls": sums.calls,
         "cost_usd": usd_exact(sums.cost_nano_usd),
-        "models": [{"model": row.cells[0].text, "calls": row.sums.calls} for row in report.models],
+        "models": [_model_values(row) for row in report.models],
     }
     fields: list[tuple[str, str | list[str]]] = [
         ("Key", f"{key.label} ({key.id})"),
@@ -99,8 +99,9 @@ def show(run: App, report: Report, asked: Secret | None) -> None:
     if asked is not None:
         values["found"] = _secret_values(asked, now_s)
         fields.append(("This secret", _secret_text(run, key, asked)))
-    if state(key, now_s) == "active" and (until_s := old_until_s(key, now_s)) is not None:
-        fields.append(("Old secret", f"works until {moment_short(until_s, run.zone, now_s)} {run.zone.key}"))
+    old = [_old_text(run, one) for one in report.secrets if one.state(now_s) == "old"]
+    if old and state(key, now_s) == "active":
+        fields.append(("Old secret" if len(old) == 1 else "Old secrets", old))
     fields.append((f"Since {moment_short(report.since_s, run.zone, now_s)}", _did(report)))
     run.out.result(values, fields)
     if run.out.format == "table" and report.places:
@@ -129,6 +130,21 @@ def _did(report: Report) -> list[str]:
     ]
 
 
+def _model_values(row: Row) -> dict[str, object]:
+    cost = row.sums.known_cost_nano_usd
+    return {
+        "model": row.cells[0].text,
+        "calls": row.sums.calls,
+        "cost_usd": None if cost is None else usd_exact(cost),
+        "unpriced_calls": row.sums.unpriced_calls,
+    }
+
+
+def _old_text(run: App, secret: Secret) -> str:
+    assert secret.ends_at_s is not None
+    return f"{secret.prefix}... works until {moment_short(secret.ends_at_s, run.zone, run.now_s)} {run.zone.key}"
+
+
 def _secret_text(run: App, key: Key, secret: Secret) -> str:
     which = {"current": "the current one", "old": "an old one"}.get(secret.state(run.now_s))
     if which and state(key, run.now_s) != "active":
@@ -151,10 +167,10 @@ def _secret_values(secret: Secret, now_s: int) -> dict[str, object]:
 def _columns(run: App) -> tuple[Column[Place], ...]:
     return (
         Column("secret", lambda p: p.secret.state(run.now_s), "SECRET", fixed=True),
+        Column("prefix", lambda p: p.secret.prefix, "BEGINS WITH", lambda p: f"{p.secret.prefix}...", fixed=True),
         Column("address", lambda p: p.seen.address, "FROM"),
         Column("client", lambda p: p.seen.client, "CLIENT"),
         Column("calls", lambda p: p.seen.calls, "CALLS", right=True),
-        Column("prefix", lambda p: p.secret.prefix),
         Column("first_at", lambda p: rfc3339(p.seen.first_at_s)),
         Column("last_at", lambda p: rfc3339(p.seen.last_at_s), "LAST", lambda p: _last(run, p)),
     )

@@ -7,22 +7,18 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from llmctl.domain.money import usd_exact
-
-from . import context, humanize, limit_trial
+from . import context, limit_grant, limit_trial
 from .ask import DryRun, Yes, confirm
 from .command import noun, verb
-from .errors import UsageMistake
-from .filters import booked_name
-from .limit_table import amount_text, columns, member_columns, on_text, spent_text
+from .limit_grant import grant_text, grant_values
+from .limit_table import amount_text, columns, member_columns, nearest_note, on_text, spent_text
 from .limit_words import each_of, measured, window_of
-from .options import IfExists, OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope
+from .options import IfExists, LimitId, OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope
 from .overview import limit_text, limit_values
-from .times import ahead, end_short, rfc3339
+from .times import end_short
 
 if TYPE_CHECKING:
     from llmctl.domain.limit import Limit
-    from llmctl.store.grants import Granted
 
     from .context import App
 
@@ -32,10 +28,8 @@ Limits on cost, tokens, requests and calls at once. All limits that apply to a c
   llmctl limit set --org --cost 200 --per month
   llmctl limit set --group sales --each user --cost 20 --per day --model 'gpt-5*'
   llmctl limit set --user alice --concurrency 4
+  llmctl limit grant l3 --user alice --cost 30 --for 7d --reason "launch week"
 """)
-
-
-LimitId = Annotated[str, typer.Argument(metavar="LIMIT", help="Its id: l3.")]
 
 
 @verb(app, "set")
@@ -127,10 +121,12 @@ def list_(
             standings.now(tx, limit, run.now_s)
             for limit in limits.listing(tx, scope=where, default_zone=run.config.timezone)
         ]
-    notes = [f"* nearest of {row.members}: llmctl limit show l{row.standing.limit.id}" for row in found if row.member]
+    shown = columns(run, found)
+    is_marked = run.out.keeps(shown, found, "resets")
+    notes = [nearest_note(row, is_marked=is_marked) for row in found if row.member]
     run.out.rows(
-        columns(run),
-        in_order(columns(run), found, sort),
+        shown,
+        in_order(shown, found, sort),
         notes=notes,
         empty="No limits: any key can spend without end. Next: llmctl limit set -h",
     )
@@ -148,77 +144,26 @@ def show(ctx: typer.Context, limit_id: LimitId) -> None:
         members = standings.members(tx, limit, run.now_s)
         granted = grants.listing(tx, limit, run.now_s)
     values = limit_values(nearest.standing, nearest.member)
-    values["grants"] = [_grant_values(limit, one) for one in granted]
+    values["grants"] = [grant_values(limit, one) for one in granted]
     values["members"] = [limit_values(one.standing, one.member) for one in members]
-    fields = [("Limit", f"l{limit.id} on {on_text(limit)}"), ("Amount", limit_text(limit))]
+    amount = limit_text(limit, 0 if limit.each else nearest.standing.extra)
+    fields = [("Limit", f"l{limit.id} on {on_text(limit)}"), ("Amount", amount)]
     if not limit.each:
         fields += [("Spent", spent_text(nearest)), ("Held", amount_text(nearest, nearest.standing.held))]
         fields += [("Left", amount_text(nearest, nearest.standing.left))]
     ends = end_short(nearest.standing.window_end_s, ZoneInfo(limit.zone), run.now_s)
+    if nearest.standing.window_end_s is not None:
+        ends += f" {limit.zone}"
     fields.append(("Resets", "slides" if limit.window == "minute" else ends))
-    fields += [("Granted", f"{_grant_text(limit, one, run)}: {one.reason}") for one in granted]
+    fields += [("Granted", f"{grant_text(limit, one, run)}: {one.reason}") for one in granted]
     run.out.result(values, fields)
     if members and run.out.format == "table":
         run.out.line("")
-        run.out.rows(member_columns(limit.each), members)
+        run.out.rows(member_columns(limit.each, granted=any(one.standing.extra for one in members)), members)
 
 
-@verb(app, "grant")
-def grant(
-    ctx: typer.Context,
-    limit_id: LimitId,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept in the audit.")],
-    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="For this one, of each user.")] = None,
-    end_user: Annotated[
-        str | None, typer.Option("--end-user", metavar="NAME", help="For this one, of each end user.")
-    ] = None,
-    cost: Annotated[str | None, typer.Option("--cost", metavar="USD", help="Money: 200 or 200.50.")] = None,
-    tokens: Annotated[str | None, typer.Option("--tokens", metavar="N", help="Input and output: 500k, 2M.")] = None,
-    requests: Annotated[str | None, typer.Option("--requests", metavar="N", help="Calls.")] = None,
-    concurrency: Annotated[str | None, typer.Option("--concurrency", metavar="N", help="Calls at once.")] = None,
-    for_: Annotated[str | None, typer.Option("--for", metavar="SPAN", help="How long: 24h, 7d.")] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="A date, or a moment.")] = None,
-) -> None:
-    """Allow more than a limit says, for a time. It ends by itself."""
-    from llmctl.store import grants, limits
-
-    run = context.of(ctx)
-    measure, amount = measured(cost, tokens, requests, concurrency)
-    ends = [text for text in (for_, until) if text is not None]
-    if len(ends) != 1:
-        raise UsageMistake(
-            "how long is not said" if not ends else "--for and --until are both given", hint="write --for 7d"
-        )
-    with run.writing() as (tx, author):
-        limit = limits.get(tx, limit_id, default_zone=run.config.timezone)
-        until_s = ahead(ends[0], ZoneInfo(limit.zone), run.now_s)
-        if until_s is None:
-            raise UsageMistake("a grant has an end", hint="for good, raise the limit: llmctl limit set")
-        if limit.measure != measure:
-            raise UsageMistake(f"limit l{limit.id} is on {limit.measure}", hint=f"write --{limit.measure}")
-        named = {"user": user, "end_user": end_user and booked_name(end_user)}
-        if other := [name for name, text in named.items() if text is not None and name != limit.each]:
-            wrong = other[0].replace("_", "-")
-            raise UsageMistake(f"limit l{limit.id} is not on each {wrong}", hint=f"leave out --{wrong}")
-        member = named.get(limit.each) or ""
-        given = grants.add(tx, author, limit, member=member, amount=amount, until_s=until_s, reason=reason)
-    values = {"id": f"l{limit.id}", **_grant_values(limit, given)}
-    run.out.one(values, f"{_grant_text(limit, given, run)}, on l{limit.id}: {limit_text(limit)} on {on_text(limit)}.")
-
-
-def _grant_values(limit: Limit, given: Granted) -> dict[str, object]:
-    return {
-        "member": given.member or None,
-        "amount": usd_exact(given.amount) if limit.measure == "cost" else given.amount,
-        "until": rfc3339(given.until_s),
-        "reason": given.reason,
-    }
-
-
-def _grant_text(limit: Limit, given: Granted, run: App) -> str:
-    whom = given.member or "all"
-    end = end_short(given.until_s, ZoneInfo(limit.zone), run.now_s)
-    return f"{humanize.amount(limit.measure, given.amount)} more for {whom} until {end}"
+verb(app, "grant")(limit_grant.grant)
+verb(app, "withdraw")(limit_grant.withdraw)
 
 
 @verb(app, "remove")

@@ -7,7 +7,7 @@ from llmctl.domain.limit import Each, Measure
 from llmctl.domain.money import parse_usd
 from llmctl.domain.window import WINDOWS, Window
 
-from .errors import UsageMistake
+from .errors import UsageMistake, not_possible
 from .options import whole_number
 
 
@@ -43,7 +43,7 @@ def window_of(measure: Measure, per: str | None) -> Window:
     for window in WINDOWS:
         if per == window:
             return window
-    raise UsageMistake(f"--per {per!r} is not a window", hint=f"write one of {', '.join(WINDOWS)}")
+    raise not_possible("--per", per, WINDOWS)
 
 
 def each_of(text: str | None, *, on_many: bool) -> Each:
@@ -52,7 +52,7 @@ def each_of(text: str | None, *, on_many: bool) -> Each:
     if text == "end-user":
         return "end_user"
     if text != "user":
-        raise UsageMistake(f"--each {text!r} is not possible", hint="write --each user or --each end-user")
+        raise not_possible("--each", text, ("user", "end-user"))
     if not on_many:
         raise UsageMistake("--each user needs --org or --group", hint="a user or key has no members: leave it out")
     return "user"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from .errors import UsageMistake
+from .errors import UsageMistake, not_possible
 from .times import duration_s
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ OnGroup = Annotated[str | None, typer.Option("--group", metavar="GROUP", help="O
 OnUser = Annotated[str | None, typer.Option("--user", metavar="USER", help="On a user.")]
 OnKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="On a key: its id or user/name.")]
 
+LimitId = Annotated[str, typer.Argument(metavar="LIMIT", help="Its id: l3.")]
 AllowFrom = Annotated[
     list[str] | None,
     typer.Option("--allow-from", metavar="NETWORK", help="Only from there: 10.0.0.0/8. More with commas."),
@@ -72,12 +73,18 @@ def in_order(columns: Sequence[Column[T]], rows: Sequence[T], by: str | None) ->
     if by is None:
         return rows
     named = {column.name: column.value for column in columns if column.value is not None}
-    value = named.get(by.removeprefix("-"))
+    value = named.get(by.removeprefix("-").replace("-", "_"))
     if value is None:
-        raise UsageMistake(f"--sort {by!r} is not possible", hint=f"use {', '.join(named)}")
+        raise not_possible("--sort", by, named)
     there = [row for row in rows if value(row) not in (None, "")]
     empty = [row for row in rows if value(row) in (None, "")]
     return [*sorted(there, key=lambda row: _comparable(value(row)), reverse=by.startswith("-")), *empty]
+
+
+def containing(text: str | None, names: Callable[[T], Iterable[str | None]], rows: Iterable[T]) -> list[T]:
+    """The rows of which a name contains the text, in any letter case."""
+    wanted = (text or "").lower()
+    return [row for row in rows if not wanted or any(wanted in (name or "").lower() for name in names(row))]
 
 
 def unused_since(span: str | None, now_s: int) -> int | None:

@@ -33,7 +33,8 @@ def limit_lines(tx: Tx, run: App, scope: Scope) -> list[Line]:
     for limit in limits.listing(tx, scope=scope, default_zone=run.config.timezone):
         standing = standings.now(tx, limit, run.now_s).standing
         each = f" for each {limit.each.replace('_', '-')}" if limit.each else ""
-        lines.append(Line(f"{limit_text(limit)}{each}{_left(standing) if not each else ''}", limit_values(standing)))
+        text = f"{limit_text(limit)}{each}" if each else f"{limit_text(limit, standing.extra)}{_left(standing)}"
+        lines.append(Line(text, limit_values(standing)))
     return lines
 
 
@@ -52,7 +53,7 @@ def limits_of_user(tx: Tx, run: App, user: str) -> list[Line]:
         standing = standings.of_member(tx, limit, who.id, run.now_s)
         own = limit.principal == "user" or limit.each == "user"
         on = "own" if own else limit.on.removeprefix("group ")
-        lines.append(Line(f"{limit_text(limit)}, {on}{_left(standing)}", limit_values(standing)))
+        lines.append(Line(f"{limit_text(limit, standing.extra)}, {on}{_left(standing)}", limit_values(standing)))
     return lines
 
 
@@ -83,10 +84,10 @@ def rules_of_user(tx: Tx, user: str) -> list[Line]:
     ]
 
 
-def limit_text(limit: Limit) -> str:
+def limit_text(limit: Limit, granted: int = 0) -> str:
     soft = ", soft" if limit.soft else ""
     models = f" on {limit.model_pattern}" if limit.model_pattern else ""
-    return f"{humanize.limit_text(limit.measure, limit.amount, limit.window)}{models}{soft}"
+    return f"{humanize.limit_text(limit.measure, limit.amount, limit.window, granted)}{models}{soft}"
 
 
 def limit_values(standing: Standing, member: str = "") -> dict[str, object]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from .context import App
 
-ProviderName = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Of this provider.")]
+ProviderName = Annotated[str | None, typer.Option("--provider", metavar="PROVIDER", help="Of this provider.")]
 
 
 def split(run: App, model: str, provider: str | None) -> tuple[str, str]:

@@ -51,8 +51,8 @@ def history_columns(run: App) -> tuple[Column[Entry], ...]:
             "FROM",
             lambda e: from_text(run, e.price),
         ),
-        Column("rates", lambda e: rates_text(e.price, unit=False), "RATES"),
-        Column("tiers", lambda e: sorted(e.price.tiers)),
+        Column("rates", None, "RATES", lambda e: rates_text(e.price, unit=False)),
+        *(_exact_column(name) for name in ("usd_per_million", "tiers", "hours_utc")),
         Column(
             "superseded_at",
             lambda e: times.rfc3339(e.superseded_at_s),
@@ -72,9 +72,7 @@ def values(provider: str, model: str, price: Price) -> dict[str, object]:
         "source": price.source,
         "price_of": f"{price.provider}/{price.model}",
         "effective_from": times.rfc3339(price.effective_from_s) if price.effective_from_s else None,
-        "usd_per_million": rates_exact(price),
-        "tiers": {name: _tariff_values(tariff) for name, tariff in price.tiers.items()},
-        "hours_utc": {_hours_name(hours): _tariff_values(hours.tariff) for hours in price.hours},
+        **rates_exact(price),
         "context_tokens": price.context_tokens,
         "output_tokens_max": price.output_tokens_max,
     }
@@ -100,8 +98,13 @@ def fields(run: App, provider: str, model: str, price: Price) -> list[tuple[str,
     return found
 
 
-def rates_exact(price: Price) -> dict[str, object]:
-    return _tariff_values(price.tariff)
+def rates_exact(price: Price) -> dict[str, dict[str, object]]:
+    """All rates as decimals: the usual ones, those of other tiers, those of other hours."""
+    return {
+        "usd_per_million": _tariff_values(price.tariff),
+        "tiers": {name: _tariff_values(tariff) for name, tariff in price.tiers.items()},
+        "hours_utc": {_hours_name(hours): _tariff_values(hours.tariff) for hours in price.hours},
+    }
 
 
 def terms_exact(price: Price) -> dict[str, object]:
@@ -131,6 +134,10 @@ def from_text(run: App, price: Price) -> str:
 
 def _owner(provider: str) -> str:
     return "any" if provider == "*" else provider
+
+
+def _exact_column(name: str) -> Column[Entry]:
+    return Column(name, lambda entry: rates_exact(entry.price)[name])
 
 
 def _rate_column(meter: str, drop: int) -> Column[Price]:

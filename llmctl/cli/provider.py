@@ -12,7 +12,7 @@ from llmctl.domain.errors import ConfigError
 from . import context
 from .command import noun, verb
 from .humanize import milliseconds
-from .options import Sort, in_order
+from .options import Sort, containing, in_order
 from .provider_check import Answer, ask, source_name
 from .render import Column
 
@@ -29,12 +29,21 @@ Providers: who serves and bills. They stand in the configuration: [providers.NAM
 
 
 @verb(app, "list")
-def list_(ctx: typer.Context, sort: Sort = None) -> None:
+def list_(
+    ctx: typer.Context,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="Only those whose name or address contains it.")
+    ] = None,
+    sort: Sort = None,
+) -> None:
     """List the providers of the configuration, and where each one's credential comes from."""
     run = context.of(ctx)
-    found = [_row(one) for one in run.config.providers.values()]
+    rows = [_row(one) for one in run.config.providers.values()]
+    found = containing(text, lambda row: [row.provider.name, row.address], rows)
     notes = [f"! {row.provider.name}: {row.missing}" for row in found if row.missing]
     empty = "No providers: calls find no model. Add [providers.openai] or [providers.sandbox] to the configuration"
+    if rows:
+        empty = "No providers."
     run.out.rows(_columns(), in_order(_columns(), found, sort), notes=notes, empty=empty)
 
 

@@ -40,6 +40,9 @@ class Column(Generic[T]):
     right: bool = False
     drop: int = 0  # on a narrow terminal the highest goes first; 0: stays
     fixed: bool = False  # never cut
+    least: int = LEAST_CELLS  # not cut below this while others can be cut, or dropped late
+    keeps_end: bool = False  # where it is cut, the beginning goes
+    late: bool = False  # dropped only where cutting texts is not enough
 
     def text(self, row: T) -> str:
         if self.shown is not None:
@@ -163,24 +166,33 @@ class Output:
         least: list[int] | None = None,
     ) -> list[str]:
         """The lines of a table that fits. `least`: how wide columns are already; it is brought up to date."""
-        columns, texts = list(columns), [[column.text(row) for column in columns] for row in rows]
-        widths = [max([cells(column.title), *(cells(line[i]) for line in texts)]) for i, column in enumerate(columns)]
+        texts, widths = _measured(columns, rows)
         if least is not None:
             widths = [max(pair) for pair in zip(widths, least, strict=True)]
             least[:] = widths
         kept, widths = self._fitted(columns, widths)
         lines = [self.paint(_line([columns[i].title for i in kept], [columns[i] for i in kept], widths), _BOLD)]
         for number, line in enumerate(texts):
-            shown = [cut(line[i], width, ascii_only=self.ascii_only) for i, width in zip(kept, widths, strict=True)]
+            shown = [
+                cut(line[i], width, ascii_only=self.ascii_only, keeps_end=columns[i].keeps_end)
+                for i, width in zip(kept, widths, strict=True)
+            ]
             text = _line(shown, [columns[i] for i in kept], widths)
             lines.append(self.paint(text, _BOLD) if bold_last and number == len(texts) - 1 else text)
         return lines
+
+    def keeps(self, columns: Sequence[Column[T]], rows: Sequence[T], name: str) -> bool:
+        """Whether this column has a place in a table of these rows."""
+        shown = [column for column in columns if column.title]
+        kept, _ = self._fitted(shown, _measured(shown, rows)[1])
+        return any(shown[i].name == name for i in kept)
 
     def paint(self, text: str, style: str) -> str:
         return f"{style}{text}{_PLAIN}" if self.color and text else text
 
     def _fitted(self, columns: Sequence[Column[T]], widths: list[int]) -> tuple[list[int], list[int]]:
-        """Which columns stay and how wide: first whole columns go, then the widest texts are cut."""
+        """Which columns stay and how wide: first whole columns go, then the widest texts are cut, if need be after the
+        columns that go late."""
         kept = list(range(len(columns)))
         if self.width is None:
             return kept, widths
@@ -191,11 +203,13 @@ class Output:
 
         while excess() > 0 and any(columns[i].drop for i in kept):
             kept.remove(max(kept, key=lambda i: columns[i].drop))
-        while excess() > 0:
-            cuttable = [i for i in kept if not columns[i].right and not columns[i].fixed and widths[i] > LEAST_CELLS]
-            if not cuttable:
-                break
-            widths[max(cuttable, key=lambda i: widths[i])] -= 1
+        texts = [i for i, column in enumerate(columns) if not column.right and not column.fixed]
+        can_go = sum(max(0, widths[i] - columns[i].least) for i in texts if i in kept)
+        while excess() > can_go and any(columns[i].late for i in kept):
+            kept.remove(next(i for i in kept if columns[i].late))
+        for least in ([column.least for column in columns], [LEAST_CELLS] * len(columns)):
+            while excess() > 0 and (cuttable := [i for i in texts if i in kept and widths[i] > least[i]]):
+                widths[max(cuttable, key=lambda i: widths[i])] -= 1
         return kept, [widths[i] for i in kept]
 
     def _cut(self, text: str) -> str:
@@ -203,6 +217,12 @@ class Output:
 
     def _write(self, text: str) -> None:
         self.stdout.write(text)
+
+
+def _measured(columns: Sequence[Column[T]], rows: Sequence[T]) -> tuple[list[list[str]], list[int]]:
+    """The texts of each row, and how wide each column is."""
+    texts = [[column.text(row) for column in columns] for row in rows]
+    return texts, [max([cells(column.title), *(cells(line[i]) for line in texts)]) for i, column in enumerate(columns)]
 
 
 def record(columns: Iterable[Column[T]], row: T) -> dict[str, object]:

@@ -95,9 +95,10 @@ class Near:
 
     @property
     def text(self) -> str:
+        """`$120.00/month gpt-5`, with what is granted for now."""
         limit = self.standing.limit
         models = f" {limit.model_pattern}" if limit.model_pattern else ""
-        return humanize.limit_text(limit.measure, limit.amount, limit.window) + models
+        return humanize.limit_text(limit.measure, self.standing.amount, limit.window) + models
 
     @property
     def used(self) -> int:

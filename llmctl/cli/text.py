@@ -38,13 +38,16 @@ def cells(text: str) -> int:
     return cell_len(text)
 
 
-def cut(text: str, width: int, *, ascii_only: bool = False) -> str:
-    """The text, or as much of it as fits with a mark that there is more."""
+def cut(text: str, width: int, *, ascii_only: bool = False, keeps_end: bool = False) -> str:
+    """The text, or as much of its beginning (or its end) as fits with a mark that there is more."""
     if cells(text) <= width:
         return text
     mark = "~" if ascii_only else "…"
     if width <= 1:
         return mark[:width]
+    if keeps_end:
+        first = next(place for place in range(len(text) + 1) if cells(text[place:]) < width)
+        return mark + text[first:].lstrip()
     from rich.cells import set_cell_size
 
     return set_cell_size(text, width - 1).rstrip() + mark

@@ -13,6 +13,7 @@ from llmctl.store.live import Activity, Counts, Live, Trouble
 from llmctl.store.usage import Sums
 
 from . import humanize, text, times
+from .overview import limit_values
 from .render import Column, Output
 from .state import Daemon, Near, runs_out_s
 
@@ -232,15 +233,18 @@ def values(moment: Moment) -> dict[str, object]:
         "ttft_ms": live.ttft_ms,
         "users": [{"user": one.name, "open": one.open, **_counts(one.counts)} for one in live.users],
         "models": [{"model": one.name, "open": one.open, **_counts(one.counts)} for one in live.models],
-        "limits": [
-            {"id": f"l{near.standing.limit.id}", "on": near.on, "limit": near.text, "used_percent": near.percent}
-            for near in standing.limits
-        ],
+        "limits": [_near(near) for near in standing.limits],
         "failures": [
             {"error": one.text, "model": one.model or None, "calls": one.calls, "last_at": times.rfc3339(one.last_s)}
             for one in live.troubles
         ],
     }
+
+
+def _near(near: Near) -> dict[str, object]:
+    exact = limit_values(near.standing)
+    amounts = {name: exact[name] for name in ("amount", "granted", "spent", "held", "left")}
+    return {"id": exact["id"], "on": near.on, "limit": near.text, "used_percent": near.percent, **amounts}
 
 
 def _counts(counts: Counts) -> dict[str, object]:

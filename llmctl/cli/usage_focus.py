@@ -1,7 +1,8 @@
 """`usage -o focus`: charges for chargeback, as CSV with the columns of FOCUS 1.4 (focus.finops.org), one row a meter.
 
 A row is what one key used of one model's tokens of one kind on one day of the group that is reported. The kinds are
-disjoint, so that quantities add up to the tokens and costs to the cost, to the nano-dollar. A call's cost is not kept
+disjoint, so that quantities add up to the tokens and costs to the cost, to the nano-dollar. Where the price changed in
+the day, there is a row for each. A call's cost is not kept
 by kind: a day's is divided as list prices would divide it, which differs from the provider's bill where a model has
 steps, tiers or fees. What is not in FOCUS is in columns that begin with `x_`.
 """
@@ -15,12 +16,12 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from llmctl.domain.money import PRICE_UNITS, usd_exact, usd_plain
-from llmctl.domain.price import Price, pick
+from llmctl.domain.price import Price
 from llmctl.domain.window import Window, window_end, window_start
-from llmctl.store import prices
 from llmctl.store import usage as store
 from llmctl.store.usage import By, Filters, Row, Sums
 
+from .focus_prices import BY, Priced
 from .render import Column, write_csv
 from .times import rfc3339
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from .filters import Found
 
 _WINDOWS: tuple[Window, ...] = ("day", "month")
-BY: list[By] = ["group", "user", "key", "provider", "model", "day"]
 METERS = {
     "input": "Input Tokens",
     "cache_read": "Cache Read Tokens",
@@ -43,7 +43,7 @@ METERS = {
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One meter of one row of the report. `rate`: nano-USD per million units, None where no list price is known."""
+    """One meter of a row of the report, at one price. `rate`: nano-USD per million units, None: none is known."""
 
     row: Row
     meter: str
@@ -51,10 +51,14 @@ class Charge:
     cost_nano_usd: int
     rate: int | None
     price_id: int | None
-    is_first: bool  # of its row: it alone carries the row's counts, so that they add up
+    is_first: bool  # of its row and price: it alone carries their counts, so that these add up
 
     def at(self, by: By) -> str:
         return self.row.cells[BY.index(by)].text or ""
+
+    def id_of(self, by: By) -> str | int | None:
+        cell = self.row.cells[BY.index(by)]
+        return cell.public_id or cell.id
 
     @property
     def start_s(self) -> int:
@@ -73,17 +77,16 @@ class Charge:
 
 def print_focus(run: App, tx: Tx, found: Found, filters: Filters) -> None:
     rows = store.report(tx, filters, BY, found.zone)
-    write_csv(run.out.stdout, _columns(found), charges(rows, _price_finder(run, tx)))
+    write_csv(run.out.stdout, _columns(found), charges(rows, Priced(run, tx, filters, found.zone)))
 
 
-def charges(rows: Sequence[Row], price_of: Callable[[str, str, int], Price | None]) -> Iterator[Charge]:
+def charges(rows: Sequence[Row], priced: Priced) -> Iterator[Charge]:
     for row in rows:
-        provider, model = (row.cells[BY.index(by)].text or "" for by in ("provider", "model"))
-        price = price_of(provider, model, row.cells[BY.index("day")].start_s or 0)
-        yield from _of_row(row, price)
+        for part, price in priced.parts(row):
+            yield from _of_part(part, price)
 
 
-def _of_row(row: Row, price: Price | None) -> Iterator[Charge]:
+def _of_part(row: Row, price: Price | None) -> Iterator[Charge]:
     units = _units(row.sums)
     rates = {meter: _rate(price, meter) for meter in units}
     weights = [count * (rates[meter] or 0) for meter, count in units.items()]
@@ -119,20 +122,6 @@ def divided(whole: int, weights: Sequence[int]) -> list[int]:
 def _rate(price: Price | None, meter: str) -> int | None:
     rate = price.tariff.find(meter) if price is not None and meter != "request" else None
     return None if rate is None else rate.base
-
-
-def _price_finder(run: App, tx: Tx) -> Callable[[str, str, int], Price | None]:
-    known: dict[tuple[str, str], tuple[Price, ...]] = {}
-
-    def price_of(provider: str, model: str, at_s: int) -> Price | None:
-        if (provider, model) not in known:
-            configured = run.config.providers.get(provider)
-            catalogue = configured.catalogue if configured is not None else ""
-            sold_as = configured.sold_as(model) if configured is not None else model
-            known[provider, model] = prices.find(tx, provider, catalogue, model, sold_as)
-        return pick(known[provider, model], at_s)
-
-    return price_of
 
 
 def _columns(found: Found) -> list[Column[Charge]]:
@@ -183,8 +172,11 @@ def _columns(found: Found) -> list[Column[Charge]]:
         "SubAccountId": lambda charge: charge.at("group") or None,
         "SubAccountName": lambda charge: charge.at("group") or None,
         "Tags": lambda charge: json.dumps({"user": charge.at("user"), "key": charge.at("key")}),
+        "x_GroupId": lambda charge: charge.id_of("group"),
         "x_User": lambda charge: charge.at("user"),
+        "x_UserId": lambda charge: charge.id_of("user"),
         "x_Key": lambda charge: charge.at("key"),
+        "x_KeyId": lambda charge: charge.id_of("key"),
         "x_Model": lambda charge: charge.at("model"),
         "x_Calls": counted("calls"),
         "x_FailedCalls": counted("errors"),

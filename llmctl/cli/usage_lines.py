@@ -63,6 +63,8 @@ def total_of(report: Report) -> Line:
 def _text(cell: Cell, by: By) -> str:
     if cell.text is None:
         return NOTHING[by]
+    if cell.past:
+        return f"{cell.text} ({cell.past})"
     # An hour is shown as wall time; its offset is for machines.
     return cell.text.replace("T", " ")[:16] if by == "hour" else cell.text
 

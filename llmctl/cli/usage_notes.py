@@ -82,8 +82,8 @@ def _runs_out(name: str, standing: Standing, runs_out_s: int, now_s: int) -> str
 
 
 def _amount(standing: Standing) -> str:
-    limit = standing.limit
-    return humanize.limit_text(limit.measure, limit.amount, limit.window)
+    """With what is granted for now, as the bars count it."""
+    return humanize.limit_text(standing.limit.measure, standing.amount, standing.limit.window)
 
 
 def _day(at_s: int | None, zone: str, now_s: int) -> str:

@@ -26,20 +26,44 @@ def print_report(report: Report) -> None:
         _columns(report, lines, total),
         lines,
         heading=heading(report),
-        total=total if len(lines) > 1 else None,
+        total=total if len(lines) > 1 or _tells_more(total, lines) else None,
         empty="No calls.",
         notes=notes(report, lines, total),
     )
 
 
+def _tells_more(total: Line, lines: Sequence[Line]) -> bool:
+    """Whether the total has a limit that no line has."""
+    return total.standing is not None and bool(lines) and not any(line.standing for line in lines)
+
+
+def sort_columns(by: Sequence[By]) -> list[Column[Row]]:
+    """What --sort takes: the words of the table, and the columns of JSON and CSV."""
+    return [
+        Column("cost", lambda row: _exact(row.sums)),
+        Column("calls", lambda row: row.sums.calls),
+        Column("input", lambda row: row.sums.input_tokens),
+        Column("output", lambda row: row.sums.output_tokens),
+        Column("errors", lambda row: row.sums.errors),
+        Column("name", lambda row: " ".join(cell.text or "" for cell in row.cells).strip()),
+        *_typed_columns(by),
+    ]
+
+
 def _typed_columns(by: Sequence[By]) -> list[Column[Row]]:
-    return [*(_by_value(place, one) for place, one in enumerate(by)), *_sum_values()]
+    ids = [_id_value(place, one) for place, one in enumerate(by) if one in ("group", "user", "key")]
+    return [*(_by_value(place, one) for place, one in enumerate(by)), *_sum_values(), *ids]
 
 
 def _by_value(place: int, by: By) -> Column[Row]:
     if by == "hour":
         return Column(by, lambda row: times.rfc3339(row.cells[place].start_s))
     return Column(by, lambda row: row.cells[place].text)
+
+
+def _id_value(place: int, by: By) -> Column[Row]:
+    """Tells two apart that had the same name, one after the other."""
+    return Column(f"{by}_id", lambda row: row.cells[place].public_id or row.cells[place].id)
 
 
 def _sum_values() -> list[Column[Row]]:

@@ -11,6 +11,7 @@ from .limit import Standing
 from .money import usd_short
 from .window import MINUTE_S
 
+KINDS = ("limit", "runaway", "provider", "unpriced", "test")
 DAY_S = 86_400
 HOUR_S = 3_600
 FAILING_CALLS_MIN = 10  # in a minute: fewer say nothing of a provider
@@ -21,7 +22,7 @@ _SPENT = {"cost": "spent", "tokens": "used", "requests": "made"}
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """`kind`: limit, runaway, provider, unpriced, test. `key` is the same for the same crossing, seen again."""
+    """`kind`: one of KINDS. `key` is the same for the same crossing, seen again."""
 
     kind: str
     key: str

@@ -10,7 +10,9 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
+
+import aiohttp
 
 from llmctl.config import Config
 from llmctl.domain.errors import LlmctlError, StoreError
@@ -130,6 +132,7 @@ class Worker:
 
     async def _live(self) -> int:
         self._listen_to_signals()
+        asyncio.get_running_loop().set_exception_handler(_note_stray)
         gateway = Gateway(self._config, self._blocks, self._number)
         admin = self._sockets.admin if self._number == 0 else None
         await gateway.start(self._sockets.clients[self._number], admin)
@@ -217,6 +220,15 @@ class Worker:
         while self._reports.beat_s is not None:
             self._reports.alive()
             await asyncio.sleep(self._reports.beat_s)
+
+
+def _note_stray(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody waits for any more: a connection to a provider may fail after its call was given up."""
+    error = context.get("exception")
+    if isinstance(error, (OSError, aiohttp.ClientError)):
+        logger.warning("a connection failed that nobody waits for: %s", type(error).__name__)
+    else:
+        loop.default_exception_handler(context)
 
 
 def _settle_garbage_collection() -> None:

@@ -75,10 +75,10 @@ class Entry(NamedTuple):
 class AuditFilters(NamedTuple):
     """Which changes: each text is part of what it is compared with, in any letter case; empty: all."""
 
-    text: str = ""  # in actor, action or subject
+    text: str = ""  # in actor, action or subject, or in a text of what was before or after
     actor: str = ""
     action: str = ""
-    subject: str = ""
+    subject: str = ""  # whoever was renamed is found by their name of today too
     since_s: int = 0
     until_s: int = 1 << 50
 
@@ -86,11 +86,14 @@ class AuditFilters(NamedTuple):
 def listing(tx: sqlite3.Connection, filters: AuditFilters, *, entries_max: int) -> list[Entry]:
     """The newest changes first."""
     rows = tx.execute(
-        """
+        f"""
         SELECT id, at, actor, action, subject, before, after FROM audit
         WHERE at >= :since AND at < :until
-          AND instr(lower(actor), :actor) AND instr(lower(action), :action) AND instr(lower(subject), :subject)
-          AND (instr(lower(actor), :text) OR instr(lower(action), :text) OR instr(lower(subject), :text))
+          AND instr(lower(actor), :actor) AND instr(lower(action), :action)
+          AND (instr(lower(subject), :subject) OR {_FORMERLY.format(names=":subject_before")})
+          AND (instr(lower(actor), :text) OR instr(lower(action), :text) OR instr(lower(subject), :text)
+               OR {_SAYS.format(facts="before")} OR {_SAYS.format(facts="after")}
+               OR {_FORMERLY.format(names=":text_before")})
         ORDER BY id DESC LIMIT :most
         """,
         {
@@ -100,6 +103,8 @@ def listing(tx: sqlite3.Connection, filters: AuditFilters, *, entries_max: int) 
             "action": filters.action.lower(),
             "subject": filters.subject.lower(),
             "text": filters.text.lower(),
+            "subject_before": _former_names(tx, filters.subject),
+            "text_before": _former_names(tx, filters.text),
             "most": entries_max,
         },
     )
@@ -113,6 +118,35 @@ def pruned_before_s(tx: sqlite3.Connection) -> int:
     """The moment before which there are sums and no single calls any more; 0: nothing was pruned."""
     (before_s,) = tx.execute("SELECT max(after ->> 'before') FROM audit WHERE action = 'prune'").fetchone()
     return 0 if before_s is None else int(before_s)
+
+
+# A text among the values, not among their names: `name` is in nearly every row.
+_SAYS = "EXISTS (SELECT 1 FROM json_each({facts}) AS j WHERE j.type = 'text' AND instr(lower(j.value), :text))"
+# The subject, or a key or limit of it: `carol`, `carol/laptop`, `l3 user carol`.
+_FORMERLY = """
+    EXISTS (
+        SELECT 1 FROM json_each({names}) AS f
+        WHERE audit.id <= f.value ->> 1
+          AND instr(' ' || replace(replace(lower(subject), '/', ' '), ',', ' ') || ' ', ' ' || (f.value ->> 0) || ' ')
+    )
+"""
+
+
+def _former_names(tx: sqlite3.Connection, name: str) -> str:
+    """What a user or group of this name was called before: JSON of (name, up to which row)."""
+    rows = tx.execute(
+        """
+        WITH RECURSIVE former (name, last_id) AS (
+            SELECT ?1, 1 << 60
+            UNION
+            SELECT lower(a.before ->> 'name'), a.id FROM former f JOIN audit a
+            ON a.action IN ('user rename', 'group rename') AND a.id < f.last_id AND lower(a.after ->> 'name') = f.name
+        )
+        SELECT json_group_array(json_array(name, last_id)) FROM former WHERE last_id < 1 << 60
+        """,
+        (name.lower(),),
+    )
+    return str(rows.fetchone()[0]) if name else "[]"
 
 
 def _value(text: str | None) -> dict[str, object] | None:

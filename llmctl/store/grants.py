@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from llmctl.domain.errors import BadInput
+from llmctl.domain.errors import BadInput, LlmctlError
 from llmctl.domain.limit import Limit
 from llmctl.domain.money import usd_plain
 
-from . import audit, users
+from . import audit, groups, users
 from .audit import Author
 
 EVERYONE = 0
@@ -39,24 +39,64 @@ def add(
         "INSERT INTO grants (limit_id, member_id, amount, until_at, reason, created_at) VALUES (?, ?, ?, ?, ?, ?)",
         (limit.id, member_id, amount, until_s, reason, author.at_s),
     )
-    after: dict[str, object] = {
-        "member": name or None,
-        "measure": limit.measure,
-        "amount": usd_plain(amount) if limit.measure == "cost" else amount,
-        "until": until_s,
-        "reason": reason,
-    }
-    audit.record(tx, author, "limit grant", f"l{limit.id} {limit.on}", after=after)
-    return Granted(name, amount, until_s, reason)
+    given = Granted(name, amount, until_s, reason)
+    audit.record(tx, author, "limit grant", f"l{limit.id} {limit.on}", after=_facts(limit, given))
+    return given
 
 
-def listing(tx: sqlite3.Connection, limit: Limit, now_s: int) -> list[Granted]:
-    """Those in force, the one that ends first first."""
+def withdraw(tx: sqlite3.Connection, author: Author, limit: Limit, *, member: str = "") -> list[Granted]:
+    """Ends those in force now; with `member`, theirs alone. Returns what they were."""
+    found = _in_force(tx, limit, author.at_s, member)
+    for grant_id, given in found:
+        tx.execute("UPDATE grants SET until_at = ? WHERE id = ?", (author.at_s, grant_id))
+        audit.record(tx, author, "limit withdraw", f"l{limit.id} {limit.on}", before=_facts(limit, given))
+    return [given for _, given in found]
+
+
+def listing(tx: sqlite3.Connection, limit: Limit, now_s: int, *, member: str = "") -> list[Granted]:
+    """Those in force, the one that ends first first; with `member`, theirs alone."""
+    return [given for _, given in _in_force(tx, limit, now_s, member)]
+
+
+def check_applies(tx: sqlite3.Connection, limit: Limit, user: str) -> None:
+    """Raises LlmctlError if the limit never counts a call of this user, as they are now; NotFound."""
+    who = users.get(tx, user)
+    if limit.principal == "group":
+        lineage = groups.lineage(tx, groups.get(tx, who.group).id if who.group else None)
+        fits = limit.principal_id in lineage
+    elif limit.principal == "key":
+        keys = tx.execute("SELECT id FROM keys WHERE user_id = ?", (who.id,)).fetchall()
+        fits = (limit.principal_id,) in keys
+    else:
+        fits = limit.principal == "org" or limit.principal_id == who.id
+    if not fits:
+        where = f"is in {who.group}" if who.group else "is in no group"
+        hint = f"{who.name} {where}" if limit.principal == "group" else "See: llmctl limit list"
+        raise LlmctlError(
+            f"limit l{limit.id} ({limit.on}) never applies to {who.name}", hint=hint, code="limit_not_theirs"
+        )
+
+
+def _in_force(tx: sqlite3.Connection, limit: Limit, now_s: int, member: str) -> list[tuple[int, Granted]]:
     rows = tx.execute(
-        "SELECT member_id, amount, until_at, reason FROM grants WHERE limit_id = ? AND until_at > ? ORDER BY until_at",
+        """
+        SELECT id, member_id, amount, until_at, reason FROM grants
+        WHERE limit_id = ? AND until_at > ? ORDER BY until_at, id
+        """,
         (limit.id, now_s),
     )
-    return [Granted(_name(tx, limit, member_id), *more) for member_id, *more in rows.fetchall()]
+    found = [(grant_id, Granted(_name(tx, limit, member_id), *more)) for grant_id, member_id, *more in rows.fetchall()]
+    return [(grant_id, given) for grant_id, given in found if not member or given.member.lower() == member.lower()]
+
+
+def _facts(limit: Limit, given: Granted) -> dict[str, object]:
+    return {
+        "member": given.member or None,
+        "measure": limit.measure,
+        "amount": usd_plain(given.amount) if limit.measure == "cost" else given.amount,
+        "until": given.until_s,
+        "reason": given.reason,
+    }
 
 
 def _member(tx: sqlite3.Connection, limit: Limit, member: str) -> tuple[int, str]:

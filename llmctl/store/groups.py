@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from difflib import get_close_matches
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from llmctl.domain.errors import AlreadyExists, BadInput, HasMembers
 
@@ -25,15 +26,17 @@ class Group(NamedTuple):
     disabled: bool
     keeps_content: bool  # prompts and answers, of its calls and of those below it
     allow_from: str | None  # networks; None: its keys may be used from anywhere, so far as it is concerned
+    removed: bool = False
 
 
 _SELECT = """
     SELECT g.id, g.name, p.name, g.timezone,
            (SELECT count(*) FROM users u WHERE u.group_id = g.id AND u.removed_at IS NULL),
-           g.created_at, g.disabled_at IS NOT NULL, g.allow_from, g.keeps_content_since IS NOT NULL
+           g.created_at, g.disabled_at IS NOT NULL, g.allow_from, g.keeps_content_since IS NOT NULL,
+           g.removed_at IS NOT NULL
     FROM groups g LEFT JOIN groups p ON p.id = g.parent_id
-    WHERE g.removed_at IS NULL
 """
+_LIVING = f"{_SELECT} WHERE g.removed_at IS NULL"
 
 # The name of the group that shuts a user `u` out: theirs, or the nearest above it that is disabled.
 SHUT_BY_SQL = """
@@ -76,7 +79,7 @@ def add(
 
 
 def find(tx: sqlite3.Connection, name: str) -> Group | None:
-    row = tx.execute(f"{_SELECT} AND g.name = ?", (name,)).fetchone()
+    row = tx.execute(f"{_LIVING} AND g.name = ?", (name,)).fetchone()
     return None if row is None else _group(row)
 
 
@@ -88,8 +91,17 @@ def get(tx: sqlite3.Connection, name: str) -> Group:
     return group
 
 
+def get_past(tx: sqlite3.Connection, name: str) -> Group:
+    """For reports: where no group has this name, the last of those removed that had it. Raises NotFound."""
+    found = find(tx, name)
+    if found is not None:
+        return found
+    row = tx.execute(f"{_SELECT} WHERE g.name = ? ORDER BY g.removed_at DESC, g.id DESC LIMIT 1", (name,)).fetchone()
+    return get(tx, name) if row is None else _group(row)
+
+
 def listing(tx: sqlite3.Connection) -> list[Group]:
-    return [_group(row) for row in tx.execute(f"{_SELECT} ORDER BY g.name")]
+    return [_group(row) for row in tx.execute(f"{_LIVING} ORDER BY g.name")]
 
 
 def change(
@@ -197,8 +209,8 @@ def remove(tx: sqlite3.Connection, author: Author, name: str, *, move_to: str | 
 
 
 def names(tx: sqlite3.Connection) -> dict[int, str]:
-    """By id, also of groups that were removed."""
-    return dict(tx.execute("SELECT id, name FROM groups"))
+    """By id, also of groups that were removed, which are marked so."""
+    return dict(tx.execute("SELECT id, iif(removed_at IS NULL, name, name || ' (removed)') FROM groups"))
 
 
 def parents(tx: sqlite3.Connection) -> dict[int, int | None]:
@@ -236,8 +248,19 @@ def check_timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (OSError, ValueError, KeyError):
-        raise BadInput(f"unknown time zone {name!r}", hint="write an IANA name such as Europe/Berlin or UTC") from None
+        hint = f"{_nearest_zone(name)}write an IANA name such as Europe/Berlin or UTC"
+        raise BadInput(f"unknown time zone {name!r}", hint=hint) from None
     return name
+
+
+def _nearest_zone(name: str) -> str:
+    """`did you mean "Europe/Berlin"?  ` for `berlin`, `Europe/Belrin`."""
+    by_ending: dict[str, str] = {}
+    for zone in sorted(available_timezones()):
+        for ending in (zone, zone.rpartition("/")[2]):
+            by_ending.setdefault(ending.lower(), zone)
+    close = get_close_matches(name.lower().replace(" ", "_"), by_ending, n=1)
+    return f'did you mean "{by_ending[close[0]]}"?  ' if close else ""
 
 
 def _possible_parent(tx: sqlite3.Connection, group: Group, parent: str) -> int:
@@ -282,5 +305,5 @@ def _facts(group: Group) -> dict[str, object]:
     return facts | {"allow_from": group.allow_from} if group.allow_from else facts
 
 
-def _group(row: tuple[int, str, str | None, str | None, int, int, int, str | None, int]) -> Group:
-    return Group(*row[:6], disabled=bool(row[6]), allow_from=row[7], keeps_content=bool(row[8]))
+def _group(row: tuple[int, str, str | None, str | None, int, int, int, str | None, int, int]) -> Group:
+    return Group(*row[:6], disabled=bool(row[6]), allow_from=row[7], keeps_content=bool(row[8]), removed=bool(row[9]))

@@ -206,8 +206,8 @@ def _named(tx: sqlite3.Connection, reference: str) -> Key:
     if slash:
         row = tx.execute(
             f"""
-            {_SELECT} WHERE u.name = ? AND u.removed_at IS NULL AND k.name = ?
-            ORDER BY k.revoked_at IS NULL DESC, k.id DESC
+            {_SELECT} WHERE u.name = ? AND k.name = ?
+            ORDER BY u.removed_at IS NULL DESC, k.revoked_at IS NULL DESC, k.id DESC
             """,
             (user, name),
         ).fetchone()

@@ -38,7 +38,9 @@ SELECT = """
 """
 
 
-def find(tx: sqlite3.Connection, provider: str, catalogue: str, model: str, sold_as: str = "") -> tuple[Price, ...]:
+def find(
+    tx: sqlite3.Connection, provider: str, catalogue: str, model: str, sold_as: str = "", *, as_of_s: int | None = None
+) -> tuple[Price, ...]:
     """The prices in force for an upstream model of a configured provider, one per date; () = unpriced.
 
     An admin's price goes before the catalogue's: for this provider and exactly this model, for this provider
@@ -48,16 +50,17 @@ def find(tx: sqlite3.Connection, provider: str, catalogue: str, model: str, sold
     maximum that it does not name, what comes after still holds.
 
     `sold_as`: the model that is billed under this name, a deployment's. An admin's price for it comes after
-    one for `model`; in the catalogue it alone counts."""
+    one for `model`; in the catalogue it alone counts. `as_of_s`: as it was then."""
     rows = [
         StoredRow(*row)
         for row in tx.execute(
             f"""
             {SELECT}
-            WHERE superseded_at IS NULL AND provider IN (?, ?, ?)
+            WHERE provider IN (?1, ?2, ?3)
+              AND iif(?4 IS NULL, superseded_at IS NULL, created_at <= ?4 AND coalesce(superseded_at > ?4, true))
             ORDER BY position, effective_from, id
             """,
-            (provider, catalogue or provider, price_choice.ANY_PROVIDER),
+            (provider, catalogue or provider, price_choice.ANY_PROVIDER, as_of_s),
         )
     ]
     prices: list[Price] = []

@@ -31,15 +31,12 @@ def now(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Nearest:
         return _nearest_end_user(tx, limit, now_s)
     if limit.each != "user":
         return Nearest(of_member(tx, limit, NO_MEMBER, now_s), "", 0)
-    place = balances.place_of(limit, NO_MEMBER, now_s)
-    by_user = _by_user(tx, place)
-    if not by_user:
-        return Nearest(Standing(limit, NO_MEMBER, place.window_start_s, place.window_end_s, 0, 0), "", 0)
-    user_id, (settled, held) = max(by_user.items(), key=lambda item: sum(item[1]))
-    (name,) = tx.execute("SELECT name FROM users WHERE id = ?", (user_id,)).fetchone()
-    standing = Standing(limit, user_id, place.window_start_s, place.window_end_s, settled, held)
-    standing.grant(now_s)
-    return Nearest(standing, name, len(by_user))
+    found = by_member(tx, limit, now_s)
+    if not found:
+        return _nobody(limit, now_s)
+    nearest = min(found.values(), key=lambda standing: standing.left)
+    (name,) = tx.execute("SELECT name FROM users WHERE id = ?", (nearest.member_id,)).fetchone()
+    return Nearest(nearest, name, len(found))
 
 
 def _nearest_end_user(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Nearest:
@@ -48,18 +45,31 @@ def _nearest_end_user(tx: sqlite3.Connection, limit: Limit, now_s: int) -> Neare
     from_s = place.window_start_s - MINUTE_S if place.slides else place.window_start_s
     row = tx.execute(
         """
-        SELECT member_id, sum(settled), sum(held), count(*) OVER () FROM balances
-        WHERE limit_id = ? AND window_start >= ? GROUP BY member_id ORDER BY sum(settled + held) DESC LIMIT 1
+        WITH granted (member_id, amount) AS MATERIALIZED (
+            SELECT member_id, sum(amount) FROM grants WHERE limit_id = ?1 AND until_at > ?3 GROUP BY member_id
+        )
+        SELECT b.member_id, sum(settled), sum(held), count(*) OVER ()
+        FROM balances AS b LEFT JOIN granted AS g ON g.member_id = b.member_id
+        WHERE limit_id = ?1 AND window_start >= ?2
+        GROUP BY b.member_id ORDER BY sum(settled + held) - coalesce(g.amount, 0) DESC LIMIT 1
         """,
-        (limit.id, from_s),
+        (limit.id, from_s, now_s),
     ).fetchone()
     if row is None:
-        return Nearest(Standing(limit, NO_MEMBER, place.window_start_s, place.window_end_s, 0, 0), "", 0)
+        return _nobody(limit, now_s)
     member_id, settled, held, members = row
     (name,) = tx.execute("SELECT name FROM names WHERE id = ?", (member_id,)).fetchone()
     standing = Standing(limit, member_id, place.window_start_s, place.window_end_s, settled, held)
     standing.grant(now_s)
     return Nearest(standing, name, members)
+
+
+def _nobody(limit: Limit, now_s: int) -> Nearest:
+    """Where nobody has called yet: as it stands for everybody."""
+    place = balances.place_of(limit, NO_MEMBER, now_s)
+    standing = Standing(limit, NO_MEMBER, place.window_start_s, place.window_end_s, 0, 0)
+    standing.grant(now_s)
+    return Nearest(standing, "", 0)
 
 
 def of_member(tx: sqlite3.Connection, limit: Limit, user_id: int, now_s: int) -> Standing:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from llmctl.domain.errors import BadInput
@@ -76,6 +76,8 @@ class Cell(NamedTuple):
     text: str | None  # None: no group at all
     id: int | None = None
     start_s: int | None = None  # of a period
+    past: str = ""  # "removed", "revoked": somebody else may have the name now
+    public_id: str | None = None  # of a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +89,49 @@ class Row:
 def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo) -> list[Row]:
     """One row a combination that occurs. Periods are calendar ones of `zone`, in order; all else by cost. By tag, a
     call counts in the row of each of its tags: such rows do not add up."""
+    read: _Source = of_rollups
+    if filters.end_user or filters.tag:
+        read = of_calls
+    elif reads_calls(filters, by):
+        read = of_labelled
+    rows: dict[tuple[Cell, ...], Row] = {}
+    for found, sums in _found(tx, filters, by, zone, read):
+        for cells in _each_tag(found, by):
+            # Lineages that end in the same group are one row, and so is a model that two providers have.
+            rows.setdefault(cells, Row(cells)).sums.add(sums)
+    return sorted(rows.values(), key=_order(by))
+
+
+def by_price(
+    tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo
+) -> dict[tuple[Cell, ...], dict[int | None, Sums]]:
+    """The same from the single calls, each row by the id of the price that its calls are booked at, where one is."""
+    rows: dict[tuple[Cell, ...], dict[int | None, Sums]] = {}
+    for cells, (price_id, *sums) in _found(tx, filters, by, zone, of_calls, "coalesce(r.price_id, r.own_price_id)"):
+        rows.setdefault(tuple(cells), {}).setdefault(price_id, Sums()).add(sums)
+    return rows
+
+
+_Source = Callable[
+    [sqlite3.Connection, Sequence[Stretch], Sequence[str], str, dict[str, object]], Iterator[Sequence[Any]]
+]
+
+
+def _found(
+    tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo, read: _Source, *more: str
+) -> Iterator[tuple[list[Cell], Sequence[Any]]]:
+    """(cells, values of `more` and sums), more than one of them for the same cells."""
     where, parameters = _conditions(tx, filters)
     period = next((one for one in by if one in PERIODS), None)
     if sum(one in PERIODS for one in by) > 1:
         raise BadInput("one period at a time can be reported by", hint="choose one of hour, day, week, month")
     spans = _spans(tx, filters, period, zone)
     dimensions = [_DIMENSIONS[one] for one in by if one not in PERIODS]
-    read = of_rollups
-    if filters.end_user or filters.tag:
-        read = of_calls
-    elif reads_calls(filters, by):
-        read = of_labelled
     names = _Names(tx)
-    rows: dict[tuple[Cell, ...], Row] = {}
-    for number, *values in read(tx, [stretch for stretch, _ in spans], dimensions, where, parameters):
+    for number, *values in read(tx, [stretch for stretch, _ in spans], [*dimensions, *more], where, parameters):
         rest = iter(values[: len(dimensions)])
-        found = [spans[number][1] if one in PERIODS else names.cell(one, next(rest)) for one in by]
-        for cells in _each_tag(found, by):
-            # Lineages that end in the same group are one row, and so is a model that two providers have.
-            rows.setdefault(cells, Row(cells)).sums.add(values[len(dimensions) :])
-    return sorted(rows.values(), key=_order(by))
+        cells = [spans[number][1] if one in PERIODS else names.cell(one, next(rest)) for one in by]
+        yield cells, values[len(dimensions) :]
 
 
 def reads_calls(filters: Filters, by: Sequence[By]) -> bool:
@@ -250,19 +275,29 @@ class _Names:
         if by == "group":
             (path,) = self._tx.execute("SELECT path FROM lineages WHERE id = ?", (value,)).fetchone()
             group_id = leaf(path)
-            return Cell(None) if group_id is None else self._named("SELECT name FROM groups WHERE id = ?", group_id)
+            return Cell(None) if group_id is None else self._of_table("groups", group_id)
         if by in ("end_user", "tag"):
             row = self._tx.execute("SELECT name FROM names WHERE id = ?", (value,)).fetchone()
             return Cell(row[0] if row else None)
         if by == "user":
-            return self._named("SELECT name FROM users WHERE id = ?", value)
-        return self._named(
-            "SELECT u.name || '/' || k.name FROM keys k JOIN users u ON u.id = k.user_id WHERE k.id = ?", value
-        )
+            return self._of_table("users", value)
+        row = self._tx.execute(
+            """
+            SELECT u.name || '/' || k.name, k.revoked_at IS NOT NULL, k.public_id
+            FROM keys k JOIN users u ON u.id = k.user_id WHERE k.id = ?
+            """,
+            (value,),
+        ).fetchone()
+        if row is None:
+            return Cell(f"#{value}", value)
+        name, revoked, public_id = row
+        return Cell(name, value, past="revoked" if revoked else "", public_id=public_id)
 
-    def _named(self, sql: str, row_id: int) -> Cell:
-        row = self._tx.execute(sql, (row_id,)).fetchone()
-        return Cell(row[0] if row else f"#{row_id}", row_id)
+    def _of_table(self, table: str, row_id: int) -> Cell:
+        row = self._tx.execute(f"SELECT name, removed_at IS NOT NULL FROM {table} WHERE id = ?", (row_id,)).fetchone()
+        if row is None:
+            return Cell(f"#{row_id}", row_id)
+        return Cell(row[0], row_id, past="removed" if row[1] else "")
 
 
 def leaf(path: str) -> int | None:

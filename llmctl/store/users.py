@@ -27,6 +27,7 @@ class User:
     created_at_s: int
     disabled: bool
     disabled_group: str | None  # theirs, or one above it: their keys do not work either
+    removed: bool = False
 
     @property
     def disabled_by(self) -> str | None:
@@ -39,10 +40,10 @@ class User:
 _SELECT = f"""
     SELECT u.id, u.name, g.name, u.email,
            (SELECT count(*) FROM keys k WHERE k.user_id = u.id AND k.revoked_at IS NULL),
-           u.created_at, u.disabled_at IS NOT NULL, {groups.SHUT_BY_SQL}
+           u.created_at, u.disabled_at IS NOT NULL, {groups.SHUT_BY_SQL}, u.removed_at IS NOT NULL
     FROM users u LEFT JOIN groups g ON g.id = u.group_id
-    WHERE u.removed_at IS NULL
 """
+_LIVING = f"{_SELECT} WHERE u.removed_at IS NULL"
 
 
 def add(tx: sqlite3.Connection, author: Author, name: str, *, group: str | None, email: str | None) -> User:
@@ -61,7 +62,7 @@ def add(tx: sqlite3.Connection, author: Author, name: str, *, group: str | None,
 
 
 def find(tx: sqlite3.Connection, name: str) -> User | None:
-    row = tx.execute(f"{_SELECT} AND u.name = ?", (name,)).fetchone()
+    row = tx.execute(f"{_LIVING} AND u.name = ?", (name,)).fetchone()
     return None if row is None else _user(row)
 
 
@@ -73,6 +74,15 @@ def get(tx: sqlite3.Connection, name: str) -> User:
     return user
 
 
+def get_past(tx: sqlite3.Connection, name: str) -> User:
+    """For reports: where nobody has this name, the last of those removed who had it. Raises NotFound."""
+    found = find(tx, name)
+    if found is not None:
+        return found
+    row = tx.execute(f"{_SELECT} WHERE u.name = ? ORDER BY u.removed_at DESC, u.id DESC LIMIT 1", (name,)).fetchone()
+    return get(tx, name) if row is None else _user(row)
+
+
 def names(tx: sqlite3.Connection) -> list[str]:
     """For a suggestion only: not of more users than can be compared at once."""
     return column(tx, "SELECT name FROM users WHERE removed_at IS NULL LIMIT ?", SUGGESTED_FROM_MAX)
@@ -81,9 +91,9 @@ def names(tx: sqlite3.Connection) -> list[str]:
 def listing(tx: sqlite3.Connection, *, group: str | None = None) -> list[User]:
     """All users by name; with `group`, those directly in it. Raises NotFound (the group)."""
     if group is None:
-        return [_user(row) for row in tx.execute(f"{_SELECT} ORDER BY u.name")]
+        return [_user(row) for row in tx.execute(f"{_LIVING} ORDER BY u.name")]
     group_id = groups.get(tx, group).id
-    return [_user(row) for row in tx.execute(f"{_SELECT} AND u.group_id = ? ORDER BY u.name", (group_id,))]
+    return [_user(row) for row in tx.execute(f"{_LIVING} AND u.group_id = ? ORDER BY u.name", (group_id,))]
 
 
 def set_disabled(tx: sqlite3.Connection, author: Author, name: str, *, disabled: bool) -> bool:
@@ -150,5 +160,5 @@ def check_email(email: str | None) -> None:
         raise BadInput(f"{email!r} is not an e-mail address", hint="write it as name@example.org")
 
 
-def _user(row: tuple[int, str, str | None, str | None, int, int, int, str | None]) -> User:
-    return User(*row[:6], disabled=bool(row[6]), disabled_group=row[7])
+def _user(row: tuple[int, str, str | None, str | None, int, int, int, str | None, int]) -> User:
+    return User(*row[:6], disabled=bool(row[6]), disabled_group=row[7], removed=bool(row[8]))

@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from llmctl.cli.complete import SORTED
+from tests.reference import commands
+
 from .conftest import Cli
 
 Fill = Callable[..., None]
@@ -51,6 +54,18 @@ def ask(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Ask:
         (["limit", "remove", ""], ["l1"]),
         (["limit", "set", "--per", "mo"], ["month"]),
         (["apply", "conf"], ["config.toml"]),
+        (["price", "show", "openai/gpt-x"], ["openai/gpt-x1"]),
+        (["price", "show", "gpt-x"], ["gpt-x1"]),
+        (["why", "--model", "gpt-x"], ["gpt-x1"]),
+        (["provider", "check", ""], ["openai", "sandbox"]),
+        (["usage", "--provider", "o"], ["openai"]),
+        (["completion", ""], ["bash", "zsh", "fish"]),
+        (["audit", "--action", "limit"], ["limit set"]),
+        (["alert", "list", "--kind", "pro"], ["provider"]),
+        (["calls", "--sort", "cost"], ["cost_usd"]),
+        (["calls", "--sort", "-cost"], ["-cost_usd"]),
+        (["usage", "--sort", "c"], ["cost", "calls", "cache_read_tokens", "cache_write_tokens", "cost_usd"]),
+        (["usage", "--by", "user,mo"], ["user,model", "user,month"]),
         (["group", "add", ""], []),
         (["group", "rename", "sales", ""], []),
         (["nonsense", ""], []),
@@ -61,7 +76,30 @@ def ask(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Ask:
 def test_the_next_word_is_known(cli: Cli, filled: Fill, ask: Ask, words: list[str], expected: list[str]) -> None:
     filled("sales/alice@example.org", "saarland/bob")
     cli("limit", "set", "--org", "--cost", "5", "--per", "month")
+    cli("price", "set", "openai/gpt-x1", "--input", "1", "--output", "2")
     assert ask(*words) == expected
+
+
+def test_a_key_is_known_by_its_id_too(cli: Cli, filled: Fill, ask: Ask) -> None:
+    filled("alice")
+    (key,) = cli.json("key", "list")
+    assert ask("key", "show", "k_") == [key["id"]]
+    assert ask("key", "show", "") == ["alice/default"]
+
+
+@pytest.mark.parametrize("path", sorted(SORTED))
+def test_every_list_is_completed_with_the_columns_that_it_is_sorted_by(cli: Cli, ask: Ask, path: str) -> None:
+    args = [*path.split(), *(["gpt-5"] if path == "price history" else [])]
+    header = cli(*args, "-o", "csv").out.splitlines()[0].split(",")
+    offered = ask(*args, "--sort", "")
+    assert set(offered) >= {*header} - {"group", "group_id"}
+    for column in offered:
+        cli(*args, "--sort", column)
+
+
+def test_every_command_that_is_sorted_on_demand_is_completed() -> None:
+    flagged = {path for path, command in commands() if any("--sort" in param.opts for param in command.params)}
+    assert flagged == {*SORTED}
 
 
 def test_of_ten_thousand_names_fifty_come_at_once(cli: Cli, empty: Path, ask: Ask) -> None:
@@ -105,6 +143,7 @@ def test_bash_completes_also_words_that_it_cuts_itself(cli: Cli, filled: Fill, e
     assert in_bash("llmctl user show ali", empty) == ["alice@example.org"]
     assert in_bash("llmctl user show alice@ex", empty) == ["example.org"]
     assert in_bash("llmctl grou", empty) == ["group"]
+    assert in_bash("llmctl audit --action user\\ a", empty) == ["user\\", "add"]
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="no fish")

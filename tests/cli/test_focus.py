@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -114,3 +116,52 @@ class TestFocus:
         assert "-o focus is for usage" in cli("calls", "-o", "focus", code=2).err
         assert "leave out --by" in cli("usage", "-o", "focus", "--by", "user", code=2).err
         assert "--color focus is not possible" in cli("usage", "--color", "focus", code=2).err
+
+
+class TestPriceChanges:
+    """Input costs 1 dollar per million tokens in the morning, 3 from noon on."""
+
+    NOON_S = NOW_S - 2 * 3_600
+
+    @pytest.fixture
+    async def booked(self, cli: Cli, empty: Path) -> None:
+        cli.now_s = NOW_S - 40 * DAY_S
+        cli("price", "set", "openai/gpt-5", "--input", "1", "--output", "10")
+        cli.now_s = self.NOON_S
+        cli("price", "set", "openai/gpt-5", "--input", "3", "--output", "10")
+        cli.now_s = NOW_S
+        new, old = (row["price_id"] for row in cli.json("price", "history", "openai/gpt-5"))
+        usage = Usage(input_tokens=1_000_000)
+        async with Shop(empty / "llmctl.db") as shop:
+            shop.user("solo")
+            await shop.call("solo", at_s=NOW_S - DAY_S, cost=DOLLAR, usage=usage, price_id=old)
+            await shop.call("solo", at_s=self.NOON_S - 60, cost=DOLLAR, usage=usage, price_id=old)
+            await shop.call("solo", at_s=self.NOON_S + 60, cost=3 * DOLLAR, usage=usage, price_id=new)
+            await shop.call("solo", at_s=self.NOON_S + 90, cost=0, status=500, usage=Usage(), usage_source=None)
+
+    @pytest.mark.usefixtures("booked")
+    def test_a_day_has_a_row_for_each_price_and_days_before_keep_theirs(self, cli: Cli) -> None:
+        rows = sorted(charges(cli), key=lambda row: (row["ChargePeriodStart"], row["BilledCost"]))
+        names = ("ChargePeriodStart", "ListUnitPrice", "ListCost", "BilledCost", "ConsumedQuantity")
+        assert [tuple(row[name] for name in names) for row in rows] == [
+            ("2026-11-22T00:00:00Z", "1.00", "1.000000000", "1.000000000", "1000000"),
+            ("2026-11-23T00:00:00Z", "1.00", "1.000000000", "1.000000000", "1000000"),
+            ("2026-11-23T00:00:00Z", "3.00", "3.000000000", "3.000000000", "1000000"),
+        ]
+        assert len({row["SkuPriceId"] for row in rows}) == 2
+        assert sum(int(row["x_Calls"]) for row in rows) == cli.json("usage")[0]["calls"]
+        assert sum(int(row["x_FailedCalls"]) for row in rows) == 1
+
+    @pytest.mark.usefixtures("booked")
+    def test_what_was_repriced_has_the_price_that_it_is_booked_at(self, cli: Cli) -> None:
+        cli("usage", "reprice", "--since", "2026-11-22", "--yes")
+        cli("price", "set", "openai/gpt-5", "--input", "9", "--output", "10")
+        prices = {(row["ListUnitPrice"], row["ListCost"], row["BilledCost"]) for row in charges(cli)}
+        assert prices == {("3.00", "3.000000000", "3.000000000"), ("3.00", "6.000000000", "6.000000000")}
+
+    @pytest.mark.usefixtures("booked")
+    def test_of_pruned_calls_such_a_day_has_no_unit_price(self, cli: Cli, empty: Path) -> None:
+        with closing(sqlite3.connect(empty / "llmctl.db")) as database, database:
+            database.execute("DELETE FROM calls WHERE started_at_ms < ?", (self.NOON_S * 1000,))
+        rows = [row for row in charges(cli) if row["ChargePeriodStart"] == "2026-11-23T00:00:00Z"]
+        assert [(row["ListUnitPrice"], row["SkuPriceId"], row["ListCost"]) for row in rows] == [("", "", "4.000000000")]

@@ -138,13 +138,40 @@ def test_a_rotation_tells_who_still_uses_the_old_secret(cli: Cli, filled: Fill, 
     assert (seen["10.0.4.17"]["calls"], seen["10.0.4.17"]["last_at"]) == (212, "2026-11-23T13:59:00Z")
 
 
+def test_of_several_old_secrets_each_is_told_apart(cli: Cli, filled: Fill, empty: Path) -> None:
+    filled("alice")
+    see(empty / "llmctl.db", "alice", ("10.0.0.1", "curl/8", NOW_S - 60, 1))
+    cli("key", "rotate", "alice", "--grace", "24h")
+    see(empty / "llmctl.db", "alice", ("10.0.0.2", "curl/8", NOW_S - 60, 2))
+    rotated = cli("key", "rotate", "alice", "--grace", "48h").err
+    second, first = sorted(
+        (one for one in cli.json("key", "show", "alice")["secrets"] if one["state"] == "old"),
+        key=lambda one: one["ends_at"],
+        reverse=True,
+    )
+    assert f"  {first['prefix']}...  10.0.0.1  curl/8   1 call  1 min ago\n" in rotated
+    assert f"  {second['prefix']}...  10.0.0.2  curl/8  2 calls  1 min ago\n" in rotated
+    shown = cli("key", "show", "alice").out
+    assert f"old     {first['prefix']}...  10.0.0.1" in shown
+    assert f"Old secrets         {second['prefix']}... works until 25 Nov 14:00 UTC\n" in shown
+    assert f"                    {first['prefix']}... works until 24 Nov 14:00 UTC\n" in shown
+    said = cli("key", "set", "alice", "--grace", "7d").out
+    both = sorted(f"{one['prefix']}..." for one in (first, second))
+    assert (
+        sorted(said.partition("Its 2 old secrets ")[2].partition(" work until 30 Nov 14:00 UTC.")[0].split(", "))
+        == both
+    )
+
+
 async def test_a_key_shows_what_it_did_since(cli: Cli, empty: Path) -> None:
     async with Shop(empty / "llmctl.db") as shop:
         shop.user("alice")
         for age_s in (60, 3 * 86_400, 20 * 86_400):
             await shop.call("alice", at_s=shop.now_s - age_s, cost=DOLLAR)
     assert "1 call of gpt-5, $1.00" in cli("key", "show", "alice", "--since", "24h").out
-    assert cli.json("key", "show", "alice")["calls"] == 2
+    shown = cli.json("key", "show", "alice")
+    assert shown["calls"] == 2
+    assert shown["models"] == [{"model": "gpt-5", "calls": 2, "cost_usd": "2.000000000", "unpriced_calls": 0}]
     assert cli.json("key", "show", "alice", "--since", "2026-11-01")["cost_usd"] == "3.000000000"
 
 

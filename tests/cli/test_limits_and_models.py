@@ -58,7 +58,7 @@ def test_a_limit_is_removed_by_its_id(cli: Cli) -> None:
         (["--org", "--cost", "1e3", "--per", "month"], "--cost '1e3' is not an amount"),
         (["--org", "--cost", "-5", "--per", "month"], "--cost '-5' is not an amount"),
         (["--org", "--tokens", "2MB", "--per", "day"], "--tokens '2MB' is not a number"),
-        (["--org", "--cost", "2", "--per", "fortnight"], "--per 'fortnight' is not a window"),
+        (["--org", "--cost", "2", "--per", "fortnight"], "--per 'fortnight' is not possible; use minute, hour, day"),
         (["--org", "--concurrency", "2", "--per", "day"], "--concurrency takes no --per"),
         (["--user", "alice", "--each", "user", "--cost", "2", "--per", "day"], "--each user needs --org or --group"),
     ],
@@ -145,3 +145,18 @@ def test_a_grant_that_makes_no_sense_is_wrong_usage(cli: Cli, filled: Fill, args
     filled("sales/alice")
     cli("limit", "set", "--org", "--cost", "20", "--per", "day")
     assert wrong in cli("limit", "grant", "l1", *args, "--reason", "x", code=2).err
+
+
+def test_times_of_limits_name_their_zone(cli: Cli) -> None:
+    cli("limit", "set", "--org", "--cost", "20", "--per", "day")
+    assert "RESETS UTC\n" in cli("limit", "list").out
+    assert cli("limit", "list").out.endswith("  24 Nov\n")
+    cli("group", "add", "emea", "--timezone", "Europe/Berlin")
+    cli("limit", "set", "--group", "emea", "--cost", "20", "--per", "day")
+    rows = cli("limit", "list").out.splitlines()
+    assert rows[0].endswith("RESETS")
+    assert [row.rpartition("24 Nov ")[2] for row in rows[1:]] == ["UTC", "Europe/Berlin"]
+    assert cli("limit", "list", "--group", "emea").out.splitlines()[0].endswith("RESETS Europe/Berlin")
+    assert cli("limit", "show", "l2").out.endswith("Resets  24 Nov Europe/Berlin\n")
+    more = cli("limit", "grant", "l2", "--cost", "1", "--for", "1d", "--reason", "x").out
+    assert more.startswith("$1.00 more for all until 24 Nov 15:00 Europe/Berlin, on l2")

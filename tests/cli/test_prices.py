@@ -41,7 +41,8 @@ def test_rates_that_are_not_named_stay_as_they_are(cli: Cli) -> None:
     assert price["context_tokens"] == 400_000
     cli("price", "set", "openai/m", "--output", "9", "--from", "2026-12-01")
     newest = cli.json("price", "history", "openai/m")[0]
-    assert newest["rates"] == "input $10.00, output $9.00; other rates for batch"
+    assert newest["usd_per_million"] == {"input": "10.000000000", "output": "9.000000000"}
+    assert list(newest["tiers"]) == ["batch"]
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-5", "gpt-5"])
@@ -179,11 +180,16 @@ def test_a_price_from_a_date_on_leaves_the_one_before_and_history_has_both(cli: 
     cli("price", "set", "openai/m", "--input", "1")
     assert cli.json("price", "show", "openai/m")["usd_per_million"] == {"input": "1.000000000", "output": "8.000000000"}
     history = cli.json("price", "history", "openai/m")
-    assert [(row["rates"], row["effective_from"], row["superseded_at"] is None) for row in history] == [
-        ("input $1.00, output $8.00", None, True),
-        ("input $3.00, output $8.00", "2026-12-01T00:00:00Z", True),
-        ("input $2.00, output $8.00", None, False),
+    assert [(row["usd_per_million"], row["effective_from"], row["superseded_at"] is None) for row in history] == [
+        ({"input": "1.000000000", "output": "8.000000000"}, None, True),
+        ({"input": "3.000000000", "output": "8.000000000"}, "2026-12-01T00:00:00Z", True),
+        ({"input": "2.000000000", "output": "8.000000000"}, None, False),
     ]
+    cli("price", "set", "openai/m", "--tier", "batch", "--input", "0.5")
+    assert cli.json("price", "history", "openai/m")[0]["tiers"] == {
+        "batch": {"input": "0.500000000", "output": "8.000000000"}
+    }
+    assert "input $1.00" in cli("price", "history", "m").out
     assert "in force" in cli("price", "history", "m").out
     assert cli("price", "history", "openai/none").out == "none never had a price.\n"
 

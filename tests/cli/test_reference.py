@@ -14,7 +14,7 @@ from .conftest import Cli
 TREE = list(reference.commands())
 VERBS = [(path, command) for path, command in TREE if isinstance(command, Command)]
 LISTS = [path for path, _ in VERBS if path.endswith(" list")]
-DESTRUCTIVE = ("remove", "restore", "prune", "reset", "reprice")
+DESTRUCTIVE = ("remove", "restore", "prune", "reset", "reprice", "withdraw")
 NEVER_ASK = ("disable", "enable", "revoke")
 # Short on purpose, or with a meaning that only its own command can have.
 OWN_METAVARS = {"--limit", "--model", "--name"}

@@ -23,6 +23,7 @@ from .shop import DOLLAR, Shop
 
 LLMCTL = Path(sys.executable).with_name("llmctl")
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+PER_MONTH = ["--cost", "20000", "--per", "month"]
 WIDE = "模型-大きい-🙂-" + "x" * 80
 
 
@@ -282,3 +283,37 @@ def test_without_a_stdout_no_key_is_made_that_nobody_would_see(shop: Path) -> No
     assert len(json.loads(piped("key", "show", "alice", "-o", "json").stdout)["secrets"]) == 1
     done = subprocess.run(["sh", "-c", f"{LLMCTL} user add zoe --no-key >&-"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+async def test_sixty_columns_keep_the_code_of_an_error_and_the_end_of_a_model(empty: Path) -> None:
+    async with Shop(empty / "llmctl.db", now_s=int(time.time())) as shop:
+        shop.user("alice")
+        await shop.call("alice", model="claude-sonnet-4-5-20250929", provider="anthropic", cost=DOLLAR)
+        shop.refused("alice", model="claude-sonnet-4-5-20250929")
+    lines = ESCAPE.sub("", in_terminal(60, "calls")).splitlines()
+    assert max(map(cells, lines)) <= 60
+    assert all("20250929" in line for line in lines[1:3])
+    assert lines[1].endswith("model_not_allowed")
+    assert "TIME" not in lines[0]
+    assert "TIME" in in_terminal(80, "calls").splitlines()[0]
+
+
+async def test_a_note_points_at_its_mark_or_says_of_whom_it_is(empty: Path) -> None:
+    async with Shop(empty / "llmctl.db", now_s=int(time.time())) as shop:
+        shop.group("engineering")
+        shop.user("alice", "engineering")
+        await shop.call("alice", cost=DOLLAR)
+    subprocess.run([LLMCTL, "limit", "set", "--group", "engineering", "--each", "user", *PER_MONTH], check=True)
+    narrow, wide = in_terminal(60, "limit", "list"), in_terminal(100, "limit", "list")
+    assert "RESETS" not in narrow
+    assert "l1 is shown for alice, nearest of 1: llmctl limit show l1" in narrow
+    assert "alice*" in wide
+    assert "* nearest of 1: llmctl limit show l1" in wide
+
+
+def test_one_row_has_its_share_of_the_limit_in_the_total(shop: Path) -> None:
+    subprocess.run([LLMCTL, "limit", "set", "--org", *PER_MONTH], check=True)
+    by_week = piped("usage", "--by", "week", "--since", "today").stdout.splitlines()
+    assert by_week[4].startswith("TOTAL")
+    assert by_week[4].endswith("of $20,000.00")
+    assert "TOTAL" not in piped("usage", "--by", "week", "--since", "today", "--user", "alice").stdout

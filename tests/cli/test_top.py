@@ -15,6 +15,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -199,7 +200,9 @@ def test_as_json_it_is_one_object(cli: Cli, shop: Path) -> None:
     assert (now["calls"], now["failed"], now["refused"], now["open_calls"]) == (6, 1, 1, 1)
     assert now["cost_usd"] == "7.000000000"
     assert [(user["user"], user["calls"]) for user in now["users"]] == [("alice", 3), ("bob", 2), ("carol", 1)]
-    assert now["limits"][0]["used_percent"] == 87
+    (limit,) = now["limits"]
+    assert (limit["used_percent"], limit["amount"], limit["spent"]) == (87, "8.000000000", "7.000000000")
+    assert Decimal(limit["left"]) == 1 - Decimal(limit["held"])
     assert {failure["error"] for failure in now["failures"]} == {"server_error", "model_not_allowed"}
 
 

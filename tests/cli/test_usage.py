@@ -70,7 +70,7 @@ FIELDS = [
 class TestUsage:
     def test_the_organisation_is_shown_by_group_this_month_and_rows_are_direct(self, cli: Cli) -> None:
         rows = cli.json("usage")
-        assert list(rows[0]) == ["group", *FIELDS]
+        assert list(rows[0]) == ["group", *FIELDS, "group_id"]
         assert [(row["group"], row["calls"], row["cost_usd"]) for row in rows] == [
             ("sales", 8, "32.010000001"),
             ("emea", 1, "5.000000000"),
@@ -226,15 +226,26 @@ class TestUsage:
         def names(*flags: str) -> list[str]:
             return [row["user"] for row in cli.json("usage", "--by", "user", *flags)]
 
-        assert names("--sort", "cost", "-n", "2") == names("-n", "2") == ["alice", "dora"]
-        assert names("--sort", "calls", "-n", "1") == ["bob"]
+        assert names("--sort", "-cost", "-n", "2") == names("-n", "2") == ["alice", "dora"]
+        assert names("--sort", "cost", "-n", "1") == names("--sort", "cost_usd", "-n", "1") == ["solo"]
+        assert names("--sort", "-calls", "-n", "1") == ["bob"]
+        assert names("--sort", "-name") == names("--sort", "-user") == ["solo", "dora", "bob", "alice"]
         assert names("--sort", "name") == ["alice", "bob", "dora", "solo"]
         lines = cli("usage", "--by", "user", "-n", "1").out.splitlines()
         assert [line.split("  ")[0] for line in lines[3:6]] == ["alice", "(3 more)", "TOTAL"]
         assert [line.split("$")[1].split()[0] for line in lines[3:6]] == ["30.00", "8.01+", "38.01+"]
         assert "= sales" not in cli("usage", "--sort", "calls").out
         assert "use cost, calls, input, output, errors, name" in cli("usage", "--sort", "size", code=2).err
+        assert 'did you mean "calls"?' in cli("usage", "--sort", "-cals", code=2).err
+        assert 'did you mean "model"?' in cli("usage", "--by", "modell", code=2).err
         assert cli("usage", "-n", "0", code=2)
+
+    def test_by_month_and_user_the_dearest_rows_stay_in_the_order_of_months(self, cli: Cli) -> None:
+        flags = ["usage", "--by", "month,user", "--since", "2026-01-01"]
+        rows = cli.json(*flags, "-n", "2")
+        assert [(row["month"], row["user"]) for row in rows] == [("2026-10", "solo"), ("2026-11", "alice")]
+        lines = cli(*flags, "-n", "1").out.splitlines()
+        assert [line.split("$")[-1].split()[0] for line in lines[3:6]] == ["70.00", "38.01+", "108.01+"]
 
     def test_reports_of_the_past_say_nothing_of_limits_today(self, cli: Cli) -> None:
         cli("limit", "set", "--org", "--cost", "100", "--per", "month")
