@@ -29,7 +29,7 @@ FEW, FEW_SEED = 2_000, 20_26
 BATCH = 20_000  # what the provider was sent is looked at, and forgotten, after so many
 AT_ONCE = 48
 FEW_LEFT = 16  # descriptors that are opened when they are first needed
-GROWTH_KB_MAX = 64 << 10  # of a process that has warmed up: allocators keep what they once had
+GROWTH_KB_MAX = 16 << 10  # of a process that has warmed up
 SERVER = "[server.timeouts]\nclient_header_s = 10\nclient_body_stall_s = 0.4\nclient_idle_s = 10\n"
 
 
@@ -128,8 +128,9 @@ def fuzz(daemon: Daemon, faulty: Faulty, *, seed: int, requests: int, patience_s
     assert daemon.send("/v1/chat/completions", body, key=keys.good).status == 200
     # Connections to the provider are kept for a while: as many as were used at once, which is no leak.
     assert_descriptors_are_back(daemon, open_before, FEW_LEFT if watcher.is_patient else 2 * AT_ONCE)
-    grown = resident_kb(daemon) - sizes[0]
-    assert grown <= GROWTH_KB_MAX, f"seed {seed}: {grown} KB more than after {warm_up} requests"
+    # Not from the start: the first answer that has to be estimated loads a vocabulary of 80 MB.
+    grown = resident_kb(daemon) - sizes[len(sizes) // 2]
+    assert grown <= GROWTH_KB_MAX, f"seed {seed}: {grown} KB more than at half of the requests"
     minutes = (time.monotonic() - began_s) / 60
     states = assert_books_agree(daemon, callers=3, minutes=minutes)
     log = "".join(daemon.log)
