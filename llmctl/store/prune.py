@@ -12,7 +12,7 @@ from .audit import Author
 from .database import Store
 from .ids import at_or_after
 
-STEP_CALLS = 500  # a few milliseconds
+STEP_CALLS = 200  # a few milliseconds
 PAUSE_S = 0.01  # in which others get the lock
 CHECKPOINT_STEPS = 20
 
