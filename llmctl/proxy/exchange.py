@@ -134,7 +134,7 @@ class Exchange:
         content_type = response.headers.get("content-type", "")
         streamed = call.endpoint.dialect.streams(call.endpoint.name, call.asked, content_type)
         client, secret = flight.client, _secret_of(credential)
-        client.head(response.status, _masked(_headers(call, response), secret))
+        client.head(response.status, masked(_headers(call, response), secret))
         reader = self._reader(call, flight, response, credential, streamed=streamed)
         if call.kept is not None:
             call.kept.encoding = _encoding(response)
@@ -154,7 +154,7 @@ class Exchange:
                     call.first_byte_s = time.perf_counter()
                 if call.kept is not None:
                     call.kept.take(chunk)
-                passed = _masked(reader.feed(chunk), secret)
+                passed = masked(reader.feed(chunk), secret)
                 if passed:
                     await client.write(passed)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -163,7 +163,7 @@ class Exchange:
         if call.endpoint.answer_headers is not None:
             reading = call.endpoint.answer_headers(reading, response.headers)
         if not broken:
-            answer = await client.finish(_masked(rest, secret))
+            answer = await client.finish(masked(rest, secret))
         elif client.started or client.gone:
             client.abort()  # a truncated answer must not look like a whole one
             answer = client.answer
@@ -217,7 +217,8 @@ class Exchange:
 
     async def _provider_error(self, call: Call, client: Client, response: Answer, credential: Credential | None) -> End:
         """The provider's own refusal passes as it came, but for our credential, should it be in there."""
-        body, without = await response.whole(ERROR_BODY_BYTES_MAX), frozenset[bytes]()
+        body, encoding = await response.whole(ERROR_BODY_BYTES_MAX), _encoding(response)
+        secret, plain, without = _secret_of(credential), b"", frozenset[bytes]()
         if body is None:
             without = frozenset((b"content-encoding", b"content-type"))
             message = (
@@ -226,18 +227,19 @@ class Exchange:
             body = call.endpoint.dialect.error_body(
                 response.status, code="provider_failed", type="", message=message, request_id=ids.shown(call.id)
             )
-        elif response.status == 400 and _KEY_INVALID.search(decoded(body, _encoding(response))):
-            return self._credential_refused(call, response.status, credential.number if credential else 0)
-        elif credential is not None:
-            body, unpacked = masked(body, _encoding(response), credential.secret)
-            without = frozenset((b"content-encoding",)) if unpacked else without
+        else:
+            plain = decoded(body, encoding) if body else body
+            if response.status == 400 and _KEY_INVALID.search(plain):
+                return self._credential_refused(call, response.status, credential.number if credential else 0)
+            if secret and plain and not is_plain(encoding):  # packed, it could not be masked
+                body, without = plain, frozenset((b"content-encoding",))
+            body = masked(body, secret)
         headers = _headers(call, response, without)
         if b"content-type" in without:
             headers += b"Content-Type: application/json\r\n"
-        client.head(response.status, _masked(headers, _secret_of(credential)))
+        client.head(response.status, masked(headers, secret))
         error, now_s = f"provider_{response.status}", time.perf_counter()
         closing = settlement.failed(call, status=response.status, error=error, now_s=now_s)
-        plain = decoded(body, _encoding(response)) if b"content-encoding" not in without else body
         if b'"usage' in plain:  # it was begun, and is billed
             reading = call.endpoint.dialect.read_answer(call.endpoint.name, plain)
             if reading.usage is not None:
@@ -286,11 +288,6 @@ def _unsent_or_unanswered(call: Call, outgoing: Outgoing, error: str) -> Closing
 
 def _kept(object_id: str, credential: Credential | None) -> Kept:
     return Kept(object_id, credential.fingerprint if credential else "")
-
-
-def _masked(data: bytes, secret: bytes) -> bytes:
-    """What a provider says, without our credential, should it repeat it."""
-    return data.replace(secret, b"***") if secret and secret in data else data
 
 
 def _secret_of(credential: Credential | None) -> bytes:

@@ -8,7 +8,7 @@ from typing import Protocol
 from llmctl.dialects.stored import first_id
 from llmctl.domain.call import Reading
 
-from .compression import Decoder, Unreadable, decoded, decoder, is_plain
+from .compression import Decoder, Unreadable, decoded, decoder
 
 WHOLE_BYTES_MAX = 1 << 20  # an answer up to this size is sent in one piece, with its length
 ANSWER_BYTES_MAX = 64 << 20  # beyond it a body that is not a stream passes, but is no longer kept for reading
@@ -99,12 +99,9 @@ class DecodingReader:
         return b"", reading if self._decoder is not None else reading._replace(error=UNREADABLE)
 
 
-def masked(body: bytes, encoding: str, secret: str) -> tuple[bytes, bool]:
-    """An error body without our credential, and whether it had to be unpacked for it: a compressed one is, if it can
-    be."""
-    plain = decoded(body, encoding) if body else body
-    unpacked = not is_plain(encoding) and bool(plain)
-    return (plain if unpacked else body).replace(secret.encode(), b"***"), unpacked
+def masked(data: bytes, secret: bytes) -> bytes:
+    """What a provider says, without our credential, should it repeat it."""
+    return data.replace(secret, b"***") if secret and secret in data else data
 
 
 class Kept:

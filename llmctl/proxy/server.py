@@ -40,12 +40,12 @@ class HttpServer(web.Server):
     ) -> None:
         """`crowded` is told of each connection that is one too many."""
 
-        async def checked(request: BaseRequest) -> StreamResponse:
+        async def refuse() -> StreamResponse:
+            return _as_http_1_1(malformed("its version is neither HTTP/1.1 nor HTTP/1.0"))
+
+        def checked(request: BaseRequest) -> Awaitable[StreamResponse]:
             """aiohttp's parser takes others too, and answers in them: "HTTP/0.9 404 Not Found"."""
-            if request.version in VERSIONS:
-                return await handler(request)
-            answer = malformed("its version is neither HTTP/1.1 nor HTTP/1.0")
-            return _as_http_1_1(answer)
+            return handler(request) if request.version in VERSIONS else refuse()
 
         super().__init__(checked, **more)
         self.crowded = crowded

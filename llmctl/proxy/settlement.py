@@ -56,12 +56,16 @@ def answered(
     call: Call, reading: Reading, *, status: int | None, error: str, estimate: Usage | None, now_s: float
 ) -> Closing:
     """An answer, whole or broken off. Its own usage counts; `estimate` stands in for what it did not report."""
-    stated, source = reading.usage, _source(reading, estimate)
-    usage = stated or estimate or NO_USAGE
-    if stated is not None and estimate is not None and source == "estimated":
-        usage = stated._replace(
-            input_tokens=stated.input_tokens or estimate.input_tokens, output_tokens=estimate.output_tokens
-        )
+    stated = reading.usage
+    source: UsageSource | None
+    if stated is None:
+        usage, source = estimate or NO_USAGE, "estimated" if estimate is not None else None
+    elif estimate is None or estimate.output_tokens <= stated.output_tokens:
+        usage, source = stated, "reported"
+    else:
+        input_tokens = stated.input_tokens or estimate.input_tokens
+        usage = stated._replace(input_tokens=input_tokens, output_tokens=estimate.output_tokens)
+        source = "estimated"
     return _booked(
         call.id,
         call.started_at_ms,
@@ -75,12 +79,6 @@ def answered(
         latency_ms=call.latency_ms(now_s),
         ttft_ms=call.ttft_ms,
     )
-
-
-def _source(reading: Reading, estimate: Usage | None) -> UsageSource | None:
-    if reading.usage is None:
-        return None if estimate is None else "estimated"
-    return "reported" if estimate is None or estimate.output_tokens <= reading.usage.output_tokens else "estimated"
 
 
 def learned(call: DeferredCall, price: Price | None, reading: Reading, *, now_ms: int) -> Closing:

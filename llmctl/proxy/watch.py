@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from llmctl.config import RouteTimeouts
 from llmctl.config.server import Server
 from llmctl.domain.errors import StoreError
 
@@ -30,7 +29,6 @@ class Flight:
     call: Call
     client: Client
     outgoing: Outgoing
-    timeouts: RouteTimeouts
     task: asyncio.Task[Any]  # that waits for the answer
     since_s: float
     response: Answer | None = None
@@ -67,7 +65,7 @@ class Watch:
         """The flight of the call that the current task sends: `with watch.over(call, client, outgoing) as flight:`."""
         task = asyncio.current_task()
         assert task is not None
-        return Flight(self._flights, call, client, outgoing, call.plan.provider.timeouts, task, time.monotonic())
+        return Flight(self._flights, call, client, outgoing, task, time.monotonic())
 
     def is_pointless(self, client: Client) -> bool:
         """True if the call would be cancelled as soon as it was sent: its client left while it was judged."""
@@ -108,7 +106,7 @@ class Watch:
 
 def _is_too_late(flight: Flight, now_s: float) -> bool:
     """The provider says nothing for too long, or takes too long over all."""
-    timeouts, sent_at_s = flight.timeouts, flight.outgoing.sent_at_s
+    timeouts, sent_at_s = flight.call.plan.provider.timeouts, flight.outgoing.sent_at_s
     if sent_at_s is None:
         return False
     if now_s - flight.since_s > timeouts.total_s:
