@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 NAME = "llmctl.service"
 UNITS = "/etc/systemd/system"
+NOBODY = -1  # the account is not there yet
 
 app = noun("""
 The gateway as a service of systemd: it says when it serves, is watched, reloads, and is shut off from the machine.
@@ -59,8 +61,9 @@ def install(
     unit, path = _unit(run, run_as), Path(directory) / NAME
     text = unit.text()
     before = _read(path)
-    values = {"path": str(path), "changed": text != before, "next": _next(unit)}
-    steps = "\n".join(["Next:", *(f"  {line}" for line in _next(unit))])
+    warnings = _warnings(unit)
+    values = {"path": str(path), "changed": text != before, "next": _next(unit), "warnings": warnings}
+    steps = "\n".join([*(f"! {line}" for line in warnings), "Next:", *(f"  {line}" for line in _next(unit))])
     if text == before:
         run.out.one(values, f"{path} is so: unchanged.")
         return
@@ -85,6 +88,7 @@ def _unit(run: App, user: str) -> Unit:
     words = (sys.executable, "-m", "llmctl") if " -m " in called else (str(_absolute(called)),)
     return Unit(
         program=words,
+        interpreter=Path(sys.executable).resolve(),
         config=config.path.absolute(),
         database=config.database.absolute(),
         user=user,
@@ -105,6 +109,31 @@ def _read(path: Path) -> str | None:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _warnings(unit: Unit) -> list[str]:
+    """What the account that it runs as could not start, or read."""
+    try:
+        uid = pwd.getpwnam(unit.user).pw_uid
+    except KeyError:
+        uid = NOBODY
+    warnings = []
+    for path in (*unit.programs, unit.config):
+        closed = next((each for each in (*reversed(path.parents), path) if not _is_open_to(uid, each)), None)
+        if closed is not None:
+            what = "is not open" if closed == path else f"is in {closed}, which is not open"
+            warnings.append(f"{path} {what} to {unit.user}: the service could not start")
+    return warnings
+
+
+def _is_open_to(uid: int, path: Path) -> bool:
+    """By its owner's bits or those of all others: an account made for this alone is in no group of anybody."""
+    try:
+        found = path.stat()
+    except OSError:
+        return True  # others will say so
+    needed = stat.S_IROTH if stat.S_ISREG(found.st_mode) else stat.S_IXOTH
+    return bool(found.st_mode & needed) or found.st_uid == uid
 
 
 def _next(unit: Unit) -> list[str]:

@@ -13,7 +13,7 @@ RUNTIME = Path("/run/llmctl")
 CREDENTIALS = Path("/etc/llmctl/credentials")
 PRIVILEGED_PORTS = 1024
 
-# What it can do without: `systemd-analyze security` gives 1.4. Not ~@resources: asking for the limit on open
+# What it can do without: `systemd-analyze security` gives 1.2 (of the unit's file alone: 1.4). Not ~@resources: asking for the limit on open
 # files is one of them.
 HARDENING = """\
 NoNewPrivileges=yes
@@ -52,6 +52,7 @@ class Unit:
     """What differs from machine to machine."""
 
     program: tuple[str, ...]  # how llmctl is called
+    interpreter: Path  # what runs it in the end: a virtual environment has only a link to it
     config: Path
     database: Path
     user: str
@@ -88,7 +89,7 @@ class Unit:
         hardening = HARDENING.format(
             capabilities="CAP_NET_BIND_SERVICE" if privileged else "",
             private_users="no" if privileged else "yes",  # a capability of another user namespace opens no port here
-            home="read-only" if any(_is_at_home(path) for path in (self.program[0], self.config, state)) else "yes",
+            home="read-only" if any(map(_is_at_home, (*self.programs, self.config, state))) else "yes",
         )
         return (
             "[Unit]\nDescription=llmctl, a gateway to language models with keys, limits and metering\n"
@@ -97,6 +98,11 @@ class Unit:
             + "\n".join(service)
             + f"\n{hardening}\n[Install]\nWantedBy=multi-user.target\n"
         )
+
+    @property
+    def programs(self) -> tuple[Path, Path]:
+        """The files that the account has to be able to run."""
+        return Path(self.program[0]), self.interpreter
 
     def _runtime_directory(self) -> Iterable[str]:
         """For a unix socket in /run/llmctl; whoever shall connect needs to reach it, its mode says who may."""
@@ -107,8 +113,8 @@ class Unit:
             yield f"ReadWritePaths={_word(str(Path(self.socket).parent))}"
 
 
-def _is_at_home(path: str | Path) -> bool:
-    return any(Path(path).is_relative_to(home) for home in ("/home", "/root", "/run/user"))
+def _is_at_home(path: Path) -> bool:
+    return any(path.is_relative_to(home) for home in ("/home", "/root", "/run/user"))
 
 
 def _word(text: str) -> str:

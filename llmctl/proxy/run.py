@@ -50,8 +50,7 @@ def serve(config: Config, load: Callable[[], Config], *, say: Callable[[str], No
             return Worker(config, renew, sockets, 0, ToAll(notifier, serving), None, blocks).run()
 
         def work(config: Config, number: int, channel: socket.socket) -> int:
-            reports = ToSupervisor(channel, notifier.watchdog_s)
-            return _work(Worker(config, renew, sockets, number, reports, channel, blocks))
+            return _work(Worker(config, renew, sockets, number, ToSupervisor(channel), channel, blocks))
 
         return Supervisor(config, renew=renew, work=work, sockets=sockets, notifier=notifier, serving=serving).run()
     finally:

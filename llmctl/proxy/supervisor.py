@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78  # 78: EX_CONFIG, so that systemd does not loop
 EXIT_BROKEN = 74  # EX_IOERR, of a worker to its supervisor: the database is of no use to any of them
 RESTART_S = 1.0  # a worker that dies at once must not spin
+BEAT_S = 2.5  # how often a worker says that its event loop turns
+HUNG_S = 20.0  # without a word: it hangs, and is started anew; well within WatchdogSec, so that the others go on
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 MESSAGE_BYTES_MAX = 32 << 10
 
@@ -77,6 +79,7 @@ class Supervisor:
         self._due_at_s: dict[int, float] = {}  # worker number -> when it is started again
         self._selector = selectors.DefaultSelector()
         self._stopping = False
+        self._awake_at_s = time.monotonic()
         self._told_ready = False
         self._reload_again = False
         self._reload_pending = False
@@ -101,7 +104,8 @@ class Supervisor:
                 else:
                     self._on_message(key.data)
             self._start_due()
-            self._tell_alive()
+            self._end_hung()
+            self._notifier.alive()
         return self._status
 
     # ---- workers ----
@@ -141,6 +145,18 @@ class Supervisor:
         self._selector.close()
         self._serving.release()
         os._exit(self._work(self._config, number, theirs))
+
+    def _end_hung(self) -> None:
+        """Its calls are booked by the others. One that begins may take its time: it books what the dead left open."""
+        now_s = time.monotonic()
+        asleep, self._awake_at_s = now_s - self._awake_at_s > 2 * BEAT_S, now_s
+        for worker in self._workers.values():
+            if asleep:  # the whole machine was, it seems
+                worker.heard_at_s = now_s
+            elif worker.ready and now_s - worker.heard_at_s > HUNG_S:
+                logger.error("worker %d has said nothing for %d seconds: it is killed", worker.number, HUNG_S)
+                worker.ready = False
+                os.kill(worker.pid, signal.SIGKILL)
 
     def _put_off(self, number: int, error: OSError) -> None:
         """The machine has no process or descriptor left for one more worker: the others serve meanwhile."""
@@ -261,22 +277,11 @@ class Supervisor:
             self._told_ready = True
             self._notifier.ready(f"{ready} of {self._config.server.workers} workers serve")
 
-    def _tell_alive(self) -> None:
-        """Only while all workers are: one whose event loop hangs is a reason to start anew. One that begins may take
-        its time: it books what the dead left open."""
-        patience_s = self._notifier.watchdog_s
-        if patience_s is None:
-            return
-        heard = [worker.heard_at_s for worker in self._workers.values() if worker.ready]
-        oldest_s = min(heard, default=time.monotonic())
-        if time.monotonic() - oldest_s < patience_s / 2:
-            self._notifier.alive()
-
-    def _patience_s(self) -> float | None:
+    def _patience_s(self) -> float:
         waits = [at_s - time.monotonic() for at_s in self._due_at_s.values()]
         if self._notifier.watchdog_s is not None:
             waits.append(self._notifier.watchdog_s / 4)
-        return max(0.0, min(waits)) if waits else None
+        return max(0.0, min([*waits, BEAT_S]))
 
 
 def log_reload(errors: list[str], notes: list[str]) -> None:

@@ -22,6 +22,7 @@ from .app import Gateway
 from .sockets import Sockets
 from .supervisor import (
     ALIVE,
+    BEAT_S,
     EXIT_FAILED,
     EXIT_OK,
     FAILED,
@@ -75,9 +76,9 @@ class ToAll:
 class ToSupervisor:
     """Over the channel to the process that started it."""
 
-    def __init__(self, channel: socket.socket, watchdog_s: float | None) -> None:
+    def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self.beat_s = None if watchdog_s is None else watchdog_s / 8
+        self.beat_s: float | None = BEAT_S
 
     def ready(self) -> None:
         self._say(READY)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from llmctl.cli import service
+from llmctl.cli.unit import Unit
+
 from .conftest import Cli
 
 SYSTEMD = shutil.which("systemd-analyze")
+CONFIG, DATABASE = Path("/etc/llmctl/config.toml"), Path("/var/lib/llmctl/llmctl.db")
 needs_systemd = pytest.mark.skipif(SYSTEMD is None, reason="systemd is not here")
 
 
@@ -57,6 +62,23 @@ def test_it_is_installed_once_and_replaced_only_when_told(cli: Cli, tmp_path: Pa
     assert (units / "llmctl.service").read_text() != "mine"
     failed = cli("service", "install", "--directory", str(tmp_path / "nowhere"), code=1)
     assert failed.err.count("\n") == 1 and "sudo" in failed.err
+
+
+def test_what_the_account_could_not_start_or_read_is_said(cli: Cli, tmp_path: Path, empty: Path) -> None:
+    empty.chmod(0o700)
+    command = ("service", "install", "--directory", str(tmp_path), "--yes", "--run-as", "nobody")
+    (warning,) = (line for line in cli.json(*command)["warnings"] if "config.toml" in line)
+    assert "which is not open to nobody: the service could not start" in warning
+    assert f"! {warning}\nNext:" in cli(*command[:-1], "nobody-there").out.replace("nobody-there", "nobody")
+    found = Unit(("/bin/sh",), Path("/bin/sh"), Path("/etc/passwd"), DATABASE, "nobody", (), 4000)
+    assert service._warnings(found) == []
+
+
+def test_an_interpreter_at_home_can_be_reached() -> None:
+    unit = Unit(("/opt/llmctl/bin/llmctl",), Path("/usr/bin/python3"), CONFIG, DATABASE, "llmctl", (), 4000)
+    assert "\nProtectHome=yes\n" in unit.text()
+    at_home = replace(unit, interpreter=Path("/root/.pyenv/versions/3.11.7/bin/python3.11"))
+    assert "\nProtectHome=read-only\n" in at_home.text()
 
 
 @needs_systemd

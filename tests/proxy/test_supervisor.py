@@ -6,6 +6,8 @@ import errno
 import os
 import signal
 import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from llmctl.config import Config, Server
 from llmctl.config.server import Address
 from llmctl.proxy.sockets import Sockets, listening
-from llmctl.proxy.supervisor import FAILED, Supervisor, Worker
+from llmctl.proxy.supervisor import FAILED, HUNG_S, Supervisor, Worker
 from llmctl.proxy.systemd import Notifier
 from llmctl.store.database import create
 from llmctl.store.serving import Serving
@@ -55,6 +57,27 @@ def test_a_worker_that_cannot_be_started_is_started_later(
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
     assert "worker 3 cannot be started" in caplog.text
+
+
+def test_a_worker_that_hangs_is_killed_and_started_anew(one: Supervisor, caplog: pytest.LogCaptureFixture) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    now_s = time.monotonic()
+    with theirs, subprocess.Popen(["sleep", "60"]) as child:
+        worker = Worker(2, child.pid, ours, now_s - HUNG_S - 1)
+        one._workers[child.pid] = worker
+        one._end_hung()  # one that is not ready yet recovers what others left open, which takes its time
+        assert child.poll() is None
+        worker.ready = True
+        one._awake_at_s = now_s - HUNG_S
+        one._end_hung()  # nobody was heard because the whole machine slept
+        assert child.poll() is None and worker.heard_at_s >= now_s
+        worker.heard_at_s = now_s - HUNG_S - 1
+        one._end_hung()
+        assert child.wait(5) == -signal.SIGKILL
+    assert "worker 2 has said nothing for 20 seconds" in caplog.text
+    one._workers.pop(child.pid)
+    one._on_death(worker, -signal.SIGKILL)
+    assert list(one._due_at_s) == [2]
 
 
 def test_an_error_that_is_cut_inside_a_character_is_read(one: Supervisor) -> None:
