@@ -13,8 +13,8 @@ RUNTIME = Path("/run/llmctl")
 CREDENTIALS = Path("/etc/llmctl/credentials")
 PRIVILEGED_PORTS = 1024
 
-# What it can do without: `systemd-analyze security` gives 1.2 (of the unit's file alone: 1.4). Not ~@resources: asking for the limit on open
-# files is one of them.
+# What it can do without: `systemd-analyze security` gives 1.2 (1.4 by the unit's file alone). Not ~@resources: asking
+# for the limit on open files is one of them.
 HARDENING = """\
 NoNewPrivileges=yes
 CapabilityBoundingSet={capabilities}

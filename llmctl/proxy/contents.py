@@ -88,8 +88,14 @@ class Contents:
                 contents.prune(self._directory, self._settings.keep_days, now_s)
             except StoreError as error:
                 logger.error("%s", error)  # what waits is written all the same
-        if waiting:
-            contents.add(self._directory, [self._record(*one) for one in waiting], now_s)
+        records = []
+        for record, request, kept in waiting:
+            try:
+                records.append(self._record(record, request, kept))
+            except Exception as error:  # a bug, and no reason to lose those of others; its text may hold a prompt
+                logger.error("the contents of call %s are lost: %s", record["call"], type(error).__name__)
+        if records:
+            contents.add(self._directory, records, now_s)
 
     def _record(self, record: dict[str, object], request: bytes, kept: Kept) -> dict[str, object]:
         most = self._settings.bytes_max

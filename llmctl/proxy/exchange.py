@@ -22,14 +22,14 @@ from .attempts import BUSY, Failure, retry_after_s
 from .background import Background
 from .call import Call
 from .client import Client
-from .compression import decoded, is_plain
+from .compression import Unreadable, decoded, decoder, is_plain
 from .connections import Answer, Outgoing
 from .credentials import Credential
 from .errors import ANSWERS
 from .estimate import estimate
 from .headers import downstream_headers, upstream_headers
 from .refusals import CALL_ID, response_of
-from .relay import UNREADABLE, AnswerReader, DecodingReader, NotingReader, WholeReader, masked
+from .relay import UNREADABLE, AnswerReader, DecodingReader, Mask, NotingReader, UnpackingReader, WholeReader
 from .uploads import Edited
 from .upstream import Upstream, UpstreamFailure, too_late
 from .watch import REVOKED, Flight, Watch
@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 OUTPUT_CAPPED = "x-llmctl-output-capped"
 CREDENTIAL_REFUSED = (401, 403)
 OPTION_REFUSED = (400, 422)
+_PACKING = frozenset((b"content-encoding",))
 _KEY_INVALID = re.compile(rb'"reason"\s*+:\s*+"API_KEY_INVALID"')  # Google says it with a 400
 ERROR_BODY_BYTES_MAX = 16 << 20  # some repeat the prompt in it
 
@@ -133,9 +134,10 @@ class Exchange:
         """Bytes through, a reader beside them. The client leaving changes nothing but where the bytes go."""
         content_type = response.headers.get("content-type", "")
         streamed = call.endpoint.dialect.streams(call.endpoint.name, call.asked, content_type)
-        client, secret = flight.client, _secret_of(credential)
-        client.head(response.status, masked(_headers(call, response), secret))
+        client, mask = flight.client, _mask_of(credential)
         reader = self._reader(call, flight, response, credential, streamed=streamed)
+        unpacked = isinstance(reader, UnpackingReader)
+        client.head(response.status, mask.whole(_headers(call, response, _PACKING if unpacked else frozenset())))
         if call.kept is not None:
             call.kept.encoding = _encoding(response)
         answer: web.StreamResponse
@@ -154,16 +156,16 @@ class Exchange:
                     call.first_byte_s = time.perf_counter()
                 if call.kept is not None:
                     call.kept.take(chunk)
-                passed = masked(reader.feed(chunk), secret)
+                passed = mask.feed(reader.feed(chunk))
                 if passed:
                     await client.write(passed)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, Unreadable) as error:
             broken = flight.cut or _broken_by(error)
         rest, reading = reader.close()
         if call.endpoint.answer_headers is not None:
             reading = call.endpoint.answer_headers(reading, response.headers)
         if not broken:
-            answer = await client.finish(masked(rest, secret))
+            answer = await client.finish(mask.close(rest))
         elif client.started or client.gone:
             client.abort()  # a truncated answer must not look like a whole one
             answer = client.answer
@@ -190,8 +192,9 @@ class Exchange:
         encoding = _encoding(response)
         if not streamed:
             return WholeReader(lambda body: dialect.read_answer(endpoint, body), encoding)
-        plain = is_plain(encoding)
-        reader: AnswerReader = dialect.reader(endpoint, call.asked, strip_usage=call.injects_usage and plain)
+        unpacks = None if is_plain(encoding) or not call.injects_usage else decoder(encoding)
+        strips = call.injects_usage and (unpacks is not None or is_plain(encoding))
+        reader: AnswerReader = dialect.reader(endpoint, call.asked, strip_usage=strips)
         if call.asked.ask.background:
             # From its first event on the client can ask for it again, should this stream break or this process die.
             def note(object_id: str) -> None:
@@ -199,7 +202,9 @@ class Exchange:
                 self._background.defer(Deferral(call.id, _kept(object_id, credential), response.status))
 
             reader = NotingReader(reader, note)
-        return reader if plain else DecodingReader(reader, encoding)
+        if unpacks is not None:
+            return UnpackingReader(reader, unpacks)
+        return reader if is_plain(encoding) else DecodingReader(reader, encoding)
 
     async def _closing(
         self, call: Call, reading: Reading, status: int | None, broken: str, *, streamed: bool
@@ -218,9 +223,9 @@ class Exchange:
     async def _provider_error(self, call: Call, client: Client, response: Answer, credential: Credential | None) -> End:
         """The provider's own refusal passes as it came, but for our credential, should it be in there."""
         body, encoding = await response.whole(ERROR_BODY_BYTES_MAX), _encoding(response)
-        secret, plain, without = _secret_of(credential), b"", frozenset[bytes]()
+        mask, plain, without = _mask_of(credential), b"", frozenset[bytes]()
         if body is None:
-            without = frozenset((b"content-encoding", b"content-type"))
+            without = _PACKING | {b"content-type"}
             message = (
                 f"provider {call.plan.provider.name} answered with HTTP {response.status}, and the rest did not come"
             )
@@ -231,13 +236,13 @@ class Exchange:
             plain = decoded(body, encoding) if body else body
             if response.status == 400 and _KEY_INVALID.search(plain):
                 return self._credential_refused(call, response.status, credential.number if credential else 0)
-            if secret and plain and not is_plain(encoding):  # packed, it could not be masked
-                body, without = plain, frozenset((b"content-encoding",))
-            body = masked(body, secret)
+            if credential is not None and plain and not is_plain(encoding):  # packed, it could not be masked
+                body, without = plain, _PACKING
+            body = mask.whole(body)
         headers = _headers(call, response, without)
         if b"content-type" in without:
             headers += b"Content-Type: application/json\r\n"
-        client.head(response.status, masked(headers, secret))
+        client.head(response.status, mask.whole(headers))
         error, now_s = f"provider_{response.status}", time.perf_counter()
         closing = settlement.failed(call, status=response.status, error=error, now_s=now_s)
         if b'"usage' in plain:  # it was begun, and is billed
@@ -290,8 +295,8 @@ def _kept(object_id: str, credential: Credential | None) -> Kept:
     return Kept(object_id, credential.fingerprint if credential else "")
 
 
-def _secret_of(credential: Credential | None) -> bytes:
-    return b"" if credential is None else credential.secret.encode()
+def _mask_of(credential: Credential | None) -> Mask:
+    return Mask("" if credential is None else credential.secret)
 
 
 def _refuses_option(call: Call, status: int, body: bytes) -> bool:

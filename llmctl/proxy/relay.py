@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 from llmctl.dialects.stored import first_id
@@ -13,6 +14,7 @@ from .compression import Decoder, Unreadable, decoded, decoder
 WHOLE_BYTES_MAX = 1 << 20  # an answer up to this size is sent in one piece, with its length
 ANSWER_BYTES_MAX = 64 << 20  # beyond it a body that is not a stream passes, but is no longer kept for reading
 FIRST_BYTES_MAX = 16 << 10  # of a stream, in which its id is looked for
+SECRET_CHARS_MIN = 12  # a shorter one is a placeholder for a server that wants none, and a word of other texts
 UNREADABLE = "answer_unreadable"  # something was answered, and how much of it is not known
 
 
@@ -99,9 +101,65 @@ class DecodingReader:
         return b"", reading if self._decoder is not None else reading._replace(error=UNREADABLE)
 
 
-def masked(data: bytes, secret: bytes) -> bytes:
-    """What a provider says, without our credential, should it repeat it."""
-    return data.replace(secret, b"***") if secret and secret in data else data
+class UnpackingReader:
+    """A stream that was compressed although we asked for none, as there is something of ours in it to take out: the
+    client gets plain bytes. `feed` raises Unreadable."""
+
+    def __init__(self, reader: AnswerReader, decoder: Decoder) -> None:
+        self._reader = reader
+        self._decoder = decoder
+
+    def feed(self, chunk: bytes) -> bytes:
+        plain = self._decoder.feed(chunk)
+        return self._reader.feed(plain) if plain else b""
+
+    def close(self) -> tuple[bytes, Reading]:
+        return self._reader.close()
+
+
+class Mask:
+    """What a provider says, without our credential, should it repeat it: as it is, or as JSON may spell it; also where
+    it is cut in two by the end of a chunk."""
+
+    def __init__(self, secret: str) -> None:
+        self._spellings = _spellings(secret) if len(secret) >= SECRET_CHARS_MIN else ()
+        self._held = b""
+
+    def whole(self, data: bytes) -> bytes:
+        """What is there as a whole."""
+        for secret in self._spellings:
+            if secret in data:
+                data = data.replace(secret, b"***")
+        return data
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The next chunk, without what may be the beginning of a secret at its end."""
+        data = self.whole(self._held + chunk if self._held else chunk)
+        begun = max((_begun(data, secret) for secret in self._spellings), default=0)
+        if not begun:
+            self._held = b""
+            return data
+        self._held = data[-begun:]
+        return data[:-begun]
+
+    def close(self, rest: bytes) -> bytes:
+        """What is left, with the end of the answer."""
+        return self.whole(self._held + rest)
+
+
+@lru_cache(maxsize=64)
+def _spellings(secret: str) -> tuple[bytes, ...]:
+    """Slashes as PHP writes them, and what .NET does not leave as it is."""
+    hexed = "".join(char if char not in "+/&<>'`" else f"\\u{ord(char):04X}" for char in secret)
+    return tuple({text.encode() for text in (secret, secret.replace("/", "\\/"), hexed)})
+
+
+def _begun(data: bytes, secret: bytes) -> int:
+    """How many bytes at the end may be the beginning of it: most often none."""
+    if not data or data[-1] not in secret:
+        return 0
+    longest = min(len(data), len(secret) - 1)
+    return next((size for size in range(longest, 0, -1) if secret.startswith(data[-size:])), 0)
 
 
 class Kept:

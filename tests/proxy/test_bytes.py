@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.daemon import Answer, Daemon
+from tests.support.faulty import wait_until
 
 from .recorder import Recorder
 
@@ -162,18 +163,40 @@ def test_a_compressed_answer_passes_compressed_and_is_metered(gateway: Daemon, k
         assert (row["usage_source"], counts(row)) == ("reported", BOOKED)
 
 
-@pytest.mark.parametrize("include_usage", [True, False], ids=["asked", "injected"])
-def test_a_compressed_stream_passes_compressed_and_is_metered(
-    gateway: Daemon, key: str, recorder: Recorder, include_usage: bool
-) -> None:
-    # Compressed although `identity` was asked for: nothing can be taken out then.
+def test_a_compressed_stream_passes_compressed_and_is_metered(gateway: Daemon, key: str, recorder: Recorder) -> None:
     packed = gzip.compress(ODD_STREAMS["plain"][0])
     recorder.reply(packed[:11], packed[11:90], packed[90:], content_type=EVENTS, content_encoding="gzip")
-    answer = ask(gateway, key, include_usage=include_usage, accept_encoding="gzip")
+    answer = ask(gateway, key, include_usage=True, accept_encoding="gzip")
     assert answer.headers["Content-Encoding"] == "gzip"
     assert answer.body == packed
     row = gateway.call(answer.call_id)
     assert (row["usage_source"], counts(row)) == ("reported", BOOKED)
+
+
+def test_a_stream_that_is_compressed_although_nobody_wanted_it_is_unpacked_for_what_was_injected(
+    gateway: Daemon, key: str, recorder: Recorder
+) -> None:
+    whole, injected = ODD_STREAMS["plain"]
+    packed = gzip.compress(whole)
+    recorder.reply(packed[:11], packed[11:90], packed[90:], content_type=EVENTS, content_encoding="gzip")
+    answer = ask(gateway, key, include_usage=False, accept_encoding="gzip")
+    assert recorder.last.headers["Accept-Encoding"] == "identity"
+    assert "Content-Encoding" not in answer.headers
+    assert answer.body == whole.replace(injected, b"")
+    row = gateway.call(answer.call_id)
+    assert (row["usage_source"], counts(row)) == ("reported", BOOKED)
+
+
+def test_such_a_stream_that_cannot_be_unpacked_is_cut_and_booked_at_its_hold(
+    gateway: Daemon, key: str, recorder: Recorder
+) -> None:
+    packed = gzip.compress(ODD_STREAMS["plain"][0])
+    recorder.reply(packed[:90], b"\xff" * 100, content_type=EVENTS, content_encoding="gzip")
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        ask(gateway, key, include_usage=False)
+    assert wait_until(lambda: gateway.json("calls", "--limit", "1")[0]["state"] != "open")
+    (row,) = gateway.json("calls", "--limit", "1")
+    assert (row["state"], row["error"], row["usage_source"]) == ("settled", "provider_failed", "estimated")
 
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])

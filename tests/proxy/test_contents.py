@@ -121,6 +121,20 @@ async def test_where_old_ones_cannot_be_removed_new_ones_are_kept(
     assert "2020-01-01" in caplog.text
 
 
+async def test_one_that_cannot_be_made_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def text(_: Contents, data: bytes) -> str:
+        if b"bad" in data:
+            raise ValueError("a bug")
+        return data.decode()
+
+    monkeypatch.setattr(Contents, "_text", text)
+    keeper = Contents(Config(tmp_path / "config.toml", tmp_path / "llmctl.db"))
+    keeper._waiting = [({"call": name}, name.encode(), Kept(100)) for name in ("c_1", "c_bad", "c_2")]
+    await keeper.flush()
+    (path,) = contents.directory_of(tmp_path / "llmctl.db").glob("*.jsonl")
+    assert [json.loads(line)["call"] for line in path.read_text().splitlines()] == ["c_1", "c_2"]
+
+
 def test_a_half_written_line_costs_that_line_alone(tmp_path: Path) -> None:
     from llmctl.store import ids
 

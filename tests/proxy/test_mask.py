@@ -1,0 +1,68 @@
+"""A provider that repeats our credential does not give it away."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from llmctl.proxy.relay import Mask
+from tests.support.daemon import Daemon
+
+from .recorder import Recorder
+from .test_bytes import CHAT, EVENTS
+
+SECRET = "sk-proj-0123456789abcdef/ghi+jkl="
+TEXT = f'data: {{"echo": "Bearer {SECRET}"}}\n\ndata: [DONE]\n\n'.encode()
+
+
+def passed(mask: Mask, *chunks: bytes) -> bytes:
+    return b"".join([*(mask.feed(chunk) for chunk in chunks), mask.close(b"")])
+
+
+@pytest.mark.parametrize("cut", range(1, len(TEXT)))
+def test_wherever_it_is_cut(cut: int) -> None:
+    assert passed(Mask(SECRET), TEXT[:cut], TEXT[cut:]) == TEXT.replace(SECRET.encode(), b"***")
+
+
+def test_letter_by_letter() -> None:
+    assert passed(Mask(SECRET), *(bytes([byte]) for byte in TEXT)) == TEXT.replace(SECRET.encode(), b"***")
+
+
+@pytest.mark.parametrize(("char", "spelled"), [("/", "\\/"), ("+", "\\u002B"), ("/", "\\u002F")])
+def test_as_json_may_spell_it(char: str, spelled: str) -> None:
+    secret = SECRET.replace("+" if char == "/" else "/", "-")
+    text = json.dumps({"echo": secret}).replace(char, spelled)
+    assert json.loads(text) == {"echo": secret}
+    assert json.loads(passed(Mask(secret), text.encode())) == {"echo": "***"}
+
+
+def test_what_only_begins_like_it_is_whole_at_the_end() -> None:
+    for chunks in ([b"the prefix is sk-proj-", b"", b"0123 and no more"], [b"it ends in sk-pro"], [b"s"], [b"sk-sk-"]):
+        assert passed(Mask(SECRET), *chunks) == b"".join(chunks)
+
+
+def test_nothing_is_held_back_at_the_end_of_an_event() -> None:
+    mask = Mask(SECRET)
+    for event in (b'data: {"delta": "sk-"}\n\n', b"event: ping\r\n\r\n"):
+        assert mask.feed(event) == event
+
+
+@pytest.mark.parametrize("secret", ["", "x", "EMPTY", "sk-1234", "ollama"])
+def test_a_placeholder_is_no_secret(secret: str) -> None:
+    text = b"ollama: an EMPTY box, xylophones and sk-1234"
+    assert Mask(secret).feed(text) == Mask(secret).whole(text) == text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_repeats_it(gateway: Daemon, key: str, recorder: Recorder, stream: bool) -> None:
+    secret = recorder.api_key
+    text = json.dumps({"choices": [{"delta": {"content": f"you sent {secret}."}}]})
+    cut = text.index(secret) + 5
+    if stream:
+        pieces, content_type = (f"data: {text[:cut]}".encode(), f"{text[cut:]}\n\ndata: [DONE]\n\n".encode()), EVENTS
+    else:
+        pieces, content_type = (text[:cut].encode(), text[cut:].encode()), "application/json"
+    recorder.reply(*pieces, content_type=content_type)
+    answer = gateway.send(CHAT, {"model": "echo-1", "messages": [], "stream": stream}, key=key)
+    assert answer.body == b"".join(pieces).replace(secret.encode(), b"***")
