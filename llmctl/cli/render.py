@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TextIO, TypeVar
 
@@ -107,8 +107,8 @@ class Output:
         if self.format == "json":
             self._write(safe_json(json.dumps(values, ensure_ascii=False)) + "\n")
         elif self.format == "csv":
-            columns = [Column(name, _getter(name)) for name in values]
-            write_csv(self.stdout, columns, [values])
+            flat = dict(_flat(values))
+            write_csv(self.stdout, [Column(name, _getter(name)) for name in flat], [flat])
         elif not self.quiet:
             self._write(f"{lines}\n")
 
@@ -265,6 +265,15 @@ def _line(texts: Sequence[str], columns: Sequence[Column[T]], widths: Sequence[i
         padded(text, width, right=column.right) for text, column, width in zip(texts, columns, widths, strict=True)
     ]
     return GAP.join(parts).rstrip()
+
+
+def _flat(values: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """A table has no objects in its cells: `key_secret` for the secret in `key`."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from ((f"{name}_{below}", inner) for below, inner in _flat(value))
+        else:
+            yield name, value
 
 
 def _getter(name: str) -> Callable[[Mapping[str, object]], object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import stat
 from collections.abc import Callable
@@ -235,3 +236,10 @@ def test_the_audit_is_filtered_by_person_action_subject_and_time(cli: Cli, fille
     assert [entry["action"] for entry in cli.json("audit", "--since", "1d")] == ["user remove"]
     assert "user remove" not in {entry["action"] for entry in cli.json("audit", "--until", "2026-11-24")}
     assert cli.json("audit", "--actor", "nobody-else") == []
+
+
+def test_in_csv_a_new_key_has_cells_of_its_own(cli: Cli) -> None:
+    header, row = csv.reader(cli("user", "add", "alice", "-o", "csv").out.splitlines())
+    made = dict(zip(header, row, strict=True))
+    assert made["user"] == "alice" and made["key_name"] == "default"
+    assert made["key_secret"].startswith("sk-llmctl-")
