@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from ..domain.demand import IMAGES
 from .wire.fields import is_obscure, read_objects, read_one
+from .wire.shortened import full_size
 
 UNKNOWN = "content of an unknown shape"
 AUDIO = "audio"
@@ -38,7 +39,7 @@ class Images:
 
     def add(self, part: Mapping[str, Raw]) -> None:
         self.count += 1
-        self.bytes += sum(map(len, part.values()))
+        self.bytes += sum(map(full_size, part.values()))
 
     def reason(self, other: str) -> str:
         """The reason of the whole request, where `other` is that of what is not an image."""
@@ -102,10 +103,10 @@ def message_reason(
     return ""
 
 
-def cache_write_ttl(body: bytes, mark: bytes = b'"cache_control"') -> str:
+def cache_write_ttl(text: bytes, mark: bytes = b'"cache_control"') -> str:
     """The dearest cache write that blocks named `mark` ask for: "", "5m" or "1h"."""
-    if is_obscure(body):
+    if is_obscure(text):
         return "1h"
-    if mark not in body:
+    if mark not in text:
         return ""
-    return "1h" if _HOUR.search(body) else "5m"
+    return "1h" if _HOUR.search(text) else "5m"

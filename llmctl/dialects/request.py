@@ -73,7 +73,7 @@ class Request(NamedTuple):
                 edits.put(self.fields, path, b"%d" % output_tokens_max)
         if inject_usage and self.usage_path:
             edits.put(self.fields, self.usage_path, b"true")
-        return edits.apply(self.body)
+        return edits.apply(self.fields.text, self.body)
 
 
 def read_model(fields: Fields) -> str:

@@ -17,7 +17,7 @@ def edited(body: bytes, *puts: tuple[tuple[str, ...], bytes]) -> bytes:
     fields, edits = read_object(body), Edits()
     for path, value in puts:
         edits.put(fields, path, value)
-    return edits.apply(body)
+    return edits.apply(fields.text, body)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def read_request(endpoint: str, body: bytes, *, model: str = "", stream: bool | 
         service_tier=placed(
             "fast" if fields.string("speed") == "fast" else read_tier(fields), fields.string("inference_geo")
         ),
-        cache_write_ttl=cache_write_ttl(body),
+        cache_write_ttl=cache_write_ttl(fields.text),
         end_user=_end_user(fields),
     )
     return Request(ask, body, fields, outputs, model_in_body=not model)

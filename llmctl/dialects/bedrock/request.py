@@ -106,7 +106,7 @@ def _read_converse(endpoint: str, fields: Fields, model: str, stream: bool) -> R
         image_bytes=0 if reason else images.bytes,
         server_tool_turns=_converse_turns(fields, more),
         service_tier=tier_of(tier and tier.string("type"), performance and performance.string("latency")),
-        cache_write_ttl=cache_write_ttl(fields.body, b'"cachePoint"') or cache_write_ttl(fields.body),
+        cache_write_ttl=cache_write_ttl(fields.text, b'"cachePoint"') or cache_write_ttl(fields.text),
     )
     return Request(ask, fields.body, fields, tuple(outputs), output_path=MAXIMUM, model_in_body=False)
 
@@ -119,7 +119,7 @@ def _read_invoke(endpoint: str, fields: Fields, model: str, stream: bool) -> Req
     nova = "amazon.nova" in model or "schemaVersion" in fields
     messages = fields.raw("messages")
     reason = messages_reason(messages, images) if nova else openai_content.messages_reason(messages, images)
-    if messages is None and _MEDIA.search(fields.body):
+    if messages is None and _MEDIA.search(fields.text):
         reason = IMAGES
     largest = _largest(outputs)
     if largest is not None and "amazon.titan" in model:
@@ -137,7 +137,7 @@ def _read_invoke(endpoint: str, fields: Fields, model: str, stream: bool) -> Req
         images=0 if reason else images.count,
         image_bytes=0 if reason else images.bytes,
         server_tool_turns=_converse_turns(fields, None) if nova else 0,
-        cache_write_ttl=cache_write_ttl(fields.body, b'"cachePoint"'),
+        cache_write_ttl=cache_write_ttl(fields.text, b'"cachePoint"'),
     )
     return Request(
         ask, fields.body, fields, tuple(outputs), output_path=_output_path(fields, model, nova), model_in_body=False
@@ -161,7 +161,7 @@ def _read_vectors(endpoint: str, fields: Fields, model: str) -> Request:
         stream=False,
         input_bytes=len(fields.body),
         generates=False,
-        unbounded_input=IMAGES if _MEDIA.search(fields.body) else "",
+        unbounded_input=IMAGES if _MEDIA.search(fields.text) else "",
         units=(("search_units", rerank_units(fields)),) if "query" in fields else (),
     )
     return Request(ask, fields.body, fields, model_in_body=False)

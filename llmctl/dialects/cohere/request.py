@@ -17,6 +17,7 @@ from ..content import Images, Names, Rules, list_reason
 from ..openai.tools import tools_turns
 from ..request import Request, read_model, read_outputs
 from ..wire.fields import Fields, bad_request, read_object, read_objects
+from ..wire.shortened import full_size
 
 OUTPUT_NAMES = frozenset({"max_tokens"})
 MONEY_NAMES = OUTPUT_NAMES | {
@@ -114,9 +115,9 @@ def rerank_units(fields: Fields) -> int:
     if len(documents) > DOCUMENTS_MAX:
         raise bad_request(f"documents holds more than {DOCUMENTS_MAX:,} documents", param="documents")
     query = fields.raw("query")
-    room = max(CHUNK_TOKENS - (len(query) if query is not None else 0), CHUNK_TOKENS_MIN)
+    room = max(CHUNK_TOKENS - (full_size(query) if query is not None else 0), CHUNK_TOKENS_MIN)
     longest = fields.integer("max_tokens_per_doc") or DOCUMENT_TOKENS_MAX
-    chunks = sum(max(1, -(-min(len(document), longest) // room)) for document in documents)
+    chunks = sum(max(1, -(-min(full_size(document), longest) // room)) for document in documents)
     return max(1, -(-chunks // DOCUMENTS_PER_UNIT))
 
 

@@ -197,16 +197,16 @@ def _named(spelled: Spelled, model: str, offset: int = 0) -> tuple[tuple[int, in
 
 
 def _requests(top: Spelled) -> Iterator[tuple[int, Fields]]:
-    """The objects in `requests`, each with where it starts in the body."""
+    """The objects in `requests`, each with where it starts in the text."""
     value = top.raw("requests")
     if value is None:
         return
     objects = read_objects(value, "requests")
     if objects is None:
         raise bad_request("requests must be a list of objects", param="requests")
-    body, position = top.fields.body, top.fields.span("requests")[0] + 1
+    text, position = top.fields.text, top.fields.span("requests")[0] + 1
     for index, (item, values) in enumerate(zip(_items(value), objects, strict=True)):
-        while body[position] in b" \t\r\n,":
+        while text[position] in b" \t\r\n,":
             position += 1
-        yield position, Fields(bytes(item), values, len(item), f"requests[{index}].", None)
+        yield position, Fields(top.fields.body, bytes(item), values, len(item), f"requests[{index}].", None)
         position += len(item)

@@ -19,6 +19,7 @@ from .. import media_bounds as bounds
 from ..request import Request, check_model, end_user_id, read_model
 from ..wire.fields import Fields, bad_request, read_object, read_objects
 from ..wire.multipart import Form, FormFields, FormFile
+from ..wire.shortened import full_size
 
 IMAGES_MAX = 1_000  # in one request; OpenAI makes 10, and takes 16
 FRAMES_MAX = 16  # of an animated answer
@@ -68,7 +69,7 @@ def _edits(fields: Fields, model: str) -> Ask:
         if value is not None:
             listed = read_objects(value, name)
             count += max(1, len(listed) if listed is not None else 1)
-            size += len(value)
+            size += full_size(value)
     return _images("images.edits", fields, model, len(fields.body), images=count, image_bytes=size)
 
 
@@ -182,7 +183,7 @@ def _rerank(fields: Fields, model: str) -> Ask:
     if count > DOCUMENTS_MAX:
         raise bad_request(f"documents holds more than {DOCUMENTS_MAX:,}", param="documents")
     query = fields.raw("query")
-    repeated = (len(query) if query is not None else 0) * (count - 1)
+    repeated = (full_size(query) if query is not None else 0) * (count - 1)
     size = len(fields.body) + repeated
     return Ask(
         endpoint="rerank",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .fields import Fields
+from .shortened import restored
 
 
 class Edits:
@@ -36,9 +37,9 @@ class Edits:
         """Sets what stands there."""
         self._cuts.append((start, end, value))
 
-    def apply(self, body: bytes) -> bytes:
-        """The changed body; the same object when nothing changes."""
-        cuts = [cut for cut in self._cuts if body[cut[0] : cut[1]] != cut[2]]
+    def apply(self, text: bytes, body: bytes) -> bytes:
+        """The changed body, of which `text` is the short text; the same object when nothing changes."""
+        cuts = [cut for cut in self._cuts if text[cut[0] : cut[1]] != cut[2]]
         for fields, members in self._inserts.values():
             after_brace = fields.start + 1
             comma = b"," if fields.values else b""
@@ -48,9 +49,9 @@ class Edits:
         pieces: list[bytes] = []
         position = 0
         for start, end, value in sorted(cuts):
-            pieces += (body[position:start], value)
+            pieces += (text[position:start], value)
             position = end
-        return b"".join((*pieces, body[position:]))
+        return restored(b"".join((*pieces, text[position:])), body)
 
     def _insert(self, fields: Fields, name: str, value: bytes) -> None:
         _, members = self._inserts.setdefault(fields.start, (fields, []))

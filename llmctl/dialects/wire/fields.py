@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from ...domain.errors import Refused
 from ...domain.usage import COUNT_MAX
+from .shortened import restored, shortened
 
 # Taking apart costs about 170 bytes of memory a member. No context window holds so many members or objects.
 STRINGS_MAX = 250_000
@@ -47,12 +48,13 @@ bad_request = partial(Refused, "bad_request")
 
 def read_object(body: bytes, known: frozenset[str] = NOTHING) -> Fields:
     """The members of the JSON object `body`. `known`: names that decide money; their variants in case are refused."""
+    text = shortened(body)
     # Each string opens with a quote that no backslash escapes.
     quotes_max = 2 * STRINGS_MAX
-    if has_more(body, b'"', quotes_max) and body.count(b'"') - body.count(b'\\"') > quotes_max:
+    if has_more(text, b'"', quotes_max) and text.count(b'"') - text.count(b'\\"') > quotes_max:
         raise bad_request(f"the request body has more than {STRINGS_MAX:,} strings")
     try:
-        values = _members(body)
+        values = _members(text)
         if not body.isascii():
             body.decode()  # msgspec does not look at the UTF-8 of values that it skips
     except msgspec.ValidationError:
@@ -65,20 +67,29 @@ def read_object(body: bytes, known: frozenset[str] = NOTHING) -> Fields:
         if body.startswith(_BOM):
             raise bad_request("the request body starts with a byte order mark; send plain UTF-8") from None
         raise bad_request(f"the request body is not valid JSON: {error}") from None
-    fields = Fields(body, values, len(body), "", None)
+    fields = Fields(body, text, values, len(text), "", None)
     fields.refuse_variants(known)
     return fields
 
 
 class Fields:
-    """The members of one JSON object inside a body; spans count from the start of the body. null counts as absent."""
+    """The members of one JSON object inside a body. They are read from its short text, in which spans count; null
+    counts as absent."""
 
-    __slots__ = ("_parent", "_starts", "body", "path", "values")
+    __slots__ = ("_parent", "_starts", "body", "path", "text", "values")
 
     def __init__(
-        self, body: bytes, values: dict[str, Raw], size: int, path: str, parent: tuple[Fields, str] | None
+        self,
+        body: bytes,
+        text: bytes,
+        values: dict[str, Raw],
+        size: int,
+        path: str,
+        parent: tuple[Fields, str] | None,
     ) -> None:
+        """`size`: of the object, as it stands in `text`."""
         self.body = body
+        self.text = text
         self.values = values
         self.path = path  # "stream_options." inside that object
         self._parent = parent
@@ -98,8 +109,8 @@ class Fields:
         if value is None:
             return None
         try:
-            return _text(value)
-        except msgspec.ValidationError:
+            return _text(restored(bytes(value), self.body))
+        except msgspec.DecodeError:
             self._wrong(name, "must be a string")
 
     def integer(self, name: str, *, least: int = 0, most: int = COUNT_MAX) -> int | None:
@@ -129,22 +140,22 @@ class Fields:
             values = _members(value)
         except msgspec.ValidationError:
             self._wrong(name, "must be an object")
-        fields = Fields(self.body, values, len(value), f"{self.path}{name}.", (self, name))
+        fields = Fields(self.body, self.text, values, len(value), f"{self.path}{name}.", (self, name))
         fields.refuse_variants(known)
         return fields
 
     def span(self, name: str) -> tuple[int, int]:
-        """Where the value of `name` (which must be there) stands in the body."""
+        """Where the value of `name` (which must be there) stands in the text."""
         starts = self._starts if self._starts is not None else self._walk()
         return starts[name], starts[name] + len(self.values[name])
 
     @property
     def start(self) -> int:
-        """Where the object's opening brace stands in the body."""
+        """Where the object's opening brace stands in the text."""
         if self._parent is not None:
             fields, name = self._parent
             return fields.span(name)[0]
-        found = _START.match(self.body)
+        found = _START.match(self.text)
         assert found is not None
         return found.end()
 
@@ -158,24 +169,24 @@ class Fields:
                 self._wrong(name, f"is not the name of a field; write {meant}")
 
     def _walk(self) -> dict[str, int]:
-        """Finds each value in the body. The members of a valid object are found in the order of `values`, unless a
+        """Finds each value in the text. The members of a valid object are found in the order of `values`, unless a
         name stands there twice: the walk stumbles over that one."""
-        body, position, starts, last = self.body, self.start, {}, ""
+        text, position, starts, last = self.text, self.start, {}, ""
         for name, value in self.values.items():
-            found = _NAME.match(body, position)
+            found = _NAME.match(text, position)
             if found is None:  # the value of `last` that stands here is longer than the one that counts
                 self._wrong(last, "appears twice")
             if (written := decode_name(found[1])) != name:
                 self._wrong(written, "appears twice")
             position = found.end()
-            if not body.startswith(value, position):
+            if not text.startswith(value, position):
                 self._wrong(name, "appears twice")
             starts[name] = position
             position += len(value)
             last = name
-        if found := _NAME.match(body, position):
+        if found := _NAME.match(text, position):
             self._wrong(decode_name(found[1]), "appears twice")
-        if starts and not _END.match(body, position):
+        if starts and not _END.match(text, position):
             self._wrong(last, "appears twice")
         self._starts = starts
         return starts
@@ -227,7 +238,7 @@ def read_objects(value: Raw, path: str, *, counted: bool = False) -> list[dict[s
     if len(value) != len(objects) + 1 + sum(map(compact_size, objects)):
         for index, item in enumerate(_items(value)):
             if not holds_no_more(objects[index], len(item)):
-                Fields(bytes(item), objects[index], len(item), f"{path}[{index}].", None)
+                check_members(bytes(item), objects[index], f"{path}[{index}].")
     return objects
 
 
@@ -238,8 +249,13 @@ def read_one(value: Raw, path: str) -> list[dict[str, Raw]] | None:
     except (msgspec.ValidationError, RecursionError):
         return None
     if not holds_no_more(values, len(value)):
-        Fields(bytes(value), values, len(value), f"{path}.", None)
+        check_members(bytes(value), values, f"{path}.")
     return [values]
+
+
+def check_members(text: bytes, values: dict[str, Raw], path: str) -> None:
+    """Refuses an object in which a name stands twice."""
+    Fields(text, text, values, len(text), path, None)
 
 
 def is_obscure(text: bytes) -> bool:
