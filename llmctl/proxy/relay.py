@@ -15,6 +15,7 @@ WHOLE_BYTES_MAX = 1 << 20  # an answer up to this size is sent in one piece, wit
 ANSWER_BYTES_MAX = 64 << 20  # beyond it a body that is not a stream passes, but is no longer kept for reading
 FIRST_BYTES_MAX = 16 << 10  # of a stream, in which its id is looked for
 SECRET_CHARS_MIN = 12  # a shorter one is a placeholder for a server that wants none, and a word of other texts
+LINE_END = ord("\n")
 UNREADABLE = "answer_unreadable"  # something was answered, and how much of it is not known
 
 
@@ -134,13 +135,13 @@ class Mask:
 
     def feed(self, chunk: bytes) -> bytes:
         """The next chunk, without what may be the beginning of a secret at its end."""
-        data = self.whole(self._held + chunk if self._held else chunk)
-        begun = max((_begun(data, secret) for secret in self._spellings), default=0)
-        if not begun:
+        data = self.whole(self._held + chunk) if self._held else self.whole(chunk)
+        if not data or data[-1] == LINE_END or not self._spellings:  # most often: an event is there as a whole
             self._held = b""
             return data
-        self._held = data[-begun:]
-        return data[:-begun]
+        begun = max(_begun(data, secret) for secret in self._spellings)
+        self._held = data[len(data) - begun :]
+        return data[: len(data) - begun]
 
     def close(self, rest: bytes) -> bytes:
         """What is left, with the end of the answer."""
@@ -155,8 +156,8 @@ def _spellings(secret: str) -> tuple[bytes, ...]:
 
 
 def _begun(data: bytes, secret: bytes) -> int:
-    """How many bytes at the end may be the beginning of it: most often none."""
-    if not data or data[-1] not in secret:
+    """How many bytes at the end may be the beginning of it."""
+    if data[-1] not in secret:
         return 0
     longest = min(len(data), len(secret) - 1)
     return next((size for size in range(longest, 0, -1) if secret.startswith(data[-size:])), 0)
