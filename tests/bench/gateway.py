@@ -40,7 +40,16 @@ class GatewayFailed(Exception):
 class Gateway:
     """`url` and `key` are what a client needs."""
 
-    def __init__(self, directory: Path, upstream_url: str, core: int | None, *, calls: int = 0, users: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        upstream_url: str,
+        core: int | None,
+        *,
+        calls: int = 0,
+        users: int = 0,
+        workers: int = 1,
+    ) -> None:
         """`calls`, `users`: what its database has already."""
         self.database = directory / "llmctl.db"
         self._log = directory / "serve.log"
@@ -55,7 +64,7 @@ class Gateway:
         if calls:
             self.database.unlink()
             history.make(self.database, calls, now_s=int(time.time()), users_count=users)
-        config.write_text(_config(port, admin_port, upstream_url))
+        config.write_text(_config(port, admin_port, upstream_url, workers))
         for command in ORGANISATION:
             self.llmctl(command)
         self.key = _secret_in(self.llmctl(USER))
@@ -151,12 +160,13 @@ def _secret_in(output: str) -> str:
     return found[0]
 
 
-def _config(port: int, admin_port: int, upstream_url: str) -> str:
+def _config(port: int, admin_port: int, upstream_url: str, workers: int) -> str:
     return f"""
 database = "llmctl.db"
 [server]
 listen = "127.0.0.1:{port}"
 admin_listen = "127.0.0.1:{admin_port}"
+workers = {workers}
 [providers.static]
 dialect = "openai"
 base_url = "{upstream_url}/v1"

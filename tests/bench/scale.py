@@ -15,7 +15,7 @@ from .figures import Figure, Goal, Pair
 from .gateway import Gateway
 from .load import LoadFailed
 from .machine import Cores, Process
-from .measure import MODEL, SOME, Driver, Target, Workload, body, chat
+from .measure import MANY, MODEL, SOME, Driver, Target, Workload, body, chat
 from .probe import Seen, see
 from .upstream import TALK_MODEL
 
@@ -44,6 +44,8 @@ def figures(where: Cores, driver: Driver, directory: Path, upstream_url: str, tu
         found += _streams(where, bare, llmctl, turns)
         _say("large bodies")
         found += _bodies(where, driver, bare, llmctl, turns, seconds)
+    _say("two workers")
+    found += _workers(driver, directory, upstream_url, turns, seconds)
     _say(f"{USERS:,} users")
     found += _users(where, driver, _gateway(directory / "users", upstream_url, where, FEW_CALLS, USERS))
     _say(f"{MANY_CALLS:,} calls")
@@ -104,6 +106,25 @@ def _bodies(where: Cores, driver: Driver, bare: Target, llmctl: Target, turns: i
 
     beside = [(longest_ms(bare), longest_ms(llmctl)) for _ in range(turns)]
     return [*found, Figure("small call p99 beside images of 1 MB", "ms", beside, "difference", Goal(10))]
+
+
+def _workers(driver: Driver, directory: Path, upstream_url: str, turns: int, seconds: int) -> list[Figure]:
+    """Each pair: one worker, two. Of two cores the load and the upstream take their share too: how far two workers are
+    from twice as many calls, the CPU of a call tells better."""
+    gateways = []
+    for workers in (1, 2):
+        there = directory / f"workers-{workers}"
+        there.mkdir()
+        gateways.append(Gateway(there, upstream_url, None, workers=workers))
+    one, two = gateways
+    with one.start() as first, two.start() as second:
+        pairs = driver.alternate(one.target("one", first), two.target("two", second), MANY, turns, seconds)
+    per_s = [(of_one.result.calls_per_s, of_two.result.calls_per_s) for of_one, of_two in pairs]
+    cpu_us = [(of_one.cpu_us_per_call, of_two.cpu_us_per_call) for of_one, of_two in pairs]
+    return [
+        Figure("throughput, one worker / two, beside the load", "/s", per_s, goal=Goal(1.8, at_least=True)),
+        Figure("CPU of a call, one worker / two", "us", cpu_us),
+    ]
 
 
 def _users(where: Cores, driver: Driver, gateway: Gateway) -> list[Figure]:
