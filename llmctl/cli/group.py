@@ -100,7 +100,8 @@ def show(ctx: typer.Context, name: Name) -> None:
     run.out.result(
         values,
         [
-            ("Group", f"{group.name}{' (disabled)' if group.disabled else ''}"),
+            ("Group", group.name),
+            ("State", _state(group)),
             ("Parent", group.parent or ""),
             ("Time zone", zone if group.timezone else f"{zone} (inherited)"),
             ("Only from", group.allow_from or ""),
@@ -247,14 +248,22 @@ def _record(group: Group) -> dict[str, object]:
     return {column.name: column.value(group) for column in _columns() if column.value is not None}
 
 
+def _state(group: Group) -> str:
+    """`disabled (group company)`, where it is one above."""
+    if group.disabled:
+        return "disabled"
+    return f"disabled (group {group.disabled_by})" if group.disabled_by else "active"
+
+
 def _columns() -> tuple[Column[Group], ...]:
     return (
         Column("name", lambda g: g.name, "NAME"),
         Column("parent", lambda g: g.parent, "PARENT"),
         Column("timezone", lambda g: g.timezone, "TIME ZONE", lambda g: g.timezone or "-", drop=1),
         Column("users", lambda g: g.users, "USERS", right=True),
-        Column("state", None, "STATE", lambda g: "disabled" if g.disabled else "active"),
+        Column("state", None, "STATE", _state),
         Column("disabled", lambda g: g.disabled),
+        Column("disabled_by", lambda g: g.disabled_by and f"group {g.disabled_by}"),
         Column("allow_from", lambda g: g.allow_from),
         Column("created_at", lambda g: rfc3339(g.created_at_s)),
     )

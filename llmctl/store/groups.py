@@ -24,31 +24,34 @@ class Group(NamedTuple):
     users: int
     created_at_s: int
     disabled: bool
+    disabled_by: str | None  # itself, or the nearest above it that is: keys of its users do not work
     keeps_content: bool  # prompts and answers, of its calls and of those below it
     allow_from: str | None  # networks; None: its keys may be used from anywhere, so far as it is concerned
     removed: bool = False
 
 
-_SELECT = """
-    SELECT g.id, g.name, p.name, g.timezone,
-           (SELECT count(*) FROM users u WHERE u.group_id = g.id AND u.removed_at IS NULL),
-           g.created_at, g.disabled_at IS NOT NULL, g.allow_from, g.keeps_content_since IS NOT NULL,
-           g.removed_at IS NOT NULL
-    FROM groups g LEFT JOIN groups p ON p.id = g.parent_id
-"""
-_LIVING = f"{_SELECT} WHERE g.removed_at IS NULL"
-
-# The name of the group that shuts a user `u` out: theirs, or the nearest above it that is disabled.
-SHUT_BY_SQL = """
+def shut_by_sql(group_id: str) -> str:
+    """The name of the group that shuts out who is in this one: itself, or the nearest above it that is disabled."""
+    return f"""
     CASE WHEN EXISTS (SELECT 1 FROM groups WHERE disabled_at IS NOT NULL) THEN (
         WITH RECURSIVE above (name, parent_id, disabled_at, depth) AS (
-            SELECT name, parent_id, disabled_at, 0 FROM groups WHERE id = u.group_id
+            SELECT name, parent_id, disabled_at, 0 FROM groups WHERE id = {group_id}
             UNION ALL
             SELECT p.name, p.parent_id, p.disabled_at, depth + 1 FROM groups p JOIN above ON p.id = above.parent_id
         )
         SELECT name FROM above WHERE disabled_at IS NOT NULL ORDER BY depth LIMIT 1
     ) END
 """
+
+
+_SELECT = f"""
+    SELECT g.id, g.name, p.name, g.timezone,
+           (SELECT count(*) FROM users u WHERE u.group_id = g.id AND u.removed_at IS NULL),
+           g.created_at, g.disabled_at IS NOT NULL, {shut_by_sql("g.id")},
+           g.keeps_content_since IS NOT NULL, g.allow_from, g.removed_at IS NOT NULL
+    FROM groups g LEFT JOIN groups p ON p.id = g.parent_id
+"""
+_LIVING = f"{_SELECT} WHERE g.removed_at IS NULL"
 
 
 def add(
@@ -305,5 +308,12 @@ def _facts(group: Group) -> dict[str, object]:
     return facts | {"allow_from": group.allow_from} if group.allow_from else facts
 
 
-def _group(row: tuple[int, str, str | None, str | None, int, int, int, str | None, int, int]) -> Group:
-    return Group(*row[:6], disabled=bool(row[6]), allow_from=row[7], keeps_content=bool(row[8]), removed=bool(row[9]))
+def _group(row: tuple[int, str, str | None, str | None, int, int, int, str | None, int, str | None, int]) -> Group:
+    return Group(
+        *row[:6],
+        disabled=bool(row[6]),
+        disabled_by=row[7],
+        keeps_content=bool(row[8]),
+        allow_from=row[9],
+        removed=bool(row[10]),
+    )

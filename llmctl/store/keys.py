@@ -69,7 +69,8 @@ _SELECT = f"""
            k.created_at, k.expires_at, k.revoked_at,
            (SELECT max(s.expires_at) FROM secrets s WHERE s.key_id = k.id), k.note,
            k.allow_from, k.acts_for_end_users,
-           CASE WHEN u.disabled_at IS NOT NULL THEN 'user ' || u.name ELSE 'group ' || ({groups.SHUT_BY_SQL}) END
+           CASE WHEN u.disabled_at IS NOT NULL THEN 'user ' || u.name
+           ELSE 'group ' || ({groups.shut_by_sql("u.group_id")}) END
     FROM keys k JOIN users u ON u.id = k.user_id LEFT JOIN groups g ON g.id = u.group_id
 """
 

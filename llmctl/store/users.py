@@ -40,7 +40,7 @@ class User:
 _SELECT = f"""
     SELECT u.id, u.name, g.name, u.email,
            (SELECT count(*) FROM keys k WHERE k.user_id = u.id AND k.revoked_at IS NULL),
-           u.created_at, u.disabled_at IS NOT NULL, {groups.SHUT_BY_SQL}, u.removed_at IS NOT NULL
+           u.created_at, u.disabled_at IS NOT NULL, {groups.shut_by_sql("u.group_id")}, u.removed_at IS NOT NULL
     FROM users u LEFT JOIN groups g ON g.id = u.group_id
 """
 _LIVING = f"{_SELECT} WHERE u.removed_at IS NULL"

@@ -243,3 +243,16 @@ def test_in_csv_a_new_key_has_cells_of_its_own(cli: Cli) -> None:
     made = dict(zip(header, row, strict=True))
     assert made["user"] == "alice" and made["key_name"] == "default"
     assert made["key_secret"].startswith("sk-llmctl-")
+
+
+def test_a_group_below_a_disabled_one_says_who_shuts_it_out(cli: Cli) -> None:
+    cli("group", "add", "company")
+    cli("group", "add", "sales", "--parent", "company")
+    cli("group", "disable", "company")
+    assert [(one["name"], one["disabled"], one["disabled_by"]) for one in cli.json("group", "list")] == [
+        ("company", True, "group company"),
+        ("sales", False, "group company"),
+    ]
+    assert "disabled (group company)" in cli("group", "show", "sales").out
+    cli("group", "enable", "company")
+    assert {one["disabled_by"] for one in cli.json("group", "list")} == {None}
