@@ -140,40 +140,11 @@ class Exchange:
         client.head(response.status, mask.whole(_headers(call, response, _PACKING if unpacked else frozenset())))
         if call.kept is not None:
             call.kept.encoding = _encoding(response)
-        answer: web.StreamResponse
-        broken = ""
-        try:
-            if streamed:
-                await client.start()
-            content, whole = response.content, False
-            while not whole:
-                flight.waiting_since_s = time.monotonic()
-                whole = content.is_eof()  # nothing more will come: most answers come in one piece
-                chunk = content.read_nowait() if whole else await content.readany()
-                if not chunk:
-                    break
-                if call.first_byte_s is None:
-                    call.first_byte_s = time.perf_counter()
-                if call.kept is not None:
-                    call.kept.take(chunk)
-                passed = mask.feed(reader.feed(chunk))
-                if passed:
-                    await client.write(passed)
-        except (aiohttp.ClientError, TimeoutError, OSError, Unreadable) as error:
-            broken = flight.cut or _broken_by(error)
+        broken = await _pass(call, flight, response, reader, mask, streamed=streamed)
         rest, reading = reader.close()
         if call.endpoint.answer_headers is not None:
             reading = call.endpoint.answer_headers(reading, response.headers)
-        if not broken:
-            answer = await client.finish(mask.close(rest))
-        elif client.started or client.gone:
-            client.abort()  # a truncated answer must not look like a whole one
-            answer = client.answer
-        elif broken == REVOKED:
-            answer = _refused(call, _revoked())
-        else:
-            code = broken if broken in ANSWERS else "provider_failed"
-            answer = _refused(call, Refused(code, f"provider {call.plan.provider.name} broke off its answer"))
+        answer = await client.finish(mask.close(rest)) if not broken else _cut_short(call, client, broken)
         status = None if client.missed else answer.status
         if call.endpoint.kind == "object":
             return End(answer, self._background.heard(call, reading, status, broken))
@@ -284,6 +255,43 @@ class Exchange:
         return End(answer, closing, Failure("unreachable", credential=number))
 
 
+async def _pass(
+    call: Call, flight: Flight, response: Answer, reader: AnswerReader, mask: Mask, *, streamed: bool
+) -> str:
+    """Bytes through, until there are no more. Returns why the answer broke off; "" if it is whole."""
+    client, content, whole = flight.client, response.content, False
+    try:
+        if streamed:
+            await client.start()
+        while not whole:
+            flight.waiting_since_s = time.monotonic()
+            whole = content.is_eof()  # nothing more will come: most answers come in one piece
+            chunk = content.read_nowait() if whole else await content.readany()
+            if not chunk:
+                break
+            if call.first_byte_s is None:
+                call.first_byte_s = time.perf_counter()
+            if call.kept is not None:
+                call.kept.take(chunk)
+            passed = mask.feed(reader.feed(chunk))
+            if passed:
+                await client.write(passed)
+    except (aiohttp.ClientError, TimeoutError, OSError, Unreadable) as error:
+        return flight.cut or ("provider_timeout" if isinstance(error, TimeoutError) else "provider_failed")
+    return ""
+
+
+def _cut_short(call: Call, client: Client, broken: str) -> web.StreamResponse:
+    """What the client gets in the end of an answer that broke off."""
+    if client.started or client.gone:
+        client.abort()  # a truncated answer must not look like a whole one
+        return client.answer
+    if broken == REVOKED:
+        return _refused(call, _revoked())
+    code = broken if broken in ANSWERS else "provider_failed"
+    return _refused(call, Refused(code, f"provider {call.plan.provider.name} broke off its answer"))
+
+
 def _unsent_or_unanswered(call: Call, outgoing: Outgoing, error: str) -> Closing:
     """Of a call that was cut before its answer began."""
     if outgoing.sent_at_s is not None:
@@ -327,7 +335,3 @@ def _refused(call: Call, refused: Refused) -> web.Response:
 
 def _revoked() -> Refused:
     return Refused("invalid_api_key", "this key was stopped while the call was open", hint="ask your admin")
-
-
-def _broken_by(error: Exception) -> str:
-    return "provider_timeout" if isinstance(error, TimeoutError) else "provider_failed"
