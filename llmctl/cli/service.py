@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import pwd
-import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NAME = "llmctl.service"
 UNITS = "/etc/systemd/system"
-NOBODY = -1  # the account is not there yet
+NOBODY = (-1, -1)  # the account is not there yet
 
 app = noun("""
 The gateway as a service of systemd: it says when it serves, is watched, reloads, and is shut off from the machine.
@@ -63,9 +63,10 @@ def install(
     before = _read(path)
     warnings = _warnings(unit)
     values = {"path": str(path), "changed": text != before, "next": _next(unit), "warnings": warnings}
-    steps = "\n".join([*(f"! {line}" for line in warnings), "Next:", *(f"  {line}" for line in _next(unit))])
+    warned = "".join(f"! {line}\n" for line in warnings)
+    steps = "\n".join(["Next:", *(f"  {line}" for line in _next(unit))])
     if text == before:
-        run.out.one(values, f"{path} is so: unchanged.")
+        run.out.one(values, f"{warned}{path} is so: unchanged.")
         return
     if dry_run:
         run.out.one(values | {"changed": False}, f"Would write {path}.")
@@ -78,7 +79,7 @@ def install(
     except OSError as error:
         hint = "run it with sudo, or print it: llmctl service print"
         raise LlmctlError(f"cannot write {path}: {error.strerror}", hint=hint) from None
-    run.out.one(values, f"Wrote {path}.\n{steps}")
+    run.out.one(values, f"{warned}Wrote {path}.\n{steps}")
 
 
 def _unit(run: App, user: str) -> Unit:
@@ -114,26 +115,29 @@ def _read(path: Path) -> str | None:
 def _warnings(unit: Unit) -> list[str]:
     """What the account that it runs as could not start, or read."""
     try:
-        uid = pwd.getpwnam(unit.user).pw_uid
+        account = pwd.getpwnam(unit.user)
+        ids = (account.pw_uid, account.pw_gid)
     except KeyError:
-        uid = NOBODY
+        ids = NOBODY
     warnings = []
-    for path in (*unit.programs, unit.config):
-        closed = next((each for each in (*reversed(path.parents), path) if not _is_open_to(uid, each)), None)
+    for path, needed in (*((path, os.X_OK) for path in unit.programs), (unit.config, os.R_OK)):
+        way = (*((each, os.X_OK) for each in reversed(path.parents)), (path, needed))
+        closed = next((each for each, right in way if not _is_open_to(ids, each, right)), None)
         if closed is not None:
             what = "is not open" if closed == path else f"is in {closed}, which is not open"
             warnings.append(f"{path} {what} to {unit.user}: the service could not start")
     return warnings
 
 
-def _is_open_to(uid: int, path: Path) -> bool:
-    """By its owner's bits or those of all others: an account made for this alone is in no group of anybody."""
+def _is_open_to(ids: tuple[int, int], path: Path, right: int) -> bool:
+    """Of an account that is in no group but its own."""
     try:
         found = path.stat()
     except OSError:
         return True  # others will say so
-    needed = stat.S_IROTH if stat.S_ISREG(found.st_mode) else stat.S_IXOTH
-    return bool(found.st_mode & needed) or found.st_uid == uid
+    uid, gid = ids
+    shift = 6 if found.st_uid == uid else 3 if found.st_gid == gid else 0
+    return bool(found.st_mode >> shift & right)
 
 
 def _next(unit: Unit) -> list[str]:

@@ -100,9 +100,10 @@ class Unit:
         )
 
     @property
-    def programs(self) -> tuple[Path, Path]:
-        """The files that the account has to be able to run."""
-        return Path(self.program[0]), self.interpreter
+    def programs(self) -> tuple[Path, ...]:
+        """The files that the account has to be able to run, with what links lead to."""
+        called = Path(self.program[0])
+        return tuple(dict.fromkeys((called, called.resolve(), self.interpreter)))
 
     def _runtime_directory(self) -> Iterable[str]:
         """For a unix socket in /run/llmctl; whoever shall connect needs to reach it, its mode says who may."""

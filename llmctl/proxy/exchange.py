@@ -108,7 +108,8 @@ class Exchange:
     def _outgoing(self, call: Call, credential: Credential | None) -> Outgoing:
         provider = call.plan.provider
         own = self._upstream.own_headers(provider, call.endpoint.dialect, credential)
-        headers = upstream_headers(call.http.raw_headers, own, identity=call.injects_usage)
+        judged = call.upload is None and bool(call.asked.body)
+        headers = upstream_headers(call.http.raw_headers, own, json=judged, identity=call.injects_usage)
         body: bytes | Edited
         if call.upload is not None:
             body = call.upload.edited(call.asked.form_edits(call.plan.model))

@@ -39,6 +39,7 @@ _NOT_DOWNSTREAM = HOP_BY_HOP | frozenset(
 )
 _HIDDEN = (b"x-llmctl-", b"x-forwarded-")  # ours, and what proxies say of a client's address
 _PLAIN = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])  # what a value is made of: no control characters
+_JSON_KINDS = (b"application/json", b"text/json")
 _IDENTITY = b"Accept-Encoding: identity\r\n"
 _DEFAULTS = {  # where the client sends none
     b"user-agent": b"User-Agent: llmctl\r\n",
@@ -87,9 +88,12 @@ class OwnHeaders:
         return b"".join((*self.defaults.values(), *self.credential.values(), _IDENTITY))
 
 
-def upstream_headers(client: RawHeaders, own: OwnHeaders, *, identity: bool) -> bytes:
-    """`identity`: the answer must come uncompressed."""
+def upstream_headers(client: RawHeaders, own: OwnHeaders, *, json: bool, identity: bool) -> bytes:
+    """`json`: its body was judged as JSON in UTF-8, and is to be read so. `identity`: the answer must come
+    uncompressed."""
     passing = _passing(client, _NOT_UPSTREAM)
+    if json and (said := passing.get(b"content-type")) is not None and not _says_json(said):
+        del passing[b"content-type"]
     encodings = passing.pop(b"accept-encoding", b"")
     coding = _IDENTITY if identity else _acceptable(encodings)
     return b"".join((*{**own.defaults, **passing, **own.credential}.values(), coding))
@@ -121,6 +125,15 @@ def _passing(headers: RawHeaders, dropped: frozenset[bytes]) -> dict[bytes, byte
     for one in hop_by_hop:
         lines.pop(one.strip(), None)
     return lines
+
+
+@lru_cache(maxsize=256)
+def _says_json(line: bytes) -> bool:
+    """And nothing else: some servers read a body by the charset that stands here, or as a form."""
+    kind, *parameters = line.partition(b":")[2].strip().lower().split(b";")
+    values = [parameter.replace(b" ", b"").replace(b'"', b"") for parameter in parameters]
+    charsets = {value for value in values if value.startswith(b"charset")}
+    return kind.strip() in _JSON_KINDS and charsets <= {b"charset=utf-8"}
 
 
 @lru_cache(maxsize=256)

@@ -150,9 +150,13 @@ class Mask:
 
 @lru_cache(maxsize=64)
 def _spellings(secret: str) -> tuple[bytes, ...]:
-    """Slashes as PHP writes them, and what .NET does not leave as it is."""
-    hexed = "".join(char if char not in "+/&<>'`" else f"\\u{ord(char):04X}" for char in secret)
-    return tuple({text.encode() for text in (secret, secret.replace("/", "\\/"), hexed)})
+    """Slashes as PHP writes them, and what .NET and Gson do not leave as it is."""
+    dotnet = "".join(f"\\u{ord(char):04X}" if char in "+&<>'`" else char for char in secret)
+    gson = "".join(f"\\u{ord(char):04x}" if char in "=&<>'" else char for char in secret)
+    slashed = [
+        text.replace("/", slash) for text in (secret, dotnet, gson) for slash in ("/", "\\/", "\\u002F", "\\u002f")
+    ]
+    return tuple({text.encode() for text in slashed})
 
 
 def _begun(data: bytes, secret: bytes) -> int:

@@ -239,3 +239,9 @@ def test_texts_of_a_request_for_an_estimate() -> None:
     assert (text.messages, text.framed) == ((("system", "Be brief"), ("user", "Hello")), True)
     text = BEDROCK.input_text(invoke("cohere.rerank-v3", query="q", documents=["a", "b"]))
     assert (text.messages, text.framed) == ((("user", "q"), ("user", "a"), ("user", "b")), False)
+
+
+def test_media_whose_names_are_written_in_escapes_are_media() -> None:
+    body = b'{"inputs": [{"im\\u0061ge": {"s3Loc\\u0061tion": {"uri": "s3://"}}}], "texts": ["x"]}'
+    request = BEDROCK.read_request("bedrock.invoke", body, "us.cohere.embed-v4:0")
+    assert request.ask.unbounded_input == IMAGES

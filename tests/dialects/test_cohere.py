@@ -188,3 +188,9 @@ def test_texts_of_a_request_for_an_estimate() -> None:
     assert text.messages == (("user", "Hello"),)
     assert "facts" in text.tools
     assert COHERE.input_text(read("cohere.embed", texts=["a", "b"])).messages == (("user", "a"), ("user", "b"))
+
+
+def test_images_whose_type_is_written_in_escapes_are_refused() -> None:
+    body = b'{"model": "m", "inputs": [{"content": [{"type": "im\\u0061ge_url", "image_url": {"url": "data:"}}]}]}'
+    with pytest.raises(Refused, match="escapes"):
+        COHERE.read_request("cohere.embed", body)

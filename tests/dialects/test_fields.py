@@ -74,7 +74,10 @@ def test_a_field_that_appears_twice_in_an_inner_object_is_refused_with_its_path(
     assert caught.value.param == "stream_options.include_usage"
 
 
-@pytest.mark.parametrize("name", ["MAX_TOKENS", "Max_tokens", "max_Tokens", "max_to\u212aens", "max_token\u017f"])
+@pytest.mark.parametrize(
+    "name",
+    ["MAX_TOKENS", "Max_tokens", "max_Tokens", "max_to\u212aens", "max_token\u017f", "max_tokens\0", "max_tokens\0x"],
+)
 def test_a_variant_in_case_of_a_name_that_decides_money_is_refused(name: str) -> None:
     assert "write max_tokens" in refusal(json.dumps({name: 5}).encode()).message
     assert read_object(json.dumps({name: 5}).encode()).values  # where it decides nothing, it passes

@@ -1,6 +1,7 @@
 """What is read from requests in the Gemini dialect. The bodies are made up."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -258,3 +259,13 @@ def test_the_text_of_a_request_is_found_for_estimates() -> None:
     assert text.tools == '[{"functionDeclarations": []}]'
     batch = read("batchEmbedContents", requests=[{"content": {"parts": [{"text": "a"}]}}], contents=None)
     assert GEMINI.input_text(batch).messages == (("user", "a"),)
+
+
+def test_a_long_batch_is_read_in_one_go() -> None:
+    body = b'{"requests":[%b]}' % (b" " * 1_000).join([b'{"model":"models/m"},'] * 9_999 + [b'{"model":"models/m"}'])
+    began_s = time.process_time()
+    request = GEMINI.read_request("batchEmbedContents", body, "m")
+    assert time.process_time() - began_s < 2
+    assert request.upstream_body(model="n") == body.replace(b"models/m", b"models/n")
+    with pytest.raises(Refused, match="more than 10,000"):
+        GEMINI.read_request("batchEmbedContents", json.dumps({"requests": [{}] * 10_001}).encode(), "m")

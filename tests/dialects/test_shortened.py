@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmctl.dialects.cohere.dialect import COHERE
 from llmctl.dialects.openai.dialect import OPENAI
 from llmctl.dialects.openai.request import MONEY_NAMES
 from llmctl.dialects.request import Request
@@ -124,15 +126,30 @@ def test_what_is_no_object_is_none_with_long_strings_either(text: bytes) -> None
         read_object(text % LONG.encode())
 
 
-@pytest.mark.parametrize("end", [b"\\u", b"\\u0", b"\\u00", b"\\u004", b"\\x"])
-def test_an_escape_that_could_take_the_quote_with_it_is_refused(end: bytes) -> None:
-    with pytest.raises(Refused):
-        read(b'{"model": "m", "user": "%b%b", "messages": [], "x": "", "max_tokens": 1}' % (LONG.encode(), end))
+@pytest.mark.parametrize("wrong", [b"\\u", b"\\u00", b"\\x4", b'\\u123\\"', b'\\x1\\"', b"\\q", b"\n", b"\0", b"\x01"])
+@pytest.mark.parametrize("behind", [b"", b"more"])
+def test_what_is_no_json_is_none_in_a_long_string_either(wrong: bytes, behind: bytes) -> None:
+    body = b'{"model": "m", "note": "%b%b%b", "messages": []}' % (LONG.encode(), wrong, behind)
+    with pytest.raises(Refused, match="not valid JSON") as caught:
+        read(body)
+    (place,) = re.findall(r"byte (\d+)", str(caught.value)) or ("0",)
+    assert int(place) >= len(LONG)
 
 
-def test_what_nobody_would_take_for_a_string_is_none() -> None:
-    with pytest.raises(Refused, match="user must be a string"):
-        read(b'{"model": "m", "user": "%b\n%b", "messages": []}' % (LONG.encode(), LONG.encode()))
+@pytest.mark.parametrize("first", ["\n", '"', "\\", "/"])
+def test_a_string_that_begins_with_an_escape_counts_whole(first: str) -> None:
+    text = first + LONG
+    body = json.dumps({"model": "m", "query": text, "documents": ["a", "b", text]}).encode()
+    escaped = len(json.dumps(text))
+    for dialect, endpoint in ((OPENAI, "rerank"), (COHERE, "cohere.rerank")):
+        asked = dialect.read_request(endpoint, body)
+        assert read_object(body).text != body
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "TEXT_BYTES_MIN", 1 << 30)
+            assert asked.ask == dialect.read_request(endpoint, body).ask
+    assert full_size(read_object(body).values["query"]) == escaped
+    url = chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": text}}]}])
+    assert read(url).ask.image_bytes > len(text)
 
 
 def test_an_end_user_with_a_long_name_is_the_same_each_time() -> None:

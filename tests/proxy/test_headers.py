@@ -167,3 +167,21 @@ def test_a_stream_whose_usage_the_gateway_asks_for_must_come_uncompressed(
 ) -> None:
     gateway.send(CHAT, {**HELLO, "stream": True}, key=key, headers={"Accept-Encoding": "gzip, br"})
     assert recorder.last.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ("application/json; charset=UTF-8", "application/json; charset=UTF-8"),
+        ('application/json; version=2; charset="utf-8"', 'application/json; version=2; charset="utf-8"'),
+        ("application/json; charset=utf-7", "application/json"),
+        ("application/json; charset=utf-8; charset=utf-16", "application/json"),
+        ("application/x-www-form-urlencoded", "application/json"),
+        ("text/plain", "application/json"),
+    ],
+)
+def test_what_was_judged_as_json_is_sent_as_json(
+    gateway: Daemon, key: str, recorder: Recorder, said: str, sent: str
+) -> None:
+    assert gateway.send(CHAT, HELLO, key=key, headers={"Content-Type": said}).status == 200
+    assert recorder.last.headers.getall("Content-Type") == [sent]

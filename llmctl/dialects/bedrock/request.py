@@ -17,7 +17,7 @@ from ..cohere.request import rerank_units
 from ..content import Images, cache_write_ttl
 from ..openai import content as openai_content
 from ..request import MODEL_CHARACTERS_MAX, UNKNOWN_TURNS, Path, Request
-from ..wire.fields import Fields, bad_request, may_say, read_object, read_objects
+from ..wire.fields import Fields, bad_request, is_obscure, may_say, read_object, read_objects
 from .content import blocks_reason, messages_reason
 from .usage import tier_of
 
@@ -111,6 +111,10 @@ def _read_converse(endpoint: str, fields: Fields, model: str, stream: bool) -> R
     return Request(ask, fields.body, fields, tuple(outputs), output_path=MAXIMUM, model_in_body=False)
 
 
+def _holds_media(text: bytes) -> bool:
+    return _MEDIA.search(text) is not None or is_obscure(text)
+
+
 def _read_invoke(endpoint: str, fields: Fields, model: str, stream: bool) -> Request:
     if _makes_vectors(fields, model):
         return _read_vectors(endpoint, fields, model)
@@ -119,7 +123,7 @@ def _read_invoke(endpoint: str, fields: Fields, model: str, stream: bool) -> Req
     nova = "amazon.nova" in model or "schemaVersion" in fields
     messages = fields.raw("messages")
     reason = messages_reason(messages, images) if nova else openai_content.messages_reason(messages, images)
-    if messages is None and _MEDIA.search(fields.text):
+    if messages is None and _holds_media(fields.text):
         reason = IMAGES
     largest = _largest(outputs)
     if largest is not None and "amazon.titan" in model:
@@ -161,7 +165,7 @@ def _read_vectors(endpoint: str, fields: Fields, model: str) -> Request:
         stream=False,
         input_bytes=len(fields.body),
         generates=False,
-        unbounded_input=IMAGES if _MEDIA.search(fields.text) else "",
+        unbounded_input=IMAGES if _holds_media(fields.text) else "",
         units=(("search_units", rerank_units(fields)),) if "query" in fields else (),
     )
     return Request(ask, fields.body, fields, model_in_body=False)

@@ -16,7 +16,7 @@ from ...domain.demand import IMAGES
 from ..content import Images, Names, Rules, list_reason
 from ..openai.tools import tools_turns
 from ..request import Request, read_model, read_outputs
-from ..wire.fields import Fields, bad_request, read_object, read_objects
+from ..wire.fields import Fields, bad_request, is_obscure, read_object, read_objects
 from ..wire.shortened import full_size
 
 OUTPUT_NAMES = frozenset({"max_tokens"})
@@ -82,6 +82,8 @@ def read_embed(fields: Fields) -> Request:
     inputs = fields.raw("inputs")
     if inputs is not None and read_objects(inputs, "inputs") is None:
         raise bad_request("inputs must be a list of objects", param="inputs")
+    if inputs is not None and is_obscure(bytes(inputs)):
+        raise bad_request("letters of inputs are written as escapes; write them as they are", param="inputs")
     mixed = len(_IMAGE.findall(bytes(inputs))) if inputs is not None else 0
     ask = Ask(
         endpoint="cohere.embed",

@@ -7,6 +7,7 @@ the types of the `google-genai` package 3.6.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -22,6 +23,7 @@ from .content import contents_reason
 from .fields import Spelled, flat, known, objects_in
 
 CANDIDATES_MAX = 10_000  # Google takes 8
+REQUESTS_MAX = 10_000  # in a batch; Google takes 100
 
 TOP = known("contents", "systemInstruction", "tools", "generationConfig", "cachedContent", "serviceTier", "model")
 CONFIG = known(
@@ -38,6 +40,7 @@ _CLIENT_TOOLS = frozenset({"functiondeclarations", "computeruse"})
 _EMBEDDED_TEXT = frozenset({"content", "tasktype", "title"})
 _STANDARD_TIERS = frozenset({"unspecified", "standard"})
 _items: Callable[[Raw], list[Raw]] = msgspec.json.Decoder(list[Raw]).decode
+_GAP = re.compile(rb"[ \t\r\n,]*+")
 _DYNAMIC = b"-1"  # a thinking budget that the model chooses
 _TEXT_ALONE = (b'["TEXT"]', b'"TEXT"')
 
@@ -80,7 +83,7 @@ def read_generation(endpoint: str, fields: Fields, model: str) -> Request:
 def read_embedding(endpoint: str, fields: Fields, model: str) -> Request:
     """`embedContent` embeds one content, `batchEmbedContents` a list of such requests, each with the model's name."""
     top = Spelled(fields, EMBEDDING)
-    images, places = Images(), _named(top, model)
+    images, places = Images(), [*_named(top, model)]
     reason = contents_reason(top.raw("content"), "content", images)
     for start, item in _requests(top):
         one = Spelled(item, EMBEDDING)
@@ -96,7 +99,7 @@ def read_embedding(endpoint: str, fields: Fields, model: str) -> Request:
         images=0 if reason else images.count,
         image_bytes=0 if reason else images.bytes,
     )
-    return Request(ask, fields.body, fields, model_in_body=False, model_places=places)
+    return Request(ask, fields.body, fields, model_in_body=False, model_places=tuple(places))
 
 
 def read_count(endpoint: str, fields: Fields, model: str) -> Request:
@@ -204,9 +207,10 @@ def _requests(top: Spelled) -> Iterator[tuple[int, Fields]]:
     objects = read_objects(value, "requests")
     if objects is None:
         raise bad_request("requests must be a list of objects", param="requests")
+    if len(objects) > REQUESTS_MAX:
+        raise bad_request(f"requests holds more than {REQUESTS_MAX:,}", param="requests")
     text, position = top.fields.text, top.fields.span("requests")[0] + 1
     for index, (item, values) in enumerate(zip(_items(value), objects, strict=True)):
-        while text[position] in b" \t\r\n,":
-            position += 1
+        position = _GAP.match(text, position).end()  # type: ignore[union-attr]  # it matches nothing too
         yield position, Fields(top.fields.body, bytes(item), values, len(item), f"requests[{index}].", None)
         position += len(item)

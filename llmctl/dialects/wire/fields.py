@@ -66,7 +66,7 @@ def read_object(body: bytes, known: frozenset[str] = NOTHING) -> Fields:
     except ValueError as error:
         if body.startswith(_BOM):
             raise bad_request("the request body starts with a byte order mark; send plain UTF-8") from None
-        raise bad_request(f"the request body is not valid JSON: {error}") from None
+        raise bad_request(f"the request body is not valid JSON: {_said_of(body, error)}") from None
     fields = Fields(body, text, values, len(text), "", None)
     fields.refuse_variants(known)
     return fields
@@ -160,12 +160,13 @@ class Fields:
         return found.end()
 
     def refuse_variants(self, known: frozenset[str]) -> None:
-        """Refuses `MAX_TOKENS`, `Max_tokens`, also with the letters that Unicode folds to ASCII (U+017F, U+212A)."""
+        """Refuses `MAX_TOKENS`, `Max_tokens`, also with the letters that Unicode folds to ASCII (U+017F, U+212A), and
+        what C takes for the end of a name."""
         if not known or known.issuperset(self.values):
             return
         folded = _folded(frozenset(known))
         for name in self.values:
-            if name not in known and (meant := folded.get(name.casefold())):
+            if name not in known and (meant := folded.get(name.partition("\0")[0].casefold())):
                 self._wrong(name, f"is not the name of a field; write {meant}")
 
     def _walk(self) -> dict[str, int]:
@@ -194,6 +195,15 @@ class Fields:
     def _wrong(self, name: str, what: str) -> NoReturn:
         name = self.path + (name if name.isprintable() else ascii(name))[:NAME_CHARACTERS_SHOWN]
         raise bad_request(f"{name} {what}", param=name)
+
+
+def _said_of(body: bytes, error: ValueError) -> ValueError:
+    """The place that it names is to be one of the body, not of its short text."""
+    try:
+        _members(body)
+    except ValueError as whole:
+        return whole
+    return error
 
 
 @lru_cache

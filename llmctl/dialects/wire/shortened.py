@@ -11,18 +11,19 @@ import re
 import secrets
 from collections.abc import Iterator
 
-from msgspec import Raw
+from msgspec import DecodeError, Raw
+from msgspec.json import Decoder
 
 TEXT_BYTES_MIN = 16 << 10  # a shorter text is read as it is
 STRING_BYTES_MIN = 4 << 10
 BEGINNING_BYTES = 256  # of a long string stay: "data:image/png;base64,..."
 # So many quotes are looked for: where they stand closer (code, JSON in a string), that costs more than it saves.
 QUOTES_FREE, BYTES_A_QUOTE = 64, 1 << 10
-ESCAPE_BYTES = 5  # of a half-written \u0041: somebody may take the quote behind it for its last letter
 BACKSLASH = ord("\\")
 BACKSLASHES_MAX = 32  # in a row, before a quote
 
 _TOKEN = secrets.token_hex(16).encode()  # nobody can write a mark who does not know it
+_check = Decoder(Raw).decode
 _MARK = re.compile(rb"<%b:(\d+):(\d+)>" % _TOKEN)  # what is left out: where it begins, and where it ends
 
 
@@ -52,7 +53,7 @@ def restored(short: bytes, text: bytes) -> bytes:
 def full_size(value: Raw | bytes) -> int:
     """How many bytes it has with what was left out."""
     size = len(value)
-    if size > BEGINNING_BYTES:
+    if size > len(_TOKEN):
         for mark in _MARK.finditer(bytes(value)):
             size += int(mark[2]) - int(mark[1]) - len(mark[0])
     return size
@@ -60,7 +61,7 @@ def full_size(value: Raw | bytes) -> int:
 
 def _long_strings(text: bytes) -> Iterator[tuple[int, int]]:
     """Where they begin and end, without their quotes; as far as quotes stand far enough apart."""
-    begin, position = 0, 0  # 0: outside of a string
+    begin, position, view = 0, 0, memoryview(text)  # begin 0: outside of a string
     for _ in range(QUOTES_FREE + len(text) // BYTES_A_QUOTE):
         quote = text.find(b'"', position)
         if quote < 0:
@@ -76,8 +77,11 @@ def _long_strings(text: bytes) -> Iterator[tuple[int, int]]:
                 return
             if backslashes % 2:
                 continue  # it is part of the string
-        end = text[quote - ESCAPE_BYTES : quote]
-        if quote - begin >= STRING_BYTES_MIN and b"\\u" not in end and b"\\x" not in end:
+        if quote - begin >= STRING_BYTES_MIN:
+            try:
+                _check(view[begin - 1 : position])  # nobody does so again: an escape that is none may hide a quote
+            except DecodeError:
+                return
             yield begin, quote
         begin = 0
 
