@@ -15,7 +15,6 @@ from .wire.multipart import FormField
 MODEL_CHARACTERS_MAX = 200
 TIER_CHARACTERS_MAX = 64
 END_USER_CHARACTERS_MAX = 64  # longer ones are hashed
-UNKNOWN_TURNS = -1  # server tools without a bound of their own: the configured default counts
 
 Path = tuple[str, ...]
 
@@ -101,6 +100,13 @@ def check_tier(tier: str, name: str) -> str:
     if len(tier) > TIER_CHARACTERS_MAX or not tier.isprintable():
         raise bad_request(f"{name} must be at most {TIER_CHARACTERS_MAX} printable characters", param=name)
     return tier
+
+
+def thinking_floor(budget: int | None, output_tokens_max: int | None) -> int:
+    """The least output maximum that leaves something for an answer where thoughts count towards it; 0: any does."""
+    if not budget:
+        return 0
+    return budget + 1 if output_tokens_max is None else min(budget + 1, output_tokens_max)
 
 
 def read_outputs(fields: Fields, names: frozenset[str]) -> tuple[tuple[Path, int], ...]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .call import Ask
 
 IMAGES = "images"  # the reason of a request whose images alone are not bounded by its bytes
-TURNS_UNKNOWN = -1  # a server-side tool without a bound of its own
+UNKNOWN_TURNS = -1  # server-side tools without a bound of their own: the configured default counts
 
 
 class Bounds(NamedTuple):
@@ -102,7 +102,7 @@ def unbounded_reason(ask: Ask, image_tokens_max: int | None) -> str:
 
 def tool_turns(ask: Ask, bounds: Bounds) -> int:
     """How often server-side tools may bill the input again, and their fee."""
-    return bounds.server_tool_turns_max if ask.server_tool_turns == TURNS_UNKNOWN else ask.server_tool_turns
+    return bounds.server_tool_turns_max if ask.server_tool_turns == UNKNOWN_TURNS else ask.server_tool_turns
 
 
 def demand_of(ask: Ask, facts: ModelFacts, rates: Rates | None, bounds: Bounds) -> Demand:

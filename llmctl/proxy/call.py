@@ -16,7 +16,7 @@ from llmctl.store.objects import StoredObject
 
 from .attempts import Attempt
 from .plan import Plan
-from .relay import Kept
+from .relay import KeptAnswer
 from .uploads import Upload
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Call:
     attempt: Attempt
     upload: Upload | None = None
     first_byte_s: float | None = None
-    kept: Kept | None = None  # the answer, where the caller's group wants it
+    kept: KeptAnswer | None = None  # the answer, where the caller's group wants it
 
     @property
     def injects_usage(self) -> bool:

@@ -15,7 +15,7 @@ from llmctl.store.booking import Closing, Deferral
 
 from .call import Call
 from .compression import decoded
-from .relay import Kept
+from .relay import KeptAnswer
 from .turns import take_turns
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Contents:
     def __init__(self, config: Config) -> None:
         self._directory = contents.directory_of(config.database)
         self.configure(config)
-        self._waiting: list[tuple[dict[str, object], bytes, Kept]] = []
+        self._waiting: list[tuple[dict[str, object], bytes, KeptAnswer]] = []
         self._waiting_bytes = self._dropped = 0
         self._pruned_at_s = float("-inf")
 
@@ -42,7 +42,7 @@ class Contents:
 
     def begin(self, call: Call) -> None:
         """Has the answer kept."""
-        call.kept = Kept(self._settings.bytes_max)
+        call.kept = KeptAnswer(self._settings.bytes_max)
 
     def ended(self, call: Call, closing: Closing | Deferral) -> None:
         """One call that is booked, or goes on at the provider."""
@@ -80,7 +80,7 @@ class Contents:
         except StoreError as error:
             logger.error("the contents of %d calls are lost: %s", len(waiting), error)
 
-    def _write(self, waiting: list[tuple[dict[str, object], bytes, Kept]]) -> None:
+    def _write(self, waiting: list[tuple[dict[str, object], bytes, KeptAnswer]]) -> None:
         now_s = int(time.time())
         if time.monotonic() - self._pruned_at_s > PRUNE_EVERY_S:
             self._pruned_at_s = time.monotonic()
@@ -97,7 +97,7 @@ class Contents:
         if records:
             contents.add(self._directory, records, now_s)
 
-    def _record(self, record: dict[str, object], request: bytes, kept: Kept) -> dict[str, object]:
+    def _record(self, record: dict[str, object], request: bytes, kept: KeptAnswer) -> dict[str, object]:
         most = self._settings.bytes_max
         answer = decoded(b"".join(kept.chunks), kept.encoding)[:most]
         return {

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 OUTPUT_CAPPED = "x-llmctl-output-capped"
 CREDENTIAL_REFUSED = (401, 403)
 OPTION_REFUSED = (400, 422)
+_NONE = frozenset[bytes]()
 _PACKING = frozenset((b"content-encoding",))
 _KEY_INVALID = re.compile(rb'"reason"\s*+:\s*+"API_KEY_INVALID"')  # Google says it with a 400
 ERROR_BODY_BYTES_MAX = 16 << 20  # some repeat the prompt in it
@@ -136,9 +137,8 @@ class Exchange:
         content_type = response.headers.get("content-type", "")
         streamed = call.endpoint.dialect.streams(call.endpoint.name, call.asked, content_type)
         client, mask = flight.client, _mask_of(credential)
-        reader = self._reader(call, flight, response, credential, streamed=streamed)
-        unpacked = isinstance(reader, UnpackingReader)
-        client.head(response.status, mask.whole(_headers(call, response, _PACKING if unpacked else frozenset())))
+        reader, without = self._reader(call, flight, response, credential, streamed=streamed)
+        client.head(response.status, mask.whole(_headers(call, response, without)))
         if call.kept is not None:
             call.kept.encoding = _encoding(response)
         broken = await _pass(call, flight, response, reader, mask, streamed=streamed)
@@ -159,11 +159,12 @@ class Exchange:
 
     def _reader(
         self, call: Call, flight: Flight, response: Answer, credential: Credential | None, *, streamed: bool
-    ) -> AnswerReader:
+    ) -> tuple[AnswerReader, frozenset[bytes]]:
+        """And the headers that no longer say what the client gets."""
         dialect, endpoint = call.endpoint.dialect, call.endpoint.name
         encoding = _encoding(response)
         if not streamed:
-            return WholeReader(lambda body: dialect.read_answer(endpoint, body), encoding)
+            return WholeReader(lambda body: dialect.read_answer(endpoint, body), encoding), _NONE
         unpacks = None if is_plain(encoding) or not call.injects_usage else decoder(encoding)
         strips = call.injects_usage and (unpacks is not None or is_plain(encoding))
         reader: AnswerReader = dialect.reader(endpoint, call.asked, strip_usage=strips)
@@ -175,8 +176,8 @@ class Exchange:
 
             reader = NotingReader(reader, note)
         if unpacks is not None:
-            return UnpackingReader(reader, unpacks)
-        return reader if is_plain(encoding) else DecodingReader(reader, encoding)
+            return UnpackingReader(reader, unpacks), _PACKING
+        return (reader if is_plain(encoding) else DecodingReader(reader, encoding)), _NONE
 
     async def _closing(
         self, call: Call, reading: Reading, status: int | None, broken: str, *, streamed: bool
@@ -195,7 +196,7 @@ class Exchange:
     async def _provider_error(self, call: Call, client: Client, response: Answer, credential: Credential | None) -> End:
         """The provider's own refusal passes as it came, but for our credential, should it be in there."""
         body, encoding = await response.whole(ERROR_BODY_BYTES_MAX), _encoding(response)
-        mask, plain, without = _mask_of(credential), b"", frozenset[bytes]()
+        mask, plain, without = _mask_of(credential), b"", _NONE
         if body is None:
             without = _PACKING | {b"content-type"}
             message = (
@@ -318,7 +319,7 @@ def _refuses_option(call: Call, status: int, body: bytes) -> bool:
     )
 
 
-def _headers(call: Call, response: Answer, without: frozenset[bytes] = frozenset()) -> bytes:
+def _headers(call: Call, response: Answer, without: frozenset[bytes]) -> bytes:
     headers = downstream_headers(response.raw_headers, without=without)
     headers += f"{CALL_ID}: {ids.shown(call.id)}\r\n".encode()
     if call.granted.capped:

@@ -28,8 +28,6 @@ def response_of(refused: Refused, dialect: Dialect, call_id: int, now_s: float) 
             "Server": "llmctl",
         }
     )
-    if refused.code in _CLOSES:
-        headers["Connection"] = "close"
     if isinstance(allowed := refused.facts.get("allow"), str):
         headers["Allow"] = allowed
     body = dialect.error_body(
@@ -40,4 +38,7 @@ def response_of(refused: Refused, dialect: Dialect, call_id: int, now_s: float) 
         param=refused.param,
         request_id=shown,
     )
-    return web.Response(status=status, body=body, headers=headers)
+    response = web.Response(status=status, body=body, headers=headers)
+    if refused.code in _CLOSES:
+        response.force_close()
+    return response

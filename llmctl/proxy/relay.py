@@ -167,7 +167,7 @@ def _begun(data: bytes, secret: bytes) -> int:
     return next((size for size in range(longest, 0, -1) if secret.startswith(data[-size:])), 0)
 
 
-class Kept:
+class KeptAnswer:
     """An answer's first bytes, as they came."""
 
     __slots__ = ("_left", "chunks", "encoding")

@@ -41,8 +41,8 @@ def exit_code_of(error: LlmctlError) -> int:
 
 
 @dataclass(slots=True)
-class Worker:
-    """A worker as its supervisor sees it."""
+class Child:
+    """A worker, as its supervisor sees it."""
 
     number: int
     pid: int
@@ -75,7 +75,7 @@ class Supervisor:
         self._sockets = sockets
         self._notifier = notifier
         self._serving = serving
-        self._workers: dict[int, Worker] = {}  # by process id
+        self._workers: dict[int, Child] = {}  # by process id
         self._due_at_s: dict[int, float] = {}  # worker number -> when it is started again
         self._selector = selectors.DefaultSelector()
         self._stopping = False
@@ -130,7 +130,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
             ours.setblocking(False)
-            worker = self._workers[pid] = Worker(number, pid, ours, time.monotonic())
+            worker = self._workers[pid] = Child(number, pid, ours, time.monotonic())
             self._selector.register(ours, selectors.EVENT_READ, worker)
             return
         signal.set_wakeup_fd(-1)
@@ -178,7 +178,7 @@ class Supervisor:
             if worker is not None:
                 self._on_death(worker, os.waitstatus_to_exitcode(wait_status))
 
-    def _on_death(self, worker: Worker, code: int) -> None:
+    def _on_death(self, worker: Child, code: int) -> None:
         self._deafen(worker)
         worker.channel.close()
         if self._stopping:
@@ -202,7 +202,7 @@ class Supervisor:
             else:
                 self._stop()
 
-    def _on_message(self, worker: Worker) -> None:
+    def _on_message(self, worker: Child) -> None:
         try:
             message = worker.channel.recv(MESSAGE_BYTES_MAX)
         except OSError:
@@ -219,7 +219,7 @@ class Supervisor:
         elif not message:  # it ends, and has nothing more to say
             self._deafen(worker)
 
-    def _deafen(self, worker: Worker) -> None:
+    def _deafen(self, worker: Child) -> None:
         with suppress(KeyError):
             self._selector.unregister(worker.channel)
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from llmctl.dialects.anthropic.dialect import ANTHROPIC
-from llmctl.dialects.request import UNKNOWN_TURNS, Request
+from llmctl.dialects.request import Request
 from llmctl.domain.call import Ask
+from llmctl.domain.demand import UNKNOWN_TURNS
 from llmctl.domain.errors import Refused
 
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -7,10 +7,10 @@ import pytest
 
 from llmctl.dialects.bedrock.dialect import BEDROCK
 from llmctl.dialects.bedrock.request import with_headers
-from llmctl.dialects.request import UNKNOWN_TURNS, Request
+from llmctl.dialects.request import Request
 from llmctl.dialects.table import lookup
 from llmctl.domain.call import Ask
-from llmctl.domain.demand import IMAGES
+from llmctl.domain.demand import IMAGES, UNKNOWN_TURNS
 from llmctl.domain.errors import Refused
 
 CLAUDE = "us.anthropic.claude-x-v1:0"

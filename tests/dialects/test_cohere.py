@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from llmctl.dialects.cohere.dialect import COHERE
-from llmctl.dialects.request import UNKNOWN_TURNS, Request
+from llmctl.dialects.request import Request
 from llmctl.domain.call import Ask, Reading
-from llmctl.domain.demand import IMAGES
+from llmctl.domain.demand import IMAGES, UNKNOWN_TURNS
 from llmctl.domain.errors import Refused
 from llmctl.domain.usage import Usage
 

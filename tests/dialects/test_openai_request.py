@@ -7,8 +7,9 @@ import pytest
 
 from llmctl.dialects.content import AUDIO
 from llmctl.dialects.openai.dialect import OPENAI
-from llmctl.dialects.request import UNKNOWN_TURNS, Request
+from llmctl.dialects.request import Request
 from llmctl.domain.call import Ask
+from llmctl.domain.demand import UNKNOWN_TURNS
 from llmctl.domain.errors import Refused
 
 CHAT = "chat.completions"
@@ -359,7 +360,7 @@ def test_images_are_counted_with_their_bytes(endpoint: str) -> None:
     assert 10_000 < asked.image_bytes < asked.input_bytes
     with_more = body.replace(b'"user"', b'"user", "audio": {"id": "a"}')
     if endpoint == "chat.completions":
-        assert OPENAI.read_request(endpoint, with_more).ask.images == 0
+        assert OPENAI.read_request(endpoint, with_more).ask.unbounded_input == "a stored audio answer"
 
 
 @pytest.mark.parametrize(

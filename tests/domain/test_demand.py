@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from llmctl.domain.call import Ask
 from llmctl.domain.demand import (
-    TURNS_UNKNOWN,
+    UNKNOWN_TURNS,
     Bounds,
     Demand,
     ModelFacts,
@@ -127,7 +127,7 @@ def test_text_makes_no_more_tokens_than_it_has_bytes_beside_what_the_provider_ad
     [
         ({"unbounded_input": "images"}, 400_000),
         ({"server_tool_turns": 3}, 4 * 400_000),
-        ({"server_tool_turns": TURNS_UNKNOWN}, 11 * 400_000),
+        ({"server_tool_turns": UNKNOWN_TURNS}, 11 * 400_000),
         ({"server_tool_turns": 1, "unbounded_input": "images"}, 2 * 400_000),
     ],
 )
@@ -146,7 +146,7 @@ def test_an_assumed_context_never_bounds_below_what_is_sent() -> None:
 
 
 def test_server_tools_without_a_bound_have_the_admin_s() -> None:
-    assert tool_turns(ASK._replace(server_tool_turns=TURNS_UNKNOWN), Bounds(server_tool_turns_max=4)) == 4
+    assert tool_turns(ASK._replace(server_tool_turns=UNKNOWN_TURNS), Bounds(server_tool_turns_max=4)) == 4
     assert tool_turns(ASK._replace(server_tool_turns=2), Bounds(server_tool_turns_max=1)) == 2, (
         "what was asked can happen"
     )
@@ -230,7 +230,7 @@ def test_a_demand_is_never_below_what_was_asked_for_and_its_minimum_never_above_
 
 
 @pytest.mark.parametrize(
-    "changes", [{"unbounded_input": "images"}, {"server_tool_turns": 1}, {"server_tool_turns": TURNS_UNKNOWN}]
+    "changes", [{"unbounded_input": "images"}, {"server_tool_turns": 1}, {"server_tool_turns": UNKNOWN_TURNS}]
 )
 def test_an_admin_can_refuse_what_cannot_be_bounded(changes: dict[str, object]) -> None:
     ask = ASK._replace(**changes)

@@ -230,6 +230,13 @@ def test_a_body_that_stalls_is_given_up(gateway: Daemon, faulty: Faulty, key: st
             assert 0.4 < time.monotonic() - began_s < 2
             wire.socket.settimeout(3)
             assert wire.rest() == b""  # what is left of the body must not be read as a request
+        with Wire(gateway.url) as wire:
+            wire.send(request_bytes(path, GOOD[:10], key, length=len(GOOD)))
+            reply = wire.reply()
+            assert (reply.status, reply.headers["connection"]) == (408, "close")
+            with suppress(ConnectionError):
+                wire.send(GOOD[10:] + request_bytes(path, GOOD, key))
+                assert wire.rest() == b""  # it said that this was the last answer
     assert faulty.seen("fine") == []
 
 

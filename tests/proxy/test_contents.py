@@ -12,7 +12,7 @@ import pytest
 from llmctl.config import Config
 from llmctl.domain.errors import StoreUnavailable
 from llmctl.proxy.contents import Contents
-from llmctl.proxy.relay import Kept
+from llmctl.proxy.relay import KeptAnswer
 from llmctl.store import contents
 from tests.support.daemon import Daemon
 from tests.support.faulty import ANSWER, FAULTS, Faulty, wait_until
@@ -114,7 +114,7 @@ async def test_where_old_ones_cannot_be_removed_new_ones_are_kept(
     directory = contents.directory_of(config.database)
     (directory / "2020-01-01.jsonl").mkdir(parents=True)
     kept = Contents(config)
-    kept._waiting.append(({"call": "c_1"}, b"{}", Kept(100)))
+    kept._waiting.append(({"call": "c_1"}, b"{}", KeptAnswer(100)))
     await kept.flush()
     (path,) = (path for path in directory.iterdir() if path.is_file())
     assert json.loads(path.read_text())["call"] == "c_1"
@@ -129,7 +129,7 @@ async def test_one_that_cannot_be_made_costs_itself_alone(tmp_path: Path, monkey
 
     monkeypatch.setattr(Contents, "_text", text)
     keeper = Contents(Config(tmp_path / "config.toml", tmp_path / "llmctl.db"))
-    keeper._waiting = [({"call": name}, name.encode(), Kept(100)) for name in ("c_1", "c_bad", "c_2")]
+    keeper._waiting = [({"call": name}, name.encode(), KeptAnswer(100)) for name in ("c_1", "c_bad", "c_2")]
     await keeper.flush()
     (path,) = contents.directory_of(tmp_path / "llmctl.db").glob("*.jsonl")
     assert [json.loads(line)["call"] for line in path.read_text().splitlines()] == ["c_1", "c_2"]

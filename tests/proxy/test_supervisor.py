@@ -16,7 +16,7 @@ import pytest
 from llmctl.config import Config, Server
 from llmctl.config.server import Address
 from llmctl.proxy.sockets import Sockets, listening
-from llmctl.proxy.supervisor import FAILED, HUNG_S, Supervisor, Worker
+from llmctl.proxy.supervisor import FAILED, HUNG_S, Child, Supervisor
 from llmctl.proxy.systemd import Notifier
 from llmctl.store.database import create
 from llmctl.store.serving import Serving
@@ -63,7 +63,7 @@ def test_a_worker_that_hangs_is_killed_and_started_anew(one: Supervisor, caplog:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     now_s = time.monotonic()
     with theirs, subprocess.Popen(["sleep", "60"]) as child:
-        worker = Worker(2, child.pid, ours, now_s - HUNG_S - 1)
+        worker = Child(2, child.pid, ours, now_s - HUNG_S - 1)
         one._workers[child.pid] = worker
         one._end_hung()  # one that is not ready yet recovers what others left open, which takes its time
         assert child.poll() is None
@@ -84,7 +84,7 @@ def test_an_error_that_is_cut_inside_a_character_is_read(one: Supervisor) -> Non
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         theirs.send(FAILED + "no provider münchen".encode()[: len("no provider m") + 1])
-        one._on_message(Worker(0, os.getpid(), ours, 0.0))
+        one._on_message(Child(0, os.getpid(), ours, 0.0))
     assert one._reload_errors == ["no provider m\ufffd"]
 
 

@@ -30,7 +30,7 @@ BATCH = 20_000  # what the provider was sent is looked at, and forgotten, after 
 AT_ONCE = 48
 FEW_LEFT = 16  # descriptors that are opened when they are first needed
 GROWTH_KB_MAX = 16 << 10  # of a process that has warmed up
-SERVER = "[server.timeouts]\nclient_header_s = 10\nclient_body_stall_s = 0.4\nclient_idle_s = 10\n"
+SERVER = "[server.timeouts]\nclient_header_s = 10\nclient_body_stall_s = 1.5\nclient_idle_s = 10\n"
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from __future__ import annotations
 from msgspec import Raw
 
 from ...domain.call import Ask
-from ...domain.demand import IMAGES
+from ...domain.demand import IMAGES, UNKNOWN_TURNS
 from ...domain.errors import Refused
 from ..content import FILES, URLS, Images, Names, Rules, cache_write_ttl, list_reason
-from ..request import UNKNOWN_TURNS, Request, end_user_id, read_model, read_outputs, read_tier
+from ..request import Request, end_user_id, read_model, read_outputs, read_tier, thinking_floor
 from ..wire.fields import Fields, may_say, read_object, read_objects
 from .usage import placed
 
@@ -90,8 +90,8 @@ def read_request(endpoint: str, body: bytes, *, model: str = "", stream: bool | 
         generates=endpoint != COUNT_TOKENS,
         free=endpoint == COUNT_TOKENS,
         unbounded_input=images.reason(reason),
-        images=0 if reason else images.count,
-        image_bytes=0 if reason else images.bytes,
+        images=images.count,
+        image_bytes=images.bytes,
         server_tool_turns=_tool_turns(fields),
         service_tier=placed(
             "fast" if fields.string("speed") == "fast" else read_tier(fields), fields.string("inference_geo")
@@ -106,10 +106,7 @@ def _thinking_floor(fields: Fields, output_tokens_max: int | None) -> int:
     """A thinking budget must fit below max_tokens. (With interleaved thinking it may be larger; then there is no cap
     below the client's own.)"""
     thinking = fields.object("thinking", THINKING)
-    budget = thinking.integer("budget_tokens") if thinking is not None else None
-    if budget is None:
-        return 0
-    return budget + 1 if output_tokens_max is None else min(budget + 1, output_tokens_max)
+    return thinking_floor(thinking.integer("budget_tokens") if thinking is not None else None, output_tokens_max)
 
 
 def _unbounded(fields: Fields, images: Images) -> str:

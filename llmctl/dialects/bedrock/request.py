@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterable, Mapping
 
 from ...domain.call import Ask
-from ...domain.demand import IMAGES
+from ...domain.demand import IMAGES, UNKNOWN_TURNS
 from ...domain.errors import Refused
 from ..anthropic import request as anthropic_request
 from ..cohere.request import rerank_units
 from ..content import Images, cache_write_ttl
 from ..openai import content as openai_content
-from ..request import MODEL_CHARACTERS_MAX, UNKNOWN_TURNS, Path, Request
+from ..request import MODEL_CHARACTERS_MAX, Path, Request, thinking_floor
 from ..wire.fields import Fields, bad_request, is_obscure, may_say, read_object, read_objects
 from .content import blocks_reason, messages_reason
 from .usage import tier_of
@@ -102,8 +102,8 @@ def _read_converse(endpoint: str, fields: Fields, model: str, stream: bool) -> R
         output_tokens_max=_largest(outputs),
         output_tokens_floor=_thinking_floor(more, outputs),
         unbounded_input=images.reason(reason),
-        images=0 if reason else images.count,
-        image_bytes=0 if reason else images.bytes,
+        images=images.count,
+        image_bytes=images.bytes,
         server_tool_turns=_converse_turns(fields, more),
         service_tier=tier_of(tier and tier.string("type"), performance and performance.string("latency")),
         cache_write_ttl=cache_write_ttl(fields.text, b'"cachePoint"') or cache_write_ttl(fields.text),
@@ -138,8 +138,8 @@ def _read_invoke(endpoint: str, fields: Fields, model: str, stream: bool) -> Req
         output_multiplier=max(choices, default=1),
         output_tokens_floor=_thinking_floor(fields, outputs),
         unbounded_input=images.reason(reason),
-        images=0 if reason else images.count,
-        image_bytes=0 if reason else images.bytes,
+        images=images.count,
+        image_bytes=images.bytes,
         server_tool_turns=_converse_turns(fields, None) if nova else 0,
         cache_write_ttl=cache_write_ttl(fields.text, b'"cachePoint"'),
     )
@@ -193,8 +193,7 @@ def _thinking_floor(fields: Fields | None, outputs: list[tuple[Path, int]]) -> i
         thinking = fields.object(name, anthropic_request.THINKING)
         budget = thinking.integer("budget_tokens") if thinking is not None else None
         if budget is not None:
-            largest = _largest(outputs)
-            return budget + 1 if largest is None else min(budget + 1, largest)
+            return thinking_floor(budget, _largest(outputs))
     return 0
 
 

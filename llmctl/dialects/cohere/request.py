@@ -15,7 +15,7 @@ from ...domain.call import Ask
 from ...domain.demand import IMAGES
 from ..content import Images, Names, Rules, list_reason
 from ..openai.tools import tools_turns
-from ..request import Request, read_model, read_outputs
+from ..request import Request, read_model, read_outputs, thinking_floor
 from ..wire.fields import Fields, bad_request, is_obscure, read_object, read_objects
 from ..wire.shortened import full_size
 
@@ -70,8 +70,8 @@ def read_chat(fields: Fields) -> Request:
         output_tokens_max=output_tokens_max,
         output_tokens_floor=_thinking_floor(fields, output_tokens_max),
         unbounded_input=images.reason(reason),
-        images=0 if reason else images.count,
-        image_bytes=0 if reason else images.bytes,
+        images=images.count,
+        image_bytes=images.bytes,
         server_tool_turns=tools_turns(fields.raw("tools"), "tools"),
     )
     return Request(ask, fields.body, fields, outputs)
@@ -133,10 +133,7 @@ _READ: dict[str, Callable[[Fields], Request]] = {
 def _thinking_floor(fields: Fields, output_tokens_max: int | None) -> int:
     """A thinking budget must fit below max_tokens, of which its tokens are a part."""
     thinking = fields.object("thinking", THINKING)
-    budget = thinking.integer("token_budget") if thinking is not None else None
-    if budget is None:
-        return 0
-    return budget + 1 if output_tokens_max is None else min(budget + 1, output_tokens_max)
+    return thinking_floor(thinking.integer("token_budget") if thinking is not None else None, output_tokens_max)
 
 
 def _list(fields: Fields, name: str) -> list[Raw]:

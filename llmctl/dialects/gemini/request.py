@@ -14,10 +14,11 @@ import msgspec
 from msgspec import Raw
 
 from ...domain.call import Ask
+from ...domain.demand import UNKNOWN_TURNS
 from ...domain.errors import Refused
 from ...domain.usage import COUNT_MAX
 from ..content import Images
-from ..request import UNKNOWN_TURNS, Request, check_model, check_tier
+from ..request import Request, check_model, check_tier, thinking_floor
 from ..wire.fields import Fields, bad_request, read_object, read_objects
 from .content import contents_reason
 from .fields import Spelled, flat, known, objects_in
@@ -68,8 +69,8 @@ def read_generation(endpoint: str, fields: Fields, model: str) -> Request:
         output_multiplier=max(1, (config.integer("candidateCount", most=CANDIDATES_MAX) or 1) if config else 1),
         output_tokens_floor=_thinking_floor(config, output_tokens_max) if config else 0,
         unbounded_input=images.reason(reason),
-        images=0 if reason else images.count,
-        image_bytes=0 if reason else images.bytes,
+        images=images.count,
+        image_bytes=images.bytes,
         server_tool_turns=_tool_turns(top.raw("tools")),
         service_tier=_tier(top),
         media_output=_media_output(config),
@@ -96,8 +97,8 @@ def read_embedding(endpoint: str, fields: Fields, model: str) -> Request:
         input_bytes=len(fields.body),
         generates=False,
         unbounded_input=images.reason(reason),
-        images=0 if reason else images.count,
-        image_bytes=0 if reason else images.bytes,
+        images=images.count,
+        image_bytes=images.bytes,
     )
     return Request(ask, fields.body, fields, model_in_body=False, model_places=tuple(places))
 
@@ -162,10 +163,7 @@ def _thinking_floor(config: Spelled, output_tokens_max: int | None) -> int:
     raw = thinking.raw("thinkingBudget")
     if raw is None or bytes(raw) == _DYNAMIC:
         return 0
-    budget = thinking.integer("thinkingBudget", most=COUNT_MAX - 1) or 0
-    if not budget:
-        return 0
-    return budget + 1 if output_tokens_max is None else min(budget + 1, output_tokens_max)
+    return thinking_floor(thinking.integer("thinkingBudget", most=COUNT_MAX - 1), output_tokens_max)
 
 
 def _media_output(config: Spelled | None) -> bool:

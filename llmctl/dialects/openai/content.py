@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
-from ...domain.demand import IMAGES
+from ...domain.demand import IMAGES, UNKNOWN_TURNS
 from ..content import (
     AUDIO,
     FILES,
@@ -22,7 +22,6 @@ from ..content import (
     message_reason,
     part_reason,
 )
-from ..request import UNKNOWN_TURNS
 from ..wire.fields import read_objects
 from .tools import tools_turns
 

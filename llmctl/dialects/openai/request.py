@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Raw
 
 from ...domain.call import Ask
-from ...domain.demand import IMAGES
+from ...domain.demand import IMAGES, UNKNOWN_TURNS
 from ...domain.errors import Refused
 from ..content import AUDIO, UNKNOWN, Images, cache_write_ttl
-from ..request import UNKNOWN_TURNS, Request, check_model, end_user_id, read_model, read_outputs, read_tier
+from ..request import Request, check_model, end_user_id, read_model, read_outputs, read_tier
 from ..wire.fields import Fields, bad_request, may_say, read_object
 from .content import REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason, messages_reason
 from .tools import chat_tool_turns, makes_images, response_tool_turns
@@ -185,8 +185,8 @@ def _generating(
         output_tokens_max=max([value for _, value in outputs]) if outputs else None,
         output_multiplier=multiplier,
         unbounded_input=images.reason(reason),
-        images=0 if reason else images.count,
-        image_bytes=0 if reason else images.bytes,
+        images=images.count,
+        image_bytes=images.bytes,
         server_tool_turns=turns,
         image_tool=turns != 0 and makes_images(fields.text),
         service_tier=read_tier(fields),

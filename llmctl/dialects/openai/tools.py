@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from ..request import UNKNOWN_TURNS
+from ...domain.demand import UNKNOWN_TURNS
 from ..wire.fields import Fields, may_say, read_object, read_objects
 
 _CLIENT_TOOLS = frozenset(

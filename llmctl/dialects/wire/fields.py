@@ -101,6 +101,7 @@ class Fields:
         return self.raw(name) is not None
 
     def raw(self, name: str) -> Raw | None:
+        """As it stands in the short text: its kind and its members can be read; how long it is, `full_size` says."""
         value = self.values.get(name)
         return value if value is not None and (len(value) != 4 or bytes(value) != _NULL) else None
 
