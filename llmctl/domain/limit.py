@@ -94,10 +94,12 @@ class Standing:
 
 
 class Grant(NamedTuple):
-    """The call may go. `output_tokens` is the maximum per choice that was held; `capped`: lower than asked for."""
+    """The call may go. `output_tokens` is the maximum per choice that was held; `capped`: lower than asked for;
+    `passed`: soft limits, by their ids, that were spent before it."""
 
     output_tokens: int
     capped: bool
+    passed: tuple[int, ...] = ()
 
 
 def needed(limit: Limit, demand: Demand, output_tokens: int) -> int:
@@ -116,14 +118,18 @@ def decide(standings: Sequence[Standing], demand: Demand, *, share_percent: int,
     """
     output_tokens = demand.output_tokens
     cost_nano, tokens = demand.cost_nano_usd(output_tokens), demand.tokens(output_tokens)
-    refusals = []
+    refusals: list[Refused] = []
+    passed: tuple[int, ...] = ()
     for standing in standings:
         limit = standing.limit
+        if limit.soft:
+            passed = (*passed, limit.id) if standing.left <= 0 else passed
+            continue
         if limit.measure == "cost":
             wanted = cost_nano
         else:
             wanted = tokens if limit.measure == "tokens" else needed(limit, demand, output_tokens)
-        if limit.soft or wanted <= 0 or wanted <= standing.left:  # what costs nothing always fits
+        if wanted <= 0 or wanted <= standing.left:  # what costs nothing always fits
             continue
         fitting = _largest_fitting(standing, demand, share_percent)
         if fitting is None:
@@ -136,7 +142,7 @@ def decide(standings: Sequence[Standing], demand: Demand, *, share_percent: int,
         return min(refusals, key=lambda refused: _FINAL_FIRST.index(refused.code))
     if cost_nano > HOLD_MAX or tokens > HOLD_MAX:
         return Refused("bad_request", "this call could cost more than a million dollars", hint="ask for less output")
-    return Grant(output_tokens, capped=output_tokens < demand.output_tokens)
+    return Grant(output_tokens, output_tokens < demand.output_tokens, passed)
 
 
 def _largest_fitting(standing: Standing, demand: Demand, share_percent: int) -> int | None:

@@ -29,13 +29,14 @@ class Failure(NamedTuple):
 class Attempt(NamedTuple):
     """One try of a call. `model`: what stands in for the one that was asked for, "" for that one itself; `place`: its
     place among those that may; `tried`: credentials of this provider that did not do; `first_id`: the call that this is
-    another attempt of."""
+    another attempt of; `without_option`: the one before was refused for what we put into it."""
 
     model: str = ""
     place: int = 0
     number: int = 1
     tried: frozenset[int] = frozenset()
     first_id: int | None = None
+    without_option: bool = False
 
 
 FIRST = Attempt()

@@ -81,7 +81,9 @@ class Call:
     @property
     def injects_usage(self) -> bool:
         """A stream tells its usage only if asked: we ask where the client did not, and take the extra event out."""
-        return self.asked.ask.stream and not self.asked.ask.wants_usage and not self.plan.lesson.no_usage_option
+        if not self.asked.ask.stream or self.asked.ask.wants_usage or self.attempt.without_option:
+            return False
+        return self.began_s >= self.plan.lesson.no_usage_option_until_s
 
     @property
     def output_tokens_to_set(self) -> int | None:

@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from llmctl.dialects.wire.fields import may_say
 from llmctl.domain.call import Reading
 from llmctl.domain.errors import Refused
 from llmctl.store import ids
@@ -36,12 +37,14 @@ from .watch import REVOKED, Flight, Watch
 
 logger = logging.getLogger(__name__)
 
-OUTPUT_CAPPED = "x-llmctl-output-capped"
-CREDENTIAL_REFUSED = (401, 403)
+OUTPUT_CAPPED, LIMIT_PASSED = "x-llmctl-output-capped", "x-llmctl-limit-passed"
 OPTION_REFUSED = (400, 422)
 _NONE = frozenset[bytes]()
 _PACKING = frozenset((b"content-encoding",))
 _KEY_INVALID = re.compile(rb'"reason"\s*+:\s*+"API_KEY_INVALID"')  # Google says it with a 400
+# A 403 that is about the prompt, and not about who asks (https://openrouter.ai/docs/api/reference/errors-and-debugging;
+# xAI's says "Content violates usage guidelines").
+_FLAGGED = re.compile(rb"(?i)flagged|moderation|content[ _-]?(?:filter|policy|violat)|usage guidelines|safety")
 ERROR_BODY_BYTES_MAX = 16 << 20  # some repeat the prompt in it
 
 
@@ -92,7 +95,7 @@ class Exchange:
                     answer = _refused(call, _revoked())
                 return End(answer, _unsent_or_unanswered(call, outgoing, flight.cut))
             try:
-                if response.status in CREDENTIAL_REFUSED:
+                if response.status == 401:
                     return self._credential_refused(call, response.status, number)
                 if response.status >= 400:
                     return await self._provider_error(call, flight.client, response, credential)
@@ -207,7 +210,8 @@ class Exchange:
             )
         else:
             plain = decoded(body, encoding) if body else body
-            if response.status == 400 and _KEY_INVALID.search(plain):
+            forbidden = response.status == 403 and credential is not None and _FLAGGED.search(plain) is None
+            if forbidden or (response.status == 400 and _KEY_INVALID.search(plain)):
                 return self._credential_refused(call, response.status, credential.number if credential else 0)
             if credential is not None and plain and not is_plain(encoding):  # packed, it could not be masked
                 body, without = plain, _PACKING
@@ -310,13 +314,11 @@ def _mask_of(credential: Credential | None) -> Mask:
 
 
 def _refuses_option(call: Call, status: int, body: bytes) -> bool:
-    """The provider refused the option that we put into the request, and the client did not."""
-    return (
-        call.injects_usage
-        and status in OPTION_REFUSED
-        and b"stream_options" in body
-        and "stream_options" not in call.asked.fields
-    )
+    """The provider seems to refuse the option that we put into the request. Not if the client's own words may be what
+    it repeats."""
+    if not call.injects_usage or status not in OPTION_REFUSED or b"stream_options" not in body:
+        return False
+    return not may_say(call.asked.body, b"stream_options")
 
 
 def _headers(call: Call, response: Answer, without: frozenset[bytes]) -> bytes:
@@ -324,6 +326,8 @@ def _headers(call: Call, response: Answer, without: frozenset[bytes]) -> bytes:
     headers += f"{CALL_ID}: {ids.shown(call.id)}\r\n".encode()
     if call.granted.capped:
         headers += f"{OUTPUT_CAPPED}: {call.granted.output_tokens}\r\n".encode()
+    if call.granted.passed:
+        headers += f"{LIMIT_PASSED}: {', '.join(f'l{limit_id}' for limit_id in call.granted.passed)}\r\n".encode()
     return headers
 
 

@@ -4,6 +4,7 @@ provider does not keep to. Each worker learns by itself, from the next call on; 
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmctl.domain.call import Ask
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 ROUTES_MAX = 1_000
 STEP_TOKENS = 1_024  # input is raised by whole ones, so that a few lessons are enough
 OUTPUT_STEP_TOKENS = 64
+NO_OPTION_S = 3_600.0
 MORE_OUTPUT_TOKENS_MAX = 1_024  # beyond it a maximum is not kept to, but ignored
 
 
@@ -24,7 +26,7 @@ class Lesson(NamedTuple):
     more_input_tokens: int = 0  # than what the configuration allows for
     more_output_tokens: int = 0  # for each choice, than the maximum that it was told
     ignores_caps: bool = False
-    no_usage_option: bool = False  # its streams cannot be asked for usage
+    no_usage_option_until_s: float = 0.0  # by the performance counter: its streams cannot be asked for usage
 
 
 NOTHING = Lesson()
@@ -69,9 +71,10 @@ class Lessons:
         self._keep(place, lesson)
 
     def refuses_usage_option(self, provider: str, model: str) -> None:
-        """It does not know `stream_options`: streams are counted by their text from now on."""
+        """It does not know `stream_options`: streams are counted by their text, until it is asked once more."""
         logger.warning("%s/%s takes no stream_options: streams without usage are estimated", provider, model)
-        self._keep((provider, model), self.of(provider, model)._replace(no_usage_option=True))
+        until_s = time.perf_counter() + NO_OPTION_S
+        self._keep((provider, model), self.of(provider, model)._replace(no_usage_option_until_s=until_s))
 
     def _keep(self, place: tuple[str, str], lesson: Lesson) -> None:
         if len(self._learned) < ROUTES_MAX or place in self._learned:

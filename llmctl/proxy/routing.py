@@ -34,8 +34,8 @@ class Routing:
         """The attempt after one that failed so; None: what the provider said goes to the client."""
         provider, attempt = call.plan.provider, call.attempt
         if failure.why == "option":
-            self._directory.lessons.refuses_usage_option(provider.name, call.plan.model)
-            return attempt._replace(number=attempt.number + 1, first_id=attempt.first_id or call.id)
+            first_id = attempt.first_id or call.id
+            return attempt._replace(number=attempt.number + 1, first_id=first_id, without_option=True)
         self._note(provider, failure)
         if call.plan.stored is not None:
             return None  # what it is about or goes on from is there, and nowhere else
@@ -64,6 +64,8 @@ class Routing:
 
     def _note(self, provider: Provider, failure: Failure) -> None:
         credentials = self._upstream.credentials(provider)
+        if failure.why == "forbidden":
+            return  # it may serve others, and other models
         if failure.why == "credential":
             credentials.rest(failure.credential, REFUSED_REST_S)
         elif failure.retry_after_s is not None:

@@ -158,7 +158,8 @@ def booked(place: Place) -> Reading[Standing]:
     """A balance from the facts alone: roll-ups for what is settled, open calls for what is held."""
     if place.slides or place.limit.each == "end_user":  # finer than roll-ups are kept
         end_s = place.window_end_s if place.window_end_s is not None else FAR_S
-        return standing(place, *(yield from _called(place, place.window_start_s, end_s)))
+        settled, held, _ = yield from _called(place, place.window_start_s, end_s)
+        return standing(place, settled, held)
     where, parameters = yield from counted(place)
     plan = yield from rollups.whole(*buckets(place))
     ((settled,),) = yield (
@@ -188,14 +189,15 @@ def slide(place: Place, one: Standing, complete_from_s: int = 0) -> Reading[bool
     if young:
         before = yield from _called(place, from_s, start_s)
         after = yield from _called(place, start_s + SLOT_S, end_s)
-        settled, held = map(sum, zip(before, after, strict=True))
-        oldest_s = from_s
+        settled, held = before[0] + after[0], before[1] + after[1]
+        oldest_s = before[2] // SLOT_S * SLOT_S if before[2] is not None else start_s
     else:
         rows = yield (
             """
             SELECT coalesce(sum(settled), 0), coalesce(sum(held), 0), min(coalesce(min(window_start), ?4), ?4)
             FROM balances
             WHERE limit_id = ?1 AND member_id = ?2 AND window_start >= ?3 AND window_start < ?5 AND window_start <> ?4
+              AND (settled <> 0 OR held <> 0)
             """,
             (place.limit.id, place.member_id, from_s, start_s, end_s),
         )
@@ -230,19 +232,19 @@ def counted(place: Place, *, any_member: bool = False) -> Reading[tuple[str, dic
     return " AND ".join(conditions), parameters
 
 
-def _called(place: Place, from_s: int, end_s: int) -> Reading[tuple[int, int]]:
-    """Settled and held by the calls themselves that started from `from_s` on, before `end_s`."""
+def _called(place: Place, from_s: int, end_s: int) -> Reading[tuple[int, int, int | None]]:
+    """Settled and held by the calls themselves from `from_s` on, before `end_s`; and when the first of them started."""
     where, parameters = yield from counted(place)
     settled, held = called(place.limit.measure)
-    ((spent, taken),) = yield (
+    ((spent, taken, first_s),) = yield (
         f"""
-        SELECT {settled}, {held} FROM calls
+        SELECT {settled}, {held}, min(started_at_ms) / 1000 FROM calls
         WHERE id >= :first AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000
           AND state IN ('open', 'settled') AND {where}
         """,
         parameters | {"first": at_or_after(from_s), "start": from_s, "end": end_s},
     )
-    return spent, taken
+    return spent, taken, first_s
 
 
 def called(measure: Measure) -> tuple[str, str]:

@@ -267,7 +267,7 @@ class Batch:
                 if standing.limit.window == "minute":
                     _hold_in_other_slots(standing, held, standings)
             granted.append((opening, call))
-            outcome.holds.append(Granted(decision.output_tokens, decision.capped, call.held_nano))
+            outcome.holds.append(Granted(decision.output_tokens, decision.capped, call.held_nano, decision.passed))
         outcome.opened.extend(call for _, call in granted)
         if granted:
             self._insert_calls(granted)

@@ -88,11 +88,13 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
 
 
 class Granted(msgspec.Struct, frozen=True, gc=False):
-    """The hold is on disk: the call may go. `output_tokens` is the maximum per choice that was held."""
+    """The hold is on disk: the call may go. `output_tokens` is the maximum per choice that was held; `passed`: soft
+    limits that were spent before it."""
 
     output_tokens: int
     capped: bool
     held_nano_usd: int
+    passed: tuple[int, ...] = ()
 
 
 # What a hold can end with. None: the settings changed since the caller was read; look again and ask again.

@@ -118,7 +118,8 @@ def test_a_call_that_fits_whole_goes_whole_and_only_one_that_cannot_fit_is_refus
     decision = decided(standings, wanted, share)
     too_full = [one for one in hard(standings) if takes(one, wanted, wanted.output_tokens_min) > max(0, one.left)]
     if all(takes(one, wanted, wanted.output_tokens) <= one.left for one in hard(standings)):
-        assert decision == Grant(wanted.output_tokens, capped=False)
+        passed = tuple(one.limit.id for one in standings if one.limit.soft and one.left <= 0)
+        assert decision == Grant(wanted.output_tokens, capped=False, passed=passed)
     elif isinstance(decision, Refused):
         assert decision.facts["limit"] in {f"l{one.limit.id}" for one in hard(standings)}
     else:
@@ -153,9 +154,10 @@ def test_whether_a_call_may_go_does_not_depend_on_the_order_of_its_limits(
 def test_soft_limits_neither_refuse_nor_cap(situation: tuple[list[Standing], Demand]) -> None:
     standings, wanted = situation
     soft = [replace(one, limit=replace(one.limit, soft=True)) for one in standings]
-    assert decided(soft, wanted) == Grant(wanted.output_tokens, capped=False)
+    passed = tuple(one.limit.id for one in soft if one.left <= 0)
+    assert decided(soft, wanted) == Grant(wanted.output_tokens, capped=False, passed=passed)
     if isinstance(granted := decided(standings, wanted), Grant):
-        assert decided([*soft, *standings], wanted) == granted
+        assert decided([*soft, *standings], wanted) == granted._replace(passed=passed + granted.passed)
 
 
 @given(situations())

@@ -75,6 +75,21 @@ async def takes_no_option(line: Line) -> None:
     await line.end_stream()
 
 
+async def refuses_the_role(line: Line) -> None:
+    """As OpenAI does: it repeats what it was sent. A stream states usage if asked."""
+    seen = await line.request()
+    if b'"role"' not in seen.body or b"whatever" in seen.body:
+        error = {"error": {"message": f"Invalid value: {seen.body.decode()}"}}
+        await line.send_whole(json.dumps(error).encode(), status="400 Bad Request")
+        return
+    await line.start_stream()
+    await line.send_event(chunk(WORDS))
+    if b"include_usage" in seen.body:
+        await line.send_event({**chunk(""), "choices": [], "usage": usage(20_007)})
+    await line.send_event(b"[DONE]")
+    await line.end_stream()
+
+
 async def fails_and_bills(line: Line) -> None:
     await line.request()
     error = {"error": {"message": "content filter"}, "usage": usage(5)}
@@ -92,6 +107,7 @@ FAULTS = {
     "unstated": states_nothing_usable,
     "echo": repeats_the_credential,
     "plain": takes_no_option,
+    "choosy": refuses_the_role,
     "billing": fails_and_bills,
     "long": explains_at_length,
 }
@@ -156,6 +172,20 @@ def test_a_provider_that_takes_no_stream_options_is_asked_without(gateway: Daemo
     # A client's own option is the client's affair.
     asked = ask("plain/m", stream=True) | {"stream_options": {"include_usage": True}}
     assert post(gateway.url, CHAT, asked, key).status == 400
+
+
+@pytest.mark.parametrize("words", ["stream_options", "stream\\u005foptions", "whatever"])
+def test_nobody_can_have_others_streams_counted_by_their_text(
+    gateway: Daemon, key: str, faulty: Faulty, words: str
+) -> None:
+    """The error repeats the word because the client wrote it, or because the gateway did: leaving it out helps not."""
+    body = ask("choosy/m", stream=True, max_tokens=30_000)
+    wrong = json.dumps({**body, "messages": [{"role": "whatever", "content": words}]}).replace("\\\\u", "\\u")
+    reply = post(gateway.url, CHAT, wrong.encode(), key)
+    assert (reply.status, reply.cut) == (400, False)
+    row = booked(gateway, post(gateway.url, CHAT, body, key))
+    assert (row["usage_source"], row["output_tokens"]) == ("reported", 20_007)
+    assert b"include_usage" in faulty.seen("choosy")[-1].body
 
 
 def test_an_error_that_states_usage_is_booked(gateway: Daemon, key: str) -> None:

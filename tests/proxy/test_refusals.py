@@ -218,6 +218,10 @@ def test_a_soft_limit_refuses_nothing(gateway: Daemon, client: Client, recorder:
     secret = limited(gateway, "warned", "--cost", "0.000001", "--per", "day", "--soft")
     for _ in range(2):
         assert chat(client(secret), "parrot").counts == (100, 0, 20)
+    assert (
+        "x-llmctl-limit-passed"
+        in gateway.send("/v1/chat/completions", {"model": "parrot", "messages": []}, key=secret).headers
+    )
 
 
 @pytest.mark.parametrize("where", ["org", "group", "user", "key", "each"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +42,16 @@ def busy(status: str, *headers: str) -> Callable[[Line], object]:
     return fault
 
 
+async def flags(line: Line) -> None:
+    """A prompt, as OpenRouter and xAI do."""
+    seen = await line.request()
+    if b"bad" in seen.body:
+        flagged = {"error": {"code": 403, "message": "Your input was flagged", "metadata": {"reasons": ["violence"]}}}
+        await line.send_whole(json.dumps(flagged).encode(), status="403 Forbidden")
+    else:
+        await line.send_whole(whole(seen.anthropic))
+
+
 async def silent(line: Line) -> None:
     await line.request()
     await line.until_hung_up()
@@ -63,12 +74,14 @@ FAULTS = {
     "overloaded": busy("529 Overloaded", "retry-after: 86400"),
     "odd": busy("429 Too Many Requests", "retry-after: -7", "retry-after-ms: soon"),
     "broken": busy("500 Internal Server Error"),
+    "flagging": flags,
     "silent": silent,
     "reset": reset,
 }
 FALLBACKS = """
 [fallbacks]
 "busy/m" = ["refused/m", "fine/m"]
+"flagging/m" = ["other/m"]
 "overloaded/m" = ["odd/m", "busy3/m"]
 "resting/m" = ["other/m"]
 "busy4/m" = ["fine/m"]
@@ -175,6 +188,17 @@ def test_a_model_that_one_credential_may_not_call_does_not_make_it_rest(
     assert [post(gateway.url, CHAT, ask("mixed/m"), key).status for _ in range(5)] == [200] * 5
     shown = {seen.headers["authorization"] for seen in faulty.seen("keyed")}
     assert "Bearer narrow" in shown  # of weight 999
+
+
+def test_a_prompt_that_is_flagged_is_the_clients_affair(gateway: Daemon, faulty: Faulty, key: str) -> None:
+    faulty.clear()
+    for _ in range(5):
+        reply = post(gateway.url, CHAT, ask("flagging/m", padding="bad"), key)
+        assert (reply.status, json.loads(reply.body)["error"]["message"]) == (403, "Your input was flagged")
+    (row,) = attempts(gateway, reply)
+    assert (row["state"], row["error"], float(row["cost_usd"])) == ("settled", "provider_403", 0)
+    assert faulty.seen("other") == []
+    assert attempts(gateway, post(gateway.url, CHAT, ask("flagging/m"), key))[0]["provider"] == "flagging"
 
 
 def test_what_stands_in_answers_and_each_attempt_has_its_row(gateway: Daemon, faulty: Faulty, key: str) -> None:

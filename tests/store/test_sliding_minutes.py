@@ -75,6 +75,35 @@ async def test_a_refusal_says_when_there_is_room_again(books: Books, ledger: Led
     assert isinstance(await ask(books, ledger, clock, secret), Granted)
 
 
+async def test_it_says_so_also_after_much_asking(books: Books, ledger: Ledger, clock: Clock) -> None:
+    """What was refused took nothing: it is no reason to wait longer, nor to come back sooner."""
+    secret = books.add_user("alice")
+    books.limit("org", 1, measure="requests", window="minute")
+    assert isinstance(await ask(books, ledger, clock, secret), Granted)
+    passed_s = clock.now_s
+    for _ in range(3):
+        while isinstance(refused := await ask(books, ledger, clock, secret), Refused):
+            assert refused.retry_after_s is not None
+            assert abs(passed_s + 60 - clock.now_s - refused.retry_after_s) <= 6
+            clock.now_s += 1
+        assert 60 <= clock.now_s - passed_s <= 66
+        passed_s = clock.now_s
+
+
+async def test_a_young_limit_says_when_there_is_room_again(books: Books) -> None:
+    secret = books.add_user("alice")
+    books.limit("org", 1, measure="requests", window="minute")
+    ledger = books.ledger()
+    await ledger.start()
+    try:
+        results = [await ledger.hold(opening(ledger, books.caller(secret))) for _ in range(2)]
+    finally:
+        await ledger.close()
+    assert isinstance(results[1], Refused)
+    assert results[1].retry_after_s is not None
+    assert 54 <= results[1].retry_after_s <= 60
+
+
 async def test_what_was_settled_in_the_last_minute_counts(books: Books, ledger: Ledger, clock: Clock) -> None:
     secret = books.add_user("alice")
     books.limit("user alice", 2_200, measure="tokens", window="minute")
