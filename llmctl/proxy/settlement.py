@@ -60,11 +60,12 @@ def answered(
     source: UsageSource | None
     if stated is None:
         usage, source = estimate or NO_USAGE, "estimated" if estimate is not None else None
-    elif estimate is None or estimate.output_tokens <= stated.output_tokens:
+    elif estimate is None or (stated.input_tokens and estimate.output_tokens <= stated.output_tokens):
         usage, source = stated, "reported"
     else:
         input_tokens = stated.input_tokens or estimate.input_tokens
-        usage = stated._replace(input_tokens=input_tokens, output_tokens=estimate.output_tokens)
+        output_tokens = max(stated.output_tokens, estimate.output_tokens)
+        usage = stated._replace(input_tokens=input_tokens, output_tokens=output_tokens)
         source = "estimated"
     return _booked(
         call.id,

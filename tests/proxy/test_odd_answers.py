@@ -75,6 +75,22 @@ async def takes_no_option(line: Line) -> None:
     await line.end_stream()
 
 
+async def states_zeros(line: Line) -> None:
+    seen = await line.request()
+    zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    stated = zeros if b"zeros" in seen.body else {"completion_tokens": 70}
+    if seen.stream:
+        await line.start_stream()
+        await line.send_event(chunk(WORDS))
+        await line.send_event({**chunk(""), "choices": [], "usage": stated})
+        await line.send_event(b"[DONE]")
+        await line.end_stream()
+    else:
+        message = {"role": "assistant", "content": WORDS}
+        body = {"id": "1", "model": "m", "choices": [{"index": 0, "message": message}], "usage": stated}
+        await line.send_whole(json.dumps(body).encode())
+
+
 async def refuses_the_role(line: Line) -> None:
     """As OpenAI does: it repeats what it was sent. A stream states usage if asked."""
     seen = await line.request()
@@ -108,6 +124,7 @@ FAULTS = {
     "echo": repeats_the_credential,
     "plain": takes_no_option,
     "choosy": refuses_the_role,
+    "zero": states_zeros,
     "billing": fails_and_bills,
     "long": explains_at_length,
 }
@@ -186,6 +203,14 @@ def test_nobody_can_have_others_streams_counted_by_their_text(
     row = booked(gateway, post(gateway.url, CHAT, body, key))
     assert (row["usage_source"], row["output_tokens"]) == ("reported", 20_007)
     assert b"include_usage" in faulty.seen("choosy")[-1].body
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("words", ["zeros", "none"])
+def test_a_usage_without_input_is_no_usage(gateway: Daemon, key: str, stream: bool, words: str) -> None:
+    row = booked(gateway, post(gateway.url, CHAT, ask("zero/m", stream=stream, user=words), key))
+    assert (row["usage_source"], row["input_tokens"] > 0) == ("estimated", True)
+    assert row["output_tokens"] > 70
 
 
 def test_an_error_that_states_usage_is_booked(gateway: Daemon, key: str) -> None:

@@ -127,8 +127,10 @@ class Facts:
         """Usage was stated, and for all of it: the text counts for nothing."""
         if self.usage is None or not self.finished:
             return False
-        counts_text = self._generates and self._endpoint not in MEDIA
-        return self.usage.output_tokens > 0 or not counts_text or states_output(self._raw)
+        if not self._generates or self._endpoint in MEDIA:
+            return True
+        # No prompt has no tokens: such a server counts nothing.
+        return self.usage.input_tokens > 0 and (self.usage.output_tokens > 0 or states_output(self._raw))
 
     def read_beginning(self, beginning: bytes) -> None:
         """What the first event tells, of a stream whose end did not."""
