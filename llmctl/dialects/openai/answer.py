@@ -18,7 +18,7 @@ from .media_answer import FINAL_TYPES as MEDIA_TYPES
 from .media_answer import TEXT_ANSWERS, media_usage
 from .media_request import MEDIA
 from .text import answer_text, stream_text
-from .usage import count_tool_calls, read_usage, states_output
+from .usage import INPUT_NAMES, OUTPUT_NAMES, count_tool_calls, read_usage, states
 
 NOT_JSON = "not_json"
 OVERSIZED = "event_too_large"
@@ -129,8 +129,9 @@ class Facts:
             return False
         if not self._generates or self._endpoint in MEDIA:
             return True
-        # No prompt has no tokens: such a server counts nothing.
-        return self.usage.input_tokens > 0 and (self.usage.output_tokens > 0 or states_output(self._raw))
+        # Zeros that are stated count: OpenAI itself answers so at times.
+        states_input = self.usage.input_tokens > 0 or states(self._raw, INPUT_NAMES)
+        return states_input and (self.usage.output_tokens > 0 or states(self._raw, OUTPUT_NAMES))
 
     def read_beginning(self, beginning: bytes) -> None:
         """What the first event tells, of a stream whose end did not."""

@@ -10,6 +10,7 @@ from msgspec import Meta, Raw
 from ...domain.usage import COUNT_MAX, Usage
 from ..wire.lenient import count, counts, inner, is_count, items, members, plain
 
+INPUT_NAMES, OUTPUT_NAMES = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
 HIDDEN_TOKENS_MAX = 10_000_000  # more than any model thinks; beyond it the total is a mistake
 
 
@@ -51,10 +52,11 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, tool_calls: dict[str
     return usual or _read_any(raw, generates, tool_calls or {})
 
 
-def states_output(raw: bytes) -> bool:
-    """Whether a usage object says how much was generated: a figure that is missing or makes no sense is none."""
+def states(raw: bytes, names: tuple[str, ...]) -> bool:
+    """Whether a usage object says how much, by one of these names: a figure that is missing or makes no sense is
+    none."""
     values = plain(raw)
-    return is_count(values.get("completion_tokens")) or is_count(values.get("output_tokens"))
+    return any(is_count(values.get(name)) for name in names)
 
 
 def _read_usual(raw: bytes | Raw) -> Usage | None:
@@ -84,8 +86,7 @@ def _read_usual(raw: bytes | Raw) -> Usage | None:
 
 def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> Usage | None:
     values = plain(raw)
-    input_stated = is_count(values.get("prompt_tokens")) or is_count(values.get("input_tokens"))
-    output_stated = states_output(raw)
+    input_stated, output_stated = states(raw, INPUT_NAMES), states(raw, OUTPUT_NAMES)
     usage = counts(values)
     total = usage.get("total_tokens", 0)
     if not (input_stated or output_stated or total):
