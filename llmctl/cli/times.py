@@ -102,13 +102,14 @@ def moment_column(
 
 
 def period(since_s: int, until_s: int, zone: ZoneInfo, now_s: int) -> str:
-    """`1-23 Nov 2026 UTC`: the days that a report covers, the last one included."""
-    first = datetime.fromtimestamp(since_s, zone)
+    """`1-23 Nov 2026 UTC`: the days that a report covers, the last one included. With times of day where it begins or
+    ends inside of a day: `23 Nov 23:20 - 23 Nov 2026 23:25 UTC`."""
+    first, end = datetime.fromtimestamp(since_s, zone), datetime.fromtimestamp(min(until_s, now_s), zone)
     last = datetime.fromtimestamp(max(since_s, min(until_s, now_s + 1) - 1), zone)
     if since_s == 0:
         return f"until {last.day} {last:%b %Y} {zone.key}"
-    if first.time() != time():
-        return f"{first.day} {first:%b %H:%M} - {last.day} {last:%b %Y %H:%M} {zone.key}"
+    if first.time() != time() or (until_s < now_s and end.time() != time()):
+        return f"{first.day} {first:%b %H:%M} - {end.day} {end:%b %Y %H:%M} {zone.key}"
     if first.date() == last.date():
         return f"{last.day} {last:%b %Y} {zone.key}"
     if (first.year, first.month) == (last.year, last.month):

@@ -63,6 +63,7 @@ def usage(
     from llmctl.store import usage as store
 
     from .usage_lines import Report
+    from .usage_notes import widened
     from .usage_table import print_report, sort_columns
 
     run = context.of(ctx)
@@ -85,6 +86,10 @@ def usage(
             end_user=found.end_user,
             tag=found.tag,
         )
+        which = store.told(tx, which)
+        if run.out.format != "table":
+            for note in widened(run, found, which):
+                run.out.prose(note)
         if run.out.format == FOCUS:
             from .usage_focus import print_focus
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from llmctl.domain.forecast import forecast
@@ -15,12 +16,18 @@ from . import ceilings, humanize, times
 from .usage_lines import Report
 from .usage_tree import Line
 
+if TYPE_CHECKING:
+    from llmctl.store.usage import Filters
+
+    from .context import App
+    from .filters import Found
+
 RUNNING_OUT_MAX = 5  # more are a list of their own: llmctl limit list
 
 
 def heading(report: Report) -> str:
     found = report.found
-    parts = [found.subject, times.period(found.since_s, found.until_s, found.zone, report.run.now_s)]
+    parts = [found.subject, times.period(report.filters.since_s, report.filters.until_s, found.zone, report.run.now_s)]
     if found.partial:
         parts.insert(1, found.partial)
     count, held = store.open_calls(report.tx, report.filters)
@@ -33,7 +40,20 @@ def heading(report: Report) -> str:
 def notes(report: Report, lines: Sequence[Line], total: Line) -> list[str]:
     counted = sum(row.sums.calls for row in (*report.rows, *report.rest))
     several = ["Calls with several tags are in several lines."] if counted > total.sums.calls else []
-    return [*several, *_pruned(report), *_forecasts(report, lines, total), *_left_out(report, total)]
+    exact = widened(report.run, report.found, report.filters)
+    return [*several, *exact, *_pruned(report), *_forecasts(report, lines, total), *_left_out(report, total)]
+
+
+def widened(run: App, found: Found, told: Filters) -> list[str]:
+    """Where a report counts more than was asked for."""
+    edges = (("from", found.since_s, told.since_s), ("until", found.until_s, told.until_s))
+    return [
+        f"! counted {word} {times.moment_short(told_s, found.zone, run.now_s)}, "
+        f"not {times.moment_short(asked_s, found.zone, run.now_s)}: "
+        "of that quarter of an hour not all single calls are kept"
+        for word, asked_s, told_s in edges
+        if told_s != asked_s
+    ]
 
 
 def _pruned(report: Report) -> list[str]:

@@ -1,4 +1,5 @@
-"""Reports over the roll-ups. They never scan the calls, so they take the same time after ten million of them."""
+"""Reports over the roll-ups. Of the calls they read those of the first and last quarter of an hour at most, so they
+take the same time after ten million of them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 from . import balances, labels
 from .rollups import Stretch
 from .sql import as_json, run
-from .usage_sources import LABELS, many_labelled, of_calls, of_labelled, of_rollups
+from .usage_sources import LABELS, Times, can_begin_at, can_end_at, many_labelled, of_calls, of_labelled, of_rollups
 
 By = Literal["group", "user", "key", "end_user", "tag", "model", "provider", "hour", "day", "week", "month"]
 BYS: tuple[By, ...] = get_args(By)
@@ -25,7 +26,7 @@ PERIODS_MAX = 20_000  # hours of more than two years: beyond it the report is no
 
 
 class Filters(NamedTuple):
-    """What is reported. Times are unix seconds; reports count in quarters of an hour, the first and last in full."""
+    """What is reported. Times are unix seconds."""
 
     since_s: int
     until_s: int  # exclusive
@@ -88,7 +89,8 @@ class Row:
 
 def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo) -> list[Row]:
     """One row a combination that occurs. Periods are calendar ones of `zone`, in order; all else by cost. By tag, a
-    call counts in the row of each of its tags: such rows do not add up."""
+    call counts in the row of each of its tags: such rows do not add up. Of the times that `told` says."""
+    filters = told(tx, filters)
     read: _Source = of_rollups
     if filters.end_user or filters.tag:
         read = of_calls
@@ -102,6 +104,19 @@ def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: Zon
     return sorted(rows.values(), key=_order(by))
 
 
+def told(tx: sqlite3.Connection, filters: Filters) -> Filters:
+    """The same with the times that a report tells: those asked for; or more, where one of them lies in a quarter of an
+    hour whose single calls are not all kept. Such a quarter counts in full."""
+    if filters.end_user or filters.tag:  # read from the single calls, those that there are
+        return filters
+    since_s, until_s = filters.since_s, filters.until_s
+    if not can_begin_at(tx, since_s):
+        since_s -= since_s % BUCKET_S
+    if not can_end_at(tx, until_s):
+        until_s += -until_s % BUCKET_S
+    return filters._replace(since_s=since_s, until_s=until_s)
+
+
 def by_price(
     tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo
 ) -> dict[tuple[Cell, ...], dict[int | None, Sums]]:
@@ -112,9 +127,7 @@ def by_price(
     return rows
 
 
-_Source = Callable[
-    [sqlite3.Connection, Sequence[Stretch], Sequence[str], str, dict[str, object]], Iterator[Sequence[Any]]
-]
+_Source = Callable[[sqlite3.Connection, Times, Sequence[str], str, dict[str, object]], Iterator[Sequence[Any]]]
 
 
 def _found(
@@ -128,7 +141,8 @@ def _found(
     spans = _spans(tx, filters, period, zone)
     dimensions = [_DIMENSIONS[one] for one in by if one not in PERIODS]
     names = _Names(tx)
-    for number, *values in read(tx, [stretch for stretch, _ in spans], [*dimensions, *more], where, parameters):
+    times = Times([stretch for stretch, _ in spans], filters.since_s, filters.until_s)
+    for number, *values in read(tx, times, [*dimensions, *more], where, parameters):
         rest = iter(values[: len(dimensions)])
         cells = [spans[number][1] if one in PERIODS else names.cell(one, next(rest)) for one in by]
         yield cells, values[len(dimensions) :]
@@ -202,7 +216,7 @@ _DIMENSIONS: dict[By, str] = {
 
 
 def _spans(tx: sqlite3.Connection, filters: Filters, period: By | None, zone: ZoneInfo) -> list[tuple[Stretch, Cell]]:
-    """Runs of roll-up buckets, each with the cell of its rows."""
+    """Runs of roll-up buckets, each with the cell of its rows. The first and the last bucket may be there in part."""
     first, end = filters.since_s // BUCKET_S, -(-filters.until_s // BUCKET_S)
     if period is None:
         return [(Stretch(0, first, end), Cell(None))]

@@ -103,8 +103,9 @@ class Shop:
     def end(
         self, call_id: int, *, cost: int | None = DOLLAR // 100, usage: Usage | None = None, **closing: object
     ) -> None:
-        """Settles a call that is open."""
+        """Settles a call that is open, or releases it: `state`."""
         facts: dict[str, Any] = {
+            "state": "settled",
             "status": 200,
             "usage": usage or Usage(input_tokens=1_000, cache_read_tokens=400, output_tokens=200),
             "usage_source": "reported",
@@ -113,7 +114,7 @@ class Shop:
             "latency_ms": 840,
             "ttft_ms": 210,
         }
-        self._ledger.settle(Closing(call_id=call_id, state="settled", **(facts | closing)))
+        self._ledger.settle(Closing(call_id=call_id, **(facts | closing)))
 
     def refused(self, user: str, *, model: str = "gpt-5", code: str = "model_not_allowed") -> None:
         self._clock.at_s = float(self.now_s - 30)

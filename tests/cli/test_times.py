@@ -64,6 +64,9 @@ def test_until_takes_moments_only() -> None:
         ("2025-12-01T00:00+01:00", "2026-01-01T00:00+01:00", "1-31 Dec 2025 Europe/Berlin"),
         ("2025-12-31T00:00+01:00", "2026-01-02T00:00+01:00", "31 Dec 2025 - 1 Jan 2026 Europe/Berlin"),
         ("2026-11-23T00:00+01:00", "2026-11-23T14:00Z", "23 Nov 2026 Europe/Berlin"),
+        ("2026-11-23T12:20Z", "2026-11-23T12:25Z", "23 Nov 13:20 - 23 Nov 2026 13:25 Europe/Berlin"),
+        ("2026-11-23T00:00+01:00", "2026-11-23T12:25Z", "23 Nov 00:00 - 23 Nov 2026 13:25 Europe/Berlin"),
+        ("2026-11-22T20:20Z", "2026-11-23T14:00:01Z", "22 Nov 21:20 - 23 Nov 2026 15:00 Europe/Berlin"),
     ],
 )
 def test_periods_name_their_days_and_zone(since: str, until: str, shown: str) -> None:

@@ -371,3 +371,36 @@ def test_calls_are_sorted_on_demand(cli: Cli) -> None:
     assert costs[:2] == ["2.000000000", "0.010000000"]
     assert costs[-1] is None
     assert "leave out --sort" in cli("calls", "--follow", "--sort", "id", code=2).err
+
+
+async def test_the_times_asked_for_are_those_that_count(cli: Cli, empty: Path) -> None:
+    async with Shop(empty / "llmctl.db") as shop:
+        shop.user("alice")
+        for minutes in (50, 48, 45, 40, 2):  # 13:10 to 13:58
+            await shop.call("alice", at_s=NOW_S - minutes * 60)
+    window = ["--since", "2026-11-23T13:11", "--until", "2026-11-23T13:20"]
+    assert [row["calls"] for row in cli.json("usage", *window)] == [2]
+    assert "23 Nov 13:11 - 23 Nov 2026 13:20 UTC" in cli("usage", *window).out
+    assert [row["calls"] for row in cli.json("usage", "--last", "5m")] == [1]
+    assert [row["calls"] for row in cli.json("usage", "--last", "46m", "--by", "hour")] == [3]
+    exported = list(csv.DictReader(io.StringIO(cli("usage", *window, "-o", "focus").out)))
+    assert sum(int(row["x_Calls"]) for row in exported) == 2
+    assert cli("usage", *window, "-o", "csv").err == ""
+
+
+async def test_where_pruned_calls_are_counted_beside_it_a_report_says_so(cli: Cli, empty: Path) -> None:
+    async with Shop(empty / "llmctl.db") as shop:
+        shop.user("alice")
+        for minutes in (50, 48, 46, 40):
+            await shop.call("alice", at_s=NOW_S - 9 * DAY_S - minutes * 60)
+    window = ["--since", "2026-11-14T13:11", "--until", "2026-11-14T13:20"]
+    assert [row["calls"] for row in cli.json("usage", *window)] == [2]
+    cli("prune", "--keep", "2d", "--yes")
+    assert [row["calls"] for row in cli.json("usage", *window)] == [4]
+    shown = cli("usage", *window).out
+    assert "14 Nov 13:00 - 14 Nov 2026 13:30 UTC" in shown
+    assert "! counted from 14 Nov 13:00, not 14 Nov 13:11: of that quarter of an hour not all single" in shown
+    assert "! counted until 14 Nov 13:30, not 14 Nov 13:20: " in shown
+    piped = cli("usage", *window, "-o", "csv")
+    assert "! counted from 14 Nov 13:00" in piped.err
+    assert "! counted" not in piped.out

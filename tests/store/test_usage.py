@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from llmctl.domain.errors import BadInput
-from llmctl.store import groups, limits, scopes, standings, usage, users
+from llmctl.domain.usage import Usage
+from llmctl.store import fold, groups, limits, prune, scopes, standings, usage, users
 from llmctl.store.audit import Author
 from llmctl.store.database import Store
 from llmctl.store.usage import Filters
@@ -32,6 +33,114 @@ async def store(tmp_path: Path) -> Store:
             await shop.call("dora", at_s=NOW_S - hours * 3_600 - 900, cost=DOLLAR // 2, model="gpt-5-mini")
         await shop.call("dora", settle=False)
     return Store(path, readonly=True)
+
+
+@pytest.fixture
+async def minutes(tmp_path: Path) -> Store:
+    """Two hours, a call every 100 seconds: some failed, were released, have no price, a tag, an end user."""
+    path = tmp_path / "llmctl.db"
+    async with Shop(path) as shop:
+        shop.user("alice")
+        shop.user("bob")
+        for number in range(72):
+            await shop.call(
+                ("alice", "bob")[number % 2],
+                at_s=NOW_S - 7_200 + number * 100,
+                cost=None if number % 7 == 0 else DOLLAR + number,
+                model=("gpt-5", "gpt-5-mini")[number % 3 == 0],
+                tags="nightly" if number % 5 == 0 else "",
+                end_user="ann" if number % 4 == 0 else "",
+                **({"status": 500, "error": "server_error", "usage": Usage()} if number % 11 == 0 else {}),
+                **({"state": "released"} if number % 13 == 0 else {}),
+            )
+        await shop.call("bob", at_s=NOW_S - 7, settle=False)
+    return Store(path)
+
+
+EDGES_S = [NOW_S - 7_200 + offset for offset in (0, 1, 899, 900, 901, 1_700, 3_333, 3_600, 5_399, 7_001, 7_200)]
+
+
+def in_calls(store: Store, since_s: int, until_s: int, where: str = "true") -> tuple[int, ...]:
+    """What the calls themselves say: calls, errors, unpriced, input tokens, cost."""
+    return store.connection.execute(
+        f"""
+        SELECT coalesce(sum(state = 'settled'), 0), coalesce(sum(error_id IS NOT NULL OR status >= 400), 0),
+               coalesce(sum(cost_nano IS NULL), 0), coalesce(sum(input_tokens), 0), coalesce(sum(cost_nano), 0)
+        FROM calls WHERE state IN ('settled', 'released') AND started_at_ms >= ? AND started_at_ms < ? AND {where}
+        """,
+        (since_s * 1000, until_s * 1000),
+    ).fetchone()
+
+
+def in_report(store: Store, filters: Filters, by: list[usage.By]) -> tuple[int, ...]:
+    sums = usage.total(usage.report(store.connection, filters, by, KOLKATA))
+    return sums.calls, sums.errors, sums.unpriced_calls, sums.input_tokens, sums.cost_nano_usd
+
+
+@pytest.mark.parametrize("is_folded", [False, True])
+def test_a_report_begins_and_ends_at_the_second_that_was_asked_for(minutes: Store, is_folded: bool) -> None:
+    if is_folded:
+        fold.everything(minutes, default_zone="UTC", now_s=NOW_S + 2 * DAY_S)
+    (ann,) = minutes.connection.execute("SELECT id FROM names WHERE name = 'ann'").fetchone()
+    for place, since_s in enumerate(EDGES_S):
+        for until_s in EDGES_S[place + 1 :]:
+            window = Filters(since_s, until_s)
+            assert usage.told(minutes.connection, window) == window
+            expected = in_calls(minutes, since_s, until_s)
+            for by in usage.BYS:
+                assert in_report(minutes, window, [by]) == expected, (since_s, until_s, by)
+            of_ann = window._replace(end_user="ann")
+            assert in_report(minutes, of_ann, ["user"]) == in_calls(minutes, since_s, until_s, f"end_user_id = {ann}")
+    minutes.close()
+
+
+def test_windows_side_by_side_count_each_call_once_and_nobody_who_did_not_call(minutes: Store) -> None:
+    tx = minutes.connection
+    parts = [
+        usage.report(tx, Filters(at_s, min(at_s + 250, NOW_S)), ["user"], UTC)
+        for at_s in range(NOW_S - 7_200, NOW_S, 250)
+    ]
+    assert sum(usage.total(rows).calls for rows in parts) == in_calls(minutes, 0, NOW_S)[0]
+    first = usage.report(tx, Filters(NOW_S - 7_150, NOW_S - 7_050), ["user"], UTC)  # one call, of bob
+    assert [(row.cells[0].text, row.sums.calls) for row in first] == [("bob", 1)]
+    minutes.close()
+
+
+def test_hours_that_are_cut_hold_what_lies_in_them(minutes: Store) -> None:
+    since_s, until_s = NOW_S - 5_000, NOW_S - 1_000
+    rows = usage.report(minutes.connection, Filters(since_s, until_s), ["hour"], UTC)
+    assert [(row.cells[0].start_s, row.sums.calls) for row in rows] == [
+        (NOW_S - 7_200, in_calls(minutes, since_s, NOW_S - 3_600)[0]),
+        (NOW_S - 3_600, in_calls(minutes, NOW_S - 3_600, until_s)[0]),
+    ]
+    minutes.close()
+
+
+def test_where_single_calls_are_pruned_the_quarter_of_an_hour_counts_in_full(minutes: Store) -> None:
+    cut_s, asked = NOW_S - 6_000, Filters(NOW_S - 6_500, NOW_S - 1_000)
+    whole, expected = in_calls(minutes, NOW_S - 7_200, NOW_S), in_calls(minutes, NOW_S - 7_200, asked.until_s)
+    prune.prune(minutes.path, Author("tester", NOW_S), cut_s, pause_s=0)
+    told = usage.told(minutes.connection, asked)
+    assert (told.since_s, told.until_s) == (NOW_S - 7_200, asked.until_s)
+    for by in usage.BYS:
+        assert in_report(minutes, asked, [by]) == expected, by
+    prune.prune(minutes.path, Author("tester", NOW_S + 1), NOW_S, pause_s=0)
+    assert usage.told(minutes.connection, Filters(NOW_S - 6_500, NOW_S - 100)) == Filters(NOW_S - 7_200, NOW_S)
+    assert in_report(minutes, Filters(NOW_S - 6_500, NOW_S - 100), ["model"]) == whole
+    assert usage.told(minutes.connection, Filters(NOW_S - 9_999, NOW_S + 77)).since_s == NOW_S - 9_999  # no calls there
+    minutes.close()
+
+
+def test_after_a_clock_went_back_far_a_quarter_of_an_hour_counts_in_full(minutes: Store) -> None:
+    """Its calls have the ids of other times."""
+    asked = Filters(NOW_S - 5_000, NOW_S)
+    with minutes.write() as tx:
+        tx.execute(
+            "UPDATE calls SET id = id + (7200 * 1000000 << 6) WHERE started_at_ms < ?", ((NOW_S - 4_800) * 1000,)
+        )
+    assert usage.told(minutes.connection, asked).since_s == NOW_S - 5_400
+    assert in_report(minutes, asked, ["user"]) == in_calls(minutes, NOW_S - 5_400, NOW_S)
+    minutes.close()
 
 
 def test_each_way_of_looking_adds_up_to_the_same(store: Store) -> None:
