@@ -134,7 +134,8 @@ def list_(
 
 @verb(app, "show")
 def show(ctx: typer.Context, limit_id: LimitId) -> None:
-    """Show one limit and how it stands; one on each user: for every user who has called."""
+    """Show one limit and how it stands; one on each user: for every user who has called, on each end user: for those
+    who have least left."""
     from llmctl.store import grants, limits, standings
 
     run = context.of(ctx)
@@ -146,6 +147,8 @@ def show(ctx: typer.Context, limit_id: LimitId) -> None:
     values = limit_values(nearest.standing, nearest.member)
     values["grants"] = [grant_values(limit, one) for one in granted]
     values["members"] = [limit_values(one.standing, one.member) for one in members]
+    more = nearest.members - len(members)
+    values["members_more"] = more
     amount = limit_text(limit, 0 if limit.each else nearest.standing.extra)
     fields = [("Limit", f"l{limit.id} on {on_text(limit)}"), ("Amount", amount)]
     if not limit.each:
@@ -159,7 +162,11 @@ def show(ctx: typer.Context, limit_id: LimitId) -> None:
     run.out.result(values, fields)
     if members and run.out.format == "table":
         run.out.line("")
-        run.out.rows(member_columns(limit.each, granted=any(one.standing.extra for one in members)), members)
+        run.out.rows(
+            member_columns(limit.each, granted=any(one.standing.extra for one in members)),
+            members,
+            notes=[f"{more:,} more have more left"] if more else [],
+        )
 
 
 verb(app, "grant")(limit_grant.grant)

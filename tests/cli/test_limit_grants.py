@@ -167,3 +167,28 @@ class TestNearest:
         assert (row["member"], row["left"]) == ("ben", "2.000000000")
         cli("limit", "withdraw", "l1", "--yes")
         assert cli.json("limit", "list")[0]["member"] == "ann"
+
+
+async def test_what_end_users_have_left_is_shown_after_somebody_was_moved(cli: Cli, empty: Path) -> None:
+    cli("limit", "set", "--org", "--cost", "5", "--per", "month", "--each", "end-user")
+    async with Shop(empty / "llmctl.db") as shop:
+        shop.user("app")
+        await shop.call("app", cost=4 * DOLLAR + DOLLAR // 2, end_user="ann")
+        for number in range(24):
+            await shop.call("app", cost=DOLLAR + number, end_user=f"customer-{number}")
+    cli("group", "add", "sales")
+    cli("user", "move", "app", "--group", "sales")
+    (row,) = cli.json("limit", "list")
+    assert (row["member"], row["left"]) == ("ann", "0.500000000")
+    assert "* nearest of 25: llmctl limit show l1" in cli("limit", "list").out
+    found = cli.json("limit", "show", "l1")
+    assert [one["member"] for one in found["members"]] == [
+        "ann",
+        *(f"customer-{number}" for number in range(23, 4, -1)),
+    ]
+    assert (found["members"][0]["spent"], found["members_more"]) == ("4.500000000", 5)
+    shown = cli("limit", "show", "l1").out
+    assert "END USER" in shown
+    assert "5 more have more left" in shown
+    (near,) = cli.json("status")["limits_near"]
+    assert (near["member"], near["used_percent"]) == ("ann", 90)

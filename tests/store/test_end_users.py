@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import msgspec
 import pytest
 
 from llmctl.domain.errors import Refused
+from llmctl.store import balances, groups, limits, standings, users
+from llmctl.store.audit import Author
 from llmctl.store.booking import Granted
 from llmctl.store.ledger import Ledger
+from llmctl.store.sql import run
 from tests.support.ledgers import DOLLAR, Books, closing, opening
 
 CALL_NANO = 11_000_000
@@ -88,3 +92,87 @@ async def test_pooled_and_individual_limits_bind_together(books: Books, ledger: 
     books.limit("group shop", 2 * CALL_NANO, window="month")
     results = [type(await ask(books, ledger, secret, name)) for name in ("ann", "ben", "cid")]
     assert results == [Granted, Granted, Refused]
+
+
+def shown(books: Books, now_s: int) -> dict[int, list[tuple[str, int, int, int]]]:
+    """Limits as people see them: end user, settled, held, left of each."""
+    found = {}
+    with books.store.read() as tx:
+        for limit in limits.listing(tx, default_zone="UTC"):
+            members = standings.members(tx, limit, now_s)
+            assert members[:1] == [one for one in [standings.now(tx, limit, now_s)] if one.member]
+            found[limit.id] = [
+                (one.member, one.standing.settled, one.standing.held, one.standing.left) for one in members
+            ]
+    return found
+
+
+def enforced(books: Books, now_s: int) -> dict[int, list[tuple[str, int, int, int]]]:
+    """The same as the next call of each would be judged by."""
+    found = {}
+    with books.store.read() as tx:
+        for limit in limits.listing(tx, default_zone="UTC"):
+            members = [
+                (name, run(tx, balances.now(limit, member_id, now_s)))
+                for member_id, name in tx.execute("SELECT id, name FROM names WHERE name IN ('ann', 'ben', 'cid')")
+            ]
+            members.sort(key=lambda member: (member[1].left, member[1].member_id))
+            found[limit.id] = [
+                (name, one.settled, one.held, one.left) for name, one in members if one.settled or one.held
+            ]
+    return found
+
+
+async def test_what_each_has_left_is_shown_also_after_a_change_that_drops_balances(books: Books) -> None:
+    """Set in the middle of a window: what was before counts, and what was open then."""
+    now_s = int(time.time()) // 86_400 * 86_400 + 12 * 3_600 + 1_800
+    moment = [float(now_s - 7_200)]
+    ledger = books.ledger(clock_s=lambda: moment[0])
+    secret = books.add_user("app", "shop")
+    await ledger.start()
+
+    async def call(end_user: str, at_s: int, *, settle: bool = True) -> int:
+        moment[0] = float(at_s)
+        while True:
+            wanted = opening(ledger, books.caller(secret, at_s), at_ms=at_s * 1000, end_user=end_user)
+            if (held := await ledger.hold(wanted)) is not None:
+                break
+        assert isinstance(held, Granted)
+        if settle:
+            ledger.settle(closing(wanted.call_id))
+        return wanted.call_id
+
+    async def done() -> None:
+        while not ledger.idle:
+            await asyncio.sleep(0.005)
+
+    try:
+        await call("ben", now_s - 7_200)
+        begun = await call("cid", now_s - 3_700, settle=False)
+        await call("ann", now_s - 3_650)
+        await done()
+        books.author = Author("tester", now_s - 3_630)
+        for window in ("minute", "hour", "day", "month", "total"):
+            books.limit("group shop", DOLLAR, each="end_user", window=window)
+        books.limit("org", 10**6, measure="tokens", each="end_user", window="day", model_pattern="gpt-*")
+        books.limit("org", 100, measure="requests", each="end_user", window="week")
+        books.limit("user app", 9, measure="concurrency", each="end_user", window="total")
+        assert shown(books, now_s - 3_629) == enforced(books, now_s - 3_629)
+        await call("ann", now_s - 3_620)
+        ledger.settle(closing(begun))
+        await call("", now_s - 40)
+        await call("ann", now_s - 30)
+        await call("ben", now_s - 20, settle=False)
+        await done()
+        expected = enforced(books, now_s)
+        assert [len(expected[limit_id]) for limit_id in sorted(expected)] == [2, 2, 3, 3, 3, 3, 3, 1]
+        assert shown(books, now_s) == expected
+        with books.store.write() as tx:
+            groups.add(tx, books.author, "elsewhere", parent=None, timezone=None)
+            users.change(tx, books.author, "app", group="elsewhere", email=None)
+        assert books.rows(
+            "SELECT count(*) FROM balances JOIN limits l ON l.id = limit_id WHERE window <> 'minute'"
+        ) == [(0,)]
+        assert shown(books, now_s) == expected
+    finally:
+        await ledger.close()
