@@ -192,7 +192,7 @@ def _read_grant(table: Table, measure: Measure) -> GrantSpec:
     moment = table.string("until", "")
     try:
         until_s = int(datetime.fromisoformat(moment).timestamp()) if moment[10:11] == "T" else 0
-    except ValueError:
+    except (ValueError, OverflowError):
         until_s = 0
     if not until_s:
         raise table.error("until", "is no moment", 'until = "2026-12-01T00:00:00Z"')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
@@ -16,6 +16,8 @@ T = TypeVar("T")
 _SPAN = re.compile(r"(\d{1,6})(m|h|d|w|mo)")
 _UNIT_S = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400, "mo": 30 * 86_400}
 SPAN_S_MAX = 100 * 366 * 86_400  # a century: beyond it somebody mistook the unit
+MOMENT_S_MAX = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp())  # far from where datetimes end
+_LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _FORMS = "15m, 24h, 7d, 4w, 1mo, today, 2026-11-23 or 2026-11-23T14:00:00Z"
 
 
@@ -64,7 +66,7 @@ def duration_s(text: str) -> int:
 
 def rfc3339(at_s: int | None) -> str | None:
     """UTC with Z, for JSON and CSV."""
-    return None if at_s is None else datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if at_s is None else _local(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_ms(at_ms: int) -> str:
@@ -74,20 +76,20 @@ def rfc3339_ms(at_ms: int) -> str:
 
 def day_short(at_s: int, zone: ZoneInfo, now_s: int) -> str:
     """`23 Nov`; with the year where it is another one."""
-    moment, now = datetime.fromtimestamp(at_s, zone), datetime.fromtimestamp(now_s, zone)
+    moment, now = _local(at_s, zone), datetime.fromtimestamp(now_s, zone)
     return f"{moment.day} {moment:%b}" if moment.year == now.year else f"{moment.day} {moment:%b %Y}"
 
 
 def moment_short(at_s: int, zone: ZoneInfo, now_s: int) -> str:
     """`23 Nov 14:02`."""
-    return f"{day_short(at_s, zone, now_s)} {datetime.fromtimestamp(at_s, zone):%H:%M}"
+    return f"{day_short(at_s, zone, now_s)} {_local(at_s, zone):%H:%M}"
 
 
 def end_short(at_s: int | None, zone: ZoneInfo, now_s: int) -> str:
     """A day where it is midnight, else the moment; `never` where there is no end."""
     if at_s is None:
         return "never"
-    if datetime.fromtimestamp(at_s, zone).time() == time():
+    if _local(at_s, zone).time() == time():
         return day_short(at_s, zone, now_s)
     return moment_short(at_s, zone, now_s)
 
@@ -119,6 +121,12 @@ def period(since_s: int, until_s: int, zone: ZoneInfo, now_s: int) -> str:
     return f"{first.day} {first:%b %Y} - {last.day} {last:%b %Y} {zone.key}"
 
 
+def _local(at_s: int, zone: tzinfo) -> datetime:
+    """The clock on the wall then. An end that was kept before there was MOMENT_S_MAX may be too late for a datetime."""
+    last = _LAST if zone is UTC else _LAST - timedelta(days=1)
+    return datetime.fromtimestamp(min(at_s, int(last.timestamp())), zone)
+
+
 def _moment(text: str, zone: ZoneInfo, now_s: int) -> int:
     if text == "today":
         return _midnight(datetime.fromtimestamp(now_s, zone).date(), zone)
@@ -132,6 +140,8 @@ def _moment(text: str, zone: ZoneInfo, now_s: int) -> int:
         raise UsageMistake(f"{text!r} is not a time", hint=f"write it as {_FORMS}") from None
     if at_s < 0:
         raise UsageMistake(f"{text!r} is before 1970", hint="check the year")
+    if at_s >= MOMENT_S_MAX:
+        raise UsageMistake(f"{text!r} is after the year 8999", hint="check the year")
     return at_s
 
 

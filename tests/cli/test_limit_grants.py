@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from .conftest import Cli
 from .shop import DOLLAR, Shop
 
 Fill = Callable[..., None]
+LAST_S = 253_402_300_799  # the end of the year 9999, in UTC
 
 
 @pytest.fixture
@@ -192,3 +195,19 @@ async def test_what_end_users_have_left_is_shown_after_somebody_was_moved(cli: C
     assert "5 more have more left" in shown
     (near,) = cli.json("status")["limits_near"]
     assert (near["member"], near["used_percent"]) == ("ann", 90)
+
+
+def test_an_end_that_no_date_has_is_refused_and_one_that_is_there_is_read(cli: Cli, empty: Path) -> None:
+    cli("group", "add", "tokyo", "--timezone", "Asia/Tokyo")
+    cli("limit", "set", "--group", "tokyo", "--requests", "5", "--per", "day")
+    grant = ["limit", "grant", "l1", "--requests", "1", "--reason", "x", "--until"]
+    failed = cli(*grant, "9999-12-31T23:59:59Z", code=2)
+    assert failed.err == "error: '9999-12-31T23:59:59Z' is after the year 8999; check the year\n"
+    assert cli.json("limit", "show", "l1")["grants"] == []
+    assert "is after the year 8999" in cli("usage", "--until", "9999-12-31T23:59:59Z", code=2).err
+    cli(*grant, "2027-01-01")
+    with closing(sqlite3.connect(empty / "llmctl.db")) as database, database:
+        database.execute("UPDATE grants SET until_at = ?", (LAST_S,))
+    assert "1 more for all until 31 Dec 9999 08:59 Asia/Tokyo" in cli("limit", "show", "l1").out
+    assert cli.json("limit", "show", "l1")["grants"][0]["until"] == "9999-12-31T23:59:59Z"
+    assert cli("limit", "withdraw", "l1", "--yes").out.startswith("Withdrew ")

@@ -71,3 +71,16 @@ def test_until_takes_moments_only() -> None:
 )
 def test_periods_name_their_days_and_zone(since: str, until: str, shown: str) -> None:
     assert times.period(at(since), at(until), BERLIN, NOW_S) == shown
+
+
+@pytest.mark.parametrize("text", ["9000-01-02", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"])
+def test_what_is_thousands_of_years_ahead_is_a_slip(text: str) -> None:
+    for parse in (times.since, times.until, times.ahead):
+        with pytest.raises(UsageMistake, match="is after the year 8999"):
+            parse(text, ZoneInfo("Asia/Tokyo"), NOW_S)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59+00:00", "9999-12-31T23:59:59-12:00"])
+def test_an_end_beyond_all_dates_that_was_kept_once_is_shown(text: str) -> None:
+    assert times.end_short(at(text), ZoneInfo("Asia/Tokyo"), NOW_S) == "31 Dec 9999 08:59"
+    assert times.rfc3339(at(text)) == "9999-12-31T23:59:59Z"
