@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmctl.domain.errors import LlmctlError
+from llmctl.domain.errors import BadInput, LlmctlError
 from llmctl.domain.limit import Limit
 from llmctl.domain.organisation import Change, LimitSpec, Plan, plan
 
-from . import context, humanize
+from . import aliases, context, humanize
 from .ask import DryRun, Yes, confirm
 from .command import single
+from .errors import BadFile
 from .humanize import plural
 from .overview import limit_text
 from .render import GREEN, RED, YELLOW, Column
@@ -55,14 +57,16 @@ def apply(
     from llmctl.store import organisation
 
     run = context.of(ctx)
-    wanted = _read(file, run.now_s)
+    said = _read(file, run.now_s)
+    wanted = aliases.taken(file, said, run.config.aliases)
     zone = run.config.timezone
-    with run.reading() as tx:
-        steps = plan(organisation.read(tx, default_zone=zone, now_s=run.now_s), wanted, prune=prune)
-    with suppress(_Rehearsed), run.writing() as (tx, author):
-        organisation.perform(tx, author, steps.changes, default_zone=zone)
-        raise _Rehearsed
-    _show(run, steps, applied=not dry_run)
+    with _mistakes_of(file):
+        with run.reading() as tx:
+            steps = plan(organisation.read(tx, default_zone=zone, now_s=run.now_s), wanted, prune=prune)
+        with suppress(_Rehearsed), run.writing() as (tx, author):
+            organisation.perform(tx, author, steps.changes, default_zone=zone)
+            raise _Rehearsed
+    _show(run, steps, aliases.named(said, run.config.aliases), applied=not dry_run)
     if dry_run:
         if exit_code and steps.changes:
             raise typer.Exit(EXIT_PENDING)
@@ -102,6 +106,15 @@ def _read(file: str, now_s: int) -> Organisation:
     return organisation_file.read(Path(file), text, now_s=now_s)
 
 
+@contextmanager
+def _mistakes_of(file: str) -> Iterator[None]:
+    """What cannot be used comes from the file, not from the command line."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadFile(f"{file}: {error.message}", hint=error.hint) from None
+
+
 def _ask(run: App, steps: Plan, *, yes: bool) -> None:
     """On a terminal always; elsewhere only what removes something needs --yes."""
     removed = sum(change.after is None for change in steps.changes)
@@ -110,13 +123,14 @@ def _ask(run: App, steps: Plan, *, yes: bool) -> None:
         confirm(run, f"Apply {plural(len(steps.changes), 'change')}{gone}?", yes=yes)
 
 
-def _show(run: App, steps: Plan, *, applied: bool) -> None:
+def _show(run: App, steps: Plan, named: Mapping[str, str], *, applied: bool) -> None:
     if run.out.format == "json":
         columns = _columns()
         values = {
             "changes": [{one.name: one.value(change) for one in columns if one.value} for change in steps.changes],
             "kept": [{one.name: one.value(change) for one in columns if one.value} for change in steps.kept],
             "missing_keys": list(steps.no_keys),
+            "aliases": dict(named),
             "dry_run": not applied,
         }
         run.out.one(values, "")
@@ -131,6 +145,8 @@ def _show(run: App, steps: Plan, *, applied: bool) -> None:
         run.out.one({}, "\n".join([*painted, "", _summary(steps)]))
     else:
         run.out.one({}, "Nothing to change.")
+    for name, model in named.items():
+        run.out.prose(f"{name} is {model}")
     for line in _notes(steps):
         run.out.prose(line)
 

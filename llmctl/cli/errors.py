@@ -22,6 +22,12 @@ class UsageMistake(LlmctlError):
     code = "usage"
 
 
+class BadFile(LlmctlError):
+    """What a file says cannot be used; the command line that names it was right."""
+
+    code = "bad_input"
+
+
 def not_possible(flag: str, value: str, known: Iterable[str]) -> UsageMistake:
     """`--per 'mont' is not possible; did you mean "month"?  use minute, hour, ...`"""
     from difflib import get_close_matches

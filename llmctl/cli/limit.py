@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from . import context, limit_grant, limit_trial
+from . import aliases, context, limit_grant, limit_trial
 from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .limit_grant import grant_text, grant_values
@@ -19,6 +19,7 @@ from .times import end_short
 
 if TYPE_CHECKING:
     from llmctl.domain.limit import Limit
+    from llmctl.store.scopes import Scope
 
     from .context import App
 
@@ -67,6 +68,7 @@ def set_(
     measure, amount = measured(cost, tokens, requests, concurrency)
     window = window_of(measure, per)
     member = each_of(each, on_many=org or group is not None)
+    told, pattern = aliases.told(run, model or ""), aliases.behind(run, model or "")
     if dry_run:
         with run.reading() as tx:
             where = scope(tx, org=org, group=group, user=user, key=key)
@@ -78,11 +80,11 @@ def set_(
                 window=window,
                 amount=amount,
                 each=member,
-                model_pattern=model or "",
+                model_pattern=pattern,
                 soft=soft,
                 default_zone=run.config.timezone,
             )
-            limit_trial.show(run, tx, wanted)
+            limit_trial.show(run, tx, wanted, told=told)
         return
     with run.writing() as (tx, author):
         where = scope(tx, org=org, group=group, user=user, key=key)
@@ -95,11 +97,14 @@ def set_(
             window=window,
             amount=amount,
             each=member,
-            model_pattern=model or "",
+            model_pattern=pattern,
             soft=soft,
             default_zone=run.config.timezone,
         )
-    _print_set(run, done.limit, done.before)
+        binds = member != "end_user" or limits.reaches_end_users(tx, where, author.at_s)
+    _print_set(run, done.limit, done.before, told=told)
+    if not binds:
+        run.out.prose(_no_end_users(where))
 
 
 @verb(app, "list")
@@ -197,7 +202,19 @@ def remove(
     run.out.one({"id": f"l{limit.id}", "removed": True}, f"Removed {what}.")
 
 
-def _print_set(run: App, limit: Limit, before: Limit | None) -> None:
+def _no_end_users(where: Scope) -> str:
+    """Why a limit on each end user holds nobody yet, and what to do."""
+    if where.principal == "key":
+        who, user = f"{where.label} does not act", where.name.partition("/")[0]
+    else:
+        on = "the organisation" if where.principal == "org" else where.label
+        who, user = f"no key of {on} acts", where.name if where.principal == "user" else "USER"
+    how = "Set it on one made by" if where.principal == "key" else "Next"
+    make = f"llmctl key create {user} --name app --acts-for-end-users"
+    return f"! This limit binds nobody: {who} for end users. {how}: {make}"
+
+
+def _print_set(run: App, limit: Limit, before: Limit | None, *, told: str) -> None:
     from llmctl.store import standings
 
     with run.reading() as tx:
@@ -207,8 +224,8 @@ def _print_set(run: App, limit: Limit, before: Limit | None) -> None:
     values["before"] = None if before is None else limit_values(standings.empty(before))["amount"]
     values["changed"] = text != was
     if was is None:
-        run.out.one(values, f"Set {name}: {text}.")
+        run.out.one(values, f"{told}Set {name}: {text}.")
     elif was == text:
-        run.out.one(values, f"Limit {name} is {text} already: unchanged.")
+        run.out.one(values, f"{told}Limit {name} is {text} already: unchanged.")
     else:
-        run.out.one(values, f"Changed {name}: {was} -> {text}.")
+        run.out.one(values, f"{told}Changed {name}: {was} -> {text}.")

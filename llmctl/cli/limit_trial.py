@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .context import App
 
 
-def show(run: App, tx: Tx, limit: Limit) -> None:
+def show(run: App, tx: Tx, limit: Limit, *, told: str) -> None:
     """For last month and for this one, as the limit's zone has them."""
     from llmctl.store import trials
 
@@ -29,7 +29,7 @@ def show(run: App, tx: Tx, limit: Limit) -> None:
     last, this = trials.tried(tx, limit, [(before_s, month_s), (month_s, run.now_s + 1)])
     did = "would have told of" if limit.soft else "would have refused"
     lines = [
-        f"{limit_text(limit)} on {limit.on} {did} {_text(last)} last month, {_text(this)} this month.",
+        f"{told}{limit_text(limit)} on {limit.on} {did} {_text(last)} last month, {_text(this)} this month.",
         "By what each call really used. Nothing was set.",
     ]
     if not last.complete:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import context, humanize
+from . import aliases, context, humanize
 from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .options import OnGroup, OnKey, OnUser, Org, Sort, check_one_scope, in_order, scope
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 app = noun("""
 Who may use which models. Every level must agree: organisation, groups, user, key. Deny beats allow; no rule means all.
 
-A PATTERN (gpt-5*, openai/*) is for the model that a call is routed to, whatever alias it was asked by.
+A PATTERN (gpt-5*, openai/*) is for the model that a call is routed to, whatever alias it was asked by;
+an alias in its place stands for the model behind it.
 """)
 
 Pattern = Annotated[str, typer.Argument(metavar="PATTERN", help="A model, or a pattern such as gpt-5* or openai/*.")]
@@ -95,21 +96,24 @@ def reset(
     check_one_scope(org=org, group=group, user=user, key=key)
     with run.reading() as tx:
         where = scope(tx, org=org, group=group, user=user, key=key) or scopes.ORGANISATION
-        rule = next((one for one in model_rules.listing(tx, scope=where) if one.pattern == pattern), None)
+        rules = {one.pattern: one for one in model_rules.listing(tx, scope=where)}
+    model = aliases.behind(run, pattern)
+    rule = rules.get(model) or rules.get(pattern)  # by its own name: from before there was such an alias
     if rule is None:
-        text = f"There is no rule for {pattern} on {where.label}: unchanged."
-        run.out.one(_values(where, None, pattern, changed=False), text)
+        text = f"{aliases.told(run, pattern)}There is no rule for {model} on {where.label}: unchanged."
+        run.out.one(_values(where, None, model, changed=False), text)
         return
-    what = f"the rule on {where.label}: {rule.effect} {pattern}"
+    told = aliases.told(run, pattern) if rule.pattern == model else ""
+    what = f"the rule on {where.label}: {rule.effect} {rule.pattern}"
     if dry_run:
-        run.out.one(_values(where, rule.effect, pattern, changed=False), f"Would remove {what}.")
+        run.out.one(_values(where, rule.effect, rule.pattern, changed=False), f"{told}Would remove {what}.")
         return
-    confirm(run, f"Remove {what}?", yes=yes)
+    confirm(run, f"{told}Remove {what}?", yes=yes)
     with run.writing() as (tx, author):
-        changed = model_rules.reset(tx, author, where, pattern)
+        changed = model_rules.reset(tx, author, where, rule.pattern)
         usable = _usable(model_rules.listing(tx, scope=where))
-    text = f"Removed {what}; {_whom(where)} may now use {usable}."
-    run.out.one(_values(where, None, pattern, changed=changed), text)
+    text = f"{told}Removed {what}; {_whom(where)} may now use {usable}."
+    run.out.one(_values(where, None, rule.pattern, changed=changed), text)
 
 
 def _put(
@@ -119,6 +123,7 @@ def _put(
 
     run = context.of(ctx)
     check_one_scope(org=org, group=group, user=user, key=key)
+    told, pattern = aliases.told(run, pattern), aliases.behind(run, pattern)
     with run.writing() as (tx, author):
         where = scope(tx, org=org, group=group, user=user, key=key) or scopes.ORGANISATION
         before = next((rule for rule in model_rules.listing(tx, scope=where) if rule.pattern == pattern), None)
@@ -130,7 +135,7 @@ def _put(
         lifted = f" The rule to {before.effect} {pattern} is lifted." if before else ""
         text = f"{word.capitalize()} {pattern}; {_whom(where)} may now use {_usable(rules)}.{lifted}"
     values = _values(where, effect, pattern, changed=changed)
-    run.out.one(values | {"replaced": before.effect if before and changed else None}, text)
+    run.out.one(values | {"replaced": before.effect if before and changed else None}, f"{told}{text}")
 
 
 def _whom(where: Scope) -> str:

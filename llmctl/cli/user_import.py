@@ -10,10 +10,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from llmctl.domain.errors import BadInput, LlmctlError
+from llmctl.domain.errors import LlmctlError
 
 from . import secret_output
-from .errors import UsageMistake
+from .errors import BadFile, UsageMistake
 from .humanize import plural
 from .times import ahead, rfc3339
 
@@ -39,7 +39,7 @@ def run(
     key_file: str | None,
     dry_run: bool,
 ) -> None:
-    """Raises UsageMistake, BadInput (a file that cannot be imported), AlreadyExists (the key file)."""
+    """Raises UsageMistake, BadFile (a file that cannot be imported), AlreadyExists (the key file)."""
     from llmctl.store import user_import
 
     secret_output.key_flag_differs(not with_keys, key_file)
@@ -75,7 +75,8 @@ def _users(app: App, file: str, *, group: str | None, expires: str | None) -> It
     from llmctl.store.keys import DEFAULT_NAME
     from llmctl.store.user_import import NewUser
 
-    ends: dict[str, int | None] = {}
+    default_end = expires or "never"
+    ends = {default_end: ahead(default_end, app.zone, app.now_s)}
     lines = csv.reader(io.StringIO(_text(file)), delimiter=",", strict=True)
     try:
         header = [name.strip().lower() for name in next(lines, [])]
@@ -84,12 +85,12 @@ def _users(app: App, file: str, *, group: str | None, expires: str | None) -> It
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) > len(header):
-                raise BadInput(
+                raise BadFile(
                     f"{file}:{lines.line_num}: {len(cells)} cells under {len(header)} columns",
                     hint='put "quotes" around a cell that holds a comma',
                 )
             row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
-            end = row.get("expires") or expires or "never"
+            end = row.get("expires") or default_end
             if end not in ends:
                 ends[end] = _end(app, file, lines.line_num, end)
             yield NewUser(
@@ -102,7 +103,7 @@ def _users(app: App, file: str, *, group: str | None, expires: str | None) -> It
                 note=row.get("note") or None,
             )
     except csv.Error as error:
-        raise BadInput(f"{file}:{lines.line_num}: {error}", hint="write it as comma-separated values") from None
+        raise BadFile(f"{file}:{lines.line_num}: {error}", hint="write it as comma-separated values") from None
 
 
 def _text(file: str) -> str:
@@ -111,11 +112,11 @@ def _text(file: str) -> str:
     except OSError as error:
         raise LlmctlError(f"cannot read {file}: {error.strerror}", hint="name a CSV file, or - for stdin") from None
     if len(raw) > FILE_BYTES_MAX:
-        raise BadInput(f"{file} is larger than {FILE_BYTES_MAX >> 20} MiB", hint="import it in parts")
+        raise BadFile(f"{file} is larger than {FILE_BYTES_MAX >> 20} MiB", hint="import it in parts")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadInput(f"{file} is not UTF-8, at byte {error.start}", hint="save it as CSV UTF-8") from None
+        raise BadFile(f"{file} is not UTF-8, at byte {error.start}", hint="save it as CSV UTF-8") from None
 
 
 def _read(path: Path) -> bytes:
@@ -127,17 +128,17 @@ def _check_header(file: str, header: Sequence[str]) -> None:
     hint = f"write a first line such as: {','.join(COLUMNS[:3])}"
     unknown = [name for name in header if name not in COLUMNS]
     if "name" not in header:
-        raise BadInput(f"{file}:1: no column name", hint=hint)
+        raise BadFile(f"{file}:1: no column name", hint=hint)
     if unknown or len(set(header)) != len(header):
         what = f"unknown column {unknown[0]!r}" if unknown else "a column stands there twice"
-        raise BadInput(f"{file}:1: {what}", hint=f"columns are {', '.join(COLUMNS)}")
+        raise BadFile(f"{file}:1: {what}", hint=f"columns are {', '.join(COLUMNS)}")
 
 
 def _end(app: App, file: str, line: int, text: str) -> int | None:
     try:
         return ahead(text, app.zone, app.now_s)
     except LlmctlError as error:
-        raise BadInput(f"{file}:{line}: {error.message}", hint=error.hint) from None
+        raise BadFile(f"{file}:{line}: {error.message}", hint=error.hint) from None
 
 
 def _check(app: App, file: str, problems: Sequence[Problem]) -> None:
@@ -150,9 +151,9 @@ def _check(app: App, file: str, problems: Sequence[Problem]) -> None:
 
         more = [f"... and {len(lines) - PROBLEMS_SHOWN_MAX} more"] if len(lines) > PROBLEMS_SHOWN_MAX else []
         app.out.prose("\n".join([*map(safe, lines[:PROBLEMS_SHOWN_MAX]), *more]))
-        raise BadInput(f"{file} has {plural(len(lines), 'problem')}", hint="nothing was imported: mend them all")
+        raise BadFile(f"{file} has {plural(len(lines), 'problem')}", hint="nothing was imported: mend them all")
     rest = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-    raise BadInput(f"{lines[0]}{rest}", hint="nothing was imported")
+    raise BadFile(f"{lines[0]}{rest}", hint="nothing was imported")
 
 
 def _write_keys(out: IO[str], made: Sequence[Made]) -> None:

@@ -169,6 +169,26 @@ def applying(
     return tuple(_limit(row, default_zone) for row in rows)
 
 
+def reaches_end_users(tx: sqlite3.Connection, scope: Scope, now_s: int) -> bool:
+    """Whether some key that a limit here applies to acts for end users: other keys name nobody (see `balances`)."""
+    (found,) = tx.execute(
+        """
+        WITH RECURSIVE down (id) AS (
+            SELECT ?2 WHERE ?1 = 'group' UNION ALL SELECT g.id FROM groups g JOIN down ON g.parent_id = down.id
+        )
+        SELECT EXISTS (
+            SELECT 1 FROM keys k JOIN users u ON u.id = k.user_id
+            WHERE k.acts_for_end_users AND k.revoked_at IS NULL AND u.removed_at IS NULL
+              AND (k.expires_at IS NULL OR k.expires_at > ?3)
+              AND CASE ?1 WHEN 'org' THEN 1 WHEN 'group' THEN u.group_id IN (SELECT id FROM down)
+                  WHEN 'user' THEN u.id = ?2 ELSE k.id = ?2 END
+        )
+        """,
+        (scope.principal, scope.id, now_s),
+    ).fetchone()
+    return bool(found)
+
+
 _Row = tuple[int, str, str, int, Each, Measure, Window, str | None, str, int, int, int, str]
 
 

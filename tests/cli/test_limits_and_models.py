@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -160,3 +161,86 @@ def test_times_of_limits_name_their_zone(cli: Cli) -> None:
     assert cli("limit", "show", "l2").out.endswith("Resets  24 Nov Europe/Berlin\n")
     more = cli("limit", "grant", "l2", "--cost", "1", "--for", "1d", "--reason", "x").out
     assert more.startswith("$1.00 more for all until 24 Nov 15:00 Europe/Berlin, on l2")
+
+
+class TestAnAlias:
+    """`fast` is openai/gpt-5 here."""
+
+    def test_in_a_rule_is_the_model_behind_it(self, cli: Cli) -> None:
+        assert cli("model", "deny", "fast").out == (
+            "fast is openai/gpt-5. Denied openai/gpt-5; the organisation may now use all models but: openai/gpt-5.\n"
+        )
+        assert cli("model", "deny", "fast").out == (
+            "fast is openai/gpt-5. openai/gpt-5 is denied for organisation already: unchanged.\n"
+        )
+        allowed = cli.json("model", "allow", "fast")
+        assert (allowed["pattern"], allowed["replaced"]) == ("openai/gpt-5", "deny")
+        assert [row["pattern"] for row in cli.json("model", "list")] == ["openai/gpt-5"]
+        assert cli("model", "deny", "fast*").out.startswith("Denied fast*; ")  # a pattern is no name
+
+    def test_binds_who_asks_by_it(self, cli: Cli) -> None:
+        cli("user", "add", "alice")
+        cli("model", "deny", "fast", "--user", "alice")
+        assert "denied for user alice by the rule openai/gpt-5" in cli("why", "--user", "alice", "--model", "fast").out
+
+    def test_takes_its_rule_away_again(self, cli: Cli) -> None:
+        cli("model", "deny", "fast")
+        assert "fast is openai/gpt-5. Would remove the rule" in cli("model", "reset", "fast", "--dry-run").out
+        assert cli.json("model", "reset", "fast", "--yes")["pattern"] == "openai/gpt-5"
+        assert cli("model", "reset", "fast").out == (
+            "fast is openai/gpt-5. There is no rule for openai/gpt-5 on organisation: unchanged.\n"
+        )
+
+    def test_leaves_a_rule_from_before_it_to_be_reset(self, cli: Cli, empty: Path) -> None:
+        config = (empty / "config.toml").read_text()
+        (empty / "config.toml").write_text(config.replace("fast =", "swift ="))
+        cli("model", "deny", "fast")
+        (empty / "config.toml").write_text(config)
+        assert cli("model", "reset", "fast", "--yes").out.startswith("Removed the rule on organisation: deny fast; ")
+        assert cli.json("model", "list") == []
+
+    def test_in_a_limit_is_the_model_behind_it(self, cli: Cli) -> None:
+        limit = ["limit", "set", "--org", "--cost", "5", "--per", "day", "--model", "fast"]
+        assert cli(*limit, "--dry-run").out.startswith("fast is openai/gpt-5. $5.00/day on openai/gpt-5 on ")
+        assert cli(*limit).out == "fast is openai/gpt-5. Set l1 on org: $5.00/day on openai/gpt-5.\n"
+        again = cli.json(*limit)
+        assert (again["models"], again["changed"]) == ("openai/gpt-5", False)
+
+
+NAMES_NOBODY = "acts for end users. Next: llmctl key create"
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        (["--org"], f"! This limit binds nobody: no key of the organisation {NAMES_NOBODY} USER --name app"),
+        (["--group", "sales"], f"! This limit binds nobody: no key of group sales {NAMES_NOBODY} USER --name app"),
+        (["--user", "shop"], f"! This limit binds nobody: no key of user shop {NAMES_NOBODY} shop --name app"),
+        (["--key", "shop"], "! This limit binds nobody: key shop/default does not act for end users. Set it on one"),
+    ],
+)
+def test_a_limit_on_each_end_user_of_keys_that_name_none_says_so(
+    cli: Cli, filled: Fill, where: list[str], says: str
+) -> None:
+    filled("sales/shop", "other")
+    cli("key", "create", "other", "--name", "app", "--acts-for-end-users")
+    if where == ["--org"]:
+        cli("key", "revoke", "other/app")
+    limit = ["limit", "set", *where, "--each", "end-user", "--cost", "1", "--per", "day"]
+    told = cli(*limit).err
+    assert told.startswith(says) and told.endswith(" --acts-for-end-users\n")
+    assert cli(*limit, "-o", "json").err == told
+
+
+@pytest.mark.parametrize("where", [["--org"], ["--group", "all"], ["--group", "sales"], ["--user", "shop"]])
+def test_a_limit_on_each_end_user_of_a_key_that_names_them_is_set_without_more(
+    cli: Cli, filled: Fill, where: list[str]
+) -> None:
+    filled("sales/shop")
+    cli("group", "add", "all")
+    cli("group", "set", "sales", "--parent", "all")
+    cli("key", "create", "shop", "--name", "app", "--acts-for-end-users")
+    limit = ["limit", "set", *where, "--each", "end-user", "--cost", "1", "--per", "day"]
+    assert cli(*limit).err == ""
+    cli("key", "revoke", "shop/app")
+    assert "binds nobody" in cli(*limit).err

@@ -44,14 +44,14 @@ def test_users_come_with_groups_and_keys_that_work(cli: Cli, empty: Path) -> Non
 def test_one_bad_line_stops_all_and_every_bad_line_is_named(cli: Cli, empty: Path) -> None:
     cli("group", "add", "sales")
     write(empty, "name,group,email", "alice,sales,", "bad name,,", "Alice,,", "carol,slaes,", "dave,,nowhere")
-    failed = cli("user", "import", "users.csv", "--key-file", "keys.csv", code=2)
+    failed = cli("user", "import", "users.csv", "--key-file", "keys.csv", code=1)
     *lines, last = failed.err.splitlines()
     assert [line.partition(": ")[0] for line in lines] == [f"users.csv:{n}" for n in (3, 4, 5, 6)]
     assert 'no group "slaes"; did you mean "sales"?' in lines[2]
     assert last == "error: users.csv has 4 problems; nothing was imported: mend them all"
     assert cli.json("user", "list") == []
     assert not (empty / "keys.csv").exists()
-    assert cli("user", "import", "users.csv", "--no-key", "-o", "json", code=2).error["code"] == "bad_input"
+    assert cli("user", "import", "users.csv", "--no-key", "-o", "json", code=1).error["code"] == "bad_input"
 
 
 def test_a_dry_run_changes_nothing_and_needs_no_key_file(cli: Cli, empty: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_dry_run_changes_nothing_and_needs_no_key_file(cli: Cli, empty: Path) 
 def test_users_that_exist_are_skipped_if_asked(cli: Cli, empty: Path) -> None:
     cli("user", "add", "alice")
     write(empty, "name", "ALICE", "bob")
-    assert "exists already" in cli("user", "import", "users.csv", "--no-key", code=2).err
+    assert "exists already" in cli("user", "import", "users.csv", "--no-key", code=1).err
     done = cli.json("user", "import", "users.csv", "--if-not-exists", "--no-key")
     assert (done["users"], done["skipped"], done["keys"]) == (1, 1, 0)
 
@@ -94,7 +94,7 @@ def test_what_is_no_list_of_users_is_refused_with_its_line(
     cli: Cli, empty: Path, lines: tuple[str, ...], says: str
 ) -> None:
     write(empty, *lines)
-    failed = cli("user", "import", "users.csv", "--no-key", code=2)
+    failed = cli("user", "import", "users.csv", "--no-key", code=1)
     assert says in failed.err
     assert failed.err.count("\n") == 1
     assert "\x1b" not in failed.err
@@ -104,7 +104,7 @@ def test_files_as_spreadsheets_write_them_are_read(cli: Cli, empty: Path) -> Non
     write(empty, "Name,Group\r", "alice,\r", encoding="utf-8-sig")
     cli("user", "import", "users.csv", "--no-key")
     (empty / "users.csv").write_bytes("name,note\nbob,Büro\n".encode("latin-1"))
-    assert "is not UTF-8" in cli("user", "import", "users.csv", "--no-key", code=2).err
+    assert "is not UTF-8" in cli("user", "import", "users.csv", "--no-key", code=1).err
     assert "cannot read none.csv" in cli("user", "import", "none.csv", "--no-key", code=1).err
 
 
@@ -114,3 +114,9 @@ def test_ten_thousand_users_take_seconds(cli: Cli, empty: Path) -> None:
     cli("user", "import", "users.csv", "--create-groups", "--key-file", "keys.csv")
     assert time.perf_counter() - began_s < 5
     assert len((empty / "keys.csv").read_text().splitlines()) == 10_001
+
+
+def test_an_end_that_the_command_line_names_is_its_own_mistake(cli: Cli, empty: Path) -> None:
+    write(empty, "name", "alice")
+    failed = cli("user", "import", "users.csv", "--no-key", "--expires", "soon", code=2)
+    assert failed.err.startswith("error: 'soon' is not a time; ")
