@@ -29,6 +29,11 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
+def is_pattern(text: str) -> bool:
+    """Whether it is for more than one name."""
+    return "*" in text or "?" in text
+
+
 def matches(pattern: str, provider: str, model: str) -> bool:
     """True if the pattern is for the resolved `provider/model` or the bare model name, in any letter case.
 

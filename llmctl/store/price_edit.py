@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from llmctl.domain.access import is_pattern
 from llmctl.domain.errors import BadInput, NotFound
 from llmctl.domain.price import STANDARD_TIERS, Price, Rate, Tariff, pick, sides_missing
 
 from . import prices
-from .price_rows import TOKENS_MAX, Terms, is_pattern, terms_row
+from .price_rows import TOKENS_MAX, Terms, terms_row
 from .prices import AdminSource
 
 TIER_CHARACTERS_MAX = 64

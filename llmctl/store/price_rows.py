@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmctl.domain.access import is_pattern
 from llmctl.domain.errors import BadInput
 from llmctl.domain.price import DAY_S, METERS, PARENT, Hours, Rate, Tariff
 
@@ -106,10 +107,6 @@ def terms_row(
     row = PriceRow(provider, model, match, effective_from_s, encode(terms), context_tokens, output_tokens_max)
     check(row)
     return row
-
-
-def is_pattern(model: str) -> bool:
-    return "*" in model or "?" in model
 
 
 def check(row: PriceRow) -> None:

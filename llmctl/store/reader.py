@@ -12,8 +12,9 @@ import aiosqlite
 
 from llmctl.domain.limit import Limit, Standing
 
-from . import balances
+from . import balances, own_usage
 from .database import BUSY_TIMEOUT_MS, translated
+from .own_usage import OwnUsage
 from .sql import Reading, as_json
 
 T = TypeVar("T")
@@ -46,8 +47,12 @@ class Reader:
             if limit.each != "end_user"
         ]
 
+    async def own_usage(self, user_id: int, zone: str, now_s: int) -> tuple[OwnUsage, OwnUsage]:
+        """What a user has used today and this month, as the zone has them. Raises StoreError."""
+        return await self._run(own_usage.lately(user_id, zone, now_s))
+
     async def priced_models(self, providers: Iterable[str]) -> list[str]:
-        """Names of the models that the price list knows for these names of providers. Raises StoreError."""
+        """The models that the price list knows for these names of providers, patterns among them. Raises StoreError."""
         return await self._run(_priced_models(list(providers)))
 
     async def _run(self, reading: Reading[T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import anthropic
 import openai
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support.daemon import Daemon
 
-from .conftest import Claude, Client
+from .conftest import Claude, Client, clients_of, provider
 from .recorder import Recorder
 from .sdk import chat, message
 
@@ -48,10 +49,10 @@ def test_only_what_the_key_may_use_is_listed(gateway: Daemon, client: Client, cl
 def test_one_model_is_shown_or_not_found(gateway: Daemon, client: Client, claude: Claude) -> None:
     secret = gateway.add_user("looker")
     gateway.here("model", "deny", "echo-2", "--user", "looker")
-    for name in ("echo-1", "fast", "echo/other-1"):
+    for name in ("echo-1", "echo/echo-1", "fast", "local/tiny-random", "echo/other-1"):
         assert client(secret).models.retrieve(name).id == name
         assert claude(secret).models.retrieve(name).id == name
-    for name in ("echo-2", "echo-9", "gpt-5"):
+    for name in ("echo-2", "echo/echo-2", "echo-9", "echo/echo-9", "gpt-5", "nobody/echo-1"):
         with pytest.raises(openai.NotFoundError) as refused:
             client(secret).models.retrieve(name)
         assert refused.value.code == "model_not_found"
@@ -105,6 +106,30 @@ def test_key_holders_see_their_own_limits_and_what_is_left(gateway: Daemon, clie
     assert (tokens["amount"], tokens["spent"], tokens["left"], tokens["window"]) == (5000, 120, 4880, "day")
     assert (requests["spent"], requests["left"], requests["models"], requests["resets_at"]) == (1, 9, "echo/*", None)
     assert {limit["id"] for limit in me["limits"]} < {limit["id"] for limit in gateway.json("limit", "list")}
+    assert [limit["soft"] for limit in me["limits"]] == [False] * 3
+
+
+def test_a_soft_limit_is_shown_as_such(gateway: Daemon) -> None:
+    secret = gateway.add_user("sofie")
+    gateway.here("limit", "set", "--user", "sofie", "--requests", "1", "--per", "day", "--soft")
+    (limit,) = json.loads(gateway.get("/llmctl/me", key=secret)[1])["limits"]
+    assert limit["soft"] is True
+
+
+def test_key_holders_see_what_they_have_used(gateway: Daemon, client: Client, recorder: Recorder) -> None:
+    gateway.here("group", "add", "kathmandu", "--timezone", "Asia/Kathmandu")
+    secret, neighbour = gateway.add_user("uma", "kathmandu"), gateway.add_user("vic", "kathmandu")
+    nothing = {"calls": 0, "unpriced_calls": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": "0.00"}
+    unused = json.loads(gateway.get("/llmctl/me", key=secret)[1])
+    assert unused["usage"] == {"timezone": "Asia/Kathmandu", "today": nothing, "month": nothing}
+    chat(client(secret), "parrot")
+    chat(client(secret), "echo-2")  # unpriced
+    chat(client(neighbour), "parrot")
+    gateway.calls("--user", "uma", count=2)
+    used = json.loads(gateway.get("/llmctl/me", key=secret)[1])["usage"]
+    both = {"calls": 2, "unpriced_calls": 1, "input_tokens": 200, "output_tokens": 40, "cost_usd": "0.00014"}
+    assert used["month"] == both
+    assert used["today"] == both
 
 
 def test_open_calls_are_shown_as_held(gateway: Daemon, client: Client, recorder: Recorder) -> None:
@@ -118,3 +143,24 @@ def test_open_calls_are_shown_as_held(gateway: Daemon, client: Client, recorder:
     gateway.calls("--user", "olga", count=1)
     (limit,) = json.loads(gateway.get("/llmctl/me", key=secret)[1])["limits"]
     assert (limit["held"], limit["left"]) == (0, 3)
+
+
+def test_a_provider_that_lists_nothing_has_the_models_that_are_known_here(tmp_path: Path) -> None:
+    nowhere = "http://127.0.0.1:9/v1"
+    routed = provider(tmp_path, "mute", nowhere, "sk-mute", ["openai"], ["fake-*", "plain"])
+    with Daemon(tmp_path, routed) as daemon:
+        secret = daemon.add_user("alice")
+        for model in ("mute/known", "mute/fake-known", "mute/odd-*"):
+            daemon.here("price", "set", model, "--input", "1", "--output", "2")
+        for client in clients_of(daemon):
+            models = client(secret).models
+            assert listed(client(secret)) == {"mute/known", "fake-known", "plain"}  # a pattern is no model
+            for name in ("fake-1", "mute/fake-1", "mute/odd-1", "mute/known", "plain"):
+                assert models.retrieve(name).id == name
+            for name in ("odd-1", "mute/other", "known"):
+                with pytest.raises(openai.NotFoundError):
+                    models.retrieve(name)
+            daemon.here("model", "deny", "fake-1")
+            for name in ("fake-1", "mute/fake-1"):
+                with pytest.raises(openai.NotFoundError):
+                    models.retrieve(name)
