@@ -259,6 +259,14 @@ LOCAL = '[providers.local]\ndialect = "openai"\nbase_url = "http://127.0.0.1/v1"
         ("[aliases]\nfast = ''", 2, 'aliases.fast: an alias needs a model; fast = "openai/gpt-5-mini"'),
         ("[aliases]\na = 'b'\nb = 'gpt-5'", 2, "aliases.a: 'b' is itself an alias; name the model itself"),
         ("[aliases]\na = 'a'", 2, "aliases.a: 'a' is itself an alias"),
+        ("[aliases]\n'a b' = 'c'", 2, "aliases.a b: no call can name it; write a name without blanks"),
+        ("[aliases]\n'' = 'c'", 1, "aliases: no call can name it"),
+        (
+            "[server]\nlisten = ':4000'\nadmin_listen = '127.0.0.1:4000'",
+            3,
+            "server.admin_listen: is 127.0.0.1:4000, as listen is; write another port",
+        ),
+        ("[server]\nlisten = '127.0.0.1:4001'", 1, "server.admin_listen: is 127.0.0.1:4001, as listen is"),
         # wherever TOML allows a key to stand
         ("server.workers = 0", 1, "server.workers: must be"),
         ("timezone = 'UTC'\nserver . 'workers' = 0", 2, "server.workers: must be"),
@@ -292,7 +300,7 @@ def test_toml_that_breaks_the_parser_is_a_mistake_like_any_other(mistake: Callab
 def test_what_is_not_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="it is not UTF-8 text; check its mode and owner"):
+    with pytest.raises(ConfigError, match=r"config\.toml is not UTF-8, at byte 0; save it as UTF-8"):
         config.load(path)
     with pytest.raises(ConfigError, match="Is a directory"):
         config.load(tmp_path)

@@ -88,9 +88,10 @@ def load(path: Path, *, database: Path | None = None) -> Config:
     """Reads and checks one file. `database` overrides its entry. Raises ConfigError."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"cannot read {path}: {reason}", hint="check its mode and owner") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check its mode and owner") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8, at byte {error.start}", hint="save it as UTF-8") from None
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, brackets nested as deeply
@@ -129,6 +130,8 @@ def _config(root: Table, path: Path, database: Path | None) -> Config:
 def _aliases(table: Table) -> dict[str, str]:
     aliases = {name: table.string(name, "") for name in table.names()}
     for name, target in aliases.items():
+        if not name or " " in name or not name.isprintable():
+            raise table.error(name, "no call can name it", "write a name without blanks")
         if not target:
             raise table.error(name, "an alias needs a model", f'{name} = "openai/gpt-5-mini"')
         if target in aliases:

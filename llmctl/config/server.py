@@ -134,6 +134,8 @@ def read_server(table: Table) -> Server:
     table.finish()
     if server.admin_listen.path:
         raise table.error("admin_listen", "must be a host and a port", 'write "127.0.0.1:4001"')
+    if server.listen == server.admin_listen and server.listen.port:  # two ports that the system chooses differ
+        raise table.error("admin_listen", f"is {server.listen}, as listen is", 'write another port: "127.0.0.1:4001"')
     if server.tls and server.listen.path:
         raise table.error("tls", "a unix socket has no TLS", "leave out [server.tls], or listen on a host and a port")
     return server

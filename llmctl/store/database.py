@@ -142,9 +142,16 @@ class Store:
 
 
 def must_exist(path: Path) -> None:
-    """Raises NotFound. A database is only ever made by `llmctl init`: an empty one would hide a wrong path."""
+    """Raises NotFound, StoreError (a directory). A database is only ever made by `llmctl init`: an empty one would hide
+    a wrong path."""
     if not path.exists():
         raise NotFound(f"no database {path}", hint="mount it, or: llmctl init", code="no_database")
+    if path.is_dir():
+        raise _directory(path)
+
+
+def _directory(path: Path) -> StoreError:
+    return StoreError(f"{path} is a directory, not a database", hint=f"name the file: {path / 'llmctl.db'}")
 
 
 class WriteLock:
@@ -191,6 +198,8 @@ def file_bytes(path: Path) -> int:
 
 def create(path: Path) -> None:
     """A new database with the current schema, readable by its owner alone. Raises StoreError if the file exists."""
+    if path.is_dir():
+        raise _directory(path)
     if path.exists():
         raise StoreError(f"{path} exists already", hint="llmctl init --if-not-exists keeps it")
     if not path.parent.is_dir():

@@ -171,3 +171,11 @@ def test_the_version_is_told(cli: Cli) -> None:
     from llmctl import __version__
 
     assert cli("--version").out == f"llmctl {__version__}\n"
+
+
+def test_a_directory_is_named_as_what_it_is(cli: Cli, empty: Path) -> None:
+    (empty / "data").mkdir()
+    says = "error: data is a directory, not a database; name the file: data/llmctl.db\n"
+    for args in (["usage"], ["user", "add", "alice"], ["serve"], ["backup", "copy.db"]):
+        assert cli(*args, "--database", "data", code=None).err.splitlines()[-1] == says.rstrip(), args
+    assert cli("usage", "--database", "data", code=1).err == says
