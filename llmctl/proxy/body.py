@@ -15,6 +15,9 @@ from llmctl.domain.errors import Refused
 
 from .uploads import Spool, Upload
 
+# RuntimeError: aiohttp's reader, of a connection that closed before it was asked.
+BROKEN_OFF = (RequestPayloadError, ClientConnectionError, OSError, RuntimeError)
+
 
 class Inflight:
     """How many bytes of bodies are in memory, of all that read them."""
@@ -111,7 +114,7 @@ class BodyReader:
             self.release(size)
             if isinstance(error, TimeoutError):
                 raise Refused("body_timeout", "the request body did not arrive in time", hint="send it again") from None
-            if isinstance(error, (RequestPayloadError, ClientConnectionError, OSError)):
+            if isinstance(error, BROKEN_OFF):
                 raise Refused("bad_request", "the request body broke off", hint="send it again") from None
             raise
 
