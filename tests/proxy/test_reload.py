@@ -118,7 +118,7 @@ def test_a_wrong_configuration_changes_nothing_and_is_told(start: Start, tmp_pat
 @WORKERS
 def test_what_cannot_change_is_said(start: Start, workers: int) -> None:
     daemon, key = start(workers)
-    change(daemon, 'listen = "127.0.0.1:0"', 'listen = "127.0.0.1:9"')
+    change(daemon, '\nlisten = "127.0.0.1:0"', '\nlisten = "127.0.0.1:9"')
     change(daemon, 'database = "llmctl.db"', 'database = "llmctl.db"\ntimezone = "Europe/Berlin"')
     done = reload(daemon)
     assert done.returncode == 0
