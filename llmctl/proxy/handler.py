@@ -209,18 +209,18 @@ class Handler:
                 arrival.admitted = True
                 self._metrics.admitted(time.perf_counter() - arrival.began_s)
                 return Call(
-                    arrival.http,
-                    caller,
-                    arrival.id,
-                    arrival.started_at_ms,
-                    arrival.began_s,
-                    match,
-                    endpoint,
-                    asked,
-                    plan,
-                    granted,
-                    attempt,
-                    arrival.upload,
+                    http=arrival.http,
+                    caller=caller,
+                    id=arrival.id,
+                    started_at_ms=arrival.started_at_ms,
+                    began_s=arrival.began_s,
+                    match=match,
+                    endpoint=endpoint,
+                    asked=asked,
+                    plan=plan,
+                    granted=granted,
+                    attempt=attempt,
+                    upload=arrival.upload,
                 )
             self._renewed(arrival, secret)
         raise Refused("overloaded", "settings change faster than calls can be judged", hint="retry in a moment")
@@ -301,16 +301,16 @@ class Handler:
             ask = asked.ask if asked else None
             self._ledger.refuse(
                 Refusal(
-                    arrival.id,
-                    arrival.started_at_ms,
-                    caller,
-                    arrival.endpoint.dialect.name,
-                    arrival.endpoint.name,
-                    ask.model if ask else "",
-                    ask.stream if ask else False,
-                    refused,
-                    answer.status,
-                    _end_user(arrival, asked) if asked and caller.acts_for_end_users else "",
+                    call_id=arrival.id,
+                    started_at_ms=arrival.started_at_ms,
+                    caller=caller,
+                    dialect=arrival.endpoint.dialect.name,
+                    endpoint=arrival.endpoint.name,
+                    request_model=ask.model if ask else "",
+                    stream=ask.stream if ask else False,
+                    refused=refused,
+                    status=answer.status,
+                    end_user=_end_user(arrival, asked) if asked and caller.acts_for_end_users else "",
                 )
             )
         return answer
@@ -321,20 +321,20 @@ def _opening(
 ) -> Opening:
     endpoint = match.endpoint
     return Opening(
-        arrival.id,
-        arrival.started_at_ms,
-        caller,
-        plan.provider.name,
-        plan.model,
-        endpoint.dialect.name,
-        endpoint.name,
-        asked.ask.model or plan.model,
-        asked.ask.stream or match.streams,
-        plan.demand,
-        plan.price.id if plan.price else None,
-        _end_user(arrival, asked) if caller.acts_for_end_users else "",
-        tags,
-        attempt.first_id,
+        call_id=arrival.id,
+        started_at_ms=arrival.started_at_ms,
+        caller=caller,
+        provider=plan.provider.name,
+        model=plan.model,
+        dialect=endpoint.dialect.name,
+        endpoint=endpoint.name,
+        request_model=asked.ask.model or plan.model,
+        stream=asked.ask.stream or match.streams,
+        demand=plan.demand,
+        price_id=plan.price.id if plan.price else None,
+        end_user=_end_user(arrival, asked) if caller.acts_for_end_users else "",
+        tags=tags,
+        attempt_of=attempt.first_id,
     )
 
 
