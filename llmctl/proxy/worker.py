@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -38,7 +37,6 @@ from .systemd import Notifier
 
 logger = logging.getLogger(__name__)
 
-M_ARENA_MAX, HEAPS_MAX = -8, 2
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ERROR_BYTES_MAX = 8_000
 
@@ -127,7 +125,6 @@ class Worker:
 
     def run(self) -> int:
         """Returns an exit code. Raises LlmctlError: it cannot start."""
-        _share_heaps()
         try:
             import uvloop
         except ImportError:  # a platform without it
@@ -233,13 +230,6 @@ def _note_stray(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
         logger.warning("a connection failed that nobody waits for: %s", type(error).__name__)
     else:
         loop.default_exception_handler(context)
-
-
-def _share_heaps() -> None:
-    """glibc gives each thread a heap of its own, which keeps what it once needed: two of them take 10 % less memory
-    after half an hour of failing providers. See mallopt(3)."""
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS_MAX)
 
 
 def _settle_garbage_collection() -> None:
