@@ -10,7 +10,7 @@ from . import context
 from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .errors import UsageMistake
-from .humanize import plural, some
+from .humanize import plural, some, works_text
 from .options import AllowFrom, IfExists, IfNotExists, NoAllowFrom, Now, Sort, containing, differs, in_order, networks
 from .render import Column
 from .times import rfc3339
@@ -249,10 +249,11 @@ def _record(group: Group) -> dict[str, object]:
 
 
 def _state(group: Group) -> str:
-    """`disabled (group company)`, where it is one above."""
-    if group.disabled:
-        return "disabled"
-    return f"disabled (group {group.disabled_by})" if group.disabled_by else "active"
+    return works_text(group.disabled, _disabled_by(group))
+
+
+def _disabled_by(group: Group) -> str | None:
+    return f"group {group.disabled_by}" if group.disabled_by else None
 
 
 def _columns() -> tuple[Column[Group], ...]:
@@ -263,7 +264,7 @@ def _columns() -> tuple[Column[Group], ...]:
         Column("users", lambda g: g.users, "USERS", right=True),
         Column("state", None, "STATE", _state),
         Column("disabled", lambda g: g.disabled),
-        Column("disabled_by", lambda g: g.disabled_by and f"group {g.disabled_by}"),
+        Column("disabled_by", _disabled_by),
         Column("allow_from", lambda g: g.allow_from),
         Column("created_at", lambda g: rfc3339(g.created_at_s)),
     )

@@ -96,3 +96,10 @@ def ago(seconds: int) -> str:
         if seconds >= unit_s:
             return f"{seconds // unit_s} {name} ago"
     return "now"
+
+
+def works_text(disabled: bool, disabled_by: str | None) -> str:
+    """Of a user or a group: `disabled`, or `disabled (group sales)` where it is not it that is."""
+    if disabled or not disabled_by:
+        return "disabled" if disabled else "active"
+    return f"disabled ({disabled_by})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .humanize import ago
+from .humanize import ago, works_text
 from .render import Column
 from .times import rfc3339
 
@@ -34,10 +34,7 @@ def what_applies(run: App, user: User, expires: str | None) -> str:
 
 
 def state_text(user: User) -> str:
-    """`disabled (group sales)`, where it is not the user who is."""
-    if user.disabled or not user.disabled_by:
-        return "disabled" if user.disabled else "active"
-    return f"disabled ({user.disabled_by})"
+    return works_text(user.disabled, user.disabled_by)
 
 
 def record(user: User) -> dict[str, object]:

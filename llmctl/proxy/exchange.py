@@ -237,7 +237,7 @@ class Exchange:
         return End(await client.finish(body), closing, failure)
 
     def _credential_refused(self, call: Call, status: int, number: int) -> End:
-        """401 and 403 are about OUR credential, and their bodies echo it: the client gets our own 502."""
+        """It is about OUR credential, and the body echoes it: the client gets our own 502."""
         name = call.plan.provider.name
         what = "call %s: provider %s refuses our credential (HTTP %d): check [providers.%s]"
         logger.error(what, ids.shown(call.id), name, status, name)

@@ -129,9 +129,12 @@ class Facts:
             return False
         if not self._generates or self._endpoint in MEDIA:
             return True
+        if self.usage.input_tokens > 0 and self.usage.output_tokens > 0:
+            return True
         # Zeros that are stated count: OpenAI itself answers so at times.
-        states_input = self.usage.input_tokens > 0 or states(self._raw, INPUT_NAMES)
-        return states_input and (self.usage.output_tokens > 0 or states(self._raw, OUTPUT_NAMES))
+        values = plain(self._raw)
+        states_input = self.usage.input_tokens > 0 or states(values, INPUT_NAMES)
+        return states_input and (self.usage.output_tokens > 0 or states(values, OUTPUT_NAMES))
 
     def read_beginning(self, beginning: bytes) -> None:
         """What the first event tells, of a stream whose end did not."""

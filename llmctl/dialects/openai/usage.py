@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -52,10 +53,9 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, tool_calls: dict[str
     return usual or _read_any(raw, generates, tool_calls or {})
 
 
-def states(raw: bytes, names: tuple[str, ...]) -> bool:
+def states(values: Mapping[str, object], names: tuple[str, ...]) -> bool:
     """Whether a usage object says how much, by one of these names: a figure that is missing or makes no sense is
     none."""
-    values = plain(raw)
     return any(is_count(values.get(name)) for name in names)
 
 
@@ -86,7 +86,7 @@ def _read_usual(raw: bytes | Raw) -> Usage | None:
 
 def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> Usage | None:
     values = plain(raw)
-    input_stated, output_stated = states(raw, INPUT_NAMES), states(raw, OUTPUT_NAMES)
+    input_stated, output_stated = states(values, INPUT_NAMES), states(values, OUTPUT_NAMES)
     usage = counts(values)
     total = usage.get("total_tokens", 0)
     if not (input_stated or output_stated or total):
