@@ -29,6 +29,7 @@ from .cells import Block
 from .contents import Contents
 from .exposition import Exposition
 from .handler import Handler
+from .lessons import Lessons
 from .metrics import CROWDED, Metrics, SharedStats
 from .objects import Objects
 from .server import HttpServer
@@ -60,6 +61,7 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._setups: list[Setup] = []  # the last one is in force, the others have calls that go on
         self._inflight = Inflight()
+        self._lessons = Lessons()
         self._certificate: Certificate | None = None
         self._clients: list[asyncio.Server] = []
         self._admin: asyncio.Server | None = None
@@ -170,15 +172,13 @@ class Gateway:
         """Everything of it is there before anything of it counts."""
         if any(provider.is_sandbox for provider in config.providers.values()) and self._sandbox is None:
             await self._start_sandbox()
-        setup = Setup(config, self._reader, self._inflight, self._sandbox_place, self._background)
+        setup = Setup(config, self._reader, self._inflight, self._sandbox_place, self._background, self._lessons)
         if before is not None and self._certificate is not None and config.server.tls is not None:
             try:
                 self._certificate.configure(config.server.tls)
             except LlmctlError:
                 setup.directory.close()
                 raise
-        if before is not None:
-            setup.directory.lessons = before.directory.lessons
         await setup.start()
         self._setups.append(setup)
         self._background.configure(config, setup.upstream)

@@ -29,14 +29,14 @@ MODELS_MAX = 10_000  # clients name models: what they make up must not fill the 
 class Directory:
     """Belongs to the event loop: its reads are single look-ups by index, shorter than handing them to a thread."""
 
-    def __init__(self, config: Config, *, clock_s: Callable[[], float] = time.time) -> None:
+    def __init__(self, config: Config, lessons: Lessons, *, clock_s: Callable[[], float] = time.time) -> None:
         self._config = config
         self._clock_s = clock_s
         self._store = Store(config.database, readonly=True)
         self._version = callers.settings_version(self._store.connection)
         self._cuts: Mapping[int, int] = {}
         self._cuts_version = -1
-        self.lessons = Lessons()
+        self.lessons = lessons
         self._callers: dict[bytes, Caller] = {}
         self._routes: dict[tuple[str, str], Route] = {}
         self._prices: dict[tuple[str, str], tuple[Price, ...]] = {}

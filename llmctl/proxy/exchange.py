@@ -29,6 +29,7 @@ from .credentials import Credential
 from .errors import ANSWERS
 from .estimate import estimate
 from .headers import downstream_headers, upstream_headers
+from .lessons import Lessons
 from .refusals import CALL_ID, response_of
 from .relay import UNREADABLE, AnswerReader, DecodingReader, Mask, NotingReader, UnpackingReader, WholeReader
 from .uploads import Edited
@@ -60,10 +61,11 @@ class End(NamedTuple):
 class Exchange:
     """What happens between a provider and a client. Every way out of `run` has a booking."""
 
-    def __init__(self, upstream: Upstream, watch: Watch, background: Background) -> None:
+    def __init__(self, upstream: Upstream, watch: Watch, background: Background, lessons: Lessons) -> None:
         self._upstream = upstream
         self._watch = watch
         self._background = background
+        self._lessons = lessons
 
     async def run(self, call: Call) -> End:
         """Sends it once, and relays what comes."""
@@ -100,6 +102,8 @@ class Exchange:
                 if response.status >= 400:
                     return await self._provider_error(call, flight.client, response, credential)
                 self._upstream.credentials(provider).worked(number)
+                if call.attempt.without_option:  # that was it
+                    self._lessons.refuses_usage_option(provider.name, call.plan.model)
                 return await self._relay(call, flight, response, credential)
             except BaseException:
                 if flight.client.started:

@@ -250,8 +250,6 @@ class Handler:
         try:
             end = await setup.exchange.run(call)
             closing, following = end.closing, None
-            if call.attempt.without_option and end.answer.status < 400:  # that was it
-                setup.directory.lessons.refuses_usage_option(call.plan.provider.name, call.plan.model)
             if end.failure is not None and (following := setup.routing.following(call, end.failure)) is not None:
                 assert isinstance(closing, Closing)  # what goes on was answered
                 closing = settlement.superseded(closing)

@@ -12,6 +12,7 @@ from .background import Background
 from .body import BodyReader, Inflight
 from .directory import Directory
 from .exchange import Exchange
+from .lessons import Lessons
 from .local import Local
 from .routing import Routing
 from .upstream import Upstream
@@ -30,13 +31,14 @@ class Setup:
         inflight: Inflight,
         sandbox: tuple[str, str] | None,
         background: Background,
+        lessons: Lessons,
     ) -> None:
         """Raises ConfigError, StoreError."""
         self.config = config
         self.upstream = Upstream(config, sandbox=sandbox)
-        self.directory = Directory(config)
+        self.directory = Directory(config, lessons)
         self.watch = Watch(config.server, self.directory.cuts)
-        self.exchange = Exchange(self.upstream, self.watch, background)
+        self.exchange = Exchange(self.upstream, self.watch, background, lessons)
         self.local = Local(config, self.directory, reader, self.upstream)
         self.routing = Routing(config, self.directory, self.upstream)
         self.bodies = BodyReader(config.server, inflight)

@@ -20,6 +20,7 @@ from llmctl.dialects.request import Request
 from llmctl.domain.call import Reading
 from llmctl.domain.errors import Refused
 from llmctl.proxy.directory import Directory
+from llmctl.proxy.lessons import Lessons
 from llmctl.proxy.plan import Plan, plan_of
 from llmctl.store import catalogue, price_import
 from tests.replay import recording
@@ -56,7 +57,7 @@ def planned(tmp_path: Path) -> Planned:
         )
         path.write_text(text)
         path.chmod(0o600)
-        return Directory(config.load(path))
+        return Directory(config.load(path), Lessons())
 
     def plan(exchange: Exchange, match: Match, request: Request) -> Plan:
         directory, dialect = directory_of(exchange.provider), match.endpoint.dialect.name

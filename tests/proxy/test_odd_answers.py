@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +12,11 @@ import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.faulty import CREDENTIAL, Faulty, Line
-from tests.support.wire import CHAT, MESSAGES, Reply, ask, post
+from tests.support.wire import CHAT, MESSAGES, Reply, Wire, ask, post, request_bytes
 
 WORDS = "word " * 400
 LONG = "x" * 1_500_000
+ENOUGH = threading.Event()  # streams that were begun may end
 
 
 def chunk(text: str, **more: Any) -> dict[str, Any]:
@@ -75,6 +78,16 @@ async def takes_no_option(line: Line) -> None:
     await line.end_stream()
 
 
+async def takes_no_option_and_goes_on(line: Line) -> None:
+    if b"stream_options" in (await line.request()).body:
+        await line.send_whole(b'{"error": {"message": "stream_options: unknown"}}', status="400 Bad Request")
+        return
+    await line.start_stream()
+    await line.send_event(chunk(WORDS))
+    await asyncio.to_thread(ENOUGH.wait, 10)
+    await line.end_stream()
+
+
 async def states_no_input(line: Line) -> None:
     seen = await line.request()
     stated = {"completion_tokens": 70}
@@ -122,6 +135,7 @@ FAULTS = {
     "unstated": states_nothing_usable,
     "echo": repeats_the_credential,
     "plain": takes_no_option,
+    "going": takes_no_option_and_goes_on,
     "choosy": refuses_the_role,
     "inputless": states_no_input,
     "billing": fails_and_bills,
@@ -188,6 +202,19 @@ def test_a_provider_that_takes_no_stream_options_is_asked_without(gateway: Daemo
     # A client's own option is the client's affair.
     asked = ask("plain/m", stream=True) | {"stream_options": {"include_usage": True}}
     assert post(gateway.url, CHAT, asked, key).status == 400
+
+
+def test_that_it_takes_none_holds_from_the_first_byte_of_its_answer_on(
+    gateway: Daemon, key: str, faulty: Faulty
+) -> None:
+    with Wire(gateway.url) as first, Wire(gateway.url) as second:
+        for wire in (first, second):
+            wire.send(request_bytes(CHAT, ask("going/m", stream=True), key))
+            begun = b""
+            while b"data:" not in begun:
+                begun += wire.socket.recv(1 << 16)
+        assert [b"stream_options" in seen.body for seen in faulty.seen("going")] == [True, False, False]
+        ENOUGH.set()
 
 
 @pytest.mark.parametrize("words", ["stream_options", "stream\\u005foptions", "whatever"])
