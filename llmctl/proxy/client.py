@@ -13,7 +13,7 @@ from aiohttp.abc import AbstractStreamWriter
 BODILESS = (204, 304)  # RFC 9110, 6.4.1
 
 
-class Answer(web.StreamResponse):
+class ClientAnswer(web.StreamResponse):
     """For aiohttp, which wants one from each handler, to write it: bytes that may have been written already."""
 
     def __init__(self, status: int, unwritten: bytes = b"", *, keep_alive: bool = False) -> None:
@@ -53,9 +53,9 @@ class Client:
         self.gone_since_s = 0.0
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> ClientAnswer:
         """Of which nothing is left to write."""
-        return Answer(self._status, keep_alive=self._keep_alive and not self.gone)
+        return ClientAnswer(self._status, keep_alive=self._keep_alive and not self.gone)
 
     def head(self, status: int, headers: bytes) -> None:
         """What the answer will begin with; `headers` are lines, each with its end."""
@@ -79,11 +79,11 @@ class Client:
             data = self._head(b"Transfer-Encoding: chunked\r\n" if self._chunked else b"") + data
         await self._send(data)
 
-    async def finish(self, rest: bytes) -> Answer:
+    async def finish(self, rest: bytes) -> ClientAnswer:
         """The end of a whole answer. One that fits is sent in one piece, with its length."""
         if not self.started and not self.gone:
             length = b"" if self._status in BODILESS else b"Content-Length: %d\r\n" % len(rest)
-            return Answer(self._status, self._head(length) + rest, keep_alive=self._keep_alive)
+            return ClientAnswer(self._status, self._head(length) + rest, keep_alive=self._keep_alive)
         if rest:
             await self.write(rest)
         if not self.gone and self._chunked:

@@ -43,7 +43,7 @@ class Outgoing:
         self.sent_at_s: float | None = None
 
 
-class Answer:
+class ProviderAnswer:
     """A provider's answer, whose head has come. `content` is its body, as it comes."""
 
     __slots__ = ("_connection", "content", "headers", "raw_headers", "status")
@@ -120,7 +120,7 @@ class KeptConnection:
         to the next request, and be handed to somebody whom it does not belong to."""
         return not (self._transport.is_closing() or self._protocol.should_close or self._half_sent)
 
-    async def ask(self, outgoing: Outgoing) -> Answer:
+    async def ask(self, outgoing: Outgoing) -> ProviderAnswer:
         """Raises aiohttp.ClientError, OSError, ConnectionBroken; the connection is closed then. Waits for ever: a timer
         for each piece of each answer would be dear, so the watch over all calls tells who waits too long."""
         protocol, body = self._protocol, outgoing.body
@@ -140,7 +140,7 @@ class KeptConnection:
                 if message.code >= 200 or message.code == 101:
                     self._half_sent = sending is not None and not sending.done()
                     self._content = content
-                    return Answer(message.code, message.headers, message.raw_headers, content, self)
+                    return ProviderAnswer(message.code, message.headers, message.raw_headers, content, self)
             raise ConnectionBroken("only interim answers")
         except HttpProcessingError as error:
             self.close()

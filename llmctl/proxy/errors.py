@@ -12,7 +12,7 @@ Retry = Literal["as the SDK thinks", "never", "later"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ErrorShape:
     """How one code looks on the wire."""
 
     status: int
@@ -23,13 +23,13 @@ class Answer:
     retry: Retry = "as the SDK thinks"
 
 
-def _bad(status: int, code: str | None, anthropic_type: str = "invalid_request_error") -> Answer:
-    return Answer(status, "invalid_request_error", code, status, anthropic_type)
+def _bad(status: int, code: str | None, anthropic_type: str = "invalid_request_error") -> ErrorShape:
+    return ErrorShape(status, "invalid_request_error", code, status, anthropic_type)
 
 
 # SDKs retry 408, 409, 429 and >= 500 twice unless x-should-retry says otherwise, and one of them obeys any
 # retry-after: so what will not pass soon says "never", and only short waits are named.
-ANSWERS: dict[str, Answer] = {
+SHAPES: dict[str, ErrorShape] = {
     "invalid_api_key": _bad(401, "invalid_api_key", "authentication_error"),
     "address_not_allowed": _bad(403, "address_not_allowed", "permission_error"),
     "model_not_allowed": _bad(403, "model_not_allowed", "permission_error"),
@@ -41,21 +41,21 @@ ANSWERS: dict[str, Answer] = {
     "previous_response_not_found": _bad(404, "previous_response_not_found", "not_found_error"),
     "method_not_allowed": _bad(405, "method_not_allowed"),
     "not_supported": _bad(404, "not_supported", "not_found_error"),
-    "limit_spent": Answer(429, "insufficient_quota", "insufficient_quota", 402, "billing_error", "never"),
-    "limit_held": Answer(429, "rate_limit_exceeded", "rate_limit_exceeded", 429, "rate_limit_error", "later"),
-    "rate_limited": Answer(429, "rate_limit_exceeded", "rate_limit_exceeded", 429, "rate_limit_error", "later"),
+    "limit_spent": ErrorShape(429, "insufficient_quota", "insufficient_quota", 402, "billing_error", "never"),
+    "limit_held": ErrorShape(429, "rate_limit_exceeded", "rate_limit_exceeded", 429, "rate_limit_error", "later"),
+    "rate_limited": ErrorShape(429, "rate_limit_exceeded", "rate_limit_exceeded", 429, "rate_limit_error", "later"),
     "request_exceeds_limit": _bad(400, "request_exceeds_limit"),
     "bad_request": _bad(400, "bad_request"),
     "body_too_large": _bad(413, "body_too_large", "request_too_large"),
     "body_timeout": _bad(408, "body_timeout"),
-    "database_unavailable": Answer(503, "server_error", "database_unavailable", 503, "api_error", "later"),
-    "shutting_down": Answer(503, "server_error", "shutting_down", 503, "api_error", "later"),
-    "overloaded": Answer(503, "server_error", "overloaded", 529, "overloaded_error", "later"),
-    "provider_unreachable": Answer(502, "server_error", "provider_unreachable", 502, "api_error"),
-    "provider_failed": Answer(502, "server_error", "provider_failed", 502, "api_error", "never"),
-    "provider_credential": Answer(502, "server_error", "provider_credential", 502, "api_error", "never"),
-    "provider_timeout": Answer(504, "server_error", "provider_timeout", 504, "timeout_error", "never"),
-    "internal_error": Answer(500, "server_error", "internal_error", 500, "api_error", "never"),
+    "database_unavailable": ErrorShape(503, "server_error", "database_unavailable", 503, "api_error", "later"),
+    "shutting_down": ErrorShape(503, "server_error", "shutting_down", 503, "api_error", "later"),
+    "overloaded": ErrorShape(503, "server_error", "overloaded", 529, "overloaded_error", "later"),
+    "provider_unreachable": ErrorShape(502, "server_error", "provider_unreachable", 502, "api_error"),
+    "provider_failed": ErrorShape(502, "server_error", "provider_failed", 502, "api_error", "never"),
+    "provider_credential": ErrorShape(502, "server_error", "provider_credential", 502, "api_error", "never"),
+    "provider_timeout": ErrorShape(504, "server_error", "provider_timeout", 504, "timeout_error", "never"),
+    "internal_error": ErrorShape(500, "server_error", "internal_error", 500, "api_error", "never"),
 }
 
 # Where a dialect's own servers answer otherwise, and its SDKs act on it. Cohere's SDK retries every 429:
@@ -83,17 +83,17 @@ def as_refused(error: LlmctlError) -> Refused:
 
 
 def status_of(code: str, dialect: str) -> int:
-    answer = ANSWERS[code]
-    return answer.anthropic_status if dialect == "anthropic" else STATUSES.get((dialect, code), answer.status)
+    shape = SHAPES[code]
+    return shape.anthropic_status if dialect == "anthropic" else STATUSES.get((dialect, code), shape.status)
 
 
 def headers_of(refused: Refused, dialect: str, now_s: float) -> dict[str, str]:
     """Headers that tell SDKs what to do next."""
-    answer = ANSWERS[refused.code]
+    shape = SHAPES[refused.code]
     headers = {}
-    if answer.retry == "never":
+    if shape.retry == "never":
         headers["x-should-retry"] = "false"
-    elif answer.retry == "later":
+    elif shape.retry == "later":
         wait_s = min(max(refused.retry_after_s or 1.0, 1.0), RETRY_AFTER_S_MAX)
         headers["retry-after"] = str(round(wait_s))
         headers["retry-after-ms"] = str(round(wait_s * 1000))

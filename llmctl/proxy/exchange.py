@@ -24,9 +24,9 @@ from .background import Background
 from .call import Call
 from .client import Client
 from .compression import Unreadable, decoded, decoder, is_plain
-from .connections import Answer, Outgoing
+from .connections import Outgoing, ProviderAnswer
 from .credentials import Credential
-from .errors import ANSWERS
+from .errors import SHAPES
 from .estimate import estimate
 from .headers import downstream_headers, upstream_headers
 from .lessons import Lessons
@@ -139,7 +139,7 @@ class Exchange:
             credential=credential,
         )
 
-    async def _relay(self, call: Call, flight: Flight, response: Answer, credential: Credential | None) -> End:
+    async def _relay(self, call: Call, flight: Flight, response: ProviderAnswer, credential: Credential | None) -> End:
         """Bytes through, a reader beside them. The client leaving changes nothing but where the bytes go."""
         content_type = response.headers.get("content-type", "")
         streamed = call.endpoint.dialect.streams(call.endpoint.name, call.asked, content_type)
@@ -165,7 +165,7 @@ class Exchange:
         return End(answer, msgspec.structs.replace(closing, kept=kept, deferred=flight.deferred))
 
     def _reader(
-        self, call: Call, flight: Flight, response: Answer, credential: Credential | None, *, streamed: bool
+        self, call: Call, flight: Flight, response: ProviderAnswer, credential: Credential | None, *, streamed: bool
     ) -> tuple[AnswerReader, frozenset[bytes]]:
         """And the headers that no longer say what the client gets."""
         dialect, endpoint = call.endpoint.dialect, call.endpoint.name
@@ -200,7 +200,9 @@ class Exchange:
             call, reading, status=status, error=broken, estimate=guess, now_s=time.perf_counter()
         )
 
-    async def _provider_error(self, call: Call, client: Client, response: Answer, credential: Credential | None) -> End:
+    async def _provider_error(
+        self, call: Call, client: Client, response: ProviderAnswer, credential: Credential | None
+    ) -> End:
         """The provider's own refusal passes as it came, but for our credential, should it be in there."""
         body, encoding = await response.whole(ERROR_BODY_BYTES_MAX), _encoding(response)
         mask, plain, without = _mask_of(credential), b"", _NONE
@@ -266,7 +268,7 @@ class Exchange:
 
 
 async def _pass(
-    call: Call, flight: Flight, response: Answer, reader: AnswerReader, mask: Mask, *, streamed: bool
+    call: Call, flight: Flight, response: ProviderAnswer, reader: AnswerReader, mask: Mask, *, streamed: bool
 ) -> str:
     """Bytes through, until there are no more. Returns why the answer broke off; "" if it is whole."""
     client, content, whole = flight.client, response.content, False
@@ -298,7 +300,7 @@ def _cut_short(call: Call, client: Client, broken: str) -> web.StreamResponse:
         return client.answer
     if broken == REVOKED:
         return _refused(call, _revoked())
-    code = broken if broken in ANSWERS else "provider_failed"
+    code = broken if broken in SHAPES else "provider_failed"
     return _refused(call, Refused(code, f"provider {call.plan.provider.name} broke off its answer"))
 
 
@@ -325,7 +327,7 @@ def _refuses_option(call: Call, status: int, body: bytes) -> bool:
     return not may_say(call.asked.body, b"stream_options")
 
 
-def _headers(call: Call, response: Answer, without: frozenset[bytes]) -> bytes:
+def _headers(call: Call, response: ProviderAnswer, without: frozenset[bytes]) -> bytes:
     headers = downstream_headers(response.raw_headers, without=without)
     headers += f"{CALL_ID}: {ids.shown(call.id)}\r\n".encode()
     if call.granted.capped:
@@ -335,7 +337,7 @@ def _headers(call: Call, response: Answer, without: frozenset[bytes]) -> bytes:
     return headers
 
 
-def _encoding(response: Answer) -> str:
+def _encoding(response: ProviderAnswer) -> str:
     return response.headers.get("content-encoding", "").strip().lower()
 
 

@@ -8,7 +8,7 @@ from llmctl.dialects.base import Dialect
 from llmctl.domain.errors import Refused
 from llmctl.store import ids
 
-from .errors import ANSWERS, headers_of, status_of
+from .errors import SHAPES, headers_of, status_of
 
 CALL_ID = "x-llmctl-call-id"
 # What is left of such a request's body would be read as the next request.
@@ -17,7 +17,7 @@ _CLOSES = frozenset({"body_too_large", "body_timeout", "shutting_down"})
 
 def response_of(refused: Refused, dialect: Dialect, call_id: int, now_s: float) -> web.Response:
     """Both spellings of the request id are ours: nothing went to a provider that would name another."""
-    answer, status, shown = ANSWERS[refused.code], status_of(refused.code, dialect.name), ids.shown(call_id)
+    shape, status, shown = SHAPES[refused.code], status_of(refused.code, dialect.name), ids.shown(call_id)
     headers = headers_of(refused, dialect.name, now_s)
     headers.update(
         {
@@ -32,8 +32,8 @@ def response_of(refused: Refused, dialect: Dialect, call_id: int, now_s: float) 
         headers["Allow"] = allowed
     body = dialect.error_body(
         status,
-        code=answer.openai_code or refused.code,
-        type=answer.anthropic_type if dialect.name == "anthropic" else answer.openai_type,
+        code=shape.openai_code or refused.code,
+        type=shape.anthropic_type if dialect.name == "anthropic" else shape.openai_type,
         message=str(refused),
         param=refused.param,
         request_id=shown,

@@ -15,7 +15,7 @@ from aiohttp.web import BaseRequest, StreamResponse
 from llmctl.config.server import Server
 from llmctl.domain.network import address_of, is_within
 
-from .client import Answer
+from .client import ClientAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -146,4 +146,4 @@ def _as_http_1_1(response: web.Response) -> StreamResponse:
     assert isinstance(body, bytes)
     headers = {**response.headers, "Content-Length": str(len(body)), "Connection": "close"}
     lines = (f"HTTP/1.1 {response.status} {response.reason}", *(f"{name}: {value}" for name, value in headers.items()))
-    return Answer(response.status, "\r\n".join((*lines, "", "")).encode() + body)
+    return ClientAnswer(response.status, "\r\n".join((*lines, "", "")).encode() + body)

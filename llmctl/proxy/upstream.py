@@ -17,7 +17,7 @@ from llmctl.config.presets import SIGV4
 from llmctl.dialects.base import Dialect, credential_headers
 from llmctl.domain.errors import Refused
 
-from .connections import KEEPALIVE_S, Answer, ConnectionBroken, Outgoing, Pool
+from .connections import KEEPALIVE_S, ConnectionBroken, Outgoing, Pool, ProviderAnswer
 from .credentials import Credential, Credentials, fingerprint
 from .headers import OwnHeaders
 from .tokens import TokenCache, TokenUnavailable, buyer
@@ -157,7 +157,7 @@ class Upstream:
             )
         return found
 
-    async def send(self, provider: Provider, outgoing: Outgoing) -> Answer:
+    async def send(self, provider: Provider, outgoing: Outgoing) -> ProviderAnswer:
         """One request, once. Raises UpstreamFailure."""
         try:
             connection = await self._pools[provider.name].take()

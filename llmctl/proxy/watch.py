@@ -14,7 +14,7 @@ from llmctl.domain.errors import StoreError
 
 from .call import Call
 from .client import Client
-from .connections import Answer, Outgoing
+from .connections import Outgoing, ProviderAnswer
 
 EVERY_S = 1.0
 REVOKED = "key_revoked"  # why a flight was cut: an admin said so
@@ -31,7 +31,7 @@ class Flight:
     outgoing: Outgoing
     task: asyncio.Task[Any]  # that waits for the answer
     since_s: float
-    response: Answer | None = None
+    response: ProviderAnswer | None = None
     waiting_since_s: float = 0.0  # for the provider's next bytes, once it has begun to answer
     cut: str = ""  # why we ended it, nobody waiting for it any more
     deferred: bool = False  # it goes on without us: no reason to read on for a client that left

