@@ -142,6 +142,29 @@ def _most(models: Sequence[tuple[str, int]]) -> str:
     return f"{model} ({humanize.plural(number, 'call')} in {UNPRICED_DAYS} days){others}"
 
 
+def names(run: App) -> Iterator[Check]:
+    """Rules and limits on a name that is an alias by now: they do not bind the model behind it."""
+    from llmctl.store import limits, model_rules
+
+    with run.reading() as tx:
+        rules = model_rules.listing(tx)
+        limited = limits.listing(tx, default_zone=run.config.timezone)
+    for rule in rules:
+        if rule.pattern in run.config.aliases:
+            scope = "--org" if rule.on == "organisation" else f"--{rule.on}"
+            what = f"{rule.effect} {rule.pattern} on {rule.on}"
+            yield _left_behind(run, what, rule.pattern, f"llmctl model reset {rule.pattern} {scope}")
+    for limit in limited:
+        if limit.model_pattern in run.config.aliases:
+            what = f"limit l{limit.id} on {limit.on}"
+            yield _left_behind(run, what, limit.model_pattern, f"llmctl limit remove l{limit.id}")
+
+
+def _left_behind(run: App, what: str, alias: str, mend: str) -> Check:
+    text = f"{what} does not bind {run.config.aliases[alias]}, of which {alias} is an alias by now"
+    return Check("aliases", "warning", text, f"{mend}, then set it anew")
+
+
 def system() -> Iterator[Check]:
     """This machine, for this process's user."""
     from llmctl.store import database

@@ -35,7 +35,13 @@ def doctor(
 ) -> None:
     """Check configuration, files, books, prices and providers. Ends with 1 if something has failed."""
     run = context.of(ctx)
-    checks = [*checkup.files(run), *_books(run, repair=repair), *checkup.calls(run), *checkup.system()]
+    checks = [
+        *checkup.files(run),
+        *_books(run, repair=repair),
+        *checkup.calls(run),
+        *checkup.names(run),
+        *checkup.system(),
+    ]
     if not offline:
         checks += checkup.providers(run)
     if run.out.format == "table":

@@ -151,6 +151,23 @@ def test_providers_are_asked(cli: Cli, shop: Path, empty: Path) -> None:
     assert "refuses our credential" in found["provider forbidden"]["text"]
 
 
+def test_what_is_on_a_name_that_became_an_alias_is_told(cli: Cli, shop: Path) -> None:
+    config = shop.with_name("config.toml")
+    with_alias = config.read_text()
+    config.write_text(with_alias.replace("fast =", "# fast ="))
+    cli("model", "deny", "fast", "--user", "alice")
+    cli("limit", "set", "--org", "--model", "fast", "--cost", "5", "--per", "day")
+    config.write_text(with_alias)
+    told = [row for row in cli.json("doctor", "--offline") if row["check"] == "aliases"]
+    assert [row["text"].split(" does not bind ")[0] for row in told] == [
+        "deny fast on user alice",
+        "limit l6 on organisation",
+    ]
+    for row in told:
+        cli(*row["mend"].removeprefix("llmctl ").partition(",")[0].split(), "--yes")
+    assert not any(row["check"] == "aliases" for row in cli.json("doctor", "--offline"))
+
+
 def test_what_is_not_well_stands_out_with_its_mend_and_counts_when_strict(cli: Cli, shop: Path) -> None:
     assert cli("doctor", "--offline", "--strict").out.splitlines()[-1] == "All is well."
     shop.chmod(0o644)
