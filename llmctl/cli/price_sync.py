@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmctl.domain.errors import LlmctlError
+from llmctl.domain.errors import BadInput, LlmctlError
 
 from . import context, humanize, price_table, times
 from .ask import DryRun, Yes, confirm
+from .errors import BadFile
 from .render import Column
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def sync(
     from llmctl.store import audit, catalogue, price_import
 
     run = context.of(ctx)
-    found = catalogue.from_file(Path(file)) if file is not None else catalogue.from_genai_prices()
+    try:
+        found = catalogue.from_file(Path(file)) if file is not None else catalogue.from_genai_prices()
+    except BadInput as error:
+        raise BadFile(error.message, hint=error.hint) from None
     if export is not None:
         _export(run, found, Path(export))
         return

@@ -266,7 +266,7 @@ def test_the_file_that_genai_prices_publishes_is_taken_as_it_is(cli: Cli, empty:
 def test_a_wrong_file_changes_nothing(cli: Cli, empty: Path, text: str) -> None:
     cli("price", "sync")
     (empty / "wrong.json").write_text(text)
-    failed = cli("price", "sync", "wrong.json", code=2)
+    failed = cli("price", "sync", "wrong.json", code=1)
     assert failed.err.count("\n") == 1 and "wrong.json" in failed.err
     again = cli.json("price", "sync")
     assert (again["added"], again["changed"], again["removed"]) == (0, 0, 0)
