@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 WIDTH_MAX = 100
 NAMES_WIDTH_MAX = 28
+GAP = " " * 4  # between an example and what it does
 COMMON = ("config", "database", "format_", "quiet", "color", "version", "help")
 Rows = Sequence[tuple[str, str]]
 
@@ -67,12 +68,13 @@ def section(title: str, rows: Rows, *, least: int = 0) -> list[str]:
 
 def text(paragraphs: str) -> str:
     """Wrapped to the terminal; examples stay as they are, a line each."""
-    blocks = inspect.cleandoc(paragraphs).split("\n\n")
+    blocks = paragraphs.strip("\n").split("\n\n")
     return "\n\n".join(_examples(block) if _is_example(block) else textwrap.fill(block, _width()) for block in blocks)
 
 
 def _is_example(block: str) -> bool:
-    return block.startswith("  ") or all(line.startswith("llmctl ") for line in block.splitlines())
+    """By its form too: Typer takes the indentation away from what follows a single line."""
+    return block.startswith("  ") or all(line.startswith("llmctl ") or GAP in line for line in block.splitlines())
 
 
 def _examples(block: str) -> str:

@@ -28,8 +28,8 @@ NOBODY = (-1, -1)  # the account is not there yet
 app = noun("""
 The gateway as a service of systemd: it says when it serves, is watched, reloads, and is shut off from the machine.
 
-  sudo llmctl init --system                  /etc/llmctl/config.toml and /var/lib/llmctl
-  sudo llmctl service install                the unit, and what is left to do
+  sudo llmctl init --system      /etc/llmctl/config.toml, /var/lib/llmctl
+  sudo llmctl service install    the unit, and what is left to do
 """)
 
 RunAs = Annotated[str, typer.Option("--run-as", metavar="ACCOUNT", help="The system user that it runs as.")]

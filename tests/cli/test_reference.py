@@ -37,6 +37,7 @@ def test_every_help_page_fits_and_says_what_everything_is(columns: str, monkeypa
         for line in page.splitlines():
             is_example = line.startswith("  ") and not line.startswith("   ")
             assert len(line) <= int(columns) or is_example or line.startswith("Usage:"), (path, line)
+            assert "    " not in line or line.startswith("  "), (path, "an example that runs into the text", line)
 
 
 def test_a_flag_takes_the_same_kind_of_value_everywhere() -> None:
