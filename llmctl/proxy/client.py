@@ -11,6 +11,8 @@ from aiohttp import HttpVersion10, web
 from aiohttp.abc import AbstractStreamWriter
 
 BODILESS = (204, 304)  # RFC 9110, 6.4.1
+LAST_CHUNK = b"0\r\n\r\n"
+UNSENT_BYTES_MAX = 64 << 10  # of what was written to a client that takes it slowly; then its writer waits
 
 
 class ClientAnswer(web.StreamResponse):
@@ -64,14 +66,15 @@ class Client:
 
     async def start(self) -> None:
         """Sends the head of an answer of unknown length: a stream's client waits for it."""
-        await self.write(b"")
+        if not self.started:
+            await self.write(b"")
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, last: bool = False) -> None:
         if self.gone:
             self.missed = True
             return
         if data and self._chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
+            data = b"%x\r\n%b\r\n%b" % (len(data), data, LAST_CHUNK if last else b"")
         if not self.started:
             self.started = True
             if not self._chunked:
@@ -80,17 +83,21 @@ class Client:
         await self._send(data)
 
     async def finish(self, rest: bytes) -> ClientAnswer:
-        """The end of a whole answer. One that fits is sent in one piece, with its length."""
+        """The end of a whole answer. One of which nothing was sent yet goes in one piece, with its length."""
         if not self.started and not self.gone:
-            length = b"" if self._status in BODILESS else b"Content-Length: %d\r\n" % len(rest)
-            return ClientAnswer(self._status, self._head(length) + rest, keep_alive=self._keep_alive)
-        if rest:
-            await self.write(rest)
-        if not self.gone and self._chunked:
+            self.started = True
+            await self._send(self._whole(rest))
+        elif rest:
+            await self.write(rest, last=True)
+        elif not self.gone and self._chunked:
             missed = self.missed
-            await self._send(b"0\r\n\r\n")
+            await self._send(LAST_CHUNK)
             self.missed = missed
         return self.answer
+
+    def unsent(self, body: bytes) -> ClientAnswer:
+        """A whole answer that another one may take the place of."""
+        return self.answer if self.gone else ClientAnswer(self._status, self._whole(body), keep_alive=self._keep_alive)
 
     def leave(self) -> None:
         if not self.gone:
@@ -111,6 +118,10 @@ class Client:
         self.missed = True
         self.leave()
 
+    def _whole(self, body: bytes) -> bytes:
+        length = b"" if self._status in BODILESS else b"Content-Length: %d\r\n" % len(body)
+        return self._head(length) + body
+
     def _head(self, framing: bytes) -> bytes:
         old = self._http.version == HttpVersion10
         kept = b"Connection: keep-alive\r\n" if old and self._keep_alive else b""
@@ -118,9 +129,19 @@ class Client:
         return b"%b%b%b%b\r\n" % (_status_line(self._status, old=old), self._headers, framing, connection)
 
     async def _send(self, data: bytes) -> None:
+        """Past aiohttp's writer, which would look once more at what is HTTP already."""
+        writer, transport = self._http.writer, self._http.transport
+        if transport is None or transport.is_closing():
+            self.missed = True
+            self.leave()
+            return
+        transport.write(data)
+        writer.output_size += len(data)
+        if transport.get_write_buffer_size() <= UNSENT_BYTES_MAX:
+            return
         self.writing_since_s = time.monotonic()
         try:
-            await self._http.writer.write(data)
+            await writer.drain()
         except (ConnectionError, aiohttp.ClientError):
             self.missed = True
             self.leave()

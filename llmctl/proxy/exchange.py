@@ -148,11 +148,11 @@ class Exchange:
         client.head(response.status, mask.whole(_headers(call, response, without)))
         if call.kept is not None:
             call.kept.encoding = _encoding(response)
-        broken = await _pass(call, flight, response, reader, mask, streamed=streamed)
+        broken, last = await _pass(call, flight, response, reader, mask, streamed=streamed)
         rest, reading = reader.close()
         if call.endpoint.answer_headers is not None:
             reading = call.endpoint.answer_headers(reading, response.headers)
-        answer = await client.finish(mask.close(rest)) if not broken else _cut_short(call, client, broken)
+        answer = await client.finish(last + mask.close(rest)) if not broken else _cut_short(call, client, broken)
         status = None if client.missed else answer.status
         if call.endpoint.kind == "object":
             return End(answer, self._background.heard(call, reading, status, broken))
@@ -240,7 +240,7 @@ class Exchange:
             failure = Failure("busy", credential=number, retry_after_s=retry_after_s(response.headers))
         elif _refuses_option(call, response.status, plain):
             failure = Failure("option")
-        return End(await client.finish(body), closing, failure)
+        return End(client.unsent(body), closing, failure)
 
     def _credential_refused(self, call: Call, status: int, number: int) -> End:
         """It is about OUR credential, and the body echoes it: the client gets our own 502."""
@@ -269,28 +269,32 @@ class Exchange:
 
 async def _pass(
     call: Call, flight: Flight, response: ProviderAnswer, reader: AnswerReader, mask: Mask, *, streamed: bool
-) -> str:
-    """Bytes through, until there are no more. Returns why the answer broke off; "" if it is whole."""
-    client, content, whole = flight.client, response.content, False
+) -> tuple[str, bytes]:
+    """Bytes through, until there are no more. Returns why the answer broke off, "" if it is whole; and what is left of
+    it for the client, to go with its end."""
+    client, content = flight.client, response.content
     try:
-        if streamed:
+        if streamed and not content.total_bytes:
             await client.start()
-        while not whole:
+        while True:
             flight.waiting_since_s = time.monotonic()
             whole = content.is_eof()  # nothing more will come: most answers come in one piece
             chunk = content.read_nowait() if whole else await content.readany()
             if not chunk:
-                break
+                return "", b""
             if call.first_byte_s is None:
                 call.first_byte_s = time.perf_counter()
             if call.kept is not None:
                 call.kept.take(chunk)
             passed = mask.feed(reader.feed(chunk))
+            if whole:
+                return "", passed
             if passed:
                 await client.write(passed)
+            elif streamed:
+                await client.start()
     except (aiohttp.ClientError, TimeoutError, OSError, Unreadable) as error:
-        return flight.cut or ("provider_timeout" if isinstance(error, TimeoutError) else "provider_failed")
-    return ""
+        return flight.cut or ("provider_timeout" if isinstance(error, TimeoutError) else "provider_failed"), b""
 
 
 def _cut_short(call: Call, client: Client, broken: str) -> web.StreamResponse:

@@ -287,6 +287,8 @@ class Handler:
 
     def _refuse(self, arrival: Arrival, refused: Refused) -> web.StreamResponse:
         """An answer in the shape of the dialect, and a row for what was not let through."""
+        if arrival.http.writer.output_size > 0 and arrival.http.transport is not None:
+            arrival.http.transport.abort()  # an answer is under way, and this would be read as the next one
         dialect = table.error_dialect(arrival.path, arrival.http.headers)
         answer = response_of(refused, dialect, arrival.id, arrival.started_at_ms / 1000)
         self._metrics.refused(refused.code)

@@ -66,6 +66,13 @@ class Outcome:
     closed: list[Closing]  # those whose state really changed
     above_hold: int = 0
 
+    @property
+    def all_fit(self) -> bool:
+        """Every hold was let in as it was asked for, with room in every limit."""
+        return all(
+            hold is None or (isinstance(hold, Granted) and not hold.capped and not hold.passed) for hold in self.holds
+        )
+
 
 @dataclass(slots=True)
 class Move:

@@ -115,7 +115,13 @@ class Ledger:
     def idle(self) -> bool:
         """True if nothing waits to be written."""
         writer = self._writer
-        return not self._gathered and writer.queue.empty() and not writer.unsettled and not writer.busy
+        return (
+            not self._gathered
+            and writer.queue.empty()
+            and not writer.unsettled
+            and not writer.kept_back
+            and not writer.busy
+        )
 
     @property
     def held_nano_usd(self) -> int:

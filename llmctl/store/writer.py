@@ -28,7 +28,8 @@ from .upkeep import Upkeep
 logger = logging.getLogger(__name__)
 
 BATCH_MAX = 512
-# Settles alone wait this long for a hold to share its transaction with; a hold waits for nothing.
+# Settles wait this long for others to share their transaction with; a hold waits for nothing, and for no settle either
+# while there are few: what each statement costs is shared by all in it, and a client waits for the hold alone.
 SETTLE_WAIT_S = 0.005
 # After a batch of this size the next is given time to gather as many: what a transaction costs is shared by all in it,
 # and a crowd that keeps the interpreter busy gets on faster while the ledger does not ask for its share.
@@ -103,6 +104,10 @@ class Taken:
 Delivered = Sequence[tuple[Waiting, HoldResult | StoreError]]
 
 
+class SettlesCount(Exception):
+    """Not every hold fits as it is: what was kept back has to be settled before it is decided."""
+
+
 class Writer:
     """Only `queue` and what is public to read is touched by the event loop."""
 
@@ -136,6 +141,9 @@ class Writer:
         self._folding = True  # until it is known: an old database has much to fold
         self.queue: SimpleQueue[Sequence[Work]] = SimpleQueue()
         self.unsettled: deque[Ending] = deque()  # settles that wait for a database that is not available
+        self.kept_back: list[Closing] = []  # settles that have time, until `_settle_by_s`
+        self._settle_by_s = 0.0
+        self._crowded = False  # the last transaction was large
         self.open: dict[int, OpenCall] = {}
         self.stats = stats
         self.failed: StoreError | None = None
@@ -196,7 +204,8 @@ class Writer:
                 self._commit(store, taken)
             self.busy = False
             self._care(store)
-            if len(taken) >= CROWD:
+            self._crowded = len(taken) >= CROWD
+            if self._crowded:
                 time.sleep(CROWD_WAIT_S)
         # Whatever still waits is written before the end; a database that stays unavailable gets some more tries.
         deadline_s = time.monotonic() + 10 * RETRY_S
@@ -208,26 +217,47 @@ class Writer:
 
     def _take(self) -> Taken | None:
         """What waits, at least one if anything comes in time; None: stop."""
-        taken = Taken()
+        taken = Taken(closings=self.kept_back)
+        self.busy, self.kept_back = bool(len(taken)), []
         try:
-            works = self.queue.get(timeout=self._idle_s())
-            self.busy = True
-            until_s = time.monotonic() + SETTLE_WAIT_S
-            while works:
+            while len(taken) < BATCH_MAX:
+                works = self._next(taken)
+                self.busy = True
+                if not works:
+                    if not len(taken):
+                        return None
+                    self.queue.put(STOP)
+                    return taken
+                if not len(taken):
+                    self._settle_by_s = time.monotonic() + SETTLE_WAIT_S
                 for work in works:
                     taken.add(work)
-                if len(taken) >= BATCH_MAX:
-                    return taken
-                wait_s = 0.0 if taken.holds else until_s - time.monotonic()
-                works = self.queue.get(timeout=wait_s) if wait_s > 0 else self.queue.get_nowait()
         except Empty:
             if not len(taken) and self.unsettled:
                 self._queue_retry(taken)
-            return taken
-        if len(taken):
-            self.queue.put(STOP)
-            return taken
-        return None
+        if taken.holds and len(taken) < CROWD and not self._crowded and time.monotonic() < self._settle_by_s:
+            self._keep_back(taken)
+        return taken
+
+    def _next(self, taken: Taken) -> Sequence[Work]:
+        """What comes next. Raises Empty: nothing that these would wait for."""
+        if not len(taken):
+            return self.queue.get(timeout=self._idle_s())
+        wait_s = 0.0 if taken.holds else self._settle_by_s - time.monotonic()
+        return self.queue.get(timeout=wait_s) if wait_s > 0 else self.queue.get_nowait()
+
+    def _keep_back(self, taken: Taken) -> None:
+        """But for settles above what was held: until they are written, others could be let in that do not fit."""
+        within = [closing for closing in taken.closings if self._is_within_hold(closing)]
+        if len(within) == len(taken.closings):
+            self.kept_back, taken.closings = within, []
+
+    def _is_within_hold(self, closing: Closing) -> bool:
+        call = self.open.get(closing.call_id)
+        if call is None:
+            return False
+        held_tokens = call.held_input_tokens + call.held_output_tokens
+        return (closing.cost_nano_usd or 0) <= call.held_nano and closing.usage.total_tokens <= held_tokens
 
     def _idle_s(self) -> float:
         if self.unsettled:
@@ -248,6 +278,10 @@ class Writer:
         began_s = time.perf_counter()
         try:
             outcome = self._write(store, taken)
+        except SettlesCount:
+            taken.closings, self.kept_back = self.kept_back, []
+            self._commit(store, taken)
+            return
         except StoreUnavailable as error:
             self._not_written(store, taken, error)
             return
@@ -281,6 +315,8 @@ class Writer:
                     batch.defer([(self.open[d.call_id], d) for d in taken.deferrals if d.call_id in self.open])
                 closings = [(call, c) for c in taken.closings if (call := self._opened(tx, c)) is not None]
                 outcome = batch.apply(closings, [waiting.opening for waiting in taken.holds])
+                if self.kept_back and not outcome.all_fit:
+                    raise SettlesCount
                 refused = self._refusal_log.write(tx, self._interned, taken.refusals)
             self._refusal_log.committed(refused)
             return outcome

@@ -170,6 +170,8 @@ async def test_a_settle_of_yesterday_is_in_reports_though_yesterday_is_folded(tm
             ledger.settle(closing(early.call_id))
         late = opening(ledger, caller, at_ms=(NOW_S - 31 * 3_600) * 1000)
         await ledger.hold(late)
+        while not ledger.idle:
+            await asyncio.sleep(0.001)
         fold.everything(books.store, default_zone="UTC", now_s=NOW_S)
         ledger.settle(closing(late.call_id))
     for by in (["day"], ["user"]):

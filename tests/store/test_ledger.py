@@ -74,6 +74,42 @@ async def test_what_open_calls_do_not_use_is_given_back(books: Books, ledger: Le
     assert books.rows("SELECT settled, held FROM balances") == [(done * 1_500_000, 0)]
 
 
+async def test_settles_that_wait_for_company_count_for_the_next_hold(
+    books: Books, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SETTLE_WAIT_S", 60.0)
+    secret = books.add_user("alice")
+    books.limit("user alice", CALL_NANO * 3 // 2)
+    caller = books.caller(secret)
+    for done in range(4):  # beside what two of them hold is no room for a third
+        wanted = opening(ledger, caller)
+        assert await ledger.hold(wanted) == Granted(1_000, False, CALL_NANO), done
+        ledger.settle(closing(wanted.call_id))
+    assert not ledger.idle
+    assert books.rows("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state") == [
+        ("open", 1),
+        ("settled", 3),
+    ]
+    await ledger.close()
+    assert books.rows("SELECT settled, held FROM balances") == [(4 * 1_500_000, 0)]
+    assert differences(books) == []
+
+
+async def test_a_settle_above_its_hold_waits_for_nobody(
+    books: Books, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SETTLE_WAIT_S", 60.0)
+    secret = books.add_user("alice")
+    books.limit("user alice", 4 * CALL_NANO)
+    caller = books.caller(secret)
+    wanted = opening(ledger, caller)
+    assert isinstance(await ledger.hold(wanted), Granted)
+    ledger.settle(closing(wanted.call_id, output_tokens=3_500))  # 35.5 of 44 million
+    refused = await ledger.hold(opening(ledger, caller))
+    assert isinstance(refused, Refused)
+    assert refused.code == "limit_spent"
+
+
 async def test_near_the_end_of_a_limit_the_output_is_capped_and_then_refused_as_spent(
     books: Books, ledger: Ledger
 ) -> None:

@@ -14,6 +14,7 @@ from llmctl.store.booking import Granted
 from tests.support.ledgers import Books, closing, opening
 
 SMALL = 300_000  # bytes
+READ_S = 0.03  # two of them are over before the log is given up: READERS_WAIT_MS, in steps of SQLite's own
 
 
 @pytest.fixture
@@ -64,10 +65,10 @@ async def test_readers_that_follow_one_another_without_a_gap_do_not_let_the_log_
             while not over.is_set():
                 reader.execute("BEGIN")
                 reader.execute("SELECT count(*) FROM calls").fetchone()
-                time.sleep(0.05)
+                time.sleep(READ_S)
                 reader.execute("COMMIT")
 
-    threads = [threading.Thread(target=read, args=(delay_s,)) for delay_s in (0.0, 0.025)]
+    threads = [threading.Thread(target=read, args=(delay_s,)) for delay_s in (0.0, READ_S / 2)]
     for thread in threads:
         thread.start()
     largest = 0
