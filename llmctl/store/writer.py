@@ -29,12 +29,11 @@ logger = logging.getLogger(__name__)
 
 BATCH_MAX = 512
 # Settles wait this long for others to share their transaction with; a hold waits for nothing, and for no settle either
-# where a transaction would take on few: what each statement costs is shared by all in it, and clients wait for holds.
+# while there are few: what each statement costs is shared by all in it, and a client waits for the hold alone.
 SETTLE_WAIT_S = 0.005
-FEW = 8
-# After so many holds at once the next are given time to gather: what a transaction costs is shared by all in it, and a
-# crowd that keeps the interpreter busy gets on faster while the ledger does not ask for its share.
-CROWD = 4
+# After a batch of this size the next is given time to gather as many: what a transaction costs is shared by all in it,
+# and a crowd that keeps the interpreter busy gets on faster while the ledger does not ask for its share.
+CROWD = 8
 CROWD_WAIT_S = 0.001
 RETRY_S = 0.2
 # While the database is known to be unavailable: clients shall not wait again for what others waited for in vain.
@@ -144,7 +143,7 @@ class Writer:
         self.unsettled: deque[Ending] = deque()  # settles that wait for a database that is not available
         self.kept_back: list[Closing] = []  # settles that have time, until `_settle_by_s`
         self._settle_by_s = 0.0
-        self._crowded = False  # the last transaction had many holds
+        self._crowded = False  # the last transaction was large
         self.open: dict[int, OpenCall] = {}
         self.stats = stats
         self.failed: StoreError | None = None
@@ -205,7 +204,7 @@ class Writer:
                 self._commit(store, taken)
             self.busy = False
             self._care(store)
-            self._crowded = len(taken.holds) >= CROWD
+            self._crowded = len(taken) >= CROWD
             if self._crowded:
                 time.sleep(CROWD_WAIT_S)
         # Whatever still waits is written before the end; a database that stays unavailable gets some more tries.
@@ -236,7 +235,7 @@ class Writer:
         except Empty:
             if not len(taken) and self.unsettled:
                 self._queue_retry(taken)
-        if taken.holds and len(taken) < FEW and not self._crowded and time.monotonic() < self._settle_by_s:
+        if taken.holds and len(taken) < CROWD and not self._crowded and time.monotonic() < self._settle_by_s:
             self._keep_back(taken)
         return taken
 
