@@ -18,8 +18,13 @@ from yarl import URL
 from .headers import RawHeaders
 from .uploads import Edited
 
-KEEPALIVE_S = 10.0  # shorter than any provider's: a connection that they close first costs a failed call
-REST_S = 0.005  # a kept connection's, before its next request; costs a few more connections, no time
+# Shorter than the other side's, for one that it closes first costs a failed call. Without TLS it is a server of one's
+# own, and these give up after 5 s (uvicorn, Node, cpp-httplib); a new connection to it costs next to nothing.
+KEEPALIVE_S = 10.0
+KEEPALIVE_PLAIN_S = 4.0
+# A kept connection's, before its next request: long enough for a server that hangs up after its answer (llama.cpp after
+# streams) and has a busy machine. Costs some more connections, no time.
+REST_S = 0.02
 INTERIM_ANSWERS_MAX = 16  # "100 Continue" and its kind, before the one that counts
 FIELD_BYTES_MAX = 64 << 10
 READ_BUFFER_BYTES = 64 << 10
@@ -189,6 +194,7 @@ class Pool:
         self._where = ClientRequest("GET", base_url, loop=asyncio.get_running_loop())
         self._timeout = aiohttp.ClientTimeout(connect=connect_s, ceil_threshold=60)
         self._kept: deque[KeptConnection] = deque()
+        self._keepalive_s = KEEPALIVE_S if base_url.scheme == "https" else KEEPALIVE_PLAIN_S
 
     async def take(self) -> KeptConnection:
         """Raises TimeoutError, aiohttp.ClientConnectorError, OSError: nothing was sent."""
@@ -198,7 +204,7 @@ class Pool:
             if rested_s < REST_S:
                 break
             connection = kept.popleft()
-            if rested_s < KEEPALIVE_S and connection.is_usable:
+            if rested_s < self._keepalive_s and connection.is_usable:
                 return connection
             connection.close()
         return KeptConnection(self, await self._connector.connect(self._where, [], self._timeout))
@@ -210,7 +216,7 @@ class Pool:
 
     def prune(self) -> None:
         """Closes those that nobody used for long."""
-        oldest_s = time.monotonic() - KEEPALIVE_S
+        oldest_s = time.monotonic() - self._keepalive_s
         while self._kept and self._kept[0].since_s < oldest_s:
             self._kept.popleft().close()
 
