@@ -53,8 +53,16 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
         if limit.measure == "cost":
             return self.held_nano
         if limit.measure == "tokens":
-            return self.held_input_tokens + self.held_output_tokens
+            return self.held_tokens
         return 1
+
+    @property
+    def held_tokens(self) -> int:
+        return self.held_input_tokens + self.held_output_tokens
+
+    def covers(self, closing: Closing) -> bool:
+        """Whether what it used is within what was held for it."""
+        return (closing.cost_nano_usd or 0) <= self.held_nano and closing.usage.total_tokens <= self.held_tokens
 
 
 @dataclass(slots=True)

@@ -248,16 +248,9 @@ class Writer:
 
     def _keep_back(self, taken: Taken) -> None:
         """But for settles above what was held: until they are written, others could be let in that do not fit."""
-        within = [closing for closing in taken.closings if self._is_within_hold(closing)]
-        if len(within) == len(taken.closings):
-            self.kept_back, taken.closings = within, []
-
-    def _is_within_hold(self, closing: Closing) -> bool:
-        call = self.open.get(closing.call_id)
-        if call is None:
-            return False
-        held_tokens = call.held_input_tokens + call.held_output_tokens
-        return (closing.cost_nano_usd or 0) <= call.held_nano and closing.usage.total_tokens <= held_tokens
+        calls = [(self.open.get(closing.call_id), closing) for closing in taken.closings]
+        if all(call is not None and call.covers(closing) for call, closing in calls):
+            self.kept_back, taken.closings = taken.closings, []
 
     def _idle_s(self) -> float:
         if self.unsettled:
@@ -279,7 +272,8 @@ class Writer:
         try:
             outcome = self._write(store, taken)
         except SettlesCount:
-            taken.closings, self.kept_back = self.kept_back, []
+            taken.closings += self.kept_back
+            self.kept_back = []
             self._commit(store, taken)
             return
         except StoreUnavailable as error:

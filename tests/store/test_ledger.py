@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,7 @@ from llmctl.store import database, ids, limits, users, writer
 from llmctl.store.booking import Closing, Granted, Opening, Refusal
 from llmctl.store.database import transaction
 from llmctl.store.ledger import Ledger
+from llmctl.store.owners import Owner
 from tests.support.ledgers import DOLLAR, Books, closing, demand, differences, opening
 
 CALL_NANO = 11_000_000  # the worst case of `demand()`: 1,000 tokens in at USD 1, 1,000 out at USD 10 per million
@@ -108,6 +110,45 @@ async def test_a_settle_above_its_hold_waits_for_nobody(
     refused = await ledger.hold(opening(ledger, caller))
     assert isinstance(refused, Refused)
     assert refused.code == "limit_spent"
+
+
+def test_settles_that_waited_for_the_database_and_settles_kept_back_both_count(books: Books) -> None:
+    secret = books.add_user("alice")
+    books.limit("user alice", 2 * CALL_NANO + 1_000_000)
+    caller = books.caller(secret)
+    results: list[object] = []
+    owner, store = Owner.claim(books.path), database.Store(books.path)
+    one = writer.Writer(
+        books.path,
+        owner,
+        default_zone="UTC",
+        share_percent=25,
+        synchronous="FULL",
+        lock_timeout_s=1.0,
+        clock_s=time.time,
+        deliver=lambda delivered: results.extend(result for _, result in delivered),
+        stats=writer.LedgerStats(),
+    )
+    one._begin(store)
+
+    ids_of = SimpleNamespace(new_call_id=lambda: one.ids.next(time.time_ns() // 1_000))
+
+    def wanted() -> writer.Waiting:
+        return writer.Waiting(opening(ids_of, caller), None)  # type: ignore[arg-type]  # nobody waits here
+
+    first, second = wanted(), wanted()
+    one._commit(store, writer.Taken(holds=[first, second]))
+    one.unsettled.append(closing(first.opening.call_id))
+    one.kept_back = [closing(second.opening.call_id)]
+    one._commit(store, writer.Taken(holds=[wanted()]))  # fits only when both are settled
+    assert results == 3 * [Granted(1_000, False, CALL_NANO)]
+    assert books.rows("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state") == [
+        ("open", 1),
+        ("settled", 2),
+    ]
+    assert not one.unsettled and not one.kept_back
+    store.close()
+    owner.release()
 
 
 async def test_near_the_end_of_a_limit_the_output_is_capped_and_then_refused_as_spent(
@@ -395,6 +436,7 @@ from pathlib import Path
 from llmctl.store import callers
 from llmctl.store.database import Store
 from llmctl.store.ledger import Ledger
+from llmctl.store.owners import Owner
 from tests.support.ledgers import closing, opening
 
 async def main(path, secret):
