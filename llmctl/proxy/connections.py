@@ -35,6 +35,15 @@ class ConnectionBroken(Exception):
     """The provider ended the connection, or answered with what is no HTTP."""
 
 
+def let_go(error: BaseException) -> None:
+    """Of an error that was dealt with. aiohttp's streams and futures keep what they raised, it keeps its traceback, and
+    that keeps them and all of the call: a circle, that only the garbage collector would open."""
+    told: BaseException | None = error
+    while told is not None:
+        told.__traceback__ = None
+        told = told.__cause__ or told.__context__
+
+
 class Outgoing:
     """A request as bytes; with an `upload`, that is its body. `sent_at_s`: when it began to leave, by the monotonic
     clock; None: nothing of it has left."""
@@ -77,8 +86,8 @@ class ProviderAnswer:
                 if not chunk:
                     return body
                 body += chunk
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            pass
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            let_go(error)
         return None
 
     def close(self) -> None:

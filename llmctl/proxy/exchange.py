@@ -24,7 +24,7 @@ from .background import Background
 from .call import Call
 from .client import Client
 from .compression import Unreadable, decoded, decoder, is_plain
-from .connections import Outgoing, ProviderAnswer
+from .connections import Outgoing, ProviderAnswer, let_go
 from .credentials import Credential
 from .errors import SHAPES
 from .estimate import estimate
@@ -294,6 +294,7 @@ async def _pass(
             elif streamed:
                 await client.start()
     except (aiohttp.ClientError, TimeoutError, OSError, Unreadable) as error:
+        let_go(error)
         return flight.cut or ("provider_timeout" if isinstance(error, TimeoutError) else "provider_failed"), b""
 
 

@@ -11,7 +11,8 @@ TRIM_EVERY_S = 60.0
 
 def settle() -> None:
     """What the start made lives until the end: the collector need not look at it again and again (measured: 12 % of the
-    event loop's time). Calls make little that refers in circles, so it may also look less often."""
+    event loop's time). Calls leave next to nothing that refers in circles (`connections.let_go`), so it may also look
+    less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

@@ -17,7 +17,7 @@ from llmctl.config.presets import SIGV4
 from llmctl.dialects.base import Dialect, credential_headers
 from llmctl.domain.errors import Refused
 
-from .connections import KEEPALIVE_S, ConnectionBroken, Outgoing, Pool, ProviderAnswer
+from .connections import KEEPALIVE_S, ConnectionBroken, Outgoing, Pool, ProviderAnswer, let_go
 from .credentials import Credential, Credentials, fingerprint
 from .headers import OwnHeaders
 from .tokens import TokenCache, TokenUnavailable, buyer
@@ -161,13 +161,16 @@ class Upstream:
         """One request, once. Raises UpstreamFailure."""
         try:
             connection = await self._pools[provider.name].take()
-        except TimeoutError:
+        except TimeoutError as error:
+            let_go(error)
             raise _failure("provider_timeout", provider, "could not be reached in time", sent=False) from None
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError) as error:
+            let_go(error)
             raise _failure("provider_unreachable", provider, "cannot be reached", sent=False) from None
         try:
             answer = await connection.ask(outgoing)
-        except (aiohttp.ClientError, OSError, ConnectionBroken):
+        except (aiohttp.ClientError, OSError, ConnectionBroken) as error:
+            let_go(error)
             raise _failure("provider_failed", provider, "broke the connection", sent=True) from None
         if not 200 <= answer.status < 300 and answer.status < 400:
             answer.close()

@@ -80,15 +80,17 @@ class Watch:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(EVERY_S)
-            now_s = time.monotonic()
-            if not self._flights:
-                continue
-            try:
-                cuts = self._cuts()
-            except StoreError:  # the ledger says so too, and louder
-                cuts = {}
-            for flight in list(self._flights):
-                self._check(flight, now_s, cuts)
+            if self._flights:
+                self._look()
+
+    def _look(self) -> None:
+        now_s = time.monotonic()
+        try:
+            cuts = self._cuts()
+        except StoreError:  # the ledger says so too, and louder
+            cuts = {}
+        for flight in list(self._flights):
+            self._check(flight, now_s, cuts)
 
     def _check(self, flight: Flight, now_s: float, cuts: Mapping[int, int]) -> None:
         client, call = flight.client, flight.call

@@ -50,6 +50,10 @@ def total(samples: Samples, name: str) -> float:
     return sum(samples[name].values())
 
 
+def wait_until_counted(daemon: Daemon, calls: int) -> None:
+    assert wait_until(lambda: total(scrape(daemon), "llmctl_requests_total") == calls, 5)
+
+
 @pytest.fixture(scope="module")
 def running() -> Iterator[Faulty]:
     with Faulty({name: FAULTS[name] for name in ("fine", "stall_in_stream")}) as faulty:
@@ -83,6 +87,7 @@ def test_one_scrape_is_the_sum_of_all_workers_and_of_those_that_died(daemon: Dae
     for _ in range(3):
         for _ in range(20):
             sent += post(daemon.url, CHAT, ask("fine/m"), key).status == 200
+        wait_until_counted(daemon, sent)  # each counts once its answer has left
         for victim in workers_of(daemon):
             os.kill(victim, signal.SIGKILL)
         assert wait_until(lambda: len(workers_of(daemon)) == 2 and daemon.get("/readyz", admin=True)[0] == 200, 15)
