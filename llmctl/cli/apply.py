@@ -157,12 +157,17 @@ def _summary(steps: Plan) -> str:
 
 
 def _notes(steps: Plan) -> list[str]:
-    lines = [f"! no key {name}: what is set on it waits for: llmctl key create" for name in steps.no_keys]
+    lines = [f"! no key {name}, left out; {_makes(name)}, then apply this again" for name in steps.no_keys]
     if steps.kept:
         shown = [f"{_what(change)} {change.member.name}".rstrip() for change in steps.kept[:KEPT_SHOWN_MAX]]
         more = f" and {len(steps.kept) - len(shown)} more" if len(steps.kept) > len(shown) else ""
         lines.append(f"! not in the file, stays without --prune: {', '.join(dict.fromkeys(shown))}{more}")
     return lines
+
+
+def _makes(key: str) -> str:
+    user, _, name = key.partition("/")
+    return f"llmctl key create {user} --name {name}"
 
 
 def _what(change: Change) -> str:
@@ -205,9 +210,10 @@ def _text(side: object) -> str:
         limit = Limit(0, "", "", 0, side.each, side.measure, side.window, "UTC", side.models, side.amount, side.soft)
         each = f" for each {side.each.replace('_', '-')}" if side.each else ""
         ordered = sorted(side.grants, key=lambda grant: (grant.until_s, grant.member))
+        amounts = [humanize.set_amount(side.measure, one.amount) for one in ordered]
         more = [
-            f"{humanize.amount(side.measure, one.amount)} more for {one.member or 'all'} until {rfc3339(one.until_s)}"
-            for one in ordered
+            f"{amount} more for {one.member or 'all'} until {rfc3339(one.until_s)}"
+            for amount, one in zip(amounts, ordered, strict=True)
         ]
         return "; ".join([limit_text(limit) + each, *more])
     if isinstance(side, tuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmctl.domain.money import usd_short
+from llmctl.domain.money import usd_set, usd_short
 
 NAMES_SHOWN_MAX = 20
 
@@ -43,13 +43,18 @@ def usd(nano: int | None) -> str:
 
 
 def amount(measure: str, number: int) -> str:
-    """A limit's amount or what is spent of it, in its own unit."""
+    """What is spent of a limit, in its own unit."""
     return usd_short(number) if measure == "cost" else count(number)
+
+
+def set_amount(measure: str, number: int) -> str:
+    """A limit's own amount, or a grant's: as it was set."""
+    return usd_set(number) if measure == "cost" else count(number)
 
 
 def limit_text(measure: str, number: int, window: str, granted: int = 0) -> str:
     """`$120.00/month`, `2,000,000 tokens/day`, `20 at once`, `$50.00 in total`; with a grant `$5.00 +$2.00/day`."""
-    what = amount(measure, number) + (f" +{amount(measure, granted)}" if granted else "")
+    what = set_amount(measure, number) + (f" +{set_amount(measure, granted)}" if granted else "")
     if measure == "concurrency":
         return f"{what} at once"
     if measure != "cost":

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from . import aliases, context, limit_grant, limit_trial
+from . import aliases, context, humanize, limit_grant, limit_trial
 from .ask import DryRun, Yes, confirm
 from .command import noun, verb
 from .limit_grant import grant_text, grant_values
@@ -18,6 +18,8 @@ from .overview import limit_text, limit_values
 from .times import end_short
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmctl.domain.limit import Limit
     from llmctl.store.scopes import Scope
 
@@ -126,15 +128,13 @@ def list_(
             standings.now(tx, limit, run.now_s)
             for limit in limits.listing(tx, scope=where, default_zone=run.config.timezone)
         ]
+        empty = "No limits: any key can spend without end. Next: llmctl limit set -h"
+        if where is not None and where.principal != "org" and not found:
+            empty = _from_above(where, limits.binding(tx, where, default_zone=run.config.timezone))
     shown = columns(run, found)
     is_marked = run.out.keeps(shown, found, "resets")
     notes = [nearest_note(row, is_marked=is_marked) for row in found if row.member]
-    run.out.rows(
-        shown,
-        in_order(shown, found, sort),
-        notes=notes,
-        empty="No limits: any key can spend without end. Next: llmctl limit set -h",
-    )
+    run.out.rows(shown, in_order(shown, found, sort), notes=notes, empty=empty)
 
 
 @verb(app, "show")
@@ -202,6 +202,13 @@ def remove(
     run.out.one({"id": f"l{limit.id}", "removed": True}, f"Removed {what}.")
 
 
+def _from_above(where: Scope, binding: Sequence[Limit]) -> str:
+    if not binding:
+        return f"No limits on {where.label}, nor above it: nothing stops its spend. Next: llmctl limit set -h"
+    ids = humanize.some([f"l{limit.id} on {on_text(limit)}" for limit in binding])
+    return f"No limits on {where.label} itself; from above it: {ids}."
+
+
 def _no_end_users(where: Scope) -> str:
     """Why a limit on each end user holds nobody yet, and what to do."""
     if where.principal == "key":
@@ -219,13 +226,13 @@ def _print_set(run: App, limit: Limit, before: Limit | None, *, told: str) -> No
 
     with run.reading() as tx:
         nearest = standings.now(tx, limit, run.now_s)
-    name, text, was = f"l{limit.id} on {on_text(limit)}", limit_text(limit), before and limit_text(before)
+    name, text = f"l{limit.id} on {on_text(limit)}", limit_text(limit)
     values = limit_values(nearest.standing, nearest.member)
     values["before"] = None if before is None else limit_values(standings.empty(before))["amount"]
-    values["changed"] = text != was
-    if was is None:
+    values["changed"] = changed = before is None or (before.amount, before.soft) != (limit.amount, limit.soft)
+    if before is None:
         run.out.one(values, f"{told}Set {name}: {text}.")
-    elif was == text:
+    elif not changed:
         run.out.one(values, f"{told}Limit {name} is {text} already: unchanged.")
     else:
-        run.out.one(values, f"{told}Changed {name}: {was} -> {text}.")
+        run.out.one(values, f"{told}Changed {name}: {limit_text(before)} -> {text}.")

@@ -112,7 +112,7 @@ def grant_values(limit: Limit, given: Granted) -> dict[str, object]:
 def grant_text(limit: Limit, given: Granted, run: App) -> str:
     whom = given.member or "all"
     end = end_short(given.until_s, ZoneInfo(limit.zone), run.now_s)
-    return f"{humanize.amount(limit.measure, given.amount)} more for {whom} until {end} {limit.zone}"
+    return f"{humanize.set_amount(limit.measure, given.amount)} more for {whom} until {end} {limit.zone}"
 
 
 def _ended(limit: Limit, withdrawn: list[Granted]) -> dict[str, object]:

@@ -16,6 +16,8 @@ from .times import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from llmctl.domain.access import ModelRule
+    from llmctl.store.database import Tx
     from llmctl.store.model_rules import Effect, Rule
     from llmctl.store.scopes import Scope
 
@@ -45,11 +47,11 @@ def list_(
     with run.reading() as tx:
         where = scope(tx, org=org, group=group, user=user, key=key)
         found = model_rules.listing(tx, scope=where)
-    run.out.rows(
-        _columns(),
-        in_order(_columns(), found, sort),
-        empty="No rules: every key may use every model. Next: llmctl model allow 'gpt-5*'",
-    )
+        empty = "No rules: every key may use every model. Next: llmctl model allow 'gpt-5*'"
+        if where is not None and where.principal != "org" and not found:
+            above = _above(tx, where)
+            empty = f"No rules on {where.label}{f' itself; {above}' if above else ', nor above it'}."
+    run.out.rows(_columns(), in_order(_columns(), found, sort), empty=empty)
 
 
 @verb(app, "allow")
@@ -111,8 +113,8 @@ def reset(
     confirm(run, f"{told}Remove {what}?", yes=yes)
     with run.writing() as (tx, author):
         changed = model_rules.reset(tx, author, where, rule.pattern)
-        usable = _usable(model_rules.listing(tx, scope=where))
-    text = f"{told}Removed {what}; {_whom(where)} may now use {usable}."
+        usable, above = _usable(model_rules.listing(tx, scope=where)), _above(tx, where)
+    text = f"{told}Removed {what}; {_whom(where)} may now use {usable}{above and f', where all agree: {above}'}."
     run.out.one(_values(where, None, rule.pattern, changed=changed), text)
 
 
@@ -128,12 +130,13 @@ def _put(
         where = scope(tx, org=org, group=group, user=user, key=key) or scopes.ORGANISATION
         before = next((rule for rule in model_rules.listing(tx, scope=where) if rule.pattern == pattern), None)
         changed = model_rules.put(tx, author, where, effect, pattern)
-        rules = model_rules.listing(tx, scope=where)
+        rules, above = model_rules.listing(tx, scope=where), _above(tx, where)
     word = "allowed" if effect == "allow" else "denied"
     text = f"{pattern} is {word} for {where.label} already: unchanged."
     if changed:
         lifted = f" The rule to {before.effect} {pattern} is lifted." if before else ""
-        text = f"{word.capitalize()} {pattern}; {_whom(where)} may now use {_usable(rules)}.{lifted}"
+        usable = f"{_usable(rules)}{above and f', where all agree: {above}'}"
+        text = f"{word.capitalize()} {pattern}; {_whom(where)} may now use {usable}.{lifted}"
     values = _values(where, effect, pattern, changed=changed)
     run.out.one(values | {"replaced": before.effect if before and changed else None}, f"{told}{text}")
 
@@ -142,7 +145,15 @@ def _whom(where: Scope) -> str:
     return "the organisation" if where.principal == "org" else where.label
 
 
-def _usable(rules: Sequence[Rule]) -> str:
+def _above(tx: Tx, where: Scope) -> str:
+    """`group sales may use only: gpt-5*`: by the rules of each level above; empty if there are none."""
+    from llmctl.store import model_rules
+
+    levels = [rules for rules in model_rules.binding(tx, where) if rules[0].level != where.label]
+    return "; ".join(f"{rules[0].level} may use {_usable(rules)}" for rules in levels)
+
+
+def _usable(rules: Sequence[Rule | ModelRule]) -> str:
     """`only: gpt-5*, o4`, `all models but: o4`: what is left by the rules of one level."""
     allowed, denied = ([rule.pattern for rule in rules if rule.effect == effect] for effect in ("allow", "deny"))
     if not allowed:

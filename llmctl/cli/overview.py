@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from llmctl.domain.limit import Limit, Standing
 from llmctl.domain.money import usd_exact
-from llmctl.domain.principal import ORG_ID
 
 from . import humanize
 from .times import rfc3339
@@ -40,14 +39,11 @@ def limit_lines(tx: Tx, run: App, scope: Scope) -> list[Line]:
 
 def limits_of_user(tx: Tx, run: App, user: str) -> list[Line]:
     """Every limit that binds a user, wherever it is set."""
-    from llmctl.store import groups, limits, standings, users
+    from llmctl.store import limits, scopes, standings
 
-    who = users.get(tx, user)
-    group_id = groups.get(tx, who.group).id if who.group else None
-    lineage = groups.lineage(tx, group_id)
-    no_key = ORG_ID - 1
+    who = scopes.of_user(tx, user)
     lines = []
-    for limit in limits.applying(tx, lineage=lineage, user_id=who.id, key_id=no_key, default_zone=run.config.timezone):
+    for limit in limits.binding(tx, who, default_zone=run.config.timezone):
         if limit.each == "end_user":
             continue
         standing = standings.of_member(tx, limit, who.id, run.now_s)
@@ -69,11 +65,9 @@ def rule_lines(tx: Tx, scope: Scope) -> list[Line]:
 
 def rules_of_user(tx: Tx, user: str) -> list[Line]:
     """Every model rule that binds a user, wherever it is set."""
-    from llmctl.store import groups, model_rules, users
+    from llmctl.store import model_rules, scopes
 
-    who = users.get(tx, user)
-    group_id = groups.get(tx, who.group).id if who.group else None
-    levels = model_rules.applying(tx, lineage=groups.lineage(tx, group_id), user_id=who.id, key_id=ORG_ID - 1)
+    levels = model_rules.binding(tx, scopes.of_user(tx, user))
     return [
         Line(
             f"{rule.effect} {rule.pattern}{'' if rule.level.startswith('user ') else f' ({rule.level})'}",

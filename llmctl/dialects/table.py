@@ -238,7 +238,9 @@ def error_dialect(path: str, headers: Iterable[str]) -> Dialect:
     """In whose shape an error for this path is written, also when the path is unknown."""
     match = _find(path, headers)
     if match is not None:
-        return match.endpoint.dialect
+        endpoint = match.endpoint
+        shared = endpoint.kind == "refused" and endpoint.dialect is OPENAI  # /v1/files, which Anthropic has too
+        return ANTHROPIC if shared and "anthropic-version" in headers else endpoint.dialect
     if "x-goog-api-key" in headers or _GOOGLE_PATH.match(path):
         return GEMINI
     for prefix, dialect in _OWN_PATHS:

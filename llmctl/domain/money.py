@@ -53,6 +53,12 @@ def usd_fine(nano: int) -> str:
     return f"${whole}.{rest[:4]}"
 
 
+def usd_set(nano: int) -> str:
+    """Nano-USD that somebody chose, for people, and exact: `$1,412.00`, `$0.0151`."""
+    whole, _, rest = usd_plain(nano).partition(".")
+    return f"${int(whole):,}.{rest}"
+
+
 def usd_plain(nano: int) -> str:
     """Nano-USD as the shortest exact decimal with at least two places: `0.25`, `0.0000125`."""
     whole, _, rest = usd_exact(nano).partition(".")

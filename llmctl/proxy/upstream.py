@@ -17,7 +17,7 @@ from llmctl.config.presets import SIGV4
 from llmctl.dialects.base import Dialect, credential_headers
 from llmctl.domain.errors import Refused
 
-from .connections import KEEPALIVE_S, ConnectionBroken, Outgoing, Pool, ProviderAnswer, let_go
+from .connections import KEEPALIVE_PLAIN_S, ConnectionBroken, Outgoing, Pool, ProviderAnswer, let_go
 from .credentials import Credential, Credentials, fingerprint
 from .headers import OwnHeaders
 from .tokens import TokenCache, TokenUnavailable, buyer
@@ -180,7 +180,7 @@ class Upstream:
 
     async def _prune(self) -> None:
         while True:
-            await asyncio.sleep(KEEPALIVE_S)
+            await asyncio.sleep(KEEPALIVE_PLAIN_S)
             for pool in self._pools.values():
                 pool.prune()
 

@@ -13,7 +13,7 @@ from llmctl.domain.limit import Each, Extra, Limit, Measure
 from llmctl.domain.money import usd_plain
 from llmctl.domain.window import Window
 
-from . import audit
+from . import audit, scopes
 from .audit import Author
 from .scopes import ALIVE_SQL, APPLYING_SQL, LABEL_SQL, Scope
 
@@ -167,6 +167,11 @@ def applying(
         (json.dumps(lineage), user_id, key_id, granted_from_s),
     )
     return tuple(_limit(row, default_zone) for row in rows)
+
+
+def binding(tx: sqlite3.Connection, scope: Scope, *, default_zone: str) -> tuple[Limit, ...]:
+    """Every limit that binds a principal, wherever it is set."""
+    return applying(tx, **scopes.chain(tx, scope)._asdict(), default_zone=default_zone)
 
 
 def reaches_end_users(tx: sqlite3.Connection, scope: Scope, now_s: int) -> bool:

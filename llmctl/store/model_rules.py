@@ -10,7 +10,7 @@ from typing import Literal
 
 from llmctl.domain.access import ModelRule, check_pattern
 
-from . import audit
+from . import audit, scopes
 from .audit import Author
 from .scopes import ALIVE_SQL, APPLYING_SQL, LABEL_SQL, Scope
 
@@ -82,3 +82,8 @@ def applying(
     for principal, principal_id, effect, pattern, label in rows:
         levels.setdefault((principal, principal_id), []).append(ModelRule(effect, pattern, label))
     return tuple(tuple(rules) for rules in levels.values())
+
+
+def binding(tx: sqlite3.Connection, scope: Scope) -> tuple[tuple[ModelRule, ...], ...]:
+    """The rules of a principal's calls, as `applying`: its own, and those above it."""
+    return applying(tx, **scopes.chain(tx, scope)._asdict())

@@ -21,6 +21,15 @@ class Scope(NamedTuple):
         return "organisation" if self.principal == "org" else f"{self.principal} {self.name}"
 
 
+class Chain(NamedTuple):
+    """Whose limits and rules bind a principal, its own among them: those of groups, from the root, of the user, and of
+    the key; -1 where there is none."""
+
+    lineage: tuple[int, ...]
+    user_id: int = -1
+    key_id: int = -1
+
+
 ORGANISATION = Scope("org", ORG_ID, "")
 
 
@@ -39,6 +48,19 @@ def of_key(tx: sqlite3.Connection, reference: str) -> Scope:
 
     key = keys.get(tx, reference)
     return Scope("key", key.row_id, key.label)
+
+
+def chain(tx: sqlite3.Connection, scope: Scope) -> Chain:
+    if scope.principal == "group":
+        return Chain(groups.lineage(tx, scope.id))
+    if scope.principal == "org":
+        return Chain(())
+    user_id, key_id = scope.id, -1
+    if scope.principal == "key":
+        key_id = scope.id
+        (user_id,) = tx.execute("SELECT user_id FROM keys WHERE id = ?", (key_id,)).fetchone()
+    (group_id,) = tx.execute("SELECT group_id FROM users WHERE id = ?", (user_id,)).fetchone()
+    return Chain(groups.lineage(tx, group_id), user_id, key_id)
 
 
 # The name of a principal for people, as an SQL expression over (principal, principal_id).

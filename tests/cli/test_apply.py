@@ -189,7 +189,7 @@ def test_what_is_wrong_in_a_file_is_named(cli: Cli, file: Path, text: str, says:
     assert "\x1b" not in failed.err
 
 
-def test_what_is_set_on_keys_waits_for_the_keys(cli: Cli, file: Path) -> None:
+def test_what_is_set_on_keys_that_are_not_there_is_left_out_and_says_so(cli: Cli, file: Path) -> None:
     cli("user", "add", "alice")
     cli("limit", "set", "--key", "alice", "--concurrency", "3")
     exported = cli("export").out
@@ -197,7 +197,8 @@ def test_what_is_set_on_keys_waits_for_the_keys(cli: Cli, file: Path) -> None:
     cli("limit", "remove", "l1", "--yes")
     cli("key", "revoke", "alice")
     file.write_text(exported)
-    assert "! no key alice/default: what is set on it waits" in cli("apply", "org.toml").err
+    said = cli("apply", "org.toml").err
+    assert "! no key alice/default, left out; llmctl key create alice --name default, then apply this again" in said
     cli("key", "create", "alice")
     cli("apply", "org.toml")
     assert cli.json("limit", "list")[0]["name"] == "alice/default"

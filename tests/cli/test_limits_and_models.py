@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -244,3 +245,30 @@ def test_a_limit_on_each_end_user_of_a_key_that_names_them_is_set_without_more(
     assert cli(*limit).err == ""
     cli("key", "revoke", "shop/app")
     assert "binds nobody" in cli(*limit).err
+
+
+def test_what_is_set_above_somebody_is_told_where_nothing_is_set_on_them(cli: Cli) -> None:
+    cli("group", "add", "sales")
+    cli("user", "add", "bob", "--group", "sales")
+    assert cli("limit", "list", "--user", "bob").out.startswith("No limits on user bob, nor above it")
+    assert cli("model", "list", "--user", "bob").out == "No rules on user bob, nor above it.\n"
+    cli("limit", "set", "--org", "--cost", "5", "--per", "month")
+    cli("model", "allow", "small", "--group", "sales")
+    assert cli("limit", "list", "--user", "bob").out == ("No limits on user bob itself; from above it: l1 on org.\n")
+    assert cli("limit", "list", "--key", "bob/default").out.endswith("from above it: l1 on org.\n")
+    above = "group sales may use only: small"
+    assert cli("model", "list", "--user", "bob").out == f"No rules on user bob itself; {above}.\n"
+    said = cli("model", "allow", "large", "--user", "bob").out
+    assert said == f"Allowed large; user bob may now use only: large, where all agree: {above}.\n"
+    said = cli("model", "reset", "large", "--user", "bob", "--yes").out
+    assert said.endswith(f"user bob may now use all models, where all agree: {above}.\n")
+
+
+def test_amounts_that_differ_by_less_than_a_cent_are_told_apart(cli: Cli) -> None:
+    cli("user", "add", "bob")
+    assert cli("limit", "set", "--user", "bob", "--cost", "0.019", "--per", "day").out == "Set l1 on bob: $0.019/day.\n"
+    said = cli("limit", "set", "--user", "bob", "--cost", "0.0151", "--per", "day").out
+    assert said == "Changed l1 on bob: $0.019/day -> $0.0151/day.\n"
+    assert "$0.019/day -> $0.0151/day" in cli("audit").out
+    said = cli("limit", "set", "--user", "bob", "--cost", "0.0151", "--per", "day", "-o", "json").out
+    assert json.loads(said)["changed"] is False

@@ -262,3 +262,5 @@ def test_errors_for_unknown_paths_take_the_shape_of_the_client() -> None:
     assert error_dialect("/v1/projects/p/nowhere", {}).name == "gemini"
     assert error_dialect("/v1/chat/completions", {"x-api-key": "k"}).name == "openai"
     assert error_dialect("/v1/messages", {}).name == "anthropic"
+    assert error_dialect("/v1/files", ANTHROPIC).name == "anthropic"  # both have one, and neither passes
+    assert error_dialect("/v1/files", {}).name == "openai"
