@@ -17,9 +17,10 @@ class Forecast(NamedTuple):
 
 
 def forecast(standing: Standing, now_s: int) -> Forecast | None:
-    """None where nothing can be said: a window without an end, one that has just begun, concurrency."""
+    """None where nothing can be said: a window without an end or that slides, one that has just begun, concurrency."""
     start_s, end_s, amount = standing.window_start_s, standing.window_end_s, standing.amount
-    if end_s is None or standing.limit.measure == "concurrency" or standing.settled <= 0:
+    slides = standing.limit.window == "minute"  # it begins and ends with no clock
+    if end_s is None or slides or standing.limit.measure == "concurrency" or standing.settled <= 0:
         return None
     elapsed_s, length_s = now_s - start_s, end_s - start_s
     if elapsed_s * ELAPSED_SHARE_MIN < length_s:

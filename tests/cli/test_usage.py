@@ -146,6 +146,15 @@ class TestUsage:
         cli("limit", "set", "--org", "--cost", "40", "--per", "month")
         assert "! organisation reaches $40.00/month about 24 Nov (linear)" in cli("usage").out
 
+    async def test_of_a_minute_that_slides_nothing_is_foretold(self, cli: Cli, empty: Path) -> None:
+        cli.now_s = NOW_S + 4
+        async with Shop(empty / "llmctl.db", now_s=cli.now_s) as again:
+            again.knows("alice")
+            await again.call("alice", at_s=NOW_S + 1)
+        cli("limit", "set", "--org", "--cost", "0.012", "--per", "minute")
+        assert "linear" not in cli("usage").out
+        assert [limit["runs_out_at_linear"] for limit in cli.json("status")["limits_near"]] == [None]
+
     def test_groups_are_a_tree_whose_own_lines_add_up_and_whose_sums_limits_count(self, cli: Cli) -> None:
         cli("limit", "set", "--group", "sales", "--cost", "100", "--per", "month")
         lines = [line.split("  ▁")[0].rstrip() for line in cli("usage").out.splitlines()[3:8]]
