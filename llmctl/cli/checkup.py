@@ -42,6 +42,7 @@ def files(run: App) -> Iterator[Check]:
 
     yield Check("configuration", "ok", str(run.config.path))
     path = run.database
+    database.must_exist(path)
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield Check("permissions", "warning", f"others may read {path}", f"chmod 600 {path}")
     else:
