@@ -54,7 +54,8 @@ def read(path: Path, text: str, *, now_s: int) -> Organisation:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path.name}: {error}", hint="mend the TOML there") from None
     file = Table(raw, "", path, text)
-    members = [_read_member(file.table("organisation"), *ORG, now_s)] if "organisation" in file.names() else []
+    of_all = file.table("organisation")
+    members = [_read_member(of_all, *ORG, now_s)] if "organisation" in file.names() else []
     for section, kind in SECTIONS.items():
         listed = file.table(section)
         members += [_read_member(listed.table(name), kind, name, now_s) for name in listed.names()]

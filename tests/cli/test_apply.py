@@ -149,6 +149,7 @@ def test_a_mistake_anywhere_leaves_everything_as_it_was(cli: Cli, file: Path) ->
     [
         ("[groups.a\n", "org.toml: "),
         ("\n[group.a]\n", 'org.toml:2: unknown key "group"; write "groups"'),
+        ("\n[rules]\n", 'org.toml:2: unknown key "rules"; known here: groups, keys, organisation, users'),
         ('[groups.a]\nparrent = "b"\n', 'org.toml:2: unknown key "parrent"; write "parent"'),
         ("[users.a]\ndisabled = 1\n", "org.toml:2: users.a.disabled: must be true or false"),
         (
