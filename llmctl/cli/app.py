@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TextIO
 
 import typer
 
@@ -109,7 +109,8 @@ def _version(
 def run(args: Sequence[str], *, clock_s: Callable[[], float] = time.time) -> int:
     """Runs one command line; returns its exit code."""
     app = App(clock_s, has_stdout=sys.stdout is not None)
-    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
+    sys.stdin = sys.stdin or _nowhere("r")
+    sys.stdout, sys.stderr = sys.stdout or _nowhere("w"), sys.stderr or _nowhere("w")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character must not end the command
@@ -151,9 +152,9 @@ def _bug(error: Exception, args: Sequence[str]) -> int:
     return _failed(LlmctlError(text, hint="this is a bug; LLMCTL_DEBUG=1 shows where", code="bug"), args)
 
 
-def _nowhere() -> TextIO:
+def _nowhere(mode: Literal["r", "w"]) -> TextIO:
     """In the place of a stream that was closed (`llmctl user disable alice >&-`): what is to be done is done."""
-    return Path(os.devnull).open("w", encoding="utf-8")
+    return Path(os.devnull).open(mode, encoding="utf-8")
 
 
 def _output_is_full(error: OSError) -> bool:

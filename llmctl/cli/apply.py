@@ -97,6 +97,8 @@ def _read(file: str, now_s: int) -> Organisation:
                 raw = opened.read(size)
     except OSError as error:
         raise LlmctlError(f"cannot read {file}: {error.strerror}", hint="name a file of llmctl export") from None
+    if file == "-" and not raw:  # whoever was to write it has failed: with --prune it would be the end of everybody
+        raise LlmctlError("nothing on stdin", hint="llmctl apply - < FILE")
     if len(raw) >= size:
         raise LlmctlError(f"{file} is larger than {size >> 20} MiB", hint="name a file of llmctl export")
     try:

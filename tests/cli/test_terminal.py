@@ -273,6 +273,20 @@ def test_a_closed_stdout_stops_no_change_and_a_full_one_is_told(shop: Path) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ("user remove alice", "error: nobody is there to answer: "),
+        ("key show -", "error: no secret on stdin; "),
+        ("apply - --prune --yes", "error: nothing on stdin; "),
+        ("user import - --no-key", "error: -:1: "),
+    ],
+)
+def test_a_closed_stdin_has_nothing_to_say(shop: Path, args: str, told: str) -> None:
+    done = subprocess.run(["sh", "-c", f"{LLMCTL} {args} <&-"], capture_output=True, text=True)
+    assert done.stderr.startswith(told)
+
+
 def test_without_a_stdout_no_key_is_made_that_nobody_would_see(shop: Path) -> None:
     for args in ("user add zoe", "user add zoe -o json", "key create alice --name ci", "key rotate alice"):
         done = subprocess.run(["sh", "-c", f"{LLMCTL} {args} >&-"], capture_output=True, text=True)
