@@ -51,7 +51,7 @@ def audit(
         action=action or "",
         subject=subject or "",
         since_s=times.since(since, run.zone, run.now_s) if since else 0,
-        until_s=times.until(until, run.zone, run.now_s) if until else 1 << 50,
+        until_s=times.moment(until, run.zone, run.now_s) if until else 1 << 50,
     )
     empty = "Nothing was changed." if filters == store.AuditFilters() else "No change matches."
     with run.reading() as tx:

@@ -150,7 +150,7 @@ def _window(run: App, asked: Asked, zone: ZoneInfo, *, all_time: bool) -> tuple[
         since_s = times.since(start, zone, run.now_s)
     else:
         since_s = 0 if all_time else window_start("month", zone, run.now_s)
-    until_s = times.until(asked.until, zone, run.now_s) if asked.until is not None else run.now_s + 1
+    until_s = times.moment(asked.until, zone, run.now_s) if asked.until is not None else run.now_s + 1
     if asked.until is not None and start is None and not all_time:
         since_s = min(since_s, window_start("month", zone, max(0, until_s - 1)))
     if until_s <= since_s:

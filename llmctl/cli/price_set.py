@@ -101,7 +101,7 @@ def set_(
         place = {
             "provider": owner or "*",
             "model": name,
-            "effective_from_s": times.until(since, run.zone, run.now_s) if since else 0,
+            "effective_from_s": times.moment(since, run.zone, run.now_s) if since else 0,
             "now_s": author.at_s,
             "source": source,
         }

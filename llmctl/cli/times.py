@@ -18,14 +18,15 @@ _UNIT_S = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400, "mo": 30 * 86_400}
 SPAN_S_MAX = 100 * 366 * 86_400  # a century: beyond it somebody mistook the unit
 MOMENT_S_MAX = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp())  # far from where datetimes end
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-_FORMS = "15m, 24h, 7d, 4w, 1mo, today, 2026-11-23 or 2026-11-23T14:00:00Z"
+_MOMENTS = "today, 2026-11-23 or 2026-11-23T14:00:00Z"
+_SPANS_TOO = f"15m, 24h, 7d, 4w, 1mo, {_MOMENTS}"
 
 
 def since(text: str, zone: ZoneInfo, now_s: int) -> int:
     """The start of a report, in unix seconds. `7d` is today and six calendar days, `24h` rolls."""
     span = _SPAN.fullmatch(text)
     if span is None:
-        return _moment(text, zone, now_s)
+        return moment(text, zone, now_s, forms=_SPANS_TOO)
     number, unit = int(span[1]), span[2]
     if unit in ("m", "h"):
         return max(0, now_s - _checked(text, number * _UNIT_S[unit]))
@@ -37,11 +38,23 @@ def since(text: str, zone: ZoneInfo, now_s: int) -> int:
     return max(0, _midnight(today - timedelta(days=days - 1), zone))
 
 
-def until(text: str, zone: ZoneInfo, now_s: int) -> int:
-    """The end of a report, exclusive."""
-    if _SPAN.fullmatch(text):
-        raise UsageMistake(f"{text!r} is not a moment", hint="write --until as a date, or use --last")
-    return _moment(text, zone, now_s)
+def moment(text: str, zone: ZoneInfo, now_s: int, *, forms: str = _MOMENTS) -> int:
+    """A moment, or the beginning of a day, in unix seconds. `forms`: what else might have been written here."""
+    if text == "today":
+        return _midnight(datetime.fromtimestamp(now_s, zone).date(), zone)
+    try:
+        if len(text) == len("2026-11-23"):
+            at_s = _midnight(date.fromisoformat(text), zone)
+        else:
+            at = datetime.fromisoformat(text)
+            at_s = int((at if at.tzinfo else at.replace(tzinfo=zone)).timestamp())
+    except (ValueError, OverflowError):
+        raise UsageMistake(f"{text!r} is not a time", hint=f"write it as {forms}") from None
+    if at_s < 0:
+        raise UsageMistake(f"{text!r} is before 1970", hint="check the year")
+    if at_s >= MOMENT_S_MAX:
+        raise UsageMistake(f"{text!r} is after the year 8999", hint="check the year")
+    return at_s
 
 
 def ahead(text: str, zone: ZoneInfo, now_s: int) -> int | None:
@@ -50,7 +63,7 @@ def ahead(text: str, zone: ZoneInfo, now_s: int) -> int | None:
         return None
     if _SPAN.fullmatch(text):
         return now_s + duration_s(text)
-    at_s = _moment(text, zone, now_s)
+    at_s = moment(text, zone, now_s, forms=f"{_SPANS_TOO}, or never")
     if at_s <= now_s:
         raise UsageMistake(f"{text!r} has passed already", hint="write a later date, a span such as 90d, or never")
     return at_s
@@ -76,8 +89,8 @@ def rfc3339_ms(at_ms: int) -> str:
 
 def day_short(at_s: int, zone: ZoneInfo, now_s: int) -> str:
     """`23 Nov`; with the year where it is another one."""
-    moment, now = _local(at_s, zone), datetime.fromtimestamp(now_s, zone)
-    return f"{moment.day} {moment:%b}" if moment.year == now.year else f"{moment.day} {moment:%b %Y}"
+    day, now = _local(at_s, zone), datetime.fromtimestamp(now_s, zone)
+    return f"{day.day} {day:%b}" if day.year == now.year else f"{day.day} {day:%b %Y}"
 
 
 def moment_short(at_s: int, zone: ZoneInfo, now_s: int) -> str:
@@ -125,24 +138,6 @@ def _local(at_s: int, zone: tzinfo) -> datetime:
     """The clock on the wall then. An end that was kept before there was MOMENT_S_MAX may be too late for a datetime."""
     last = _LAST if zone is UTC else _LAST - timedelta(days=1)
     return datetime.fromtimestamp(min(at_s, int(last.timestamp())), zone)
-
-
-def _moment(text: str, zone: ZoneInfo, now_s: int) -> int:
-    if text == "today":
-        return _midnight(datetime.fromtimestamp(now_s, zone).date(), zone)
-    try:
-        if len(text) == len("2026-11-23"):
-            at_s = _midnight(date.fromisoformat(text), zone)
-        else:
-            moment = datetime.fromisoformat(text)
-            at_s = int((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp())
-    except (ValueError, OverflowError):
-        raise UsageMistake(f"{text!r} is not a time", hint=f"write it as {_FORMS}") from None
-    if at_s < 0:
-        raise UsageMistake(f"{text!r} is before 1970", hint="check the year")
-    if at_s >= MOMENT_S_MAX:
-        raise UsageMistake(f"{text!r} is after the year 8999", hint="check the year")
-    return at_s
 
 
 def _midnight(day: date, zone: ZoneInfo) -> int:

@@ -23,7 +23,7 @@ def test_an_unknown_name_gets_a_suggestion(cli: Cli) -> None:
 
 def test_no_database_names_the_file_and_the_mend(cli: Cli, empty: Path) -> None:
     (empty / "llmctl.db").unlink()
-    for args in (["usage"], ["user", "add", "alice"], ["calls"]):
+    for args in (["usage"], ["user", "add", "alice"], ["calls"], ["doctor"]):
         assert cli(*args, code=1).err == "error: no database llmctl.db; mount it, or: llmctl init\n"
 
 
@@ -72,6 +72,8 @@ def test_errors_as_json_are_one_object_on_stderr(cli: Cli) -> None:
         (["--color", "blue", "user", "list"], "error: --color blue is not possible; write one of auto, always, never"),
         (["user", "add", "al ice"], "error: 'al ice' is not a user name; use up to 64 letters"),
         (["user", "add", "a", "--expires", "soon"], "error: 'soon' is not a time; write it as 15m"),
+        (["usage", "--until", "7d"], "error: '7d' is not a time; write it as today, 2026-11-23 or 2026"),
+        (["price", "set", "m", "--input", "1", "--from", "7d"], "error: '7d' is not a time; write it as today, "),
         (["user", "add", "a", "--expires", "2020-01-01"], "error: '2020-01-01' has passed already"),
         (["key", "rotate", "a", "--grace", "1y"], "error: '1y' is not a span of time"),
         (

@@ -51,9 +51,10 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         times.since(text, BERLIN, NOW_S)
 
 
-def test_until_takes_moments_only() -> None:
-    with pytest.raises(UsageMistake, match="not a moment"):
-        times.until("7d", BERLIN, NOW_S)
+def test_what_is_no_span_is_not_told_to_be_written_as_one() -> None:
+    with pytest.raises(UsageMistake) as refused:
+        times.moment("7d", BERLIN, NOW_S)
+    assert refused.value.hint == "write it as today, 2026-11-23 or 2026-11-23T14:00:00Z"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_periods_name_their_days_and_zone(since: str, until: str, shown: str) ->
 
 @pytest.mark.parametrize("text", ["9000-01-02", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"])
 def test_what_is_thousands_of_years_ahead_is_a_slip(text: str) -> None:
-    for parse in (times.since, times.until, times.ahead):
+    for parse in (times.since, times.moment, times.ahead):
         with pytest.raises(UsageMistake, match="is after the year 8999"):
             parse(text, ZoneInfo("Asia/Tokyo"), NOW_S)
 
