@@ -127,14 +127,17 @@ def _who(tx: Tx, run: App, user: str | None, key: str | None) -> _Who:
     who = users.get(tx, user)
     group_id = groups.get(tx, who.group).id if who.group else None
     lineage = groups.lineage(tx, group_id)
-    if who.disabled:
-        off = off or "the user is disabled"
+    if who.disabled_by:
+        off = off or f"{who.disabled_by} is disabled"
     return _Who(name, who.id, key_id, tuple(lineage), off)
 
 
 def _route(run: App, model: str) -> Route:
     """Where the model goes, in whichever dialect finds a way."""
-    targets = {one.name: Target(one.name, one.dialects, one.models) for one in run.config.providers.values()}
+    targets = {
+        one.name: Target(one.name, one.dialects, one.models, one.any_model)
+        for one in run.config.providers.values()
+    }
     dialects = sorted({dialect for target in targets.values() for dialect in target.dialects}, reverse=True)
     failed = Refused("model_not_found", "no provider is configured", hint="see llmctl config check")
     for dialect in dialects:

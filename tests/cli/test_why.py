@@ -90,6 +90,25 @@ def test_what_would_pass_now(cli: Cli, calls: list[str]) -> None:
     assert denied["error"] == "model_not_allowed"
 
 
+def test_nothing_passes_for_who_is_disabled_or_whose_group_is(cli: Cli) -> None:
+    cli("group", "add", "sales")
+    cli("group", "add", "emea", "--parent", "sales")
+    cli("user", "add", "alice", "--group", "emea")
+    cli("group", "disable", "sales")
+    for caller in (("--user", "alice"), ("--key", "alice/default")):
+        found = cli.json("why", *caller, "--model", "sandbox/tiny")
+        assert (found["passes"], found["error"]) == (False, "invalid_api_key")
+        assert found["message"] == "group sales is disabled"
+
+
+def test_a_deployment_of_azure_is_found_as_the_gateway_finds_it(cli: Cli, empty: Path) -> None:
+    with (empty / "config.toml").open("a") as config:
+        config.write('[providers.azure]\nbase_url = "https://example.openai.azure.com"\ncredential_env = "AZURE"\n')
+    cli("user", "add", "alice")
+    found = cli.json("why", "--user", "alice", "--model", "our-deployment")
+    assert (found["provider"], found["upstream_model"]) == ("azure", "our-deployment")
+
+
 @pytest.mark.parametrize(
     ("args", "said", "code"),
     [
