@@ -184,7 +184,8 @@ def revoke_old(tx: sqlite3.Connection, author: Author, reference: str) -> bool:
 
 
 def get(tx: sqlite3.Connection, reference: str, *, revoked: bool = False) -> Key:
-    """The key with this id or `user/name`, or whose secret begins so; a bare user while they have one active key.
+    """The key with this id or `user/name`, or whose secret begins so; a bare user while they have one active key, or
+    never had another.
 
     `revoked=True` finds revoked keys too. Raises NotFound.
     """
@@ -217,7 +218,8 @@ def _named(tx: sqlite3.Connection, reference: str) -> Key:
         raise unknown("key", reference, _labels(tx))
     if users.find(tx, user) is None:
         raise unknown("key", reference, [*users.names(tx), *_labels(tx)])
-    found = [key for key in listing(tx, user=user) if key.revoked_at_s is None]
+    owned = listing(tx, user=user)
+    found = owned if len(owned) == 1 else [key for key in owned if key.revoked_at_s is None]
     if not found:
         raise NotFound(f"{user} has no active key", hint=f"llmctl key create {user}")
     if len(found) > 1:

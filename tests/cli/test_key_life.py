@@ -62,6 +62,16 @@ def test_a_key_that_is_revoked_is_said_to_be_revoked(cli: Cli, filled: Fill) -> 
     assert cli("key", "rotate", key["id"], code=1).err.endswith("is revoked, for good; its user is gone too\n")
 
 
+def test_the_only_key_of_a_user_is_revoked_again_without_harm(cli: Cli, filled: Fill) -> None:
+    filled("bob")
+    cli("key", "revoke", "bob")
+    assert cli("key", "revoke", "bob").out == "bob/default is revoked already: unchanged.\n"
+    assert cli.json("key", "show", "bob")["state"] == "revoked"
+    assert "is revoked, for good" in cli("key", "rotate", "bob", code=1).err
+    cli("key", "create", "bob", "--name", "new")
+    assert cli.json("key", "show", "bob")["name"] == "new"
+
+
 def test_a_grace_is_extended_and_shortened_but_the_dead_stay_dead(cli: Cli, filled: Fill) -> None:
     filled("alice")
     assert "no old secret that works" in cli("key", "set", "alice", "--grace", "1d", code=1).err
