@@ -62,15 +62,23 @@ def init(
     run = context.of(ctx)
     if system:
         _choose_system(run)
-    path = run.named_config or Path(os.environ.get("LLMCTL_CONFIG") or CONFIG_NAME)
-    _check_new(run, path, if_not_exists=if_not_exists)
-    if system:
         _make_directories()
+    path = run.named_config or Path(os.environ.get("LLMCTL_CONFIG") or CONFIG_NAME)
     config_is_new = not path.exists()
-    if config_is_new:
-        _write_config(path, _database_entry(run, path))
+    if not (config_is_new or if_not_exists):
+        raise _exists(path)
+    entry = _database_entry(run, path)
     run.flags.config = str(path)
-    made = _make_database(run, config_is_new=config_is_new)
+    database = (run.named_database or path.parent / DATABASE_NAME) if config_is_new else run.database
+    _check_database(database, if_not_exists=if_not_exists)
+    if config_is_new:
+        _write_config(path, entry)
+    try:
+        made = _make_database(run, config_is_new=config_is_new)
+    except BaseException:
+        if config_is_new:
+            path.unlink(missing_ok=True)
+        raise
     if system:
         _hand_over(run.database)
     text = _report(run, made)
@@ -124,15 +132,21 @@ def _hand_over(database: Path) -> None:
             os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
-def _check_new(run: App, path: Path, *, if_not_exists: bool) -> None:
-    """Before anything is written: never half an init."""
-    if if_not_exists:
+def _exists(path: Path) -> AlreadyExists:
+    return AlreadyExists(f"{path} exists already", hint="keep it with: llmctl init --if-not-exists")
+
+
+def _check_database(path: Path, *, if_not_exists: bool) -> None:
+    """Before anything is written: never half an init. Raises LlmctlError where there can be no database, or lies
+    something else."""
+    from llmctl.store import database
+
+    if not path.exists():
+        database.check_place(path)
         return
-    if path.exists():
-        raise AlreadyExists(f"{path} exists already", hint="keep it with: llmctl init --if-not-exists")
-    database = run.named_database or path.parent / DATABASE_NAME
-    if database.exists():
-        raise AlreadyExists(f"{database} exists already", hint="keep it with: llmctl init --if-not-exists")
+    database.schema_of(path, hint="move it away, or name another place with --database")
+    if not if_not_exists:
+        raise _exists(path)
 
 
 def _database_entry(run: App, config: Path) -> str:

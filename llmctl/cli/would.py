@@ -135,8 +135,7 @@ def _who(tx: Tx, run: App, user: str | None, key: str | None) -> _Who:
 def _route(run: App, model: str) -> Route:
     """Where the model goes, in whichever dialect finds a way."""
     targets = {
-        one.name: Target(one.name, one.dialects, one.models, one.any_model)
-        for one in run.config.providers.values()
+        one.name: Target(one.name, one.dialects, one.models, one.any_model) for one in run.config.providers.values()
     }
     dialects = sorted({dialect for target in targets.values() for dialect in target.dialects}, reverse=True)
     failed = Refused("model_not_found", "no provider is configured", hint="see llmctl config check")

@@ -17,7 +17,7 @@ from llmctl.domain.errors import AlreadyExists, LlmctlError, NotFound, SchemaMis
 from . import audit, owners
 from .audit import Author
 from .carried import Carried, carry_over
-from .database import LOCK_TIMEOUT_S, Store, WriteLock, migrate_file, must_exist, schema_version, storing
+from .database import LOCK_TIMEOUT_S, Store, WriteLock, migrate_file, must_exist, schema_of, schema_version, storing
 from .files import open_beside
 
 COPY_PAGES = 512  # 2 MB
@@ -50,19 +50,15 @@ def check(path: Path) -> int:
     """The schema of a file that is a sound database of ours. Raises NotFound, StoreBroken, SchemaMismatch."""
     if not path.is_file():
         raise NotFound(f"no file {path}", hint="check the path")
+    schema = schema_of(path)
+    if schema > schema_version():
+        raise SchemaMismatch(
+            f"{path} has schema {schema}, this llmctl speaks {schema_version()}", hint="use a newer llmctl"
+        )
     with storing(), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        (schema,) = connection.execute("PRAGMA user_version").fetchone()
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        if schema == 0 or not {"settings", "calls", "rollups"} <= tables:
-            raise SchemaMismatch(f"{path} is not an llmctl database", hint="check the path")
-        if schema > schema_version():
-            raise SchemaMismatch(
-                f"{path} has schema {schema}, this llmctl speaks {schema_version()}", hint="use a newer llmctl"
-            )
         faults = [text for (text,) in connection.execute("PRAGMA integrity_check(3)")]
         if faults != ["ok"]:
             raise StoreBroken(f"{path} is damaged: {faults[0]}", hint="use another copy")
-    assert isinstance(schema, int)
     return schema
 
 

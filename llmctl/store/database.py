@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -202,8 +202,7 @@ def create(path: Path) -> None:
         raise _directory(path)
     if path.exists():
         raise StoreError(f"{path} exists already", hint="llmctl init --if-not-exists keeps it")
-    if not path.parent.is_dir():
-        raise StoreError(f"no directory {path.parent}", hint=f"mkdir -p {path.parent}")
+    check_place(path)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
@@ -222,6 +221,26 @@ def create(path: Path) -> None:
         raise
     finally:
         lock.close()
+
+
+def check_place(path: Path) -> None:
+    """Raises StoreError where no database can be made."""
+    if not path.parent.is_dir():
+        raise StoreError(f"no directory {path.parent}", hint=f"mkdir -p {path.parent}")
+    filesystem.check_writable(path)
+
+
+def schema_of(path: Path, *, hint: str = "check the path") -> int:
+    """The schema of a database of ours, which may be another than this program's. Raises SchemaMismatch for a file that
+    is none, StoreBroken, StoreError (a directory)."""
+    must_exist(path)
+    with storing(), closing(_connect_readonly(path)) as connection:
+        (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if schema == 0 or not {"settings", "calls", "rollups"} <= tables:
+        raise SchemaMismatch(f"{path} is not an llmctl database", hint=hint)
+    assert isinstance(schema, int)
+    return schema
 
 
 def migrations() -> list[tuple[int, str]]:

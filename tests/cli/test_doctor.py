@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -17,15 +16,12 @@ from llmctl.store import fold
 from llmctl.store.booking import Granted
 from llmctl.store.database import Store
 from llmctl.store.ledger import Ledger
-from tests.support.daemon import LLMCTL
+from tests.support.daemon import AS_ANYBODY, LLMCTL
 from tests.support.faulty import Faulty
 from tests.support.ledgers import Books, opening
 from tests.support.ledgers import closing as ended
 
 from .conftest import NOW_S, Cli
-
-# root may write what it likes, unless it starts without that right
-AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
 
 
 @pytest.fixture

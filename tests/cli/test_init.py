@@ -11,6 +11,7 @@ import pytest
 
 from llmctl.store import callers
 from llmctl.store.database import Store
+from tests.support.daemon import AS_ANYBODY, LLMCTL
 
 from .conftest import Cli
 from .shop import NOW_S
@@ -115,13 +116,13 @@ def test_init_makes_what_is_missing(bare_cli: Cli, home: Path) -> None:
     assert (made["config_created"], made["database_created"]) == (False, True)
 
 
-def test_a_failed_init_leaves_no_database(bare_cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_init_leaves_nothing(bare_cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise RuntimeError("no catalogue")
 
     monkeypatch.setattr("llmctl.store.catalogue.from_genai_prices", broken)
     bare_cli("init", code=1)
-    assert not list(home.glob("llmctl.db*"))
+    assert not list(home.iterdir())
 
 
 def test_the_demo_key_works_and_its_lines_are_valid_shell_and_python(bare_cli: Cli, home: Path) -> None:
@@ -155,6 +156,28 @@ def test_no_directory_names_the_mend(bare_cli: Cli) -> None:
     assert bare_cli("init", "--config", "nowhere/config.toml", code=1).err == (
         "error: no directory nowhere; mkdir -p nowhere\n"
     )
+
+
+def test_where_no_database_can_be_nothing_is_written(bare_cli: Cli, home: Path) -> None:
+    told = "error: no directory sub; mkdir -p sub\n"
+    assert bare_cli("init", "--database", "sub/x.db", code=1).err == told
+    assert not list(home.iterdir())
+    (home / "shut").mkdir(mode=0o555)
+    command = [*AS_ANYBODY, str(LLMCTL), "init", "--database", "shut/x.db"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[:44]) == (1, f"error: {home / 'shut'} may not be written"[:44])
+    assert [path.name for path in home.iterdir()] == ["shut"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database, but long enough to be taken for one" * 20])
+def test_what_is_no_database_of_ours_is_neither_kept_nor_said_to_be_kept(
+    bare_cli: Cli, home: Path, content: bytes
+) -> None:
+    (home / "llmctl.db").write_bytes(content)
+    for flags in ([], ["--if-not-exists"]):
+        failed = bare_cli("init", *flags, code=1)
+        assert "is not a" in failed.err and "exists already" not in failed.err
+    assert [path.name for path in home.iterdir()] == ["llmctl.db"]
 
 
 def test_a_named_database_is_found_again_without_naming_it(bare_cli: Cli, home: Path) -> None:

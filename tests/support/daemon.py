@@ -23,6 +23,8 @@ from urllib.parse import urlsplit
 from llmctl.cli.app import run
 
 LLMCTL = Path(sys.executable).with_name("llmctl")
+# root may write what it likes, unless it starts without that right
+AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
 START_S = 20.0
 _one_at_a_time = threading.Lock()  # stdout is the process's
 
