@@ -17,6 +17,7 @@ from .usage_lines import Report
 from .usage_tree import Line
 
 if TYPE_CHECKING:
+    from llmctl.store.database import Tx
     from llmctl.store.usage import Filters
 
     from .context import App
@@ -60,12 +61,15 @@ def _pruned(report: Report) -> list[str]:
     """Roll-ups outlive the calls, but know neither tags nor end users."""
     if not store.reads_calls(report.filters, report.by):
         return []
-    until_s = audit.pruned_before_s(report.tx)
-    if until_s <= report.filters.since_s:
-        return []
-    day = times.moment_short(until_s, report.found.zone, report.run.now_s)
     what = "are not in here" if report.filters.tag or report.filters.end_user else "count as without"
-    return [f"! calls before {day} are pruned, and their tags and end users with them: they {what}"]
+    left_out = f", and their tags and end users with them: they {what}"
+    return pruned(report.tx, report.filters.since_s, report.found.zone, report.run.now_s, left_out)
+
+
+def pruned(tx: Tx, since_s: int, zone: ZoneInfo, now_s: int, what: str) -> list[str]:
+    """Where calls of the time asked for are forgotten; `what` that means for what is shown."""
+    until_s = audit.pruned_before_s(tx)
+    return [f"! calls before {times.moment_short(until_s, zone, now_s)} are pruned{what}"] if until_s > since_s else []
 
 
 def _forecasts(report: Report, lines: Sequence[Line], total: Line) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llmctl.domain.money import usd_exact, usd_short
+from llmctl.domain.money import usd_exact
 
 from . import context, filters, humanize
 from .ask import DryRun, Yes, confirm
@@ -27,21 +27,27 @@ app, command = single("reprice")
 
 @dataclass(slots=True)
 class Line:
-    """What becomes of the calls of one model."""
+    """What becomes of the calls of one model. A sum is None where not one call has a price."""
 
     model: str
     calls: int = 0
     changed: int = 0
     unpriced: int = 0
-    old_nano: int = 0
-    new_nano: int = 0
+    old_nano: int | None = None
+    new_nano: int | None = None
 
     def add(self, one: Looked) -> None:
         self.calls += 1
         self.changed += one.change is not None
         self.unpriced += one.new_cost_nano is None
-        self.old_nano += one.call.cost_nano or 0
-        self.new_nano += one.new_cost_nano or 0
+        self.old_nano = _known(self.old_nano, one.call.cost_nano)
+        self.new_nano = _known(self.new_nano, one.new_cost_nano)
+
+
+def _known(*nano: int | None) -> int | None:
+    """The sum of what is priced; None: nothing is, of something."""
+    priced = [one for one in nano if one is not None]
+    return sum(priced) if priced or not nano else None
 
 
 @command
@@ -65,19 +71,26 @@ def reprice(
     """
     from llmctl.store import repricing, revision
 
+    from . import usage_notes
+
     run = context.of(ctx)
     wanted = _wanted(run, since, until, model)
     sellers = {one.name: revision.Seller(one.catalogue, one.deployments) for one in run.config.providers.values()}
     lines, goes_on = _survey(run, wanted, sellers)
-    changed, old, new = (sum(getattr(line, name) for line in lines) for name in ("changed", "old_nano", "new_nano"))
+    changed = sum(line.changed for line in lines)
+    costs = " -> ".join(
+        humanize.usd(_known(*(getattr(one, name) for one in lines))) for name in ("old_nano", "new_nano")
+    )
     calls = humanize.plural(changed, "call")
     if not dry_run and (changed or goes_on):
-        confirm(run, f"Reprice {calls}, {usd_short(old)} -> {usd_short(new)}?", yes=yes)
+        confirm(run, f"Reprice {calls}, {costs}?", yes=yes)
         changed = repricing.reprice(run.database, run.author, wanted, sellers, default_zone=run.config.timezone)
         calls = humanize.plural(changed, "call")
     would = "would cost" if dry_run else "cost"
-    done = f"{calls} {would} something else: {usd_short(old)} -> {usd_short(new)}." if changed else "Nothing changes."
-    run.out.rows(_columns(), lines, empty="No calls.", notes=[done, *_unpriced(lines)])
+    done = f"{calls} {would} something else: {costs}." if changed else "Nothing changes."
+    with run.reading() as tx:
+        forgotten = usage_notes.pruned(tx, wanted.since_s, run.zone, run.now_s, ": what they cost stays as it is")
+    run.out.rows(_columns(), lines, empty="No calls.", notes=[done, *forgotten, *_unpriced(lines)])
 
 
 def _wanted(run: App, since: str | None, until: str | None, model: str | None) -> Wanted:
@@ -100,7 +113,7 @@ def _survey(run: App, wanted: Wanted, sellers: dict[str, Seller]) -> tuple[list[
             goes_on = repricing.unfinished(tx, wanted)
         for page in revision.look(store, wanted, revision.PriceBook(sellers)):
             _add(lines, page)
-    return sorted(lines.values(), key=lambda line: (-line.new_nano, line.model)), goes_on
+    return sorted(lines.values(), key=lambda line: (-(line.new_nano or 0), line.model)), goes_on
 
 
 def _add(lines: dict[str, Line], page: Sequence[Looked]) -> None:
@@ -122,8 +135,12 @@ def _columns() -> tuple[Column[Line], ...]:
     )
 
 
-def _sum(name: str, title: str, nano: Callable[[Line], int]) -> Column[Line]:
-    return Column(name, lambda line: usd_exact(nano(line)), title, lambda line: usd_short(nano(line)), right=True)
+def _sum(name: str, title: str, nano: Callable[[Line], int | None]) -> Column[Line]:
+    def exact(line: Line) -> str | None:
+        cost_nano = nano(line)
+        return None if cost_nano is None else usd_exact(cost_nano)
+
+    return Column(name, exact, title, lambda line: humanize.usd(nano(line)), right=True)
 
 
 def _unpriced(lines: Sequence[Line]) -> list[str]:

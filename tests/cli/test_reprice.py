@@ -80,7 +80,22 @@ def test_a_stated_cost_shows_our_own_beside_it(cli: Cli, empty: Path) -> None:
 
 def test_a_call_without_a_price_says_what_to_do(cli: Cli, empty: Path) -> None:
     asyncio.run(book(empty / "llmctl.db", None, cost_nano_usd=None))
-    assert "! 1 call without a price: llmctl price set openai/gpt-5" in cli("usage", "reprice").out
+    said = cli("usage", "reprice").out
+    assert "! 1 call without a price: llmctl price set openai/gpt-5" in said
+    assert "openai/gpt-5      1        0  unpriced  unpriced" in said
+    (line,) = cli.json("usage", "reprice")
+    assert (line["unpriced_calls"], line["old_cost_usd"], line["new_cost_usd"]) == (1, None, None)
+    cli("price", "set", "openai/gpt-5", "--input", "2", "--output", "8")
+    assert "1 call would cost something else: unpriced -> $2.00." in cli("usage", "reprice", "--dry-run").out
+
+
+def test_calls_that_are_pruned_keep_their_cost_and_are_not_left_out_in_silence(cli: Cli, call: str) -> None:
+    cli("price", "set", "openai/gpt-5", "--input", "3")
+    cli.now_s += 3 * DAY_S
+    cli("prune", "--keep", "2d", "--yes")
+    told = "! calls before 24 Nov 14:00 are pruned: what they cost stays as it is"
+    assert told in cli("usage", "reprice", "--yes").out
+    assert told not in cli("usage", "reprice", "--since", "today").out
 
 
 def test_calls_at_a_ceiling_are_told_of_until_they_have_a_price(cli: Cli, empty: Path) -> None:
