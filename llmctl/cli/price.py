@@ -15,6 +15,7 @@ from .price_names import ProviderName, catalogue_of, split
 
 if TYPE_CHECKING:
     from llmctl.domain.price import Price
+    from llmctl.store.database import Tx
 
     from .context import App
 
@@ -44,7 +45,8 @@ def list_(
     run = context.of(ctx)
     owner = catalogue_of(run, provider) if provider else ""
     with run.reading() as tx:
-        found = [entry.price for entry in prices.list_prices(tx, provider=owner, model=text or "")]
+        catalogues = {one.name: one.catalogue for one in run.config.providers.values()}
+        found = prices.current(tx, catalogues, provider=owner, model=text or "", now_s=run.now_s)
     if not all_ and provider is None:
         configured = run.config.providers.values()
         known = {name for one in configured for name in (one.name, one.catalogue)} | {price_choice.ANY_PROVIDER}
@@ -80,13 +82,12 @@ def history(
 
     run = context.of(ctx)
     owner, name = split(run, run.config.aliases.get(model, model), provider)
+    owners = [owner] if owner else list(run.config.providers)
     with run.reading() as tx:
-        of_each = [
-            price_history.of_model(tx, one, catalogue_of(run, one), name)
-            for one in ([owner] if owner else run.config.providers)
-        ]
+        of_each = [price_history.of_model(tx, one, catalogue_of(run, one), name) for one in owners]
+        dated = [_dated(run, tx, one, name) for one in owners]
     found = {entry.price.id: entry for entries in of_each for entry in entries}
-    columns = price_table.history_columns(run)
+    columns = price_table.history_columns(run, dated)
     newest_first = sorted(found.values(), key=lambda entry: -entry.price.id)
     run.out.rows(columns, in_order(columns, newest_first, sort), empty=f"{name} never had a price.")
 
@@ -98,16 +99,21 @@ verb(app, "sync")(price_sync.sync)
 
 def _in_force(run: App, model: str, provider: str | None) -> tuple[str, str, Price]:
     from llmctl.domain.price import pick
-    from llmctl.store import prices
 
     owner, name = split(run, run.config.aliases.get(model, model), provider)
     candidates = [owner] if owner else list(run.config.providers)
     with run.reading() as tx:
         for candidate in candidates:
-            known = run.config.providers.get(candidate)
-            sold_as = known.sold_as(name) if known else name
-            price = pick(prices.find(tx, candidate, catalogue_of(run, candidate), name, sold_as), run.now_s)
+            price = pick(_dated(run, tx, candidate, name), run.now_s)
             if price is not None:
                 return candidate, name, price
     where = f" of {owner}" if owner else ""
     raise NotFound(f'no price for "{name}"{where}', hint="See: llmctl price list --all, or: llmctl price set")
+
+
+def _dated(run: App, tx: Tx, provider: str, model: str) -> tuple[Price, ...]:
+    """What counts for a model, one price per date."""
+    from llmctl.store import prices
+
+    known = run.config.providers.get(provider)
+    return prices.find(tx, provider, catalogue_of(run, provider), model, known.sold_as(model) if known else model)

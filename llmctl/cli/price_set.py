@@ -120,7 +120,9 @@ def set_(
                 tx, author, action, f"{after.provider}/{name}", before=old, after=price_table.terms_exact(after)
             )
     values = price_table.values(after.provider, name, after) | {"changed": changed}
-    run.out.one(values, _told(name, before, after, changed=changed))
+    what = f"{name} (ceiling)" if ceiling else name
+    of_tier = f", tier {tier}" if tier else ""
+    run.out.one(values, _told(f"{what}{of_tier}{_from(run, after)}", before, after, tier or "", changed=changed))
 
 
 def remove(
@@ -201,10 +203,16 @@ def _nano(meter: str, text: str) -> int:
         raise UsageMistake(f"{meters.flag(meter)} {error.message}", hint=error.hint) from None
 
 
-def _told(name: str, before: Price | None, after: Price, *, changed: bool) -> str:
-    what = f"{name} (ceiling)" if after.source == "ceiling" else name
+def _from(run: App, price: Price) -> str:
+    """` from 1 Dec on`: what was in force until then stays so."""
+    from_s = price.effective_from_s
+    return f" from {times.end_short(from_s, run.zone, run.now_s)} on" if from_s else ""
+
+
+def _told(what: str, before: Price | None, after: Price, tier: str, *, changed: bool) -> str:
+    rates = price_table.rates_text(after, tier=tier)
     if not changed:
-        return f"{what} costs {price_table.rates_text(after)} already: unchanged."
+        return f"{what} costs {rates} already: unchanged."
     if before is None:
-        return f"Set {what}: {price_table.rates_text(after)}."
-    return f"Changed {what}: {price_table.rates_text(before, unit=False)} -> {price_table.rates_text(after)}."
+        return f"Set {what}: {rates}."
+    return f"Changed {what}: {price_table.rates_text(before, tier=tier, unit=False)} -> {rates}."

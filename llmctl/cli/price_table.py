@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmctl.domain.money import usd_exact, usd_plain
-from llmctl.domain.price import Hours, Price, Rate, Tariff
+from llmctl.domain.price import Hours, Price, Rate, Tariff, pick
 
 from . import meters, times
 from .render import Column
@@ -39,7 +39,8 @@ def columns(run: App) -> tuple[Column[Price], ...]:
     )
 
 
-def history_columns(run: App) -> tuple[Column[Entry], ...]:
+def history_columns(run: App, dated: Sequence[Sequence[Price]] = ()) -> tuple[Column[Entry], ...]:
+    """`dated`: what counts today, of each provider, one price per date."""
     return (
         times.moment_column("set_at", "SET", lambda e: e.created_at_s, run.zone, run.now_s),
         Column("source", lambda e: e.price.source, "SOURCE", fixed=True),
@@ -57,10 +58,9 @@ def history_columns(run: App) -> tuple[Column[Entry], ...]:
             "superseded_at",
             lambda e: times.rfc3339(e.superseded_at_s),
             "UNTIL",
-            lambda e: (
-                "in force" if e.superseded_at_s is None else times.moment_short(e.superseded_at_s, run.zone, run.now_s)
-            ),
+            lambda e: _until(run, e, dated),
         ),
+        Column("in_force", lambda e: _in_force(run, e, dated)),
         Column("price_id", lambda e: e.price.id),
     )
 
@@ -119,17 +119,40 @@ def terms_exact(price: Price) -> dict[str, object]:
     return found
 
 
-def rates_text(price: Price, *, unit: bool = True) -> str:
-    """`input $1.25, output $10.00 per million tokens`; what has another unit names it, and comes first."""
-    others = {meter: rate for meter, rate in price.tariff.rates.items() if meters.unit(meter).text}
-    tokens = {meter: rate for meter, rate in price.tariff.rates.items() if meter not in others}
+def rates_text(price: Price, *, tier: str = "", unit: bool = True) -> str:
+    """`input $1.25, output $10.00 per million tokens`; what has another unit names it, and comes first. Of a tier that
+    the price has no rates for: those that it is billed at."""
+    rates = price.tiers.get(tier, price.tariff).rates
+    others = {meter: rate for meter, rate in rates.items() if meters.unit(meter).text}
+    tokens = {meter: rate for meter, rate in rates.items() if meter not in others}
     text = _tariff_text({**others, **tokens})
-    tiers = f"; other rates for {', '.join(sorted(price.tiers))}" if price.tiers else ""
+    tiers = f"; other rates for {', '.join(sorted(price.tiers))}" if price.tiers and not tier else ""
     return f"{text}{' per million tokens' if tokens and unit else ''}{tiers}"
 
 
 def from_text(run: App, price: Price) -> str:
     return times.day_short(price.effective_from_s, run.zone, run.now_s) if price.effective_from_s else "-"
+
+
+def _in_force(run: App, entry: Entry, dated: Sequence[Sequence[Price]]) -> bool:
+    return any(price.id == entry.price.id for price in (pick(prices, run.now_s) for prices in dated) if price)
+
+
+def _until(run: App, entry: Entry, dated: Sequence[Sequence[Price]]) -> str:
+    """Until when calls are billed at it: a price that nobody replaced may be one of another time, or have one of an
+    admin before it."""
+    if entry.superseded_at_s is not None:
+        return times.moment_short(entry.superseded_at_s, run.zone, run.now_s)
+    if _in_force(run, entry, dated):
+        return "in force"
+    from_s = entry.price.effective_from_s
+    counting = [prices for prices in dated if any(price.id == entry.price.id for price in prices)]
+    if not counting:
+        return "overridden"
+    if from_s > run.now_s:
+        return "to come"
+    ends_s = min(price.effective_from_s for prices in counting for price in prices if price.effective_from_s > from_s)
+    return times.end_short(ends_s, run.zone, run.now_s)
 
 
 def _owner(provider: str) -> str:

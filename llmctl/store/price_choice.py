@@ -31,7 +31,7 @@ def _admins(rows: Sequence[StoredRow], provider: str, names: Iterable[str]) -> I
     """By each name, for this provider, then for any: the model itself, then patterns, the longest first."""
     for name in names:
         for owner in (provider, ANY_PROVIDER):
-            fitting = [row for row in rows if row.provider == owner and _fits(row, name)]
+            fitting = [row for row in rows if row.provider == owner and fits(row.match, name)]
             yield [row for row in fitting if row.match.startswith('{"equals"')]
             patterns = {row.model for row in fitting if row.match.startswith('{"glob"')}
             for pattern in sorted(patterns, key=lambda text: (-len(text), text)):
@@ -41,14 +41,19 @@ def _admins(rows: Sequence[StoredRow], provider: str, names: Iterable[str]) -> I
 def history(rows: Iterable[StoredRow], model: str) -> list[StoredRow]:
     """Every row that is or was for this model, by any of its names."""
     names = dict.fromkeys((model, _with_dashed_date(model)))
-    return [row for row in rows if any(_fits(row, name) for name in names)]
+    return [row for row in rows if any(fits(row.match, name) for name in names)]
+
+
+def fits(match: str, model: str) -> bool:
+    """Whether a price with this clause is for that model."""
+    return price_match.matches(_clause(match), model)
 
 
 def _first_fitting(rows: Sequence[StoredRow], model: str) -> list[StoredRow]:
     """The dates of the first model that matches, as genai-prices chooses; else, with its date spelled out."""
     for name in dict.fromkeys((model, _with_dashed_date(model))):
         for row in rows:
-            if _fits(row, name):
+            if fits(row.match, name):
                 return [other for other in rows if (other.model, other.match) == (row.model, row.match)]
     return []
 
@@ -64,10 +69,6 @@ def _with_dashed_date(model: str) -> str:
             return found[0]
 
     return re.sub(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)", dashed, model)
-
-
-def _fits(row: StoredRow, model: str) -> bool:
-    return price_match.matches(_clause(row.match), model)
 
 
 def _clause(text: str) -> object:

@@ -6,7 +6,7 @@ All functions work inside the caller's transaction; those that write assert that
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -107,6 +107,42 @@ def list_prices(
     )
     entries = (StoredRow(*row) for row in rows)
     return [Entry(of_row(row), row.match, row.created_at_s, row.superseded_at_s) for row in entries]
+
+
+def current(
+    tx: sqlite3.Connection, catalogues: Mapping[str, str], *, provider: str = "", model: str = "", now_s: int
+) -> list[Price]:
+    """Of `list_prices` those that are in force for a model of that name, and those that will be. `catalogues`: by
+    configured provider, what its models are priced by."""
+    entries = list_prices(tx, provider=provider, model=model)
+    own = list_prices(tx, source="admin")
+    begun = {_series(one): one.price.effective_from_s for one in entries if one.price.effective_from_s <= now_s}
+    return [
+        one.price
+        for one in entries
+        if one.price.effective_from_s >= begun.get(_series(one), 0)
+        and not _is_overridden(one.price, own, catalogues, now_s)
+    ]
+
+
+def _series(entry: Entry) -> tuple[str, str, str, str]:
+    """What is alike in prices that follow one another."""
+    return entry.price.source, entry.price.provider, entry.price.model, entry.match
+
+
+def _is_overridden(price: Price, own: Sequence[Entry], catalogues: Mapping[str, str], now_s: int) -> bool:
+    """Whether, with every provider that sells at it, an admin's price goes before it (see `find`)."""
+    if price.source in get_args(AdminSource):
+        return False
+    for seller in [name for name, catalogue in catalogues.items() if price.provider in (name, catalogue)] or [""]:
+        owners = (seller or price.provider, price_choice.ANY_PROVIDER)
+        fitting = (
+            one.price for one in own if one.price.provider in owners and price_choice.fits(one.match, price.model)
+        )
+        first_s = min((one.effective_from_s for one in fitting), default=None)
+        if first_s is None or price.effective_from_s < first_s > now_s:
+            return False
+    return True
 
 
 def put(tx: sqlite3.Connection, row: PriceRow, source: AdminSource, *, now_s: int) -> tuple[Price | None, Price]:

@@ -189,9 +189,41 @@ def test_a_price_from_a_date_on_leaves_the_one_before_and_history_has_both(cli: 
     assert cli.json("price", "history", "openai/m")[0]["tiers"] == {
         "batch": {"input": "0.500000000", "output": "8.000000000"}
     }
-    assert "input $1.00" in cli("price", "history", "m").out
-    assert "in force" in cli("price", "history", "m").out
+    lines = cli("price", "history", "m").out.splitlines()[1:]
+    assert "input $1.00" in lines[0]
+    assert [line.split("  ")[-1].strip() for line in lines] == ["in force", "23 Nov 14:02", "to come", "23 Nov 14:02"]
+    assert [row["in_force"] for row in cli.json("price", "history", "m")] == [True, False, False, False]
     assert cli("price", "history", "openai/none").out == "none never had a price.\n"
+
+
+def test_of_prices_one_is_in_force_and_what_it_replaces_is_not(cli: Cli) -> None:
+    cli("price", "sync")
+    cli("price", "set", "openai/gpt-5", "--input", "2", "--from", "2026-11-01")
+    cli("price", "set", "openai/gpt-5", "--input", "3", "--from", "2026-11-20")
+    set_ = cli("price", "set", "openai/gpt-5", "--input", "9", "--from", "2026-12-01").out
+    assert set_.startswith("Changed gpt-5 from 1 Dec on: ") and "input $3.00" in set_ and "input $9.00" in set_
+    history = [line.split("  ")[-1].strip() for line in cli("price", "history", "openai/gpt-5").out.splitlines()[1:]]
+    assert history[:4] == ["to come", "in force", "20 Nov", "1 Nov"]
+    listed = [row for row in cli.json("price", "list", "gpt-5") if row["model"] == "gpt-5"]
+    assert [(row["source"], row["input_usd_per_million"]) for row in listed] == [
+        ("admin", "3.000000000"),
+        ("admin", "9.000000000"),
+    ]
+    cli("price", "remove", "openai/gpt-5", "--yes")
+    cli("price", "set", "gpt-5", "--input", "4")
+    assert cli("price", "history", "openai/gpt-5").out.splitlines()[-1].endswith("overridden")
+    assert [row["source"] for row in cli.json("price", "list", "gpt-5") if row["model"] == "gpt-5"] == ["admin"]
+
+
+def test_what_is_set_for_a_tier_is_what_is_told(cli: Cli) -> None:
+    cli("price", "set", "openai/m", "--input", "2", "--output", "8")
+    batch = ("price", "set", "openai/m", "--tier", "batch", "--input")
+    assert cli(*batch, "1").out == (
+        "Changed m, tier batch: input $2.00, output $8.00 -> input $1.00, output $8.00 per million tokens.\n"
+    )
+    assert cli(*batch, "1.5").out == (
+        "Changed m, tier batch: input $1.00, output $8.00 -> input $1.50, output $8.00 per million tokens.\n"
+    )
 
 
 def test_a_price_is_taken_back(cli: Cli) -> None:
@@ -258,8 +290,8 @@ def test_the_file_that_genai_prices_publishes_is_taken_as_it_is(cli: Cli, empty:
     assert (taken["origin"], taken["added"]) == ("data.json of genai-prices", 3 + 2)  # and two models of ours
     assert cli.json("price", "show", "openai/m-1-2026-05")["usd_per_million"]["input"] == "1.250000000"
     assert cli.json("price", "show", "openai/ear")["usd_per_million"] == {"audio_seconds": "100.000000000"}
-    old, new = sorted(cli.json("price", "list", "m-1"), key=lambda row: row["effective_from"] or "")
-    assert (old["output_usd_per_million"], new["effective_from"]) == ("0.180000000", "2026-03-13T00:00:00Z")
+    old, new = sorted(cli.json("price", "history", "openai/m-1"), key=lambda row: row["effective_from"] or "")
+    assert (old["usd_per_million"]["output"], new["effective_from"]) == ("0.180000000", "2026-03-13T00:00:00Z")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "[1]", '[{"id": "x"}]', '{"format":"llmctl-prices/1","rows":[]}'])
