@@ -111,6 +111,7 @@ def _explain(run: App, reference: str) -> None:
         "held_output_tokens": found.held_output_tokens,
         **why_cost.values(found),
         "bound": bound,
+        "limits_of_today": one.state != "refused",  # a refusal keeps those that it was decided by
         "limits": [_values(looked, passed=one.state != "refused") for looked in found.limits],
     }
     run.out.result(values, _fields(run, found, near))
@@ -144,6 +145,8 @@ def _fields(run: App, found: Why, near: Looked | None) -> list[tuple[str, str | 
         fields.append(("Nearest", f"l{near.limit_id}"))
     if not found.limits:
         fields.append(("Limits", "none was looked at" if one.state == "refused" else "none applies"))
+    elif one.state != "refused":
+        fields.append(("Limits", "as they are set today; spent and held: by the calls before this one"))
     return fields
 
 

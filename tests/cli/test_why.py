@@ -76,6 +76,14 @@ def test_a_limit_that_was_lowered_since_is_not_said_to_have_refused_what_passed(
     assert "changed since" in cli("why", calls[0]).out
 
 
+def test_what_passed_is_shown_beside_the_limits_of_today_and_said_to_be(cli: Cli, calls: list[str]) -> None:
+    cli("limit", "set", "--user", "alice", "--cost", "5", "--per", "month")
+    assert "Limits   as they are set today; " in cli("why", calls[0]).out
+    assert cli.json("why", calls[0])["limits_of_today"] is True
+    assert "as they are set today" not in cli("why", calls[-1]).out
+    assert cli.json("why", calls[-1])["limits_of_today"] is False
+
+
 def test_what_would_pass_now(cli: Cli, calls: list[str]) -> None:
     cli("price", "set", "sandbox/tiny", "--input", "1", "--output", "2")
     supposed = ("why", "--user", "alice", "--model", "sandbox/tiny", "-o", "json", "--input-tokens")
