@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 app, command = single("audit")
 
 NOTHING: tuple[object, ...] = (None, "", [])
+MOMENTS = ("before", "since", "until")  # of prune, usage reprice and limit grant; others end in _at
 SAYS_ITSELF = ("id", "limit", "amount", "effect")
 
 
@@ -97,8 +98,6 @@ def _legible(facts: dict[str, object]) -> dict[str, object]:
     elif "measure" in found:
         measure, amount = found.pop("measure"), found.pop("amount")
         found = {"amount": f"${amount}" if measure == "cost" else f"{amount} {measure}", **found}
-    if isinstance(until := found.pop("until", None), int):
-        found["until_at"] = until
     if isinstance(grace_s := found.pop("grace_s", None), int):
         found["grace"] = humanize.span(grace_s) if grace_s else "none"
     return found
@@ -111,14 +110,15 @@ def _text(name: str, value: object) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return " ".join(map(str, value))
-    return str(times.rfc3339(value) if name.endswith("_at") and isinstance(value, int) else value)
+    return str(_exact(name, value))
 
 
 def _values(facts: dict[str, object] | None) -> dict[str, object] | None:
+    return None if facts is None else {name: _exact(name, value) for name, value in facts.items()}
+
+
+def _exact(name: str, value: object) -> object:
     """Moments as everywhere in JSON."""
-    if facts is None:
-        return None
-    return {
-        name: times.rfc3339(value) if name.endswith("_at") and isinstance(value, int) else value
-        for name, value in facts.items()
-    }
+    if isinstance(value, int) and (name.endswith("_at") or name in MOMENTS):
+        return times.rfc3339(value)
+    return value

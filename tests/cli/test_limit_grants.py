@@ -33,6 +33,7 @@ class TestWithdraw:
         assert done.out == "Withdrew $30.00 more for alice until 30 Nov 14:00 UTC, on l1.\n"
         assert [grant["reason"] for grant in cli.json("limit", "show", "l1")["grants"]] == ["fair"]
         (entry,) = cli.json("audit", "--action", "limit withdraw")
+        assert entry["before"]["until"] == "2026-11-30T14:00:00Z"
         assert (entry["before"]["member"], entry["before"]["amount"], entry["after"]) == ("alice", "30.00", None)
         assert [one["amount"] for one in cli.json("limit", "withdraw", "l1", "--yes")["withdrawn"]] == ["5.000000000"]
         assert cli.json("limit", "show", "l1")["grants"] == []

@@ -48,3 +48,5 @@ def test_a_window_that_has_not_ended_keeps_its_calls(cli: Cli, calls: None) -> N
     assert done.out.startswith("Forgot 1 call from before 1 Nov.")
     cli("limit", "remove", "l3", "--yes")
     assert cli.json("prune", "--keep", "2d", "--yes")["calls"] == 2
+    assert cli.json("audit", "prune")[0]["after"]["before"] == "2026-11-21T14:00:00Z"
+    assert "before 2026-11-21T14:00:00Z" in cli("audit", "prune").out

@@ -42,6 +42,7 @@ def test_a_wrong_price_is_put_right(cli: Cli, call: str) -> None:
     assert cli.json("usage")[0]["cost_usd"] == "3.000000000"
     (entry,) = cli.json("audit", "reprice")
     assert (entry["after"]["old_cost_usd"], entry["after"]["new_cost_usd"]) == ("1.000000000", "3.000000000")
+    assert (entry["after"]["since"], entry["after"]["until"]) == ("2026-11-01T00:00:00Z", None)
     why = cli.json("why", call)
     assert [(one["old_cost_usd"], one["new_cost_usd"]) for one in why["repriced"]] == [("1.000000000", "3.000000000")]
     assert why["parts"] == [
