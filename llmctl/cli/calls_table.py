@@ -30,12 +30,11 @@ PENDING_MAX = 10_000  # open calls that are watched from the start
 
 
 def columns(run: App, zone: ZoneInfo) -> tuple[Column[Call], ...]:
-    zone_name = datetime.fromtimestamp(run.now_s, zone).tzname()
     return (
         Column("id", lambda c: c.id, "ID", fixed=True),
         Column("attempt_of", lambda c: c.attempt_of),
         Column("started_at", lambda c: times.rfc3339_ms(c.started_at_ms)),
-        Column("time", None, f"TIME {zone_name}", lambda c: _time(c, zone, run.now_s), fixed=True, late=True),
+        Column("time", None, times.heading("TIME", zone), lambda c: _time(c, zone, run.now_s), fixed=True, late=True),
         Column("user", lambda c: c.user),
         Column("group", lambda c: c.group),
         Column("key", lambda c: c.key, "KEY", _key),

@@ -13,7 +13,7 @@ from .key_reference import named
 from .key_table import columns, key_values
 from .options import AllowFrom, IfNotExists, NoAllowFrom, Now, Sort, Unused, differs, in_order, networks, unused_since
 from .secret_output import KeyFile
-from .times import ahead, duration_s, moment_short, rfc3339
+from .times import ahead, duration_s, moment_full, rfc3339
 
 if TYPE_CHECKING:
     from llmctl.store.keys import Key
@@ -197,7 +197,7 @@ def set_(
     changed = key != before
     text = f"Changed key {key.label} ({key.id})." if changed else f"Key {key.label} ({key.id}) is so: unchanged."
     if grace_s:
-        until = f"{moment_short(run.now_s + grace_s, run.zone, run.now_s)} {run.zone.key}"
+        until = moment_full(run.now_s + grace_s, run.zone, run.now_s)
         which = ", ".join(f"{prefix}..." for prefix in old)
         works = f"old secret {which} works" if len(old) == 1 else f"{len(old)} old secrets {which} work"
         text += f" Its {works} until {until}."
@@ -263,9 +263,9 @@ def _used_until(run: App, key: Key, grace_s: int) -> str:
     """Who has to change over to the new secret, so far as that is known."""
     from . import key_report
 
-    until = moment_short(run.now_s + grace_s, run.zone, run.now_s)
+    until = moment_full(run.now_s + grace_s, run.zone, run.now_s)
     with run.reading() as tx:
         users = key_report.old_users(tx, run, key)
     if not users:
-        return f"The old secret works until {until} {run.zone.key}."
-    return "\n".join([f"The old secret works until {until} {run.zone.key}. Used until now by:", *users])
+        return f"The old secret works until {until}."
+    return "\n".join([f"The old secret works until {until}. Used until now by:", *users])

@@ -10,7 +10,7 @@ from llmctl.domain.money import usd_exact
 from . import humanize
 from .key_table import key_values, state, state_text
 from .render import Column
-from .times import end_short, moment_short, rfc3339
+from .times import end_short, moment_full, moment_short, rfc3339
 
 if TYPE_CHECKING:
     from llmctl.store.database import Tx
@@ -85,15 +85,15 @@ def show(run: App, report: Report, asked: Secret | None) -> None:
         ("State", state_text(key, now_s)),
         ("Group", key.group or ""),
         ("Begins with", key.prefix),
-        ("Created", moment_short(key.created_at_s, run.zone, now_s)),
-        ("Expires", end_short(key.expires_at_s, run.zone, now_s)),
+        ("Created", moment_full(key.created_at_s, run.zone, now_s)),
+        ("Expires", _end(run, key)),
     ]
     if key.acts_for_end_users:
         fields.append(("Acts for", "end users, whom each call names"))
     if key.allow_from:
         fields.append(("Only from", key.allow_from))
     if key.revoked_at_s is not None:
-        fields.append(("Revoked", moment_short(key.revoked_at_s, run.zone, now_s)))
+        fields.append(("Revoked", moment_full(key.revoked_at_s, run.zone, now_s)))
     if key.note:
         fields.append(("Note", key.note))
     if asked is not None:
@@ -112,6 +112,11 @@ def show(run: App, report: Report, asked: Secret | None) -> None:
         run.out.rows(_columns(run), report.places[:PLACES_SHOWN_MAX], notes=notes)
     if sums.calls:
         run.out.prose(f"\nEach call: llmctl calls --key {key.id} --since {rfc3339(report.since_s)}")
+
+
+def _end(run: App, key: Key) -> str:
+    end = end_short(key.expires_at_s, run.zone, run.now_s)
+    return end if key.expires_at_s is None else f"{end} {run.zone.key}"
 
 
 def _places(tx: Tx, key: Key) -> list[Place]:
@@ -142,7 +147,7 @@ def _model_values(row: Row) -> dict[str, object]:
 
 def _old_text(run: App, secret: Secret) -> str:
     assert secret.ends_at_s is not None
-    return f"{secret.prefix}... works until {moment_short(secret.ends_at_s, run.zone, run.now_s)} {run.zone.key}"
+    return f"{secret.prefix}... works until {moment_full(secret.ends_at_s, run.zone, run.now_s)}"
 
 
 def _secret_text(run: App, key: Key, secret: Secret) -> str:
@@ -151,7 +156,7 @@ def _secret_text(run: App, key: Key, secret: Secret) -> str:
         return f"{which}: it does not work, the key is {state_text(key, run.now_s)}"
     if secret.ends_at_s is None:
         return "the current one: it works"
-    end = f"{moment_short(secret.ends_at_s, run.zone, run.now_s)} {run.zone.key}"
+    end = moment_full(secret.ends_at_s, run.zone, run.now_s)
     return f"an old one: it works until {end}" if secret.ends_at_s > run.now_s else f"replaced: dead since {end}"
 
 

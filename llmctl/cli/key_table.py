@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .humanize import ago
 from .render import Column
-from .times import end_short, moment_short, rfc3339
+from .times import end_short, heading, moment_short, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,10 @@ def columns(run: App, last: Mapping[int, int]) -> tuple[Column[Key], ...]:
         Column("prefix", lambda k: k.prefix, "BEGINS WITH", lambda k: f"{k.prefix}...", drop=3),
         Column("state", lambda k: state(k, now_s), "STATE", lambda k: state_text(k, now_s), fixed=True),
         Column(
-            "expires_at", lambda k: rfc3339(k.expires_at_s), "EXPIRES", lambda k: end_short(k.expires_at_s, zone, now_s)
+            "expires_at",
+            lambda k: rfc3339(k.expires_at_s),
+            heading("EXPIRES", zone),
+            lambda k: end_short(k.expires_at_s, zone, now_s),
         ),
         Column(
             "last_used_at",

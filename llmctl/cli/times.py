@@ -98,6 +98,11 @@ def moment_short(at_s: int, zone: ZoneInfo, now_s: int) -> str:
     return f"{day_short(at_s, zone, now_s)} {_local(at_s, zone):%H:%M}"
 
 
+def moment_full(at_s: int, zone: ZoneInfo, now_s: int) -> str:
+    """`23 Nov 14:02 Europe/Berlin`: where no heading names the zone."""
+    return f"{moment_short(at_s, zone, now_s)} {zone.key}"
+
+
 def end_short(at_s: int | None, zone: ZoneInfo, now_s: int) -> str:
     """A day where it is midnight, else the moment; `never` where there is no end."""
     if at_s is None:
@@ -107,12 +112,21 @@ def end_short(at_s: int | None, zone: ZoneInfo, now_s: int) -> str:
     return moment_short(at_s, zone, now_s)
 
 
+def heading(title: str, zone: ZoneInfo) -> str:
+    """`WHEN Berlin`: by the zone's own name. CET or CEST would be wrong of some of the rows."""
+    return f"{title} {zone.key.rpartition('/')[2].replace('_', ' ')}"
+
+
 def moment_column(
     name: str, title: str, at_s: Callable[[T], int], zone: ZoneInfo, now_s: int, *, fixed: bool = False
 ) -> Column[T]:
     """When something was: exact in JSON and CSV, short in tables."""
     return Column(
-        name, lambda row: rfc3339(at_s(row)), title, lambda row: moment_short(at_s(row), zone, now_s), fixed=fixed
+        name,
+        lambda row: rfc3339(at_s(row)),
+        heading(title, zone),
+        lambda row: moment_short(at_s(row), zone, now_s),
+        fixed=fixed,
     )
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from llmctl.cli import times
 from llmctl.cli.errors import UsageMistake
+
+from .conftest import Cli
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW_S = int(datetime(2026, 11, 23, 14, 0, tzinfo=UTC).timestamp())
@@ -85,3 +88,23 @@ def test_what_is_thousands_of_years_ahead_is_a_slip(text: str) -> None:
 def test_an_end_beyond_all_dates_that_was_kept_once_is_shown(text: str) -> None:
     assert times.end_short(at(text), ZoneInfo("Asia/Tokyo"), NOW_S) == "31 Dec 9999 08:59"
     assert times.rfc3339(at(text)) == "9999-12-31T23:59:59Z"
+
+
+@pytest.mark.parametrize(
+    ("zone", "heading"),
+    [("UTC", "WHEN UTC"), ("Europe/Berlin", "WHEN Berlin"), ("America/Argentina/Buenos_Aires", "WHEN Buenos Aires")],
+)
+def test_a_heading_names_the_zone_itself_which_is_right_in_summer_and_in_winter(zone: str, heading: str) -> None:
+    assert times.heading("WHEN", ZoneInfo(zone)) == heading
+
+
+def test_where_times_are_shown_their_zone_is_named(cli: Cli, empty: Path) -> None:
+    with (empty / "config.toml").open("r+") as config:
+        text = config.read()
+        config.seek(0)
+        config.write(f'timezone = "Europe/Berlin"\n{text}')
+    cli("user", "add", "alice")
+    cli("price", "set", "openai/m", "--input", "1", "--output", "2")
+    for listed in (["audit"], ["key", "list"], ["price", "history", "openai/m"]):
+        assert " Berlin" in cli(*listed).out.splitlines()[0]
+    assert "23 Nov 15:00 Europe/Berlin\n" in cli("key", "show", "alice").out

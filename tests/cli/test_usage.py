@@ -370,7 +370,7 @@ class TestCalls:
 
     def test_times_are_in_the_zone_of_the_group_that_is_shown(self, cli: Cli) -> None:
         shown = cli("calls", "--group", "emea").out
-        assert "TIME CET" in shown
+        assert "TIME Berlin" in shown
         assert "23 Nov 00:30" in shown or "00:30:00" in shown
 
 
