@@ -76,7 +76,9 @@ def set_(
     output_max: Annotated[
         str | None, typer.Option("--output-max", metavar="N", help="The longest output: 128k.")
     ] = None,
-    since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="From then on. Default: always.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="From then on. Default: as the price so far.")
+    ] = None,
     ceiling: Annotated[bool, typer.Option("--ceiling", help=CEILING_HELP)] = False,
 ) -> None:
     """Set a price. Rates that are not named stay as they are; a model without a price needs --input and --output.

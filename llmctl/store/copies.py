@@ -84,13 +84,13 @@ def restore(source: Path, database: Path, author: Author) -> Restored:
             audit.record(tx, author, "restore", str(database), after=facts)
         _drop_log(unfinished)
         kept = None
-        if database.exists():
+        if any(file.exists() for file in _parts(database)):
             moment = datetime.fromtimestamp(author.at_s, UTC)
             name = f"before-restore-{moment:%Y%m%dT%H%M%SZ}"
             try:
                 kept = _kept(database, name)
                 _drop_log(database)  # what it held is in the kept copy: it must not be taken for the new file's
-            except StoreBroken:
+            except (NotFound, StoreBroken):
                 kept = _moved(database, name)
     return Restored(kept, carried)
 
@@ -112,6 +112,7 @@ def migrate(database: Path, author: Author) -> tuple[int, Path | None]:
 
 
 def _kept(database: Path, name: str) -> Path:
+    must_exist(database)
     kept = _free(database, name)
     with _finished(kept) as unfinished:
         _copy(database, unfinished)
@@ -119,18 +120,23 @@ def _kept(database: Path, name: str) -> Path:
 
 
 def _moved(database: Path, name: str) -> Path:
-    """A damaged one is kept as it is, with its log: somebody may still read something out of it."""
-    kept = _free(database, name)
-    for suffix in ("", "-wal", "-shm"):
-        if Path(f"{database}{suffix}").exists():
-            Path(f"{database}{suffix}").rename(f"{kept}{suffix}")
-    return kept
+    """A damaged one is kept as it is, with its log, or what is left of it: somebody may still read something out of
+    it, and SQLite would take the log for the new file's."""
+    kept = zip(_parts(database), _parts(_free(database, name)), strict=True)
+    there = [(old, new) for old, new in kept if old.exists()]
+    for old, new in there:
+        old.rename(new)
+    return there[0][1]
+
+
+def _parts(database: Path) -> list[Path]:
+    return [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm")]
 
 
 def _free(database: Path, name: str) -> Path:
     kept = Path(f"{database}.{name}")
     number = 1
-    while kept.exists():
+    while any(file.exists() for file in _parts(kept)):
         number += 1
         kept = Path(f"{database}.{name}-{number}")
     return kept
@@ -193,10 +199,8 @@ def _finished(target: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def _alone(database: Path) -> Iterator[None]:
-    """Nobody else serves or writes. Raises LlmctlError, StoreUnavailable."""
-    if not database.exists():
-        yield
-        return
+    """Nobody else serves or writes, also where somebody took the file away under them. Raises LlmctlError,
+    StoreUnavailable."""
     _check_unserved(database)
     lock = WriteLock(database, LOCK_TIMEOUT_S)
     try:

@@ -39,12 +39,14 @@ def set_rates(
     now_s: int,
     source: AdminSource = "admin",
 ) -> tuple[Price | None, Price]:
-    """Sets rates; those that are not named stay as they are at that date. Returns (the price so far, after), which are
-    the same if nothing changed. Raises BadInput, also where one side of the tokens would be free unsaid."""
-    mine = _own(tx, provider, model, source, effective_from_s)
+    """Sets rates from that date on; without one, from when the price in force holds, for earlier calls had other
+    rates. Those that are not named stay as they are then. Returns (the price so far, after), which are the same if
+    nothing changed. Raises BadInput, also where one side of the tokens would be free unsaid."""
+    mine = _own(tx, provider, model, source, effective_from_s or now_s)
     base = mine
     if base is None and source == "admin" and not is_pattern(model):
         base = _sold(tx, sellers, model, effective_from_s or now_s)
+    effective_from_s = effective_from_s or (base.effective_from_s if base is not None else 0)
     terms = _amended(base, rates, "", None) if base else Terms(_with_rates(Tariff({}), rates, None))
     missing = sides_missing(terms.tariff.rates)
     if missing and (base is None or missing != sides_missing(base.tariff.rates)):
@@ -76,17 +78,15 @@ def amend_price(
     now_s: int,
     source: AdminSource = "admin",
 ) -> tuple[Price | None, Price]:
-    """Sets rates of a tier, or of calls with more input than `above_tokens`, or of both. The rest stays; where the
-    admin has set no price for that date yet, it is taken over from the one in force. Returns (before, after). Raises
-    BadInput, NotFound."""
+    """Sets rates of a tier, or of calls with more input than `above_tokens`, or of both, from when `set_rates` would.
+    The rest stays; where the admin has set no price for that date yet, it is taken over from the one in force. Returns
+    (before, after). Raises BadInput, NotFound."""
     check_tier(tier)
     if above_tokens is not None and not 0 < above_tokens <= TOKENS_MAX:
         raise BadInput(f"{above_tokens} is not a number of input tokens", hint="write it as 200k or 272000")
-    base = _own(tx, provider, model, source, effective_from_s)
+    base = _own(tx, provider, model, source, effective_from_s or now_s)
     if base is None and source == "admin" and not is_pattern(model):
         base = _sold(tx, [Seller(provider, catalogue)], model, effective_from_s or now_s)
-        # What is taken over holds from when it held: earlier calls had other rates.
-        effective_from_s = effective_from_s or (base.effective_from_s if base is not None else 0)
     if base is None:
         raise NotFound(
             f"{model} has no price yet that this could be a part of", hint="set its --input and --output first"
@@ -95,7 +95,7 @@ def amend_price(
         provider,
         model,
         _amended(base, rates, tier, above_tokens),
-        effective_from_s=effective_from_s,
+        effective_from_s=effective_from_s or base.effective_from_s,
         context_tokens=base.context_tokens,
         output_tokens_max=base.output_tokens_max,
     )
@@ -110,10 +110,9 @@ def check_tier(tier: str) -> None:
         raise BadInput(f"{tier[:TIER_CHARACTERS_MAX]!r} is not a tier", hint="write it as the answer does: batch, flex")
 
 
-def _own(tx: sqlite3.Connection, provider: str, model: str, source: AdminSource, effective_from_s: int) -> Price | None:
-    """What the admin has set for that date, or for the latest before it."""
-    mine = prices.admin_prices(tx, provider, model, source)
-    return next((price for price in mine if price.effective_from_s == effective_from_s), pick(mine, effective_from_s))
+def _own(tx: sqlite3.Connection, provider: str, model: str, source: AdminSource, at_s: int) -> Price | None:
+    """What the admin has set, and is in force then."""
+    return pick(prices.admin_prices(tx, provider, model, source), at_s)
 
 
 def _sold(tx: sqlite3.Connection, sellers: Iterable[Seller], model: str, at_s: int) -> Price | None:

@@ -125,13 +125,14 @@ def _begin(tx: sqlite3.Connection, author: Author, wanted: Wanted) -> tuple[int,
 
 
 def _interrupted(tx: sqlite3.Connection, wanted: Wanted) -> tuple[int, int] | None:
-    """The last run, if it was of the same calls and did not come to its end. Prices may have changed since another
-    one: what it did is looked at again."""
+    """The last run, if it was of the same calls, did not come to its end, and no price has changed since it began:
+    what was done by other prices is looked at again."""
     row = tx.execute(
         """
         SELECT id, last_call_id FROM repricings
         WHERE id = (SELECT max(id) FROM repricings) AND ended_at IS NULL
           AND since_at = ? AND until_at IS ? AND model_pattern = ?
+          AND NOT EXISTS (SELECT 1 FROM prices WHERE created_at >= began_at OR superseded_at >= began_at)
         """,
         (wanted.since_s, wanted.until_s, wanted.model),
     ).fetchone()

@@ -134,6 +134,28 @@ def test_before_the_date_of_an_admins_price_the_catalogue_still_holds(store: dat
     }
 
 
+def test_a_price_that_is_put_right_without_a_date_is_the_one_in_force(store: database.Store) -> None:
+    def put_right(model: str, **rates: str) -> None:
+        sellers = [price_edit.Seller("openai", "openai")]
+        named = {meter: parse_usd(usd) for meter, usd in rates.items()}
+        price_edit.set_rates(tx, provider="openai", sellers=sellers, model=model, rates=named, now_s=NOW_S)
+
+    with store.write() as tx:
+        rows = [row("gpt-5", "1"), row("gpt-5", "2", effective_from_s=500)]
+        price_import.replace_source(tx, "catalogue", rows, now_s=NOW_S)
+        put_right("gpt-5", input="3")
+        set_input(tx, "4", model="gpt-4")
+        set_input(tx, "5", model="gpt-4", effective_from_s=1000)
+        set_input(tx, "9", model="gpt-4", effective_from_s=NOW_S + 1)
+        put_right("gpt-4", input="6")
+    assert [found_rates(store, "gpt-5", at_s=at_s) for at_s in (499, 500, NOW_S)] == [
+        parse_usd(usd) for usd in ("1", "3", "3")
+    ]
+    assert [found_rates(store, "gpt-4", at_s=at_s) for at_s in (999, 1000, NOW_S, NOW_S + 1)] == [
+        parse_usd(usd) for usd in ("4", "6", "6", "9")
+    ]
+
+
 def test_an_admins_price_keeps_what_the_catalogue_knows_of_the_model(store: database.Store) -> None:
     with store.write() as tx:
         known = row("gpt-5", "1", context_tokens=400_000, output_tokens_max=128_000)

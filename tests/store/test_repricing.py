@@ -21,7 +21,7 @@ from tests.support.ledgers import Books, differences
 
 MILLION = Usage(input_tokens=1_000_000)
 SELLERS = {"openai": revision.Seller("openai")}
-AUTHOR = Author("tester", NOW_S)
+AUTHOR = Author("tester", NOW_S + 1)  # after the prices were set
 ALWAYS = Wanted(0)
 
 
@@ -31,12 +31,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "llmctl.db"
 
 
-def price(path: Path, usd: int, *, model: str = "gpt-5", from_s: int = 0, source: str = "admin") -> int:
+def price(path: Path, usd: int, *, model: str = "gpt-5", from_s: int = 0, now_s: int = NOW_S) -> int:
     """Sets USD per million input tokens; returns the price's id."""
     store = Store(path)
     with store.write() as tx:
         row = price_row("openai", model, {"input": usd * DOLLAR}, effective_from_s=from_s)
-        _, set_ = prices.put(tx, row, "admin", now_s=NOW_S)
+        _, set_ = prices.put(tx, row, "admin", now_s=now_s)
     store.close()
     return set_.id
 
@@ -216,6 +216,24 @@ async def test_a_run_that_was_interrupted_goes_on_where_it_was(path: Path, monke
     assert {call.cost_nano_usd for call in seen(path).values()} == {3 * DOLLAR}
     assert store.connection.execute("SELECT count(*), count(ended_at) FROM repricings").fetchone() == (1, 1)
     store.close()
+
+
+async def test_a_run_that_was_interrupted_begins_anew_when_a_price_was_put_right_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await some_calls(path, 9, 8, 7, 6, 5)
+    price(path, 30)
+    monkeypatch.setattr(revision, "PAGE_CALLS", 2)
+
+    def killed(_: Sequence[Looked]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        repricing.reprice(path, AUTHOR, ALWAYS, SELLERS, default_zone=ZONE, tell=killed)
+    price(path, 3, now_s=AUTHOR.at_s)
+    reprice(path)
+    assert [seen(path)[call_id].cost_nano_usd for call_id in made] == [3 * DOLLAR] * 5
+    assert differences(books(path)) == []
 
 
 async def test_a_limit_on_each_end_user_and_the_calls_agree_afterwards(path: Path) -> None:
