@@ -114,8 +114,8 @@ class App:
     @contextmanager
     def writing(self) -> Iterator[tuple[Tx, Author]]:
         """A change, all of it or nothing, in the name of whoever runs this command."""
-        with self.storing() as (store, author), store.write() as tx:
-            yield tx, author
+        with self.storing() as (store, _), store.write() as tx:
+            yield tx, self.author
 
     @contextmanager
     def storing(self) -> Iterator[tuple[Store, Author]]:
@@ -128,11 +128,13 @@ class App:
         finally:
             store.close()
 
-    @cached_property
+    @property
     def author(self) -> Author:
+        """Whoever runs this command, now: after a question was answered, or the lock waited for, it is later. A limit
+        counts what was called before it was really there."""
         from llmctl.store.audit import Author
 
-        return Author(_person(), self.now_s)
+        return Author(_person(), int(self._clock_s()))
 
     def close(self) -> None:
         if self._store is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmctl.cli import organisation_file
+from llmctl.cli.app import run
 from llmctl.domain.limit import MEASURES
 from llmctl.domain.organisation import Member, Organisation, plan
 from llmctl.domain.window import WINDOWS
@@ -332,3 +336,16 @@ def test_an_alias_in_a_file_is_the_model_behind_it_and_stays_so(cli: Cli, file: 
     file.write_text(exported)
     again = cli("apply", "org.toml", "--prune")
     assert (again.out, again.err) == ("Nothing to change.\n", "")
+
+
+@pytest.mark.usefixtures("cli")
+def test_what_is_applied_counts_from_when_it_is_there_and_not_from_when_it_was_asked(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text('[organisation]\nlimits = [{ requests = 5, per = "minute" }]\n')
+    later = itertools.count(NOW_S, 70)  # somebody reads the plan for a while
+    assert run(["apply", "org.toml"], clock_s=lambda: next(later)) == 0
+    capsys.readouterr()
+    with closing(sqlite3.connect("llmctl.db")) as connection:
+        (created_s,) = connection.execute("SELECT created_at FROM limits").fetchone()
+    assert created_s > NOW_S + 70
