@@ -37,15 +37,18 @@ def is_pattern(text: str) -> bool:
 def matches(pattern: str, provider: str, model: str) -> bool:
     """True if the pattern is for the resolved `provider/model` or the bare model name, in any letter case.
 
-    Resolved, never as asked: an alias evades nothing, and neither does the tag that Ollama takes where none is named.
+    Resolved, never as asked: an alias evades nothing.
     """
-    compiled = _compile(pattern)
-    if compiled.fullmatch(model) is not None or compiled.fullmatch(f"{provider}/{model}") is not None:
+    return matches_name(pattern, model) or matches_name(pattern, f"{provider}/{model}")
+
+
+def matches_name(pattern: str, model: str) -> bool:
+    """True if the pattern is for a name as it is, with or without the tag that Ollama takes where none is named."""
+    if _compile(pattern).fullmatch(model) is not None:
         return True
     if not (pattern.endswith(LATEST) or model.endswith(LATEST)):
         return False
-    compiled, model = _compile(pattern.removesuffix(LATEST)), model.removesuffix(LATEST)
-    return compiled.fullmatch(model) is not None or compiled.fullmatch(f"{provider}/{model}") is not None
+    return _compile(pattern.removesuffix(LATEST)).fullmatch(model.removesuffix(LATEST)) is not None
 
 
 def denial(levels: Iterable[tuple[ModelRule, ...]], provider: str, model: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .access import matches
+from .access import matches_name
 from .errors import Refused
 
 
@@ -57,7 +57,7 @@ def _candidates(asked: str, dialect: str, targets: Mapping[str, Target]) -> Iter
     if slash and rest and name in targets:
         yield targets[name], rest
     for target in targets.values():
-        if any(matches(pattern, target.name, asked) for pattern in target.models):
+        if any(matches_name(pattern, asked) for pattern in target.models):
             yield target, asked
     for target in targets.values():
         if dialect in target.any_model:

@@ -41,8 +41,8 @@ class Served(NamedTuple):
     names: list[str]
     patterns: tuple[str, ...] = ()
 
-    def has(self, provider: str, model: str) -> bool:
-        return model in self.names or any(access.matches(one, provider, model) for one in self.patterns)
+    def has(self, model: str) -> bool:
+        return model in self.names or any(access.matches_name(one, model) for one in self.patterns)
 
 
 class Local:
@@ -95,7 +95,7 @@ class Local:
         if not self._allowed(caller, name, dialect):
             return False
         provider, model = self._directory.route(name, dialect)
-        return name in self._config.aliases or (await self._served(provider)).has(provider.name, model)
+        return name in self._config.aliases or (await self._served(provider)).has(model)
 
     async def _served(self, provider: Provider) -> Served:
         """What the provider itself lists; where it does not answer, what the price list and the configuration know."""

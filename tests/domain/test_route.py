@@ -97,3 +97,11 @@ def test_a_route_leads_to_a_configured_provider_that_speaks_the_dialect_or_nowhe
     except Refused:
         return
     assert isinstance(found, Route) and dialect in TARGETS[found.provider].dialects and found.model
+
+
+def test_a_provider_whose_own_name_its_pattern_is_for_does_not_take_all_models() -> None:
+    targets = dict([target("gemini-eu", "gemini-*"), target("openai", "gpt-*")])
+    assert resolve("gpt-5", "openai", targets, {}) == Route("openai", "gpt-5")
+    assert resolve("gemini-3", "openai", targets, {}) == Route("gemini-eu", "gemini-3")
+    with pytest.raises(Refused):
+        resolve("no-such-model", "openai", targets, {})
