@@ -27,6 +27,7 @@ Names = Mapping[str, str]
 
 _QUOTE, _BRACKET = b'"['
 _SCALARS = frozenset(b"-0123456789tfn")
+_NOTHING = (b"null", b"[]")  # SDKs echo an answer with all its names, also those of what is not there
 _HOUR = re.compile(rb'"ttl"\s*+:\s*+"1h"')
 
 
@@ -98,15 +99,20 @@ def message_reason(
             reason = list_reason(value, rules, path, images, None, depth + 1)
         elif (reason := names.get(name, UNKNOWN)) == UNKNOWN and memoryview(value)[0] in _SCALARS:
             reason = ""
-        if reason:
+        if reason and not is_nothing(value):
             return reason
     return ""
+
+
+def is_nothing(value: Raw) -> bool:
+    """null, or an empty list."""
+    return len(value) <= 4 and bytes(value) in _NOTHING
 
 
 def cache_write_ttl(text: bytes, mark: bytes = b'"cache_control"') -> str:
     """The dearest cache write that blocks named `mark` ask for: "", "5m" or "1h"."""
     if is_obscure(text):
         return "1h"
-    if mark not in text:
+    if mark not in text or re.search(mark + rb"\s*+:\s*+(?!null)", text) is None:
         return ""
     return "1h" if _HOUR.search(text) else "5m"

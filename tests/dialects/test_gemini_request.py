@@ -119,6 +119,7 @@ PNG = {"inlineData": {"mimeType": "image/png", "data": "aGVsbG8="}}
     ("part", "reason"),
     [
         ({"text": "x", "thought": True, "thoughtSignature": "abc", "partMetadata": {"a": 1}}, ""),
+        ({"text": "x", "fileData": None, "inline_data": None, "functionResponse": None}, ""),
         ({"functionCall": {"name": "f", "args": {"inlineData": {"deep": [1]}}}}, ""),
         ({"function_response": {"name": "f", "response": {"a": 1}}}, ""),
         ({"executableCode": {"language": "PYTHON", "code": "1"}}, ""),
@@ -162,6 +163,7 @@ def test_cached_contents_are_references() -> None:
         ([{"functionDeclarations": [{"name": "google_search"}]}], 0),
         ([{"function_declarations": []}, {"computerUse": {}}], 0),
         ({"functionDeclarations": []}, 0),
+        ([{"functionDeclarations": [{"name": "f"}], "googleSearch": None}], 0),
         ([], 0),
         ([{"googleSearch": {}}], UNKNOWN_TURNS),
         ([{"google_search": {}, "functionDeclarations": []}], UNKNOWN_TURNS),

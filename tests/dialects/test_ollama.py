@@ -106,7 +106,7 @@ def test_what_decides_money_is_read_strictly(body: dict[str, Any]) -> None:
 def test_text_is_bounded_by_its_bytes_images_and_templates_are_not() -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
     calls = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
-    result = {"role": "tool", "tool_name": "f", "content": "1"}
+    result = {"role": "tool", "tool_name": "f", "content": "1", "images": None}
     bounded = ask(messages=[*HELLO, calls, result], tools=tools, format={"type": "object"}, think=True)
     assert (bounded.unbounded_input, bounded.server_tool_turns) == ("", 0)
     assert ask("ollama.generate", prompt="Hello", context=[1, 2, 3], images=[]).unbounded_input == ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
-from ..content import AUDIO, DEPTH_MAX, FILES, UNKNOWN, VIDEO, Images
+from ..content import AUDIO, DEPTH_MAX, FILES, UNKNOWN, VIDEO, Images, is_nothing
 from ..wire.fields import read_one
 from .fields import flat, objects_in
 
@@ -93,6 +93,8 @@ def _parts_reason(value: Raw, path: str, images: Images, depth: int) -> str:
 
 
 def _part_reason(name: str, value: Raw, path: str, images: Images, depth: int) -> str:
+    if is_nothing(value):
+        return TEXT
     rule = PARTS.get(name, UNKNOWN)
     if rule == UNKNOWN and memoryview(value)[0] in _SCALARS:
         return TEXT

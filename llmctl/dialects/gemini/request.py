@@ -17,7 +17,7 @@ from ...domain.call import Ask
 from ...domain.demand import UNKNOWN_TURNS
 from ...domain.errors import Refused
 from ...domain.usage import COUNT_MAX
-from ..content import Images
+from ..content import Images, is_nothing
 from ..request import Request, check_model, check_tier, thinking_floor
 from ..wire.fields import Fields, bad_request, read_object, read_objects
 from .content import contents_reason
@@ -151,7 +151,8 @@ def _tool_turns(value: Raw | None) -> int:
     tools = objects_in(value, "tools")
     if tools is None:
         return UNKNOWN_TURNS
-    return 0 if all(flat(name) in _CLIENT_TOOLS for tool in tools for name in tool) else UNKNOWN_TURNS
+    kinds = (flat(name) for tool in tools for name, value in tool.items() if not is_nothing(value))
+    return 0 if _CLIENT_TOOLS.issuperset(kinds) else UNKNOWN_TURNS
 
 
 def _thinking_floor(config: Spelled, output_tokens_max: int | None) -> int:

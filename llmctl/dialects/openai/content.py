@@ -155,12 +155,10 @@ def items_reason(value: Raw | None, rules: Rules, names: Names, images: Images) 
     reason, turns = "", 0
     for item in items:
         kind = bytes(item.get("type", b""))
-        if kind in (b"", b'"message"'):
+        if kind in (b"", b"null", b'"message"'):
             reason = reason or _message(item, names, rules, images)
         elif kind == b'"reasoning"':
-            # Without its encrypted text, the provider reads it from its own store.
-            encrypted = item.get("encrypted_content")
-            reason = reason or (STORED_ITEM if "id" in item and (encrypted is None or len(encrypted) <= 4) else "")
+            reason = reason or _reasoning(item, rules, images)
         elif kind in (b'"additional_tools"', b'"tool_search_output"'):
             turns = tools_turns(item.get("tools"), "input.tools") or turns
         elif kind == b'"compaction_trigger"':
@@ -168,6 +166,15 @@ def items_reason(value: Raw | None, rules: Rules, names: Names, images: Images) 
         else:
             reason = reason or part_reason(item, kind, rules, "input", images, 0)
     return reason, turns
+
+
+def _reasoning(item: dict[str, Raw], rules: Rules, images: Images) -> str:
+    """Without its text, open (of open models; OpenAI's own take none) or encrypted, the provider reads it from its own
+    store."""
+    content, encrypted = item.get("content"), item.get("encrypted_content")
+    if content is not None and b"{" in bytes(content):
+        return list_reason(content, rules, "input.content", images, None, 1)
+    return STORED_ITEM if "id" in item and (encrypted is None or len(encrypted) <= 4) else ""
 
 
 def _message(item: dict[str, Raw], names: Names, rules: Rules, images: Images) -> str:
