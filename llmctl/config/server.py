@@ -69,7 +69,7 @@ class Server(NamedTuple):
     admin_listen: Address = Address("127.0.0.1", 4001)
     workers: int = 1
     body_bytes_max: int = 32 << 20  # vision calls carry base64 images
-    body_bytes_inflight_max: int = 512 << 20
+    body_bytes_inflight_max: int = 512 << 20  # to each worker; one user may take as much as is left for the others
     on_disconnect: str = "drain"  # or "cancel": what happens upstream when the client leaves
     synchronous: str = "FULL"
     connections_max: int = 20_000  # of clients, to each worker; a call takes two descriptors

@@ -16,20 +16,37 @@ from llmctl.domain.errors import Refused
 from .uploads import Spool, Upload
 
 # RuntimeError: aiohttp's reader, of a connection that closed before it was asked.
+SMALL_BYTES_MAX = 64 << 10  # what aiohttp buffers of a connection anyway
 BROKEN_OFF = (RequestPayloadError, ClientConnectionError, OSError, RuntimeError)
 
 
 class Inflight:
-    """How many bytes of bodies are in memory, of all that read them."""
+    """How many bytes of bodies are in memory: of all, and of each user."""
 
-    __slots__ = ("bytes",)
+    __slots__ = ("by_user", "bytes")
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.by_user: dict[int, int] = {}
+
+    def add(self, user_id: int, size: int) -> None:
+        """`size`: below 0 of what is no longer here."""
+        self.bytes += size
+        self.by_user[user_id] = self.by_user.get(user_id, 0) + size
+        if not self.by_user[user_id]:
+            del self.by_user[user_id]
+
+    def has_room(self, user_id: int, size: int, bytes_max: int) -> bool:
+        """Whether `size` bytes of a body, which are counted by now, may stay and be more. A user's bodies may take as
+        much room as they leave: however many somebody sends, or how slowly, another user finds some. A body alone may
+        take all of it."""
+        own, left = self.by_user[user_id], bytes_max - self.bytes
+        return size <= SMALL_BYTES_MAX or own <= left or (own == size and left >= 0)
 
 
 class BodyReader:
-    """Reads bodies within `body_bytes_max` each and `body_bytes_inflight_max` together."""
+    """Reads bodies within `body_bytes_max` each and `body_bytes_inflight_max` together; each for the user whose key
+    came with it."""
 
     def __init__(self, server: Server, inflight: Inflight) -> None:
         self._bytes_max = server.body_bytes_max
@@ -38,17 +55,17 @@ class BodyReader:
         self._whole_s = server.timeouts.client_body_s_max
         self._inflight = inflight
 
-    async def read(self, request: BaseRequest) -> bytes:
+    async def read(self, request: BaseRequest, user_id: int) -> bytes:
         """The whole body; `release` its size when the call is over. Raises Refused: too large, slow, packed, cut."""
         self._check(request)
         content = request.content
         if content.is_eof() and content.total_bytes == 0:
             return b""
         chunks: list[bytes] = []
-        await self._take(content, chunks.append)
+        await self._take(content, user_id, chunks.append)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def read_form(self, request: BaseRequest) -> Upload:
+    async def read_form(self, request: BaseRequest, user_id: int) -> Upload:
         """The same of a form, which is read while it comes, and close it too. Raises Refused."""
         kinds = request.headers.getall("content-type")
         reader, spool = FormReader(kinds[0] if len(kinds) == 1 else ""), Spool()
@@ -62,11 +79,11 @@ class BodyReader:
 
         self._check(request)
         try:
-            await self._take(request.content, take)
+            await self._take(request.content, user_id, take)
             try:
                 return await spool.finish(reader.close())
             except BaseException:
-                self.release(spool.size)
+                self.release(user_id, spool.size)
                 raise
         except BaseException as error:
             spool.close()
@@ -86,7 +103,7 @@ class BodyReader:
             # aiohttp's low-level server leaves this to its handler.
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    async def _take(self, content: StreamReader, take: Callable[[bytes], Awaitable[None] | None]) -> None:
+    async def _take(self, content: StreamReader, user_id: int, take: Callable[[bytes], Awaitable[None] | None]) -> None:
         """Hands over what comes, piece by piece."""
         size = 0
         until_s = 0.0
@@ -103,24 +120,24 @@ class BodyReader:
                 if not chunk:
                     break
                 size += len(chunk)
-                self._inflight.bytes += len(chunk)
+                self._inflight.add(user_id, len(chunk))
                 if size > self._bytes_max:
                     raise self._too_large()
-                if self._inflight.bytes > self._inflight_max:
+                if not self._inflight.has_room(user_id, size, self._inflight_max):
                     raise Refused("overloaded", "too many large requests at once", hint="retry in a moment")
                 if (waiting := take(chunk)) is not None:
                     await waiting
         except BaseException as error:
-            self.release(size)
+            self.release(user_id, size)
             if isinstance(error, TimeoutError):
                 raise Refused("body_timeout", "the request body did not arrive in time", hint="send it again") from None
             if isinstance(error, BROKEN_OFF):
                 raise Refused("bad_request", "the request body broke off", hint="send it again") from None
             raise
 
-    def release(self, size: int) -> None:
+    def release(self, user_id: int, size: int) -> None:
         """A body of this many bytes is no longer here."""
-        self._inflight.bytes -= size
+        self._inflight.add(user_id, -size)
 
     def _too_large(self) -> Refused:
         return Refused(

@@ -110,7 +110,8 @@ class Handler:
             return web.Response(body=body, headers={"Content-Type": "application/json", CALL_ID: ids.shown(arrival.id)})
         if endpoint.read_form is not None and (endpoint.form_only or is_form(arrival.http)):
             return await self._serve_form(arrival, match, endpoint.read_form, secret)
-        body = await setup.bodies.read(arrival.http)
+        user_id = arrival.caller.user_id
+        body = await setup.bodies.read(arrival.http, user_id)
         self._start_anew_if_slow(arrival)
         try:
             asked = endpoint.dialect.read_request(endpoint.name, body, match.model)
@@ -123,19 +124,20 @@ class Handler:
                 arrival.stored = await self._objects.continued(arrival.caller, asked.ask.continues)
             return await self._until_answered(arrival, match, asked, secret)
         finally:
-            setup.bodies.release(len(body))
+            setup.bodies.release(user_id, len(body))
 
     async def _serve_form(self, arrival: Arrival, match: Match, read_form: ReadForm, secret: str) -> web.StreamResponse:
         if not is_form(arrival.http):
             raise Refused("bad_request", f"{arrival.path} takes multipart/form-data", hint="send a form with its file")
-        bodies = arrival.setup.bodies
-        arrival.upload = upload = await bodies.read_form(arrival.http)
+        assert arrival.caller is not None
+        bodies, user_id = arrival.setup.bodies, arrival.caller.user_id
+        arrival.upload = upload = await bodies.read_form(arrival.http, user_id)
         self._start_anew_if_slow(arrival)
         try:
             arrival.asked = asked = read_form(match.endpoint.name, upload.form, match.model)
             return await self._until_answered(arrival, match, asked, secret)
         finally:
-            bodies.release(upload.size)
+            bodies.release(user_id, upload.size)
             upload.close()
 
     def _start_anew_if_slow(self, arrival: Arrival) -> None:
