@@ -50,6 +50,7 @@ METERED: Mapping[str, Endpoint] = {
     "/v1/audio/translations": _form(OPENAI, "audio.translations", "/audio/translations"),
     "/v1/rerank": Endpoint(OPENAI, "rerank", "metered", ("POST",), "/rerank"),
     "/v1/ocr": Endpoint(OPENAI, "ocr", "metered", ("POST",), "/ocr"),  # Mistral
+    "/v1/moderations": Endpoint(OPENAI, "moderations", "metered", ("POST",), "/moderations"),
     "/v1/messages": Endpoint(ANTHROPIC, "messages", "metered", ("POST",), "/messages"),
     "/v2/chat": Endpoint(COHERE, "cohere.chat", "metered", ("POST",), "/chat"),
     "/v2/embed": Endpoint(COHERE, "cohere.embed", "metered", ("POST",), "/embed"),
@@ -155,7 +156,6 @@ FREE: Mapping[str, Endpoint] = {
     "/v1/responses/input_tokens": Endpoint(
         OPENAI, "responses.input_tokens", "free", ("POST",), "/responses/input_tokens"
     ),
-    "/v1/moderations": Endpoint(OPENAI, "moderations", "free", ("POST",), "/moderations"),
     "/v1/messages/count_tokens": Endpoint(
         ANTHROPIC, "messages.count_tokens", "free", ("POST",), "/messages/count_tokens"
     ),

@@ -22,6 +22,7 @@ class Ask(NamedTuple):
     output_tokens_floor: int = 0  # below this the call is senseless: a thinking budget that must fit
     generates: bool = True  # False: there is no output to bound (embeddings)
     free: bool = False  # the provider bills nothing for it (token counting)
+    free_models: tuple[str, ...] = ()  # nor, with an upstream model whose name begins so
     unbounded_input: str = ""  # why bytes do not bound the input: "images", "a stored response", ...; "" = they do
     images: int = 0  # those whose bytes are known, where they alone are why
     image_bytes: int = 0  # of the body

@@ -190,7 +190,7 @@ class Exchange:
         self, call: Call, reading: Reading, status: int | None, broken: str, *, streamed: bool
     ) -> Closing:
         """How an answer is booked: by its own usage, else by what was seen of it, else by what was held."""
-        free = call.asked.ask.free
+        free = call.plan.free
         unseen = reading.error == UNREADABLE or (broken and not (streamed and call.first_byte_s))
         if unseen and reading.usage is None and not free:
             error = broken or reading.error

@@ -36,6 +36,7 @@ class Plan(NamedTuple):
     bounded: bool  # a hard limit on money or tokens applies: what the request leaves open is written into it
     lesson: Lesson = NOT_LEARNED  # what was known of the route by then
     stored: StoredObject | None = None  # what it is about or goes on from: it goes where that is kept
+    free: bool = False  # the provider bills nothing for it
 
 
 NOTHING = Demand(0, 0, 0, 1, False, None)  # of a call that the provider does not bill (token counting)
@@ -57,9 +58,8 @@ def plan_of(
     if stored is not None and not ask.model:
         # What was made with a model that is denied since can still be read, and ended.
         provider = directory.keeper(stored, dialect)
-        return Plan(
-            provider, stored.model, directory.price(provider, stored.model, now_s), READING, False, stored=stored
-        )
+        price = directory.price(provider, stored.model, now_s)
+        return Plan(provider, stored.model, price, READING, False, stored=stored, free=True)
     provider, model = directory.route(stand_in or ask.model, dialect)
     if stored is not None:
         provider = _keeper(stored, provider, ask, directory.keeper(stored, dialect))
@@ -72,8 +72,8 @@ def plan_of(
             param="model",
         )
     price = directory.price(provider, model, now_s)
-    if ask.free:
-        return Plan(provider, model, price, NOTHING, False, stored=stored)
+    if ask.free or model.startswith(ask.free_models):
+        return Plan(provider, model, price, NOTHING, False, stored=stored, free=True)
     binding = [limit.measure for limit in caller.limits if _binds(limit, provider.name, model)]
     if price is None and "cost" in binding:
         raise Refused(

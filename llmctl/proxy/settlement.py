@@ -25,7 +25,7 @@ def released(call: Call, *, status: int | None, error: str, now_s: float) -> Clo
 
 def unanswered(call: Call, *, status: int | None, error: str, now_s: float) -> Closing:
     """Sent, and no answer came: the provider may bill all of it, so all that was held is booked, as an estimate."""
-    price, free = call.plan.price, call.asked.ask.free
+    price, free = call.plan.price, call.plan.free
     return Closing(
         call.id,
         "settled",
@@ -74,7 +74,7 @@ def answered(
         usage,
         source,
         call.plan.price,
-        free=call.asked.ask.free,
+        free=call.plan.free,
         status=status,
         error=error or reading.error,
         latency_ms=call.latency_ms(now_s),

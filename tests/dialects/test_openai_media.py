@@ -122,9 +122,9 @@ def test_documents_are_held_at_the_pages_that_are_asked_for() -> None:
     assert ask("ocr", document={}).units == (("pages", 1_000),)
 
 
-def test_moderation_is_free_and_has_a_model_of_its_own_accord() -> None:
+def test_moderation_has_a_model_of_its_own_accord() -> None:
     found = OPENAI.read_request("moderations", b'{"input":"x"}')
-    assert (found.ask.free, found.ask.model) == (True, "omni-moderation-latest")
+    assert (found.ask.model, found.ask.generates, found.ask.unbounded_input) == ("omni-moderation-latest", False, "")
     assert found.upstream_body(model=found.ask.model) == b'{"input":"x"}'
     assert json.loads(found.upstream_body(model="other")) == {"input": "x", "model": "other"}
 

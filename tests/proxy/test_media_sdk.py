@@ -28,6 +28,7 @@ PRICES = {
     "echo/rerank-units": ("--per-search-unit", "0.002"),
     "echo/rerank-tokens": ("--input", "0.05", "--output", "0"),
     "echo/ocr": ("--per-page", "0.001"),
+    "echo/mistral-moderation-latest": ("--input", "0.1", "--output", "0"),
 }
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00" * 1_000
 IMAGE_USAGE = {
@@ -329,6 +330,24 @@ def test_moderation_costs_nothing(media: Daemon, user: openai.OpenAI, poor: open
             *("moderations", "0.000000000", "omni-moderation-latest", None),
         )
     assert recorder.last.body == b'{"input":"Hello"}'
+
+
+def test_moderation_costs_what_the_provider_bills_for_it(
+    media: Daemon, user: openai.OpenAI, poor: openai.OpenAI, recorder: Recorder
+) -> None:
+    answer = {"id": "mod-1", "model": "mistral-moderation-2411", "results": []}
+    for usage, source, cost in (
+        ({"usage": {"prompt_tokens": 20, "total_tokens": 20, "completion_tokens": 0}}, "reported", "0.000002000"),
+        ({}, "estimated", "0.000000100"),
+    ):
+        answers(recorder, answer | usage)
+        user.moderations.create(input=["Hello"], model="mistral-moderation-latest")
+        assert booked(media, "endpoint", "usage_source", "cost_usd") == ("moderations", source, cost)
+    answers(recorder, answer)
+    user.moderations.create(input="Hello", model="another-moderation")
+    assert booked(media, "usage_source", "cost_usd") == ("estimated", None)  # unpriced, never 0 in silence
+    with pytest.raises(openai.PermissionDeniedError, match="has no price"):
+        poor.moderations.create(input="Hello", model="another-moderation")
 
 
 @pytest.mark.parametrize(

@@ -533,6 +533,7 @@ def test_documented_models_and_fees_say_where_they_are_from_and_are_needed(genai
         ("google", "imagen-4.0-generate-001", Usage(images=1), "0.04"),
         ("google", "gemini-3.5-flash", Usage(web_search_calls=1), "0.014"),
         ("mistral", "mistral-ocr-latest", Usage(pages=1_000), "4"),
+        ("mistral", "mistral-moderation-latest", Usage(input_tokens=1_000_000), "0.1"),
         ("groq", "whisper-large-v3", Usage(audio_seconds=3_600), "0.111000001"),
         ("openrouter", "openai/text-embedding-3-small", Usage(input_tokens=1_000_000), "0.02"),
     ],

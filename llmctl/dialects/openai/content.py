@@ -129,6 +129,7 @@ class _TextMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     name: str | None = None
 
 
+_texts = msgspec.json.Decoder(list[str | int | list[int]]).decode
 _text_messages = msgspec.json.Decoder(list[_TextMessage]).decode
 
 
@@ -142,6 +143,18 @@ def messages_reason(value: Raw | None, images: Images) -> str:
         else:
             return TEXT
     return list_reason(value, CHAT_PARTS, "messages", images, CHAT_NAMES)
+
+
+def texts_reason(value: Raw | None) -> str:
+    """As above for the `input` of what takes strings and token numbers: an object is an image or something else that we
+    do not know."""
+    if value is None or b"{" not in (text := bytes(value)) or text[:1] == b'"':
+        return ""
+    try:
+        _texts(text)
+    except ValueError:
+        return UNKNOWN
+    return ""
 
 
 def items_reason(value: Raw | None, rules: Rules, names: Names, images: Images) -> tuple[str, int]:

@@ -42,7 +42,7 @@ def media_usage(endpoint: str, holder: dict[str, Raw]) -> tuple[Usage | None, by
 def read_media_usage(endpoint: str, raw: bytes | Raw) -> Usage | None:
     """The same from the object alone; how many images there were does not stand in it."""
     values = plain(raw)
-    usage = read_usage(raw, generates=endpoint not in ("rerank", "ocr"))
+    usage = read_usage(raw, generates=endpoint not in ("moderations", "rerank", "ocr"))
     found = (usage or NO_USAGE)._replace(**_units(endpoint, values))
     return found if usage or found != NO_USAGE else None
 

@@ -20,12 +20,15 @@ from ..request import Request, check_model, end_user_id, read_model
 from ..wire.fields import Fields, bad_request, read_object, read_objects
 from ..wire.multipart import Form, FormFields, FormFile
 from ..wire.shortened import full_size
+from .content import texts_reason
 
 IMAGES_MAX = 1_000  # in one request; OpenAI makes 10, and takes 16
 FRAMES_MAX = 16  # of an animated answer
 PARTIAL_IMAGES_MAX = 100  # OpenAI sends 3
 DOCUMENTS_MAX = 100_000
 MODERATION_MODEL = "omni-moderation-latest"  # OpenAI's default
+# OpenAI's, which are free of charge: https://developers.openai.com/api/docs/guides/moderation. Mistral bills its own.
+FREE_MODERATIONS = ("omni-moderation", "text-moderation")
 # Of these no variant in another case may stand in a body, and none twice in a form.
 MONEY_NAMES = frozenset(
     {"model", "n", "size", "quality", "partial_images", "output_format", "frame_count", "stream", "input", "prompt"}
@@ -167,8 +170,15 @@ def _transcription(endpoint: str, fields: FormFields, model: str, files: tuple[F
 
 
 def _moderation(fields: Fields, model: str) -> Ask:
-    """Free of charge: https://developers.openai.com/api/docs/guides/moderation"""
-    return Ask("moderations", model, False, len(fields.body), generates=False, free=True)
+    return Ask(
+        endpoint="moderations",
+        model=model,
+        stream=False,
+        input_bytes=len(fields.body),
+        generates=False,
+        free_models=FREE_MODERATIONS,
+        unbounded_input=texts_reason(fields.raw("input")),
+    )
 
 
 def _rerank(fields: Fields, model: str) -> Ask:

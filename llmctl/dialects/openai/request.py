@@ -10,16 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import msgspec
-from msgspec import Raw
-
 from ...domain.call import Ask
 from ...domain.demand import IMAGES, UNKNOWN_TURNS
 from ...domain.errors import Refused
-from ..content import AUDIO, UNKNOWN, Images, cache_write_ttl
+from ..content import AUDIO, Images, cache_write_ttl
 from ..request import Request, check_model, end_user_id, read_model, read_outputs, read_tier
 from ..wire.fields import Fields, bad_request, may_say, read_object
-from .content import REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason, messages_reason
+from .content import REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason, messages_reason, texts_reason
 from .tools import chat_tool_turns, makes_images, response_tool_turns
 
 CHOICES_MAX = 10_000  # n, best_of: OpenAI takes 128
@@ -56,7 +53,6 @@ _NO_FIELDS = read_object(b"{}")
 
 _TOKENS = re.compile(rb"\[[\s\d,]*+\]")
 _PROMPT = re.compile(rb'[\[,]\s*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|\[[^\[\]"]*+\]|\d++)\s*+', re.DOTALL)
-_texts = msgspec.json.Decoder(list[str | int | list[int]]).decode
 
 
 def read_request(endpoint: str, body: bytes, path_model: str = "") -> Request:
@@ -137,7 +133,7 @@ def read_embedding(fields: Fields, model: str) -> Request:
         stream=_stream(fields),
         input_bytes=len(fields.body),
         generates=False,
-        unbounded_input=_reference(fields) or _objects_in(fields.raw("input")),
+        unbounded_input=_reference(fields) or texts_reason(fields.raw("input")),
         service_tier=read_tier(fields),
         end_user=_end_user(fields),
     )
@@ -273,14 +269,3 @@ def _media_output(fields: Fields) -> str:
         return ""
     modalities = fields.values["modalities"]
     return AUDIO if may_say(modalities, b'"audio"') else IMAGES if may_say(modalities, b'"image"') else ""
-
-
-def _objects_in(value: Raw | None) -> str:
-    """Embeddings take strings and token numbers; an object is an image or something else that we do not know."""
-    if value is None or b"{" not in (text := bytes(value)) or text[:1] == b'"':
-        return ""
-    try:
-        _texts(text)
-    except ValueError:
-        return UNKNOWN
-    return ""
