@@ -154,6 +154,23 @@ def test_searches_are_billed_by_the_query_or_before_gemini_3_by_the_prompt(model
     assert none.web_search_calls == 0
 
 
+@pytest.mark.parametrize(
+    ("grounding", "searches"),
+    [
+        ({"groundingChunks": [{"web": {"uri": "x"}}, {"maps": {"uri": "x", "title": "y", "placeId": "z"}}]}, 1),
+        ({"groundingChunks": [{"maps": {"uri": "x"}}], "webSearchQueries": ["a", "b"]}, 2),
+        ({"groundingChunks": [{"web": {"uri": "x", "title": "maps"}}]}, 0),
+        ({"groundingChunks": {"maps": 1}}, 0),
+        ({"groundingChunks": [None, {"maps": None}]}, 0),
+    ],
+)
+def test_an_answer_from_google_maps_is_billed_as_a_search(grounding: dict[str, Any], searches: int) -> None:
+    usage = {"promptTokenCount": 5, "candidatesTokenCount": 1}
+    found = whole(model="gemini-3.5-flash", candidates=[{"groundingMetadata": grounding}], usageMetadata=usage).usage
+    assert found is not None
+    assert found.web_search_calls == searches
+
+
 @FORMS
 def test_searches_of_a_stream_are_counted_once(form: Any) -> None:
     first, last = chunk("a"), chunk("b", end=True, usageMetadata={"promptTokenCount": 1, "candidatesTokenCount": 2})

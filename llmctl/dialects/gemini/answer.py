@@ -82,6 +82,7 @@ class Facts:
     def __init__(self, endpoint: str) -> None:
         self._generates = endpoint not in EMBEDDINGS
         self._queries: set[str] = set()
+        self._asked_maps = False
         self._model = ""
         self.usage: dict[str, Raw] = {}
         self.error = ""
@@ -96,8 +97,8 @@ class Facts:
         if candidates is not None:
             text = bytes(candidates)
             self.finished = self.finished or b'"finishReason"' in text
-            if b'SearchQueries"' in text:
-                self._read_queries(candidates)
+            if b'SearchQueries"' in text or b'"maps"' in text:
+                self._read_grounding(candidates)
         elif "promptFeedback" in values:  # blocked: there is nothing to answer
             self.finished = True
         error = values.get("error")
@@ -107,7 +108,7 @@ class Facts:
 
     def reading(self, output_text: str, share: float) -> Reading:
         raw = encoded(self.usage)
-        searches = billed_searches(self._queries, self._model)
+        searches = billed_searches(self._queries, self._model, self._asked_maps)
         usage = read_usage(raw, generates=self._generates, searches=searches) if raw else None
         return Reading(
             usage=usage,
@@ -120,13 +121,16 @@ class Facts:
             output_seen_share=share,
         )
 
-    def _read_queries(self, candidates: Raw) -> None:
+    def _read_grounding(self, candidates: Raw) -> None:
         for candidate in items(candidates):
             grounding = plain(members(candidate).get("groundingMetadata", b"{}"))
             for name in _QUERIES:
                 found = grounding.get(name)
                 if isinstance(found, list):
                     self._queries.update(query for query in found if isinstance(query, str) and query.strip())
+            chunks = grounding.get("groundingChunks")
+            if isinstance(chunks, list) and any(isinstance(chunk, dict) and chunk.get("maps") for chunk in chunks):
+                self._asked_maps = True
 
 
 def _predicted(values: dict[str, Raw]) -> dict[str, Raw]:

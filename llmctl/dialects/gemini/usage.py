@@ -78,10 +78,13 @@ def served_tier(raw: bytes) -> str:
     return "" if tier == _STANDARD else tier
 
 
-def billed_searches(queries: Set[str], model: str) -> int:
+def billed_searches(queries: Set[str], model: str, asked_maps: bool) -> int:
     """Searches are billed by the query from Gemini 3 on, empty and repeated ones left out, and by the prompt before:
-    https://ai.google.dev/gemini-api/docs/google-search#pricing"""
-    return min(1, len(queries)) if _BY_PROMPT.match(model) else len(queries)
+    https://ai.google.dev/gemini-api/docs/google-search#pricing. So are those in Google Maps, whose queries no answer
+    tells, at the same price or (before Gemini 3) a lower one: https://ai.google.dev/gemini-api/docs/pricing"""
+    if not queries:
+        return int(asked_maps)
+    return 1 if _BY_PROMPT.match(model) else len(queries)
 
 
 def _tokens_of(modality: tuple[str, int], values: dict[str, Any], names: tuple[str, ...]) -> int:
