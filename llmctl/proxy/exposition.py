@@ -113,7 +113,9 @@ class Exposition(Collector):
 
 
 def _calls(counted: dict[Series, list[int]]) -> Iterator[Metric]:
-    text = "Calls that reached the ledger, by the status that the client got"
+    text = (
+        "Calls that reached the ledger, by the status that the client got; gone: it had left; retried: another followed"
+    )
     yield _labelled("llmctl_requests", text, ("provider", "dialect", "code"), _of(counted, REQUESTS))
     yield _labelled("llmctl_refusals", "Calls that were not let through", ("reason",), _of(counted, REFUSALS))
 

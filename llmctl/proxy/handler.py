@@ -21,11 +21,12 @@ from llmctl.store.booking import Closing, Deferral, Opening, Refusal
 from llmctl.store.ledger import Ledger
 
 from . import access, addresses, recount, settlement
-from .attempts import FIRST, Attempt
+from .attempts import FIRST, Attempt, Failure
 from .body import is_form
 from .call import Arrival, Call
 from .contents import Contents
 from .errors import as_refused
+from .exchange import End
 from .headers import client_secret
 from .metrics import Metrics
 from .objects import Objects
@@ -247,11 +248,13 @@ class Handler:
         """Sends what was held for, and books the end: once, whatever happens. Returns what the client is to get, and
         the attempt that may do better."""
         closing: Closing | Deferral | None = None
+        end: End | None = None
+        following: Attempt | None = None
         if call.caller.keeps_content:
             self._contents.begin(call)
         try:
             end = await setup.exchange.run(call)
-            closing, following = end.closing, None
+            closing = end.closing
             if end.failure is not None and (following := setup.routing.following(call, end.failure)) is not None:
                 assert isinstance(closing, Closing)  # what goes on was answered
                 closing = settlement.superseded(closing)
@@ -262,16 +265,22 @@ class Handler:
             if isinstance(closing, Deferral):
                 self._ledger.defer(closing)
             else:
-                self._book(call, closing, setup)
+                self._book(call, closing, setup, end.failure if end is not None else None, following is not None)
             if call.kept is not None:
                 self._contents.ended(call, closing)
 
-    def _book(self, call: Call, closing: Closing, setup: Setup) -> None:
+    def _book(self, call: Call, closing: Closing, setup: Setup, failure: Failure | None, retried: bool) -> None:
         self._ledger.settle(closing)
         setup.directory.lessons.learn(call, closing)
         plan = call.plan
         self._metrics.booked(
-            plan.provider.name, call.endpoint.dialect.name, plan.model, closing, known=plan.price is not None
+            plan.provider.name,
+            call.endpoint.dialect.name,
+            plan.model,
+            closing,
+            known=plan.price is not None,
+            failure=failure,
+            retried=retried,
         )
         if self._telemetry is not None:
             self._telemetry.ended(call, closing)

@@ -7,15 +7,19 @@ from bisect import bisect_left
 from llmctl.store.booking import Closing
 from llmctl.store.writer import LedgerStats
 
+from .attempts import Failure
 from .cells import Block, Series
 
 SERIES_MAX = 1_000  # provider x model: clients name models, and must not fill the memory of a time-series database
 OTHER = "other"
+GONE, RETRIED = "gone", "retried"  # instead of a status: the client had left, or saw the next attempt's
 CROWDED = "too_many_connections"  # a reason of refusal that has no call
 
 TOKENS = ("input", "output", "cache_read", "cache_write", "reasoning")
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 MICROS = 1_000_000
+# How the closing names what is the provider's fault, beside its own 5xx.
+_FAILURES = frozenset({"provider_credential", "provider_failed", "provider_timeout", "provider_unreachable"})
 
 # Families in the shared memory. A histogram has a cell a bucket, one for what is longer, and one for the sum in us.
 REQUESTS, REFUSALS, MODELS, LEDGER, DURATIONS = "requests", "refusals", "models", "ledger", "durations"
@@ -61,7 +65,7 @@ class Metrics:
     def __init__(self, block: Block) -> None:
         self._block = block
         self._cells = block.cells
-        self._requests: dict[tuple[str, str, int | None], int] = {}
+        self._requests: dict[tuple[str, str, int | str], int] = {}
         self._models: dict[tuple[str, str], int] = {}
         self._providers: dict[str, list[int]] = {}
         self._request_s = Histogram(block, "request")
@@ -79,10 +83,21 @@ class Metrics:
         """How long the gateway itself took, from a call's first byte until it could be sent."""
         self._overhead_s.observe(seconds)
 
-    def booked(self, provider: str, dialect: str, model: str, closing: Closing, *, known: bool) -> None:
-        """`known`: the model has a price. Names that clients make up do not become series."""
+    def booked(
+        self,
+        provider: str,
+        dialect: str,
+        model: str,
+        closing: Closing,
+        *,
+        known: bool,
+        failure: Failure | None = None,
+        retried: bool = False,
+    ) -> None:
+        """`known`: the model has a price. Names that clients make up do not become series. `retried`: another attempt
+        follows, and no client saw this one."""
         cells = self._cells
-        request = (provider, dialect, closing.status)
+        request = (provider, dialect, RETRIED if retried else closing.status or GONE)
         place = self._requests.get(request)
         if place is None:
             place = self._new_request(request)
@@ -105,17 +120,17 @@ class Metrics:
         if calls is None:
             calls = self._providers[provider] = [0, 0]
         calls[0] += 1
-        calls[1] += closing.status is not None and closing.status >= 500
+        calls[1] += _has_failed(closing.error, failure)
 
     def by_provider(self) -> dict[str, tuple[int, int]]:
         """Calls since this process began, and those of them that the provider failed."""
         return {provider: (calls, failed) for provider, (calls, failed) in self._providers.items()}
 
-    def _new_request(self, request: tuple[str, str, int | None]) -> int:
-        provider, dialect, status = request
+    def _new_request(self, request: tuple[str, str, int | str]) -> int:
+        provider, dialect, code = request
         place = None
         if len(self._requests) < SERIES_MAX:
-            place = self._block.place((REQUESTS, provider, dialect, str(status or "gone")))
+            place = self._block.place((REQUESTS, provider, dialect, str(code)))
         if place is None:
             return self._other_requests
         self._requests[request] = place
@@ -133,6 +148,14 @@ class Metrics:
 
     def _models_place(self, provider: str, model: str) -> int | None:
         return self._block.place((MODELS, provider, model), len(TOKENS) + 1)
+
+
+def _has_failed(error: str, failure: Failure | None) -> bool:
+    """Whether it is the provider's fault, or that of our credential. What the client got does not tell: another attempt
+    may have helped, and not every dialect says it by a 5xx."""
+    if error in _FAILURES or error.startswith("provider_5"):
+        return True
+    return failure is not None and failure.why in ("credential", "forbidden")
 
 
 def _must(block: Block, series: Series, width: int) -> int:

@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmctl.domain.usage import Usage
+from llmctl.proxy.attempts import Failure
 from llmctl.proxy.cells import CELLS, Block, shared_memory, sums
 from llmctl.proxy.metrics import SERIES_MAX, Metrics
 from llmctl.store.booking import Closing
@@ -126,6 +127,18 @@ def test_every_metric_is_there_and_none_names_a_user(daemon: Daemon, tmp_path: P
     assert daemon.stop() == 0
 
 
+def test_an_attempt_that_another_one_follows_is_told_as_such(tmp_path: Path) -> None:
+    with Faulty({name: FAULTS[name] for name in ("fine", "overloaded")}) as faulty:
+        extra = '[fallbacks]\n"overloaded/m" = ["fine/m"]\n'
+        with Daemon(tmp_path, faulty.providers(tmp_path), extra=extra) as daemon:
+            assert post(daemon.url, CHAT, ask("overloaded/m"), daemon.add_user("alice")).status == 200
+            wait_until_counted(daemon, 2)
+            calls = {
+                (dict(pairs)["provider"], dict(pairs)["code"]) for pairs in scrape(daemon)["llmctl_requests_total"]
+            }
+            assert calls == {("overloaded", "retried"), ("fine", "200")}
+
+
 def test_open_calls_of_all_workers_are_told(daemon: Daemon, faulty: Faulty) -> None:
     faulty.clear()
     key = daemon.add_user("alice")
@@ -187,3 +200,26 @@ def test_who_is_started_in_the_place_of_another_counts_on() -> None:
         assert metrics.by_provider() == {"p": (10, 0)}  # for alerts: its own
     assert sums(memory)["requests", "p", "openai", "200"] == [30]
     assert sums(memory)["models", "p", "m"][0] == 90
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "failure", "failed"),
+    [
+        (None, "provider_503", Failure("busy"), 1),  # a fallback helped
+        (None, "provider_unreachable", Failure("unreachable"), 1),
+        (424, "provider_failed", None, 1),  # as Bedrock's clients are told
+        (408, "provider_timeout", None, 1),
+        (424, "provider_403", Failure("forbidden"), 1),
+        (200, "provider_failed", None, 1),  # it broke off
+        (403, "provider_403", None, 0),  # a prompt was flagged
+        (429, "provider_429", Failure("busy"), 0),
+        (None, "client_gone", None, 0),
+    ],
+)
+def test_what_a_provider_failed_does_not_depend_on_what_the_client_saw(
+    status: int | None, error: str, failure: Failure | None, failed: int
+) -> None:
+    metrics = Metrics(Block(shared_memory(1)[0]))
+    closing = Closing(1, "settled", status, error)
+    metrics.booked("p", "bedrock", "m", closing, known=True, failure=failure)
+    assert metrics.by_provider() == {"p": (1, failed)}
