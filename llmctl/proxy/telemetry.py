@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 SESSION = "x-llmctl-session"  # a client's name for what belongs together: a conversation, a run of an agent
 NAME_CHARS_MAX = 200
+# https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/: those that come unasked end at 10,000.
+TOKEN_BOUNDARIES = tuple(4**power for power in range(14))
+DURATION_BOUNDARIES_S = tuple(2**power / 100 for power in range(14))
 TIMEOUT_S = 2  # of one sending, tries included: a stop waits for the last of each kind
 MILLISECOND_NS = 1_000_000
 
@@ -78,8 +81,12 @@ class Telemetry:
             )
         self._meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
         meter = self._meters.get_meter("llmctl", llmctl.__version__)
-        self._duration_s = meter.create_histogram("gen_ai.client.operation.duration", "s")
-        self._tokens = meter.create_histogram("gen_ai.client.token.usage", "{token}")
+        self._duration_s = meter.create_histogram(
+            "gen_ai.client.operation.duration", "s", explicit_bucket_boundaries_advisory=DURATION_BOUNDARIES_S
+        )
+        self._tokens = meter.create_histogram(
+            "gen_ai.client.token.usage", "{token}", explicit_bucket_boundaries_advisory=TOKEN_BOUNDARIES
+        )
 
     def ended(self, call: Call, closing: Closing) -> None:
         """One call that is booked. Never raises."""
@@ -168,7 +175,9 @@ def _usage(usage: Mapping[str, int]) -> Iterator[tuple[str, int]]:
     yield "gen_ai.usage.input_tokens", given
     yield "gen_ai.usage.output_tokens", made
     yield "gen_ai.usage.cache_read.input_tokens", usage["cache_read_tokens"]
+    # The name in https://github.com/open-telemetry/semantic-conventions-genai, and the one from before it moved there.
     yield "gen_ai.usage.cache_write.input_tokens", usage["cache_write_tokens"]
+    yield "gen_ai.usage.cache_creation.input_tokens", usage["cache_write_tokens"]
     yield "gen_ai.usage.reasoning.output_tokens", usage["reasoning_tokens"]
     yield "llm.token_count.prompt", given
     yield "llm.token_count.completion", made

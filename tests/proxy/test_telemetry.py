@@ -115,6 +115,8 @@ def test_a_call_is_a_span_with_its_tokens_money_and_whose_it_was(
         "gen_ai.usage.input_tokens": INPUT_TOKENS,
         "gen_ai.usage.output_tokens": OUTPUT_TOKENS,
         "gen_ai.usage.cache_read.input_tokens": 0,
+        "gen_ai.usage.cache_write.input_tokens": 0,
+        "gen_ai.usage.cache_creation.input_tokens": 0,
         "openinference.span.kind": "LLM",
         "llm.token_count.total": INPUT_TOKENS + OUTPUT_TOKENS,
         "user.id": "alice",
@@ -142,6 +144,14 @@ def test_tokens_and_time_are_metrics(gateway: Daemon, collector: Collector, key:
     usage = [metric for metric in collector.metrics if metric.name == "gen_ai.client.token.usage"][-1]
     kinds = {values(point.attributes)["gen_ai.token.type"] for point in usage.histogram.data_points}
     assert kinds == {"input", "output"}
+    # As the conventions say: the SDK's own would put every longer call together.
+    bounds = {metric.name: list(metric.histogram.data_points[0].explicit_bounds) for metric in collector.metrics}
+    assert (bounds["gen_ai.client.token.usage"][:4], bounds["gen_ai.client.token.usage"][-1]) == (
+        [1, 4, 16, 64],
+        1 << 26,
+    )
+    durations_s = bounds["gen_ai.client.operation.duration"]
+    assert (durations_s[:3], durations_s[-1]) == ([0.01, 0.02, 0.04], 81.92)
 
 
 def test_neither_prompts_nor_secrets_are_told(gateway: Daemon, collector: Collector, key: str) -> None:
