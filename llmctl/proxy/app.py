@@ -91,15 +91,15 @@ class Gateway:
         self._metrics = Metrics(self._block)
         self._objects = Objects(config)
         self._opened.callback(self._objects.close)
-        self._background = Background(config.database, self._objects, self._ledger, self._metrics)
+        telemetry = Telemetry(config.telemetry) if config.telemetry.endpoint else None
+        if telemetry is not None:
+            self._opened.push_async_callback(asyncio.to_thread, telemetry.close)
+        self._background = Background(config.database, self._objects, self._ledger, self._metrics, telemetry)
         self._reader = Reader(config.database)
         await self._reader.open()
         self._opened.push_async_callback(self._reader.close)
         self._opened.push_async_callback(self._close_setups)
         setup = await self._set_up(config)
-        telemetry = Telemetry(config.telemetry) if config.telemetry.endpoint else None
-        if telemetry is not None:
-            self._opened.push_async_callback(asyncio.to_thread, telemetry.close)
         self._contents = Contents(config)
         self._opened.push_async_callback(self._contents.flush)
         self._sightings = Sightings(config)

@@ -32,6 +32,7 @@ from .call import Call
 from .metrics import Metrics
 from .objects import Objects
 from .relay import ANSWER_BYTES_MAX
+from .telemetry import Telemetry
 from .turns import take_turns
 from .upstream import Upstream, UpstreamFailure
 
@@ -51,11 +52,14 @@ GONE = (404, 410)
 class Background:
     """One per worker; one of those that serve a database asks, which one a lock decides."""
 
-    def __init__(self, database: Path, objects: Objects, ledger: Ledger, metrics: Metrics) -> None:
+    def __init__(
+        self, database: Path, objects: Objects, ledger: Ledger, metrics: Metrics, telemetry: Telemetry | None
+    ) -> None:
         self._database = database
         self._objects = objects
         self._ledger = ledger
         self._metrics = metrics
+        self._telemetry = telemetry
         self._lock: int | None = None
         self._asked_at_s: dict[int, float] = {}
         self._asking: dict[int, asyncio.Task[None]] = {}
@@ -186,6 +190,8 @@ class Background:
     def _settle(self, call: DeferredCall, closing: Closing) -> None:
         self._ledger.settle(closing)
         self._metrics.booked(call.provider, call.dialect, call.model, closing, known=call.price_id is not None)
+        if self._telemetry is not None:
+            self._telemetry.learned(call, closing)
 
 
 def pause_s(age_s: float) -> float:

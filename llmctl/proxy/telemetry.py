@@ -16,11 +16,15 @@ from llmctl.domain.errors import ConfigError
 from llmctl.domain.money import NANO_PER_USD
 from llmctl.store import ids
 from llmctl.store.booking import Closing
+from llmctl.store.deferred import DeferredCall
 
 from .call import Call
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+
+Value = str | int | float | bool
+Attributes = Mapping[str, Value]
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +54,7 @@ _KINDS = {"embeddings": "EMBEDDING"}
 
 
 class Telemetry:
-    """`ended` after each call; `close` sends what waits."""
+    """`ended` after each call, `learned` after one that went on at its provider; `close` sends what waits."""
 
     def __init__(self, settings: TelemetrySettings) -> None:
         """Raises ConfigError: the extra is not installed."""
@@ -91,33 +95,51 @@ class Telemetry:
     def ended(self, call: Call, closing: Closing) -> None:
         """One call that is booked. Never raises."""
         try:
-            self._record(call, closing)
+            operation, plan = operation_of(call.endpoint.name), call.plan
+            said = {**booked(plan.provider.name, plan.model, closing, operation), **asked(call)}
+            self._record(operation, said, plan.model, call.started_at_ms, closing, self._context(call))
         except Exception:
             logger.exception("call %s could not be told to OpenTelemetry", ids.shown(call.id))
+
+    def learned(self, call: DeferredCall, closing: Closing) -> None:
+        """One that went on at its provider, and is booked: by what its row says. Never raises."""
+        try:
+            operation = operation_of("responses")
+            said = {**booked(call.provider, call.model, closing, operation), "user.id": call.user_name}
+            self._record(operation, said, call.model, call.started_at_ms, closing)
+        except Exception:
+            logger.exception("call %s could not be told to OpenTelemetry", ids.shown(call.call_id))
 
     def close(self) -> None:
         """Sends what waits, for some seconds at most."""
         self._traces.shutdown()
         self._meters.shutdown()
 
-    def _record(self, call: Call, closing: Closing) -> None:
+    def _record(
+        self,
+        operation: str,
+        said: Attributes,
+        model: str,
+        started_at_ms: int,
+        closing: Closing,
+        context: Context | None = None,
+    ) -> None:
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
-        operation = operation_of(call.endpoint.name)
         span = self._tracer.start_span(
-            f"{operation} {call.plan.model}",
-            context=self._context(call),
+            f"{operation} {model}",
+            context=context,
             kind=SpanKind.CLIENT,
-            attributes=dict(attributes(call, closing, operation)),
-            start_time=call.started_at_ms * MILLISECOND_NS,
+            attributes=said,
+            start_time=started_at_ms * MILLISECOND_NS,
         )
         if closing.error:
             span.set_status(Status(StatusCode.ERROR, closing.error))
         span.end(time.time_ns())
         labels = {
             "gen_ai.operation.name": operation,
-            "gen_ai.provider.name": call.plan.provider.name,
-            "gen_ai.request.model": call.plan.model,
+            "gen_ai.provider.name": said["gen_ai.provider.name"],
+            "gen_ai.request.model": model,
         }
         if closing.latency_ms is not None:
             self._duration_s.record(closing.latency_ms / 1_000, labels)
@@ -135,39 +157,48 @@ def operation_of(endpoint: str) -> str:
     return _OPERATIONS.get(endpoint, "chat")
 
 
-def attributes(call: Call, closing: Closing, operation: str) -> Iterator[tuple[str, str | int | float | bool]]:
-    """What a span says: OpenTelemetry's names, OpenInference's, and ours. No prompt, no answer, no secret."""
-    plan, ask, caller, usage = call.plan, call.asked.ask, call.caller, closing.usage
-    response_model = closing.response_model or plan.model
-    yield "gen_ai.operation.name", operation
-    yield "gen_ai.provider.name", plan.provider.name
-    yield "gen_ai.request.model", ask.model
-    yield "gen_ai.request.stream", ask.stream
+def asked(call: Call) -> Attributes:
+    """What a span says of a request: OpenTelemetry's names, OpenInference's, and ours. No prompt, no secret."""
+    ask, caller = call.asked.ask, call.caller
+    said: dict[str, Value] = {
+        "gen_ai.request.model": ask.model,
+        "gen_ai.request.stream": ask.stream,
+        "user.id": caller.user_name,
+        "llmctl.group": caller.group_name,
+        "llmctl.key.id": caller.key_public_id,
+    }
     if ask.output_tokens_max is not None:
-        yield "gen_ai.request.max_tokens", ask.output_tokens_max
-    yield "gen_ai.response.model", response_model
-    if closing.ttft_ms is not None:
-        yield "gen_ai.response.time_to_first_chunk", closing.ttft_ms / 1_000
-    if closing.error:
-        yield "error.type", closing.error
-    if closing.status is not None:
-        yield "http.response.status_code", closing.status
-    yield "openinference.span.kind", _KINDS.get(operation, "LLM")
-    yield "llm.model_name", response_model
-    yield "llm.provider", plan.provider.name
-    yield "user.id", caller.user_name
+        said["gen_ai.request.max_tokens"] = ask.output_tokens_max
     if session := call.http.headers.get(SESSION, "")[:NAME_CHARS_MAX]:
-        yield "session.id", session
+        said["session.id"] = session
+    return said
+
+
+def booked(provider: str, model: str, closing: Closing, operation: str) -> Attributes:
+    """What it says of how the call ended. No answer."""
+    response_model = closing.response_model or model
+    said: dict[str, Value] = {
+        "gen_ai.operation.name": operation,
+        "gen_ai.provider.name": provider,
+        "gen_ai.request.model": model,
+        "gen_ai.response.model": response_model,
+        "openinference.span.kind": _KINDS.get(operation, "LLM"),
+        "llm.model_name": response_model,
+        "llm.provider": provider,
+        "llmctl.call.id": ids.shown(closing.call_id),
+        "llmctl.usage.source": closing.usage_source or "none",
+    }
+    if closing.ttft_ms is not None:
+        said["gen_ai.response.time_to_first_chunk"] = closing.ttft_ms / 1_000
+    if closing.error:
+        said["error.type"] = closing.error
+    if closing.status is not None:
+        said["http.response.status_code"] = closing.status
     if closing.usage_source is not None:
-        yield from _usage(usage._asdict())
-    yield "llmctl.call.id", ids.shown(call.id)
-    yield "llmctl.group", caller.group_name
-    yield "llmctl.key.id", caller.key_public_id
-    yield "llmctl.usage.source", closing.usage_source or "none"
+        said.update(_usage(closing.usage._asdict()))
     if closing.cost_nano_usd is not None:
-        cost_usd = closing.cost_nano_usd / NANO_PER_USD
-        yield "llmctl.cost_usd", cost_usd
-        yield "llm.cost.total", cost_usd
+        said["llmctl.cost_usd"] = said["llm.cost.total"] = closing.cost_nano_usd / NANO_PER_USD
+    return said
 
 
 def _usage(usage: Mapping[str, int]) -> Iterator[tuple[str, int]]:

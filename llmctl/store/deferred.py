@@ -11,10 +11,11 @@ from .objects import DEFERRED
 
 @dataclass(frozen=True, slots=True)
 class DeferredCall:
-    """What asking for it and booking it need. `object_id`: "" once its object is forgotten."""
+    """What asking for it, booking it and telling of it need. `object_id`: "" once its object is forgotten."""
 
     call_id: int
     started_at_ms: int
+    user_name: str
     dialect: str
     provider: str
     model: str  # upstream model
@@ -40,9 +41,10 @@ def one(reader: sqlite3.Connection, call_id: int) -> DeferredCall | None:
 
 
 _SELECT = """
-    SELECT c.id, c.started_at_ms, e.dialect, m.provider, m.model, coalesce(o.id, ''), coalesce(n.name, ''),
+    SELECT c.id, c.started_at_ms, u.name, e.dialect, m.provider, m.model, coalesce(o.id, ''), coalesce(n.name, ''),
            c.price_id, c.held_nano, c.held_input_tokens, c.held_output_tokens, c.status
     FROM calls c JOIN models m ON m.id = c.model_id JOIN endpoints e ON e.id = c.endpoint_id
+    JOIN users u ON u.id = c.user_id
     LEFT JOIN objects o ON o.call_id = c.id LEFT JOIN names n ON n.id = o.credential_id
     WHERE c.state = 'open' AND c.owner = ?
 """

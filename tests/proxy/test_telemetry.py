@@ -6,6 +6,7 @@ import gzip
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.support.daemon import Daemon
 from tests.support.faulty import FAULTS, INPUT_TOKENS, OUTPUT_TOKENS, Faulty, wait_until
+from tests.support.keeper import Keeper
 from tests.support.wire import CHAT, MESSAGES, PROMPT, ask, post
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -152,6 +154,32 @@ def test_tokens_and_time_are_metrics(gateway: Daemon, collector: Collector, key:
     )
     durations_s = bounds["gen_ai.client.operation.duration"]
     assert (durations_s[:3], durations_s[-1]) == ([0.01, 0.02, 0.04], 81.92)
+
+
+def test_a_response_that_went_on_in_the_background_is_a_span_once_it_is_booked(
+    tmp_path: Path, collector: Collector
+) -> None:
+    (tmp_path / "one").write_text("sk-keeper")
+    extra = f'[telemetry]\nendpoint = "{collector.endpoint}"\n'
+    with Keeper({"sk-keeper": "one"}) as keeper:
+        named = f'[providers.keeper]\ndialect = "openai"\nbase_url = "{keeper.base_url}"\ncredential_file = "one"\n'
+        with Daemon(tmp_path, named, extra=extra) as daemon:
+            key = daemon.add_user("bert")
+            body = {"model": "keeper/keep-1", "input": PROMPT, "background": True}
+            made = daemon.send("/v1/responses", body, key=key)
+            keeper.finish(made.json["id"])
+            daemon.get(f"/v1/responses/{made.json['id']}", key=key)
+            said = values(collector.span(made.headers["x-llmctl-call-id"]).attributes)
+    expected = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "keeper",
+        "gen_ai.response.model": "keep-1-2026",
+        "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.output_tokens": 20,
+        "user.id": "bert",
+        "llmctl.usage.source": "reported",
+    }
+    assert {name: said.get(name) for name in expected} == expected
 
 
 def test_neither_prompts_nor_secrets_are_told(gateway: Daemon, collector: Collector, key: str) -> None:
