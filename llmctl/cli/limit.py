@@ -55,7 +55,9 @@ def set_(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="PATTERN", help="Only calls of these models count, and are stopped."),
+        typer.Option(
+            "--model", metavar="PATTERN", help="Only calls of these models count, by whatever name, and are stopped."
+        ),
     ] = None,
     soft: Annotated[bool, typer.Option("--soft", help="Only tell, refuse nothing.")] = False,
     dry_run: Annotated[

@@ -12,6 +12,9 @@ from .errors import BadInput
 
 PATTERN_CHARS_MAX = 200
 LATEST = ":latest"  # https://docs.ollama.com/api#model-names
+# OpenRouter takes these behind any model's name: they choose who serves it, or let it search (`:online`, deprecated).
+# https://openrouter.ai/docs/guides/routing/model-variants/overview
+_ROUTING = re.compile(r"(?::(?:nitro|floor|exacto|online))+\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +54,33 @@ def matches_name(pattern: str, model: str) -> bool:
     return _compile(pattern.removesuffix(LATEST)).fullmatch(model.removesuffix(LATEST)) is not None
 
 
+def covers(pattern: str, provider: str, model: str) -> bool:
+    """As `matches`, by any name of the upstream model: for what binds it, and no other spelling may evade."""
+    return any(matches(pattern, provider, name) for name in names_of(model))
+
+
+@lru_cache(maxsize=4096)
+def names_of(model: str) -> tuple[str, ...]:
+    """By which an upstream model goes: itself, without how it is routed, and each without what stands before its last
+    slash: a reseller's name for who made it (openrouter/openai/gpt-5), the account and region of an ARN."""
+    plain = without_routing(model)
+    return tuple(dict.fromkeys((model, plain, model.rpartition("/")[2], plain.rpartition("/")[2])))
+
+
+def without_routing(model: str) -> str:
+    return _ROUTING.sub("", model)
+
+
 def denial(levels: Iterable[tuple[ModelRule, ...]], provider: str, model: str) -> str | None:
     """Why this model is not allowed (`denied for group sales by gpt-5*`), or None if every level agrees."""
     for rules in levels:
         allows = []
         allowed = False
         for rule in rules:
-            matching = matches(rule.pattern, provider, model)
             if rule.effect == "allow":
                 allows.append(rule.pattern)
-                allowed = allowed or matching
-            # A reseller's name for it: a rule against gpt-5* is meant for openrouter/openai/gpt-5 too.
-            elif matching or matches(rule.pattern, provider, model.rpartition("/")[2]):
+                allowed = allowed or matches(rule.pattern, provider, model)
+            elif covers(rule.pattern, provider, model):
                 return f"denied for {rule.level} by the rule {rule.pattern}"
         if allows and not allowed:
             return f"not among the models allowed for {rules[0].level}: {', '.join(allows)}"

@@ -106,7 +106,7 @@ def _keeper(stored: StoredObject, routed: Provider, ask: Ask, keeper: Provider) 
 def _binds(limit: Limit, provider: str, model: str) -> bool:
     if limit.soft or limit.measure not in ("cost", "tokens"):
         return False
-    return not limit.model_pattern or access.matches(limit.model_pattern, provider, model)
+    return not limit.model_pattern or access.covers(limit.model_pattern, provider, model)
 
 
 def _facts(provider: Provider, price: Price | None, lesson: Lesson) -> ModelFacts:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from llmctl.domain.access import matches
+from llmctl.domain.access import covers, matches
 from llmctl.domain.limit import Limit, Measure, Standing
 from llmctl.domain.window import BUCKET_S, MINUTE_S, SLOT_S, Window, window_end, window_start
 
@@ -60,7 +60,7 @@ def places(
     """Every balance that a call counts in."""
     found = []
     for limit in limits:
-        if limit.model_pattern and not matches(limit.model_pattern, provider, model):
+        if limit.model_pattern and not covers(limit.model_pattern, provider, model):
             continue
         if limit.each == "end_user" and end_user_id == 0:
             continue
@@ -228,7 +228,7 @@ def counted(place: Place, *, any_member: bool = False) -> Reading[tuple[str, dic
         conditions.append("end_user_id <> 0")  # lets the index be used
     if limit.model_pattern:
         conditions.append("model_id IN (SELECT value FROM json_each(:models))")
-        parameters["models"] = as_json((yield from model_ids(limit.model_pattern)))
+        parameters["models"] = as_json((yield from covered_ids(limit.model_pattern)))
     return " AND ".join(conditions), parameters
 
 
@@ -264,9 +264,14 @@ def buckets(place: Place) -> tuple[int, int]:
     )
 
 
-def model_ids(pattern: str) -> Reading[list[int]]:
+def covered_ids(pattern: str) -> Reading[list[int]]:
+    """Of the models whose calls count in a limit on this pattern."""
+    return (yield from model_ids(pattern, covers))
+
+
+def model_ids(pattern: str, fits: Callable[[str, str, str], bool] = matches) -> Reading[list[int]]:
     rows = yield "SELECT id, provider, model FROM models", ()
-    return [model_id for model_id, provider, model in rows if matches(pattern, provider, model)]
+    return [model_id for model_id, provider, model in rows if fits(pattern, provider, model)]
 
 
 def now(limit: Limit, member_id: int, now_s: int) -> Reading[Standing]:

@@ -120,7 +120,7 @@ def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]
             "start": place.window_start_s,
             "end": balances.FAR_S if place.window_end_s is None else place.window_end_s,
             "principal": limit.principal_id,
-            "models": as_json(run(tx, balances.model_ids(limit.model_pattern))) if limit.model_pattern else "[]",
+            "models": as_json(run(tx, balances.covered_ids(limit.model_pattern))) if limit.model_pattern else "[]",
             **plan.parameters,
         },
     )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.domain.access import PATTERN_CHARS_MAX, ModelRule, check_pattern, denial, matches
+from llmctl.domain.access import PATTERN_CHARS_MAX, ModelRule, check_pattern, covers, denial, matches
 from llmctl.domain.errors import BadInput
 from llmctl.domain.route import Target, resolve
 
@@ -188,3 +188,30 @@ def test_an_alias_opens_nothing_by_its_own_name() -> None:
 def test_a_rule_against_a_model_holds_under_a_resellers_name_too_but_a_rule_for_it_does_not() -> None:
     assert denial([rules("organisation", deny="gpt-5*")], "openrouter", "openai/gpt-5") is not None
     assert denial([rules("organisation", allow="gpt-5*")], "openrouter", "openai/gpt-5") is not None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "provider", "model", "covered"),
+    [
+        ("gpt-5*", "openrouter", "openai/gpt-5", True),
+        ("gpt-5", "openrouter", "openai/gpt-5:nitro", True),
+        ("openai/gpt-5", "openrouter", "openai/gpt-5:floor:Online", True),
+        ("openrouter/openai/gpt-5", "openrouter", "openai/gpt-5:exacto", True),
+        ("gpt-5:nitro", "openrouter", "openai/gpt-5:nitro", True),
+        ("gpt-5:nitro", "openrouter", "openai/gpt-5", False),
+        ("gpt-5", "openrouter", "openai/gpt-5:free", False),  # a model of its own, with its own price
+        ("gpt-5", "openrouter", "openai/gpt-5-mini:nitro", False),
+        (
+            "anthropic.claude-opus*",
+            "bedrock",
+            "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-opus-4-20250514-v1:0",
+            True,
+        ),
+    ],
+)
+def test_what_binds_a_model_holds_by_its_other_names(pattern: str, provider: str, model: str, covered: bool) -> None:
+    assert covers(pattern, provider, model) is covered
+    assert (denial([rules("organisation", deny=pattern)], provider, model) is not None) is covered
+    assert (denial([rules("organisation", allow=pattern)], provider, model) is None) is matches(
+        pattern, provider, model
+    )

@@ -71,6 +71,17 @@ def test_a_path_that_cannot_be_metered_is_refused_and_not_passed(
     assert recorder.sent == []
 
 
+def test_a_money_limit_on_a_model_binds_it_by_a_resellers_name_too(
+    gateway: Daemon, client: Client, recorder: Recorder
+) -> None:
+    secret = gateway.add_user("sly")
+    gateway.here("limit", "set", "--user", "sly", "--cost", "100", "--per", "month", "--model", "echo-new")
+    with pytest.raises(openai.PermissionDeniedError) as refused:
+        chat(client(secret), "echo/maker/echo-new:nitro")
+    assert refused.value.code == "model_unpriced"
+    assert recorder.sent == []
+
+
 def test_an_unpriced_model_passes_at_unknown_cost_and_never_under_a_money_limit(
     gateway: Daemon, client: Client, claude: Claude, recorder: Recorder
 ) -> None:

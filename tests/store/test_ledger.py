@@ -14,15 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from llmctl.domain.errors import NotFound, Refused, SchemaMismatch, StoreBroken, StoreUnavailable
 from llmctl.domain.principal import Caller
-from llmctl.store import database, ids, limits, users, writer
-from llmctl.store.booking import Closing, Granted, Opening, Refusal
-from llmctl.store.database import transaction
+from llmctl.store import balances, database, ids, limits, users, writer
+from llmctl.store.booking import Closing, Granted, HoldResult, Opening, Refusal
+from llmctl.store.database import migrations, transaction
 from llmctl.store.ledger import Ledger
 from llmctl.store.owners import Owner
+from llmctl.store.sql import run
 from tests.support.ledgers import DOLLAR, Books, closing, demand, differences, opening
 
 CALL_NANO = 11_000_000  # the worst case of `demand()`: 1,000 tokens in at USD 1, 1,000 out at USD 10 per million
@@ -222,6 +224,41 @@ async def test_a_limit_set_today_counts_what_was_spent_and_is_open_already(books
     while ledger.open_calls > 1:
         await asyncio.sleep(0.005)
     assert differences(books) == []
+
+
+async def test_no_other_spelling_of_a_model_evades_a_limit_on_it(books: Books, ledger: Ledger) -> None:
+    secret = books.add_user("alice")
+    limit_id = books.limit("org", 3, measure="requests", window="day", model_pattern="gpt-5*")
+    caller = books.caller(secret)
+
+    async def hold(provider: str, model: str) -> HoldResult:
+        return await ledger.hold(msgspec.structs.replace(opening(ledger, caller), provider=provider, model=model))
+
+    assert isinstance(await hold("openai", "gpt-4"), Granted)
+    for provider, model in (("openai", "gpt-5"), ("openrouter", "openai/gpt-5"), ("openrouter", "openai/gpt-5:nitro")):
+        assert isinstance(await hold(provider, model), Granted)
+    assert isinstance(await hold("openrouter", "openai/gpt-5"), Refused)
+    with books.store.read() as tx:  # also in a balance made anew
+        limit = limits.get(tx, f"l{limit_id}", default_zone="UTC")
+        assert run(tx, balances.booked(balances.place_of(limit, 0, int(time.time())))).held == 3
+
+
+def test_balances_of_limits_on_models_are_made_anew_since_they_count_other_spellings() -> None:
+    number = next(one for one, sql in migrations() if "DELETE FROM balances" in sql)
+    old = sqlite3.connect(":memory:")
+    for one, sql in migrations():
+        if one == number:
+            for limit_id, window, pattern in ((1, "day", "gpt-5*"), (2, "day", ""), (3, "minute", "gpt-5*")):
+                old.execute(
+                    "INSERT INTO limits (id, window, model_pattern, principal, principal_id, measure, amount,"
+                    " created_at) VALUES (?, ?, ?, 'org', 0, 'cost', 1, 1)",
+                    (limit_id, window, pattern),
+                )
+                old.execute("INSERT INTO balances VALUES (?, 0, 0, 5, 5)", (limit_id,))
+            old.commit()
+        old.executescript(sql)
+    assert old.execute("SELECT limit_id FROM balances ORDER BY 1").fetchall() == [(2,), (3,)]
+    old.close()
 
 
 async def test_editing_or_setting_a_limit_again_never_resets_what_is_spent(books: Books, ledger: Ledger) -> None:
