@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import date
 
+from llmctl.domain.access import without_routing
+
 from . import price_match
 from .price_rows import StoredRow
 
@@ -17,9 +19,10 @@ def layers(
     rows: Sequence[StoredRow], provider: str, catalogue: str, model: str, sold_as: str = ""
 ) -> Iterable[list[StoredRow]]:
     """The rows for this model in order of precedence; a layer is one model or pattern with all its dates."""
-    names = tuple(dict.fromkeys((model, sold_as or model)))
+    billed = sold_as or model
+    names = tuple(dict.fromkeys((model, billed, without_routing(billed))))
     yield from _admins([row for row in rows if row.source == "admin"], provider, names)
-    model = sold_as or model
+    model = billed
     if catalogue:
         yield _first_fitting([row for row in rows if row.source == "catalogue" and row.provider == catalogue], model)
     sandbox = [row for row in rows if row.source == "sandbox" and row.provider in (provider, catalogue)]
@@ -40,8 +43,7 @@ def _admins(rows: Sequence[StoredRow], provider: str, names: Iterable[str]) -> I
 
 def history(rows: Iterable[StoredRow], model: str) -> list[StoredRow]:
     """Every row that is or was for this model, by any of its names."""
-    names = dict.fromkeys((model, _with_dashed_date(model)))
-    return [row for row in rows if any(fits(row.match, name) for name in names)]
+    return [row for row in rows if any(fits(row.match, name) for name in _names(model))]
 
 
 def fits(match: str, model: str) -> bool:
@@ -50,12 +52,18 @@ def fits(match: str, model: str) -> bool:
 
 
 def _first_fitting(rows: Sequence[StoredRow], model: str) -> list[StoredRow]:
-    """The dates of the first model that matches, as genai-prices chooses; else, with its date spelled out."""
-    for name in dict.fromkeys((model, _with_dashed_date(model))):
+    """The dates of the first model that matches, as genai-prices chooses; else, by its other names."""
+    for name in _names(model):
         for row in rows:
             if fits(row.match, name):
                 return [other for other in rows if (other.model, other.match) == (row.model, row.match)]
     return []
+
+
+def _names(model: str) -> Iterable[str]:
+    """The model's own name, the same with its date spelled out, and without how OpenRouter is to route it: the prices
+    of such are the model's."""
+    return dict.fromkeys((model, _with_dashed_date(model), without_routing(model)))
 
 
 def _with_dashed_date(model: str) -> str:

@@ -536,6 +536,7 @@ def test_documented_models_and_fees_say_where_they_are_from_and_are_needed(genai
         ("mistral", "mistral-moderation-latest", Usage(input_tokens=1_000_000), "0.1"),
         ("groq", "whisper-large-v3", Usage(audio_seconds=3_600), "0.111000001"),
         ("openrouter", "openai/text-embedding-3-small", Usage(input_tokens=1_000_000), "0.02"),
+        ("openrouter", "openai/text-embedding-3-small:nitro", Usage(input_tokens=1_000_000), "0.02"),
     ],
 )
 def test_what_the_endpoints_beside_chat_bill_has_a_price(
