@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..domain.call import Ask
+from ..domain.errors import Refused
 from .wire.edits import Edits
 from .wire.fields import Fields, bad_request
 from .wire.multipart import FormField
@@ -122,3 +123,12 @@ def end_user_id(name: str | None) -> str:
     if not name or (len(name) <= END_USER_CHARACTERS_MAX and name.isprintable()):
         return name or ""
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def unmetered_tool(what: str) -> Refused:
+    return Refused(
+        "not_supported",
+        f"{what} is another model than the one that is asked, and is not metered",
+        hint="leave the tool out",
+        param="tools",
+    )

@@ -1,5 +1,6 @@
 """What answers teach about a route's worst case: hidden prompts larger than was allowed for, output maxima that the
-provider does not keep to. Each worker learns by itself, from the next call on; the log says what to configure."""
+provider does not keep to, a dearer tier that the provider's own settings ask for. Each worker learns by itself, from
+the next call on; the log says what to configure."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from llmctl.store.booking import Closing
 
 if TYPE_CHECKING:
     from .call import Call
+    from .plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +21,7 @@ ROUTES_MAX = 1_000
 STEP_TOKENS = 1_024  # input is raised by whole ones, so that a few lessons are enough
 OUTPUT_STEP_TOKENS = 64
 NO_OPTION_S = 3_600.0
+UNSAID = ("", "auto")  # what the provider makes of these, its own settings say
 MORE_OUTPUT_TOKENS_MAX = 1_024  # beyond it a maximum is not kept to, but ignored
 
 
@@ -26,7 +29,12 @@ class Lesson(NamedTuple):
     more_input_tokens: int = 0  # than what the configuration allows for
     more_output_tokens: int = 0  # for each choice, than the maximum that it was told
     ignores_caps: bool = False
+    service_tier: str = ""  # dearer than the standard one, and served to those who ask for none
     no_usage_option_until_s: float = 0.0  # by the performance counter: its streams cannot be asked for usage
+
+    def tier_of(self, ask: Ask) -> str:
+        """For which a call has to hold."""
+        return self.service_tier if self.service_tier and ask.service_tier in UNSAID else ask.service_tier
 
 
 NOTHING = Lesson()
@@ -42,8 +50,10 @@ class Lessons:
         return self._learned.get((provider, model), NOTHING) if self._learned else NOTHING
 
     def learn(self, call: Call, closing: Closing) -> None:
-        """From a call that ended above what it held."""
+        """From a call that ended above what it held, or was served dearer than it asked."""
         usage, plan = closing.usage, call.plan
+        if closing.service_tier and call.asked.ask.service_tier in UNSAID:
+            self._learn_tier(plan, closing)
         more_input = usage.input_tokens - plan.demand.input_tokens
         more_output = usage.output_tokens - call.held_output_tokens
         if (more_input <= 0 and more_output <= 0) or closing.usage_source != "reported":
@@ -69,6 +79,17 @@ class Lessons:
             if lesson.ignores_caps > known.ignores_caps:
                 logger.warning("%s/%s does not keep to output maxima: its own maximum is held from now on", *place)
         self._keep(place, lesson)
+
+    def _learn_tier(self, plan: Plan, closing: Closing) -> None:
+        """An OpenAI project may default to priority, an Anthropic workspace to one place:
+        https://developers.openai.com/api/docs/guides/priority-processing"""
+        place, tier = (plan.provider.name, plan.model), closing.service_tier
+        known, price = self.of(*place), plan.price
+        if known.service_tier == tier or price is None:
+            return
+        if price.cost_nano_usd(closing.usage, tier) > price.cost_nano_usd(closing.usage, known.service_tier):
+            self._keep(place, known._replace(service_tier=tier))
+            logger.warning("%s/%s serves tier %s to those who ask for none: it is held from now on", *place, tier)
 
     def refuses_usage_option(self, provider: str, model: str) -> None:
         """It does not know `stream_options`: streams are counted by their text, until it is asked once more."""

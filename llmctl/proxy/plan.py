@@ -86,7 +86,7 @@ def plan_of(
         raise refused
     lesson = directory.lessons.of(provider.name, model)
     facts = _facts(provider, price, lesson)
-    demand = _demand(ask, dialect, facts, price, bounds)
+    demand = _demand(ask, dialect, facts, price, bounds, lesson)
     return Plan(provider, model, price, demand, bool(binding), lesson, stored)
 
 
@@ -120,19 +120,20 @@ def _facts(provider: Provider, price: Price | None, lesson: Lesson) -> ModelFact
     )
 
 
-def _demand(ask: Ask, dialect: str, facts: ModelFacts, price: Price | None, bounds: Bounds) -> Demand:
+def _demand(ask: Ask, dialect: str, facts: ModelFacts, price: Price | None, bounds: Bounds, lesson: Lesson) -> Demand:
     rates = None
     if price is not None:
+        service_tier = lesson.tier_of(ask)
         ceiling = price.ceiling(
             input_bound(ask, facts, bounds),
-            ask.service_tier,
+            service_tier,
             _cache_writes(ask, dialect),
             media=bool(ask.unbounded_input) or ask.media_input,
             media_output=ask.media_output,
         )
         fees = ceiling.fees_nano_usd(tool_turns(ask, bounds), image_tool=ask.image_tool)
         if ask.units:
-            fees += price.units_ceiling(ask.units, ask.service_tier)
+            fees += price.units_ceiling(ask.units, service_tier)
         rates = Rates(ceiling.input_rate, ceiling.output_rate, fees)
     return demand_of(ask, facts, rates, bounds)
 

@@ -97,13 +97,31 @@ def test_what_is_stored_makes_the_input_unbounded() -> None:
         ([{"type": "web_search_20250305"}], UNKNOWN_TURNS),
         ([{"type": "web_search_20250305", "max_uses": 3}, {"type": "code_execution_20250825"}], UNKNOWN_TURNS),
         ([{"type": "web_search_20250305", "max_uses": "3"}], UNKNOWN_TURNS),
-        ([{"type": "advisor_20260301"}], UNKNOWN_TURNS),
         (["rubbish"], UNKNOWN_TURNS),
         ([], 0),
     ],
 )
 def test_tools_that_anthropic_runs_bill_the_input_again(tools: list[object], turns: int) -> None:
     assert ask(tools=tools).server_tool_turns == turns
+
+
+def test_tools_that_messages_bring_along_are_turns_too() -> None:
+    def added(**definition: object) -> int:
+        tool = {"type": "tool_definition", "definition": definition}
+        message = {"role": "system", "content": [{"type": "tool_addition", "tool": tool}]}
+        return ask(messages=[{"role": "user", "content": "Hi"}, message]).server_tool_turns
+
+    assert added(name="f", input_schema={}) == 0
+    assert added(type="web_search_20250305", max_uses=3) == 3
+    assert added(type="web_search_20250305") == UNKNOWN_TURNS
+
+
+def test_an_advisor_is_another_model_than_was_judged() -> None:
+    for kind in (b"advisor_20260301", rb"adv\u0069sor_20260301"):
+        body = b'{"model":"m","messages":[],"tools":[{"type":"%b","name":"advisor","model":"dear"}]}' % kind
+        with pytest.raises(Refused) as caught:
+            ANTHROPIC.read_request("messages", body)
+        assert (caught.value.code, caught.value.param) == ("not_supported", "tools")
 
 
 def test_servers_and_compaction_are_turns_too() -> None:

@@ -237,12 +237,21 @@ def test_other_ways_to_have_the_provider_work_on_the_input() -> None:
     assert not ask("responses", input="image_generation").image_tool
     assert ask(CHAT, messages=HELLO, web_search_options={}).server_tool_turns == 1
     assert ask(CHAT, messages=HELLO, model="vendor/m:online").server_tool_turns == 1
+    assert ask(CHAT, messages=HELLO, model="perplexity/sonar-deep-research").server_tool_turns == UNKNOWN_TURNS
     assert ask(CHAT, messages=HELLO, plugins=[{"id": "web"}]).server_tool_turns == 1
     assert ask(CHAT, messages=HELLO, tools=[{"type": "openrouter:web_search"}]).server_tool_turns == UNKNOWN_TURNS
     compaction = [{"type": "compaction", "compact_threshold": 1000}]
     assert ask("responses", input="x", context_management=compaction).server_tool_turns == UNKNOWN_TURNS
     brought = [{"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]}]
     assert ask("responses", input=brought).server_tool_turns == UNKNOWN_TURNS
+
+
+@pytest.mark.parametrize("kind", ["openrouter:advisor", "openrouter:adv\\u0069sor"])
+def test_an_advisor_is_another_model_than_was_judged(kind: str) -> None:
+    body = b'{"model":"m","messages":[],"tools":[{"type":"%b","parameters":{"model":"dear"}}]}' % kind.encode()
+    with pytest.raises(Refused) as caught:
+        OPENAI.read_request(CHAT, body)
+    assert (caught.value.code, caught.value.param) == ("not_supported", "tools")
 
 
 @pytest.mark.parametrize(
@@ -253,6 +262,7 @@ def test_other_ways_to_have_the_provider_work_on_the_input() -> None:
         ("deferred", True),
         ("models", ["a", "b"]),
         ("preset", "mine"),
+        ("multi_agent", {"enabled": True}),
     ],
 )
 def test_what_would_escape_metering_is_refused(name: str, value: object) -> None:
@@ -260,6 +270,7 @@ def test_what_would_escape_metering_is_refused(name: str, value: object) -> None
     assert (error.code, error.param) == ("not_supported", name)
     assert ask("responses", input="x", **{name: None})
     assert ask("responses", input="x", background=False)
+    assert ask("responses", input="x", multi_agent={"enabled": False})
     assert refused(CHAT, messages=HELLO, background=True).param == "background"
     assert refused("responses.compact", input="x", background=True).param == "background"
 

@@ -116,6 +116,8 @@ def test_billed_calls_of_tools_are_counted() -> None:
         {"type": "file_search_call"},
         {"type": "code_interpreter_call", "container_id": "cntr_1"},
         {"type": "code_interpreter_call", "container_id": "cntr_1"},  # billed once
+        {"type": "shell_call", "environment": {"type": "container_reference", "container_id": "cntr_2"}},
+        {"type": "shell_call", "environment": {"type": "local"}},
         {"type": "image_generation_call"},
         {"type": "function_call"},
         "rubbish",
@@ -124,7 +126,7 @@ def test_billed_calls_of_tools_are_counted() -> None:
     read = read_usage(json.dumps(CHAT).encode(), tool_calls=counts)
     assert read is not None
     assert (read.web_search_calls, read.file_search_calls) == (1, 1)
-    assert (read.code_interpreter_calls, read.image_generation_calls) == (1, 1)
+    assert (read.code_interpreter_calls, read.image_generation_calls) == (2, 1)
 
 
 def test_research_that_thinks_beside_its_answer() -> None:

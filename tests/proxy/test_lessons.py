@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import pytest
@@ -67,3 +68,18 @@ def test_an_answer_within_its_hold_teaches_nothing(gateway: Daemon, key: str, re
     recorder.usage = (2_000, 50)
     first = held_usd(gateway, key, "echo-good", max_tokens=50)
     assert held_usd(gateway, key, "echo-good", max_tokens=50) == first
+
+
+def test_a_tier_that_the_providers_own_settings_ask_for_is_held_once_it_was_served(
+    gateway: Daemon, key: str, recorder: Recorder
+) -> None:
+    prices = ["--input", str(USD_IN), "--output", str(USD_OUT)]
+    gateway.here("price", "set", "echo/echo-prior", *prices)
+    gateway.here("price", "set", "echo/echo-prior", "--tier", "priority", "--input", "3", "--output", "6")
+    standard = held_usd(gateway, key, "echo-prior", max_tokens=50)
+    usage = {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}
+    answer = {"id": "1", "model": "m", "choices": [], "usage": usage, "service_tier": "priority"}
+    recorder.reply(json.dumps(answer).encode(), content_type="application/json")
+    assert held_usd(gateway, key, "echo-prior", max_tokens=50) == standard
+    assert held_usd(gateway, key, "echo-prior", max_tokens=50) == 3 * standard
+    assert any("echo/echo-prior serves tier priority" in line for line in gateway.log)

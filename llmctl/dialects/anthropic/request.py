@@ -5,13 +5,15 @@ Shapes: the types of the `anthropic` package 2.12 and https://platform.claude.co
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec import Raw
 
 from ...domain.call import Ask
 from ...domain.demand import IMAGES, UNKNOWN_TURNS
 from ...domain.errors import Refused
 from ..content import FILES, URLS, Images, Names, Rules, cache_write_ttl, list_reason
-from ..request import Request, end_user_id, read_model, read_outputs, read_tier, thinking_floor
+from ..request import Request, end_user_id, read_model, read_outputs, read_tier, thinking_floor, unmetered_tool
 from ..wire.fields import Fields, may_say, read_object, read_objects
 from .usage import placed
 
@@ -57,8 +59,10 @@ BLOCKS: Rules = {
     b'"container_upload"': CONTAINER,
 }
 MESSAGE_NAMES: Names = {"role": TEXT}
+NO_BLOCKS = Raw(b"[]")
 
 # What the client runs itself. Every other type is run by Anthropic, in turns that bill the input again.
+_ADVISOR = b'"advisor_'  # asks another model than the one that was judged
 _CLIENT_TOOLS = (b'"custom"', b'"bash_', b'"text_editor_', b'"computer_', b'"browser_', b'"memory_', b"null")
 
 
@@ -127,8 +131,22 @@ def _tool_turns(fields: Fields) -> int:
     # Clearing old results costs nothing; `compact_*` has the conversation read and summed up first.
     if management is not None and may_say(management, b"compact"):
         return UNKNOWN_TURNS
-    turns = server_tool_turns(fields.raw("tools"))
-    return turns or (1 if "compaction" in fields else 0)
+    turns = [server_tool_turns(fields.raw("tools")), *map(server_tool_turns, _added_tools(fields))]
+    if UNKNOWN_TURNS in turns:
+        return UNKNOWN_TURNS
+    return sum(turns) or (1 if "compaction" in fields else 0)
+
+
+def _added_tools(fields: Fields) -> Iterator[Raw]:
+    """Lists of tools that messages bring along, in `tool_addition` blocks."""
+    messages = fields.raw("messages")
+    if messages is None or not may_say(messages, b"tool_addition"):
+        return
+    for message in read_objects(messages, "messages") or ():
+        for block in read_objects(message.get("content", NO_BLOCKS), "messages.content") or ():
+            tool = block.get("tool", NO_BLOCKS)
+            if memoryview(tool)[0] == ord("{") and (definition := read_object(bytes(tool)).values.get("definition")):
+                yield Raw(b"[%b]" % bytes(definition))
 
 
 def server_tool_turns(value: Raw | None) -> int:
@@ -143,6 +161,8 @@ def server_tool_turns(value: Raw | None) -> int:
         kind = bytes(tool.get("type", b"null"))
         if kind.startswith(_CLIENT_TOOLS):
             continue
+        if kind.startswith(_ADVISOR) or b"\\" in kind:
+            raise unmetered_tool("an advisor")
         uses = bytes(tool.get("max_uses", b""))
         if not uses.isdigit() or len(uses) > 6:
             return UNKNOWN_TURNS

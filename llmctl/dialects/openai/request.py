@@ -29,6 +29,7 @@ NOT_METERED: dict[str, str] = {
     # Conversations are made through an API that is not passed on: an id here would be somebody else's.
     "conversation": "stored conversations are not passed on; previous_response_id goes on from a response",
     "deferred": "deferred completions are not metered yet",  # xAI
+    "multi_agent": "agents that a provider runs by itself have no bound, and are not metered",
     "models": "a list of models to fall back on is not metered; name one model",  # OpenRouter
     "preset": "a stored preset can change the model, and is not metered",  # OpenRouter
 }
@@ -197,6 +198,8 @@ def _generating(
 def _refuse_unmetered(fields: Fields, endpoint: str) -> None:
     for name, why in NOT_METERED.items():
         if name == "background" and endpoint == "responses":
+            continue
+        if name == "multi_agent" and (agents := fields.object(name)) is not None and agents.boolean("enabled") is False:
             continue
         if name in fields and bytes(fields.values[name]) != b"false":
             raise Refused("not_supported", why, hint=f"leave out {name}", param=name)

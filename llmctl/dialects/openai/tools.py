@@ -10,6 +10,7 @@ from __future__ import annotations
 from msgspec import Raw
 
 from ...domain.demand import UNKNOWN_TURNS
+from ..request import unmetered_tool
 from ..wire.fields import Fields, may_say, read_object, read_objects
 
 _CLIENT_TOOLS = frozenset(
@@ -27,6 +28,8 @@ _CLIENT_TOOLS = frozenset(
 _EITHER_SIDE = {b'"shell"': ("environment", b'"local"'), b'"tool_search"': ("execution", b'"client"')}
 # OpenRouter's and xAI's fields for chat that have the provider search once before the model answers.
 _SEARCH_FIELDS = frozenset({"web_search_options", "plugins", "search_parameters"})
+_RESEARCH = "deep-research"  # Perplexity's model searches dozens of times by itself, and bills what it read
+_ADVISOR = b'"openrouter:advisor"'  # asks another model than the one that was judged
 
 
 def chat_tool_turns(fields: Fields, model: str) -> int:
@@ -34,6 +37,8 @@ def chat_tool_turns(fields: Fields, model: str) -> int:
     if turns:
         return turns
     searches = not _SEARCH_FIELDS.isdisjoint(fields.values) and any(name in fields for name in _SEARCH_FIELDS)
+    if _RESEARCH in model:
+        return UNKNOWN_TURNS
     return 1 if searches or model.endswith(":online") else 0
 
 
@@ -64,6 +69,8 @@ def _runs_at_client(tool: dict[str, Raw]) -> bool:
     kind = bytes(tool.get("type", b""))
     if kind in _CLIENT_TOOLS:
         return True
+    if kind == _ADVISOR or b"\\" in kind:
+        raise unmetered_tool("an advisor")
     name, wanted = _EITHER_SIDE.get(kind, ("", b""))
     value = bytes(tool.get(name, b""))
     if value.startswith(b"{"):

@@ -141,6 +141,9 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
     )
 
 
+NOTHING = Raw(b"null")
+
+
 def count_tool_calls(output: Raw | None) -> dict[str, int]:
     """The items of a response's `output` that are billed by the call, by type."""
     counts: dict[str, int] = {}
@@ -155,11 +158,15 @@ def count_tool_calls(output: Raw | None) -> dict[str, int]:
             action = plain(values["action"]).get("type") if "action" in values else "search"
             if action not in ("search", None):
                 continue
-        if kind == "code_interpreter_call" and "container_id" in values:
+        container = values.get("container_id")
+        if kind == "shell_call":  # of one that OpenAI runs, in the containers of the interpreter
+            container = members(values.get("environment", NOTHING)).get("container_id")
+            kind = "code_interpreter_call" if container is not None else kind
+        if kind == "code_interpreter_call" and container is not None:
             # OpenAI bills the container, however often code runs in it: https://platform.openai.com/docs/pricing
-            if bytes(values["container_id"]) in containers:
+            if bytes(container) in containers:
                 continue
-            containers.add(bytes(values["container_id"]))
+            containers.add(bytes(container))
         if kind.endswith("_call"):
             counts[kind] = counts.get(kind, 0) + 1
     return counts
