@@ -212,9 +212,8 @@ def _from(run: App, price: Price) -> str:
 
 
 def _told(what: str, before: Price | None, after: Price, tier: str, *, changed: bool) -> str:
-    rates = price_table.rates_text(after, tier=tier)
     if not changed:
-        return f"{what} costs {rates} already: unchanged."
+        return f"{what} costs {price_table.rates_text(after, tier=tier)} already: unchanged."
     if before is None:
-        return f"Set {what}: {rates}."
-    return f"Changed {what}: {price_table.rates_text(before, tier=tier, unit=False)} -> {rates}."
+        return f"Set {what}: {price_table.rates_text(after, tier=tier)}."
+    return f"Changed {what}: {price_table.changes_text(before, after, tier=tier)}."

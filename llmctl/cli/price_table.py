@@ -130,6 +130,21 @@ def rates_text(price: Price, *, tier: str = "", unit: bool = True) -> str:
     return f"{text}{' per million tokens' if tokens and unit else ''}{tiers}"
 
 
+def changes_text(before: Price, after: Price, *, tier: str = "") -> str:
+    """`input $1.25 -> $4.00, output $10.00 -> $12.00 per million tokens`; all rates where none of these changed."""
+    old, new = before.tiers.get(tier, before.tariff).rates, after.tiers.get(tier, after.tariff).rates
+    changed = [meter for meter in new if old.get(meter) != new[meter]]
+    if not changed:
+        return rates_text(after, tier=tier)
+    changed.sort(key=lambda meter: not meters.unit(meter).text)  # as `rates_text` does
+    parts = [
+        f"{meters.title(meter).lower()} {meters.steps_text(meter, old[meter]) if meter in old else 'none'}"
+        f" -> {meters.steps_text(meter, new[meter])}"
+        for meter in changed
+    ]
+    return f"{', '.join(parts)}{'' if meters.unit(changed[-1]).text else ' per million tokens'}"
+
+
 def from_text(run: App, price: Price) -> str:
     return times.day_short(price.effective_from_s, run.zone, run.now_s) if price.effective_from_s else "-"
 
