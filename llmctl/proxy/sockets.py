@@ -40,10 +40,14 @@ class Sockets:
     def refuse_clients(self, number: int) -> None:
         """No new connections to this worker: whoever knocked on a socket that other processes still have open would be
         let in by none of them, and wait until the last one ends."""
+        self.rest(number)
+        self.unlink()
+
+    def rest(self, number: int) -> None:
+        """Until this worker listens again, the others get its connections."""
         if not self.shared:
             for each in self.clients[number]:
                 _refuse(each)
-        self.unlink()
 
     def refuse_admin(self) -> None:
         """The same for the admin address: its worker is gone, others may go on with their calls."""

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78  # 78: EX_CONFIG, so that systemd does not loop
 EXIT_BROKEN = 74  # EX_IOERR, of a worker to its supervisor: the database is of no use to any of them
-RESTART_S = 1.0  # a worker that dies at once must not spin
+RESTART_S = 1.0  # a worker that dies at once must not spin: each time that it was not ready, it waits twice as long
+RESTART_S_MAX = 30.0
 BEAT_S = 2.5  # how often a worker says that its event loop turns
 HUNG_S = 20.0  # without a word: it hangs, and is started anew; well within WatchdogSec, so that the others go on
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -77,6 +78,7 @@ class Supervisor:
         self._serving = serving
         self._workers: dict[int, Child] = {}  # by process id
         self._due_at_s: dict[int, float] = {}  # worker number -> when it is started again
+        self._pause_s: dict[int, float] = {}  # worker number -> how long it waited, since it was ready last
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._awake_at_s = time.monotonic()
@@ -161,7 +163,13 @@ class Supervisor:
     def _put_off(self, number: int, error: OSError) -> None:
         """The machine has no process or descriptor left for one more worker: the others serve meanwhile."""
         logger.error("worker %d cannot be started: %s; trying again", number, error.strerror)
-        self._due_at_s[number] = time.monotonic() + RESTART_S
+        self._start_later(number)
+
+    def _start_later(self, number: int) -> None:
+        pause_s = self._pause_s[number] = min(2 * self._pause_s.get(number, RESTART_S / 2), RESTART_S_MAX)
+        self._due_at_s[number] = time.monotonic() + pause_s
+        if pause_s > RESTART_S:  # else who knocks there may wait
+            self._sockets.rest(number)
 
     def _start_due(self) -> None:
         now_s = time.monotonic()
@@ -183,12 +191,12 @@ class Supervisor:
         worker.channel.close()
         if self._stopping:
             self._status = self._status or (EXIT_FAILED if code > 0 else EXIT_OK)
-        elif code in (EXIT_CONFIG, EXIT_BROKEN):
+        elif code == EXIT_BROKEN or (code == EXIT_CONFIG and not self._told_ready):
             self._stop()
             self._status = EXIT_CONFIG if code == EXIT_CONFIG else EXIT_FAILED
-        else:
+        else:  # also where a credential's file is gone since the others read it: they serve, and it may come back
             logger.error("worker %d ended with %d; starting it again", worker.number, code)
-            self._due_at_s[worker.number] = time.monotonic() + RESTART_S
+            self._start_later(worker.number)
         self._look_whether_reloaded()
 
     # ---- what is told ----
@@ -210,6 +218,7 @@ class Supervisor:
         worker.heard_at_s = time.monotonic()
         if message == READY:
             worker.ready = True
+            self._pause_s.pop(worker.number, None)
             self._tell_ready()
         elif message == RELOADED or message.startswith(FAILED):
             worker.reloading = False
@@ -252,6 +261,7 @@ class Supervisor:
             logger.exception("the reload failed")
             self._reload_errors.append("the reload failed: this is a bug, see the log")
         else:
+            self._due_at_s = dict.fromkeys(self._due_at_s, 0.0)  # what kept them from starting may be mended
             for worker in self._workers.values():
                 with suppress(OSError):  # one that is dying is started again with the new one
                     worker.channel.send(RELOAD)

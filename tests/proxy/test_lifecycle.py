@@ -221,6 +221,30 @@ def test_a_worker_that_dies_is_replaced_and_its_calls_are_booked(start: Start, f
     assert set(errors) == {"interrupted", "shutting_down"}
 
 
+def test_a_worker_that_dies_while_a_credential_is_away_comes_back_with_it_and_the_others_serve_meanwhile(
+    start: Start, faulty: Faulty, tmp_path: Path
+) -> None:
+    daemon, key = start(2)
+    before = Load(daemon, key)
+    before.add(20, "fine/m")  # on both
+    assert [reply.status for reply in before.join()] == [200] * 20
+    credential = (tmp_path / "credential").rename(tmp_path / "away")
+    victim, other = workers_of(daemon)
+    os.kill(victim, signal.SIGKILL)
+    assert wait_until(lambda: "ended with 78; starting it again" in "".join(daemon.log), 15)
+    meanwhile = Load(daemon, key)
+    meanwhile.add(20, "fine/m")
+    assert [reply.status for reply in meanwhile.join()] == [200] * 20
+    assert workers_of(daemon) == [other]
+    credential.rename(tmp_path / "credential")
+    daemon.here("reload")
+    assert wait_until(lambda: daemon.get("/metrics", admin=True)[0] == 200 and len(workers_of(daemon)) == 2, 10)
+    afterwards = Load(daemon, key)
+    afterwards.add(20, "fine/m")
+    assert [reply.status for reply in afterwards.join()] == [200] * 20
+    assert daemon.stop() == 0
+
+
 def test_workers_end_with_the_process_that_started_them(start: Start, faulty: Faulty) -> None:
     daemon, key = start(2)
     load = Load(daemon, key)
