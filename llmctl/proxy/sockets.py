@@ -27,6 +27,7 @@ class Sockets:
     admin: socket.socket
     shared: bool
     path: str = ""  # of our unix socket
+    file: tuple[int, ...] = ()  # and which file that is
 
     @property
     def address(self) -> str:
@@ -54,8 +55,10 @@ class Sockets:
         _refuse(self.admin)
 
     def unlink(self) -> None:
-        if self.path:
-            Path(self.path).unlink(missing_ok=True)
+        """Ours alone: whoever takes our place may listen there already."""
+        with suppress(FileNotFoundError):
+            if self.path and _file_at(self.path) == self.file:
+                Path(self.path).unlink()
 
     def close(self) -> None:
         for each in {*sum(self.clients, ()), self.admin}:
@@ -74,8 +77,9 @@ def listening(server: Server, handed_over: Iterable[tuple[str, socket.socket]] =
         if clients:
             return Sockets((clients,) * server.workers, admin, shared=True)
         if server.listen.path:
-            one = _unix(server.listen.path, server.listen_mode)
-            return Sockets(((one,),) * server.workers, admin, shared=True, path=server.listen.path)
+            path = server.listen.path
+            one = _unix(path, server.listen_mode)
+            return Sockets(((one,),) * server.workers, admin, shared=True, path=path, file=_file_at(path))
         first = _tcp(server.listen, shared=server.workers > 1)
         address = Address(server.listen.host, first.getsockname()[1])
         others = [_tcp(address, shared=True) for _ in range(server.workers - 1)]
@@ -119,6 +123,13 @@ def _unix(path: str, mode: int) -> socket.socket:
         raise ConfigError(f"cannot listen on unix:{path}: {error.strerror or error}", hint=HINT) from None
     found.setblocking(False)
     return found
+
+
+def _file_at(path: str) -> tuple[int, ...]:
+    """Tells one file from any that had, or will have, the same path. By its time as well: the number of a file that is
+    gone is soon given to the next one."""
+    status = Path(path).lstat()
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _is_left_behind(path: str) -> bool:

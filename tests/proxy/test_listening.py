@@ -18,6 +18,8 @@ from typing import Self
 
 import pytest
 
+from llmctl.config.server import Address, Server
+from llmctl.proxy.sockets import listening
 from tests.support.daemon import LLMCTL, Daemon
 from tests.support.faulty import FAULTS, Faulty, wait_until
 from tests.support.wire import CHAT, ask, request_bytes
@@ -99,6 +101,20 @@ def test_a_unix_socket_that_the_dead_left_is_taken_over(daemon: Daemon, tmp_path
     daemon.start()
     assert over_unix(path, key) == 200
     assert daemon.stop() == 0
+
+
+def test_one_that_stops_leaves_the_socket_of_its_successor_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    server = Server(listen=Address("", 0, str(path)), admin_listen=Address("127.0.0.1", 0))
+    first = listening(server)
+    first.unlink()  # it is told to stop
+    first.close()
+    second = listening(server)
+    first.unlink()  # its last call has ended
+    assert path.exists()
+    second.unlink()
+    second.close()
+    assert not path.exists()
 
 
 def test_a_unix_socket_never_replaces_a_file(daemon: Daemon, tmp_path: Path) -> None:
