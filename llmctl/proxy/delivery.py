@@ -10,8 +10,10 @@ import smtplib
 import ssl
 import subprocess
 import time
+from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import formatdate
+from typing import Any
 
 import aiohttp
 
@@ -20,6 +22,7 @@ from llmctl.domain.errors import ConfigError
 from llmctl.store.alerts import Delivery
 
 TIMEOUT_S = 15.0
+MAIL_S_MAX = 120.0  # a mail server may look up who it talks to, and look for spam, before each of its replies
 SIGNATURE = "x-llmctl-signature"
 ERROR_CHARS_MAX = 200
 
@@ -31,15 +34,17 @@ class Undelivered(Exception):
 async def deliver(receiver: Receiver, delivery: Delivery) -> None:
     """Hands an alert over, once. Raises Undelivered."""
     try:
+        if isinstance(receiver, Email):
+            # It ends by itself: who no longer waits for a thread does not end it, and would not know what it did.
+            await asyncio.to_thread(_mail, receiver, delivery)
+            return
         async with asyncio.timeout(TIMEOUT_S):
             if isinstance(receiver, Webhook):
                 await _post(receiver, delivery)
-            elif isinstance(receiver, Email):
-                await asyncio.to_thread(_mail, receiver, delivery)
             else:
                 await _run(receiver, delivery)
     except TimeoutError:
-        raise Undelivered(f"no answer in {TIMEOUT_S:.0f} s") from None
+        raise Undelivered("no answer in time") from None
     except ConfigError as error:
         raise Undelivered(str(error)) from None
     except (aiohttp.ClientError, smtplib.SMTPException, OSError, ValueError) as error:
@@ -84,15 +89,52 @@ def _mail(receiver: Email, delivery: Delivery) -> None:
     message.set_content(f"{delivery.alert.text}\n\n{json.dumps(document(delivery), indent=2)}\n")
     context = ssl.create_default_context()
     if receiver.tls == "tls":
-        server: smtplib.SMTP = smtplib.SMTP_SSL(receiver.host, receiver.port, timeout=TIMEOUT_S, context=context)
+        server: _Dialogue = _TlsDialogue(receiver.host, receiver.port, timeout=TIMEOUT_S, context=context)
     else:
-        server = smtplib.SMTP(receiver.host, receiver.port, timeout=TIMEOUT_S)
-    with server:
+        server = _Dialogue(receiver.host, receiver.port, timeout=TIMEOUT_S)
+    try:
         if receiver.tls == "starttls":
             server.starttls(context=context)
         if receiver.user:
             server.login(receiver.user, receiver.password.read())
         server.send_message(message)
+        with suppress(OSError):  # it has the mail, whatever becomes of the farewell
+            server.quit()
+    finally:
+        server.close()
+
+
+class _Dialogue(smtplib.SMTP):
+    """One that ends in time as a whole: smtplib's timeout is that of each step. `timeout`: to be connected."""
+
+    def __init__(self, *where: Any, **how: Any) -> None:
+        self._ends_at_s = time.monotonic() + MAIL_S_MAX
+        super().__init__(*where, **how)
+
+    def send(self, s: Any) -> None:
+        self._take_the_rest()
+        super().send(s)
+
+    def getreply(self) -> tuple[int, bytes]:
+        self._take_the_rest()
+        try:
+            return super().getreply()
+        except smtplib.SMTPServerDisconnected:
+            self._take_the_rest()  # it calls that the same, if there was none
+            raise
+
+    def _take_the_rest(self) -> None:
+        """The next step may take all the time that is left. Raises TimeoutError: none is."""
+        left_s = self._ends_at_s - time.monotonic()
+        if left_s <= 0:
+            self.close()
+            raise TimeoutError
+        if self.sock is not None:
+            self.sock.settimeout(left_s)
+
+
+class _TlsDialogue(_Dialogue, smtplib.SMTP_SSL):
+    """The same, encrypted from the first byte."""
 
 
 async def _run(receiver: Command, delivery: Delivery) -> None:

@@ -10,16 +10,20 @@ import socketserver
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from llmctl.config import Alerts as Settings
 from llmctl.config import Config
-from llmctl.config.alerts import Command
+from llmctl.config.alerts import Command, Email, Secret
 from llmctl.domain.alert import Alert
+from llmctl.proxy import delivery
 from llmctl.proxy.alerts import GIVE_UP_S, Alerts, next_attempt_s
+from llmctl.proxy.delivery import Undelivered, deliver
 from llmctl.store import alerts as store
 from llmctl.store.alerts import Delivery
 from llmctl.store.database import Store, create
@@ -67,36 +71,47 @@ class Hook:
 
 
 class MailBox:
-    """As much SMTP as a sender needs."""
+    """As much SMTP as a sender needs. `pause_s`: before each reply."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause_s: float = 0.0, farewell: bytes = b"221 bye") -> None:
         self.messages: list[str] = []
         box = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                self.wfile.write(b"220 box\r\n")
+                with suppress(ConnectionError):
+                    self.talk()
+
+            def say(self, reply: bytes) -> None:
+                time.sleep(pause_s)
+                self.wfile.write(reply + b"\r\n")
+
+            def talk(self) -> None:
+                self.say(b"220 box")
                 while line := self.rfile.readline():
                     word = line[:4].upper()
                     if word == b"DATA":
-                        self.wfile.write(b"354 go on\r\n")
+                        self.say(b"354 go on")
                         lines = []
                         while (text := self.rfile.readline()) != b".\r\n":
                             lines.append(text.decode())
                         box.messages.append("".join(lines))
-                        self.wfile.write(b"250 taken\r\n")
+                        self.say(b"250 taken")
                     elif word == b"QUIT":
-                        self.wfile.write(b"221 bye\r\n")
+                        self.say(farewell)
                         return
                     else:
-                        self.wfile.write(b"250 ok\r\n")
+                        self.say(b"250 ok")
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -111,9 +126,8 @@ def hook() -> Iterator[Hook]:
 
 @pytest.fixture(scope="module")
 def box() -> Iterator[MailBox]:
-    box = MailBox()
-    yield box
-    box.close()
+    with MailBox() as box:
+        yield box
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +224,24 @@ async def test_a_receiver_that_a_reload_removes_gets_what_was_under_way(tmp_path
     with database.read() as tx:
         assert [told.delivered for told in store.listing(tx, most=9)] == [("script",)]
     database.close()
+
+
+def mail_to(port: int) -> Email:
+    return Email("127.0.0.1", port, "", "", Secret(), "llmctl@example.com", ("admin@example.com",))
+
+
+async def test_a_mail_that_a_slow_server_takes_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "TIMEOUT_S", 0.3)  # more than each reply takes, less than all of them
+    with MailBox(pause_s=0.1, farewell=b"421 too busy to say goodbye") as box:
+        await deliver(mail_to(box.port), Delivery(1, "mail", 0, 0, Alert("test", "k", "slow")))
+    assert len(box.messages) == 1
+
+
+async def test_a_mail_that_is_not_taken_in_time_is_given_up_before_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "MAIL_S_MAX", 0.35)
+    with MailBox(pause_s=0.1) as box, pytest.raises(Undelivered, match="no answer in time"):
+        await deliver(mail_to(box.port), Delivery(1, "mail", 0, 0, Alert("test", "k", "slow")))
+    assert box.messages == []
 
 
 def test_attempts_become_rarer_and_end_after_a_day() -> None:
