@@ -13,6 +13,7 @@ from .database import Store
 from .ids import at_or_after
 
 STEP_CALLS = 200  # a few milliseconds
+STEP_CALLS_SEEN = 5_000  # with those that stay: one or two milliseconds
 PAUSE_S = 0.01  # in which others get the lock
 CHECKPOINT_STEPS = 20
 
@@ -33,19 +34,13 @@ def count(path: Path, before_s: int, now_s: int) -> int:
 def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S) -> int:
     """Forgets the calls that started before that moment, and returns how many. What is still open stays. Interrupted,
     it has done a part, and the next one goes on."""
-    forgotten, last, entry = 0, -1, 0
+    forgotten, entry, step = 0, 0, 0
+    last: int | None = -1
     with closing(Store(path)) as store:
         _forget_objects(store, author.at_s, pause_s)
-        step = 0
-        while True:
+        while last is not None:
             with store.write() as tx:
-                ids = [
-                    call_id
-                    for (call_id,) in tx.execute(
-                        f"SELECT id {_OLD} ORDER BY id LIMIT {STEP_CALLS}",
-                        {"after": last, **_ends(tx, before_s, author.at_s)},
-                    )
-                ]
+                ids, last = _next(tx, last, _ends(tx, before_s, author.at_s))
                 tx.executemany("DELETE FROM calls WHERE id = ?", ((call_id,) for call_id in ids))
                 tx.executemany("DELETE FROM refusals WHERE call_id = ?", ((call_id,) for call_id in ids))
                 repricing.forget(tx, ids)
@@ -53,13 +48,28 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
                 if ids:
                     # With the first ones already: doctor must never take what is forgotten for what is missing.
                     entry = audit.keep(tx, author, "prune", "calls", {"calls": forgotten, "before": before_s}, entry)
-                if len(ids) < STEP_CALLS:
+                if last is None:
                     tx.execute("DELETE FROM refusal_counts WHERE minute < ?", (before_s // 60,))
-                    return forgotten
-            last, step = ids[-1], step + 1
+            step += 1
             if step % CHECKPOINT_STEPS == 0:
                 store.checkpoint()
             time.sleep(pause_s)
+    return forgotten
+
+
+def _next(tx: sqlite3.Connection, after: int, ends: dict[str, int]) -> tuple[list[int], int | None]:
+    """The next ids to forget, and which one the step after this one goes on from; None: there is no more to look at."""
+    (seen,) = tx.execute(
+        "SELECT max(id) FROM (SELECT id FROM calls WHERE id > ? AND id < ? ORDER BY id LIMIT ?)",
+        (after, ends["end"], STEP_CALLS_SEEN),
+    ).fetchone()
+    if seen is None:
+        return [], None
+    rows = tx.execute(
+        f"SELECT id {_OLD} ORDER BY id LIMIT :most", {"after": after, **ends, "end": seen + 1, "most": STEP_CALLS}
+    )
+    ids = [call_id for (call_id,) in rows]
+    return ids, ids[-1] if len(ids) == STEP_CALLS else seen
 
 
 def _ends(tx: sqlite3.Connection, before_s: int, now_s: int) -> dict[str, int]:

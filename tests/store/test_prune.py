@@ -74,6 +74,22 @@ async def test_calls_that_a_limit_on_each_end_user_counts_stay(
     assert books.rows("SELECT count(*) FROM calls") == [(stays,)]
 
 
+async def test_calls_that_stay_are_passed_in_small_steps_too(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "STEP_CALLS_SEEN", 7)
+    secret = books.add_user("app")
+    books.limit("user app", 10 * DOLLAR, window="total", each="end_user")
+    ledger = books.ledger(clock_s=lambda: time.time() - 100 * DAY_S)
+    await ledger.start()
+    for end_user in ["ann"] * 30 + [""] * 3:
+        await call(books, ledger, secret, end_user=end_user)
+    await ledger.close()
+    pauses: list[float] = []
+    monkeypatch.setattr(prune.time, "sleep", pauses.append)
+    assert prune.prune(books.path, books.author, int(time.time()) - 90 * DAY_S) == 3
+    assert len(pauses) >= 30 // 7
+    assert books.rows("SELECT count(*) FROM calls") == [(30,)]
+
+
 async def test_a_gateway_goes_on_meanwhile(books: Books) -> None:
     secret = books.add_user("alice")
     now_s = time.time() - 100 * DAY_S
