@@ -32,7 +32,7 @@ EVERY_S = 2.0
 LOOK_EVERY_S = 8.0  # at limits and prices; only if something was written since
 PROVIDERS_EVERY_S = 60.0
 PACES_EVERY_S = 300.0  # a look at a week of roll-ups
-DELIVERIES_AT_ONCE = 20
+DELIVERIES_MAX = 20  # to one receiver, after one look
 RETRY_S = 5  # then doubled
 RETRY_S_MAX = 3_600
 GIVE_UP_S = 86_400
@@ -49,6 +49,7 @@ class Alerts:
         self._counts = counts
         self._counted: Counts = {}
         self._lock: int | None = None
+        self._delivering: dict[str, asyncio.Task[None]] = {}  # by receiver: one that is dead holds up no other
         self._lookout = store.Lookout(config.timezone)
         self._looked_at_s = self._providers_at_s = self._paces_at_s = time.monotonic()
         self._written_ns = 0
@@ -61,6 +62,8 @@ class Alerts:
         try:
             await take_turns("alerts", self._turn, EVERY_S)
         finally:
+            for task in self._delivering.values():
+                task.cancel()
             if self._lock is not None:
                 os.close(self._lock)
 
@@ -79,8 +82,9 @@ class Alerts:
         new, waiting = await asyncio.to_thread(self._look, settings, found, leading, now_s)
         for alert in new:
             logger.warning("alert: %s", alert.text)
-        if waiting:
-            await asyncio.gather(*(self._deliver(settings.receivers[one.receiver], one) for one in waiting))
+        for name, deliveries in waiting.items():
+            work = self._deliver_all(name, settings.receivers[name], deliveries)
+            self._delivering[name] = asyncio.create_task(work)
 
     def _leads(self) -> bool:
         """Whether this process is the one that looks at what all share."""
@@ -103,9 +107,10 @@ class Alerts:
 
     def _look(
         self, settings: Settings, found: list[Alert], leading: bool, now_s: int
-    ) -> tuple[list[Alert], list[Delivery]]:
-        """On a thread. Returns what is new, and what is to be delivered."""
+    ) -> tuple[list[Alert], dict[str, list[Delivery]]]:
+        """On a thread. Returns what is new, and what is to be delivered to receivers that nothing is on its way to."""
         receivers = list(settings.receivers)
+        idle = [name for name in receivers if leading and name not in self._delivering]
         connection = Store(self._config.database, synchronous=self._config.server.synchronous)
         try:
             with connection.read() as tx:
@@ -119,10 +124,11 @@ class Alerts:
             if new:
                 with connection.write() as tx:
                     new = store.add(tx, new, receivers, now_s)
-            if not leading or not receivers:
-                return new, []
+            if not idle:
+                return new, {}
             with connection.read() as tx:
-                return new, store.due(tx, receivers, now_s, most=DELIVERIES_AT_ONCE)
+                due = {name: store.due(tx, name, now_s, most=DELIVERIES_MAX) for name in idle}
+            return new, {name: deliveries for name, deliveries in due.items() if deliveries}
         finally:
             connection.close()
 
@@ -139,14 +145,33 @@ class Alerts:
         self._paces_at_s = time.monotonic()
         return True
 
-    async def _deliver(self, receiver: Receiver, delivery: Delivery) -> None:
+    async def _deliver_all(self, name: str, receiver: Receiver, deliveries: list[Delivery]) -> None:
+        """Up to the first that fails: the next look begins with those after it."""
+        try:
+            for delivery in deliveries:
+                if not await self._deliver(receiver, delivery):
+                    return
+        finally:
+            del self._delivering[name]
+
+    async def _deliver(self, receiver: Receiver, delivery: Delivery) -> bool:
         error = ""
         try:
             await deliver(receiver, delivery)
         except Undelivered as failure:
             error = str(failure)[:ERROR_CHARS_MAX]
             logger.warning("alert %d did not reach %s: %s", delivery.alert_id, delivery.receiver, error)
-        await asyncio.to_thread(self._note, delivery, error, int(time.time()))
+        await self._note_at_last(delivery, error)
+        return not error
+
+    async def _note_at_last(self, delivery: Delivery, error: str) -> None:
+        """Until it is in the database nothing more is delivered there: the same would be, again and again."""
+        while True:
+            try:
+                return await asyncio.to_thread(self._note, delivery, error, int(time.time()))
+            except LlmctlError as failure:
+                logger.warning("what became of alert %d was not noted: %s", delivery.alert_id, failure)
+                await asyncio.sleep(RETRY_S)
 
     def _note(self, delivery: Delivery, error: str, now_s: int) -> None:
         connection = Store(self._config.database, synchronous=self._config.server.synchronous)

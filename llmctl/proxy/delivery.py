@@ -10,9 +10,11 @@ import smtplib
 import ssl
 import subprocess
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import formatdate
+from threading import Thread
 from typing import Any
 
 import aiohttp
@@ -36,7 +38,7 @@ async def deliver(receiver: Receiver, delivery: Delivery) -> None:
     try:
         if isinstance(receiver, Email):
             # It ends by itself: who no longer waits for a thread does not end it, and would not know what it did.
-            await asyncio.to_thread(_mail, receiver, delivery)
+            await _mail(receiver, delivery)
             return
         async with asyncio.timeout(TIMEOUT_S):
             if isinstance(receiver, Webhook):
@@ -80,7 +82,25 @@ async def _post(receiver: Webhook, delivery: Delivery) -> None:
             raise Undelivered(f"HTTP {answer.status}")
 
 
-def _mail(receiver: Email, delivery: Delivery) -> None:
+async def _mail(receiver: Email, delivery: Delivery) -> None:
+    """On a thread of its own, not one of asyncio's few: uploads and counts would wait for those. The end of the daemon
+    waits for none."""
+    sent = Future[None]()
+    sent.set_running_or_notify_cancel()  # from now on it is the thread's alone
+
+    def run() -> None:
+        try:
+            _send_mail(receiver, delivery)
+        except BaseException as error:
+            sent.set_exception(error)
+        else:
+            sent.set_result(None)
+
+    Thread(target=run, name="mail", daemon=True).start()
+    await asyncio.wrap_future(sent)
+
+
+def _send_mail(receiver: Email, delivery: Delivery) -> None:
     message = EmailMessage()
     message["Subject"] = f"llmctl: {delivery.alert.text}"[:ERROR_CHARS_MAX].replace("\n", " ")
     message["From"], message["To"] = receiver.sender, ", ".join(receiver.recipients)

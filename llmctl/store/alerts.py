@@ -88,19 +88,19 @@ def unknown(tx: sqlite3.Connection, found: Sequence[Alert]) -> list[Alert]:
     return [alert for alert in found if alert.key not in told]
 
 
-def due(tx: sqlite3.Connection, receivers: Sequence[str], now_s: int, *, most: int) -> list[Delivery]:
-    """What should be delivered now, the oldest first. Receivers that are no longer configured wait."""
+def due(tx: sqlite3.Connection, receiver: str, now_s: int, *, most: int) -> list[Delivery]:
+    """What this receiver should get now, the oldest first."""
     rows = tx.execute(
         """
-        SELECT d.alert_id, d.receiver, d.attempts, a.at, a.kind, a.key, a.text, a.facts
+        SELECT d.alert_id, d.attempts, a.at, a.kind, a.key, a.text, a.facts
         FROM deliveries d JOIN alerts a ON a.id = d.alert_id
-        WHERE d.next_at <= ? AND d.receiver IN (SELECT value FROM json_each(?)) ORDER BY d.next_at, a.id LIMIT ?
+        WHERE d.next_at <= ? AND d.receiver = ? ORDER BY d.next_at, a.id LIMIT ?
         """,
-        (now_s, as_json(receivers), most),
+        (now_s, receiver, most),
     )
     return [
         Delivery(alert_id, receiver, attempts, at_s, Alert(kind, key, text, json.loads(facts)))
-        for alert_id, receiver, attempts, at_s, kind, key, text, facts in rows
+        for alert_id, attempts, at_s, kind, key, text, facts in rows
     ]
 
 

@@ -6,27 +6,29 @@ import asyncio
 import hashlib
 import hmac
 import json
+import socket
 import socketserver
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import pytest
 
 from llmctl.config import Alerts as Settings
 from llmctl.config import Config
-from llmctl.config.alerts import Command, Email, Secret
+from llmctl.config.alerts import Command, Email, Receiver, Secret
 from llmctl.domain.alert import Alert
 from llmctl.proxy import delivery
 from llmctl.proxy.alerts import GIVE_UP_S, Alerts, next_attempt_s
 from llmctl.proxy.delivery import Undelivered, deliver
 from llmctl.store import alerts as store
 from llmctl.store.alerts import Delivery
-from llmctl.store.database import Store, create
+from llmctl.store.database import Store, create, schema_version
 from tests.support.daemon import Daemon
 from tests.support.faulty import FAULTS, Faulty, wait_until
 from tests.support.wire import CHAT, ask, post
@@ -208,26 +210,94 @@ def test_where_nobody_is_configured_a_test_says_so(tmp_path: Path) -> None:
     assert "Nothing was told." in daemon.here("alert", "list")
 
 
-async def test_a_receiver_that_a_reload_removes_gets_what_was_under_way(tmp_path: Path) -> None:
+def mail_to(port: int) -> Email:
+    return Email("127.0.0.1", port, "", "", Secret(), "llmctl@example.com", ("admin@example.com",))
+
+
+class Told(NamedTuple):
+    """A database with alerts, and who is told of them."""
+
+    alerts: Alerts
+    config: Config
+    database: Store
+
+    async def reaches(self, receiver: str, count: int) -> bool:
+        """Whether so many alerts get there within some seconds."""
+        for _ in range(100):
+            with self.database.read() as tx:
+                if sum(receiver in told.delivered for told in store.listing(tx, most=99)) == count:
+                    return True
+            await asyncio.sleep(0.1)
+        return False
+
+
+Telling = Callable[[dict[str, Receiver], list[str]], Told]
+TOUCH = Command(("/usr/bin/touch",))  # the file that the alert names
+
+
+@pytest.fixture
+def telling(tmp_path: Path) -> Iterator[Telling]:
     create(tmp_path / "llmctl.db")
-    receivers = {"script": Command(("/usr/bin/touch", str(tmp_path / "said")))}
-    config = Config(tmp_path / "config.toml", tmp_path / "llmctl.db", alerts=Settings(receivers=receivers))
-    database = Store(config.database)
-    with database.write() as tx:
-        store.add(tx, [Alert("test", "k", str(tmp_path / "told"))], ["script"], int(time.time()))
-    alerts = Alerts(config, dict)
-    turn = asyncio.create_task(alerts._turn())
-    await asyncio.sleep(0)  # it looks, on its thread
-    alerts.configure(config._replace(alerts=Settings()))
-    await turn
-    assert (tmp_path / "told").exists()
-    with database.read() as tx:
-        assert [told.delivered for told in store.listing(tx, most=9)] == [("script",)]
+    database = Store(tmp_path / "llmctl.db")
+
+    def tell(receivers: dict[str, Receiver], texts: list[str]) -> Told:
+        config = Config(tmp_path / "config.toml", tmp_path / "llmctl.db", alerts=Settings(receivers=receivers))
+        with database.write() as tx:
+            store.add(tx, [Alert("test", text, text) for text in texts], list(receivers), int(time.time()))
+        return Told(Alerts(config, dict), config, database)
+
+    yield tell
     database.close()
 
 
-def mail_to(port: int) -> Email:
-    return Email("127.0.0.1", port, "", "", Secret(), "llmctl@example.com", ("admin@example.com",))
+async def test_a_receiver_that_a_reload_removes_gets_what_was_under_way(tmp_path: Path, telling: Telling) -> None:
+    told = telling({"script": TOUCH}, [str(tmp_path / "told")])
+    turn = asyncio.create_task(told.alerts._turn())
+    await asyncio.sleep(0)  # it looks, on its thread
+    told.alerts.configure(told.config._replace(alerts=Settings()))
+    await turn
+    assert await told.reaches("script", 1)
+    assert (tmp_path / "told").exists()
+
+
+async def test_a_mail_server_that_is_dead_holds_up_nobody(
+    tmp_path: Path, telling: Telling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmctl.proxy.alerts.EVERY_S", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        receivers = {"dead": mail_to(silent.getsockname()[1]), "script": TOUCH}
+        told = telling(receivers, [str(tmp_path / str(number)) for number in range(40)])
+        running = asyncio.create_task(told.alerts.run())
+        assert await told.reaches("script", 40)
+        threads = [thread for thread in threading.enumerate() if thread.name == "mail"]
+        assert len(threads) == 1  # which is none of those that uploads and counts wait for
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    threads[0].join(5)
+    assert not threads[0].is_alive()
+
+
+async def test_what_cannot_be_noted_is_not_told_again(
+    tmp_path: Path, telling: Telling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmctl.proxy.alerts.EVERY_S", 0.01)
+    monkeypatch.setattr("llmctl.proxy.alerts.RETRY_S", 0.01)
+    said = tmp_path / "said"
+    breaks = f"""
+import sqlite3
+sqlite3.connect("{tmp_path}/llmctl.db").execute("PRAGMA user_version = 999")
+open("{said}", "a").write("told ")
+"""
+    told = telling({"script": Command((sys.executable, "-c", breaks))}, ["once"])
+    running = asyncio.create_task(told.alerts.run())
+    assert await asyncio.to_thread(wait_until, said.exists)
+    await asyncio.sleep(0.3)
+    with told.database.write() as tx:
+        tx.execute(f"PRAGMA user_version = {schema_version()}")
+    assert await told.reaches("script", 1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert said.read_text() == "told "
 
 
 async def test_a_mail_that_a_slow_server_takes_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
