@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from llmctl.domain.errors import BadInput
-from llmctl.domain.redaction import KINDS, Redactor
+from llmctl.domain.redaction import KINDS
 
 from .toml_table import Table
 
@@ -31,9 +30,18 @@ def read(table: Table) -> ContentSettings:
     for kind in settings.redact:
         if kind not in KINDS:
             raise table.error("redact", f"{kind!r} is not possible", f"write some of {', '.join(KINDS)}")
-    try:
-        Redactor(settings.redact, settings.patterns)
-    except BadInput as error:
-        raise table.error("patterns", error.message, "mend it") from None
+    _check_patterns(table, settings.patterns)
     table.finish()
     return settings
+
+
+def _check_patterns(table: Table, patterns: tuple[str, ...]) -> None:
+    if not patterns:
+        return
+    import regex  # type: ignore[import-untyped]  # it ships no types; late, so that the commands start fast
+
+    for pattern in patterns:
+        try:
+            regex.compile(pattern)
+        except regex.error as error:
+            raise table.error("patterns", f"{pattern!r} is no regular expression: {error}", "mend it") from None

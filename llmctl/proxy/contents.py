@@ -15,6 +15,7 @@ from llmctl.store.booking import Closing, Deferral
 
 from .call import Call
 from .compression import decoded
+from .own_patterns import SECONDS_MAX, OwnPatterns
 from .relay import KeptAnswer
 from .turns import take_turns
 
@@ -38,7 +39,8 @@ class Contents:
     def configure(self, config: Config) -> None:
         """For what ends from now on."""
         self._settings = config.content
-        self._redact = Redactor(self._settings.redact, self._settings.patterns)
+        self._without_kinds = Redactor(self._settings.redact)
+        self._own_patterns = OwnPatterns(self._settings.patterns)
 
     def begin(self, call: Call) -> None:
         """Has the answer kept."""
@@ -92,6 +94,9 @@ class Contents:
         for record, request, kept in waiting:
             try:
                 records.append(self._record(record, request, kept))
+            except TimeoutError:
+                what = "the contents of call %s are lost: [content] patterns take longer than %.0f s on them"
+                logger.error(what, record["call"], SECONDS_MAX)
             except Exception as error:  # a bug, and no reason to lose those of others; its text may hold a prompt
                 logger.error("the contents of call %s are lost: %s", record["call"], type(error).__name__)
         if records:
@@ -100,18 +105,20 @@ class Contents:
     def _record(self, record: dict[str, object], request: bytes, kept: KeptAnswer) -> dict[str, object]:
         most = self._settings.bytes_max
         answer = decoded(b"".join(kept.chunks), kept.encoding)[:most]
+        until_s = time.monotonic() + SECONDS_MAX
         return {
             **record,
-            "request": self._text(request[:most]),
-            "answer": self._text(answer),
+            "request": self._text(request[:most], until_s),
+            "answer": self._text(answer, until_s),
             "cut": len(request) > most or kept.is_cut,
         }
 
-    def _text(self, data: bytes) -> str:
-        """Redacted; what is no text (audio, images) as base64."""
+    def _text(self, data: bytes, until_s: float) -> str:
+        """Redacted; what is no text (audio, images) as base64. Raises TimeoutError."""
         try:
-            return self._redact(data.decode("utf-8", "strict"))
+            text = data.decode("utf-8", "strict")
         except UnicodeDecodeError as error:
-            if error.start > len(data) - 4:  # cut inside a character
-                return self._redact(data[: error.start].decode())
-            return "base64:" + base64.b64encode(data).decode()
+            if error.start <= len(data) - 4:
+                return "base64:" + base64.b64encode(data).decode()
+            text = data[: error.start].decode()  # cut inside a character
+        return self._own_patterns.redacted(self._without_kinds(text), until_s)

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.domain.errors import BadInput
 from llmctl.domain.redaction import KINDS, Redactor
 
 ALL = Redactor(KINDS)
@@ -31,9 +30,6 @@ def test_what_is_secret_or_somebodys_is_taken_out(text: str, redacted: str) -> N
 
 def test_only_what_was_asked_for_is_taken_out() -> None:
     assert Redactor(["card"])("a@b.example 4111111111111111") == "a@b.example [card]"
-    assert Redactor([], [r"patient \d+"])("patient 17, a@b.example") == "[redacted], a@b.example"
-    with pytest.raises(BadInput, match="no regular expression"):
-        Redactor([], ["("])
 
 
 @given(st.text(max_size=300))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.config import Config
-from llmctl.domain.errors import StoreUnavailable
+from llmctl.config import Config, load
+from llmctl.config.content import ContentSettings
+from llmctl.domain.errors import ConfigError, StoreUnavailable
 from llmctl.proxy.contents import Contents
+from llmctl.proxy.own_patterns import OwnPatterns
 from llmctl.proxy.relay import KeptAnswer
 from llmctl.store import contents
 from tests.support.daemon import Daemon
@@ -122,7 +125,7 @@ async def test_where_old_ones_cannot_be_removed_new_ones_are_kept(
 
 
 async def test_one_that_cannot_be_made_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def text(_: Contents, data: bytes) -> str:
+    def text(_: Contents, data: bytes, until_s: float) -> str:
         if b"bad" in data:
             raise ValueError("a bug")
         return data.decode()
@@ -133,6 +136,33 @@ async def test_one_that_cannot_be_made_costs_itself_alone(tmp_path: Path, monkey
     await keeper.flush()
     (path,) = contents.directory_of(tmp_path / "llmctl.db").glob("*.jsonl")
     assert [json.loads(line)["call"] for line in path.read_text().splitlines()] == ["c_1", "c_2"]
+
+
+@pytest.mark.parametrize(("pattern", "text"), [(r"\d+-\d+", "1" * 600_000 + "-"), ("(a|aa)+$", "a" * 100 + "b")])
+async def test_a_pattern_that_takes_for_ever_costs_that_call_alone_and_stops_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, pattern: str, text: str
+) -> None:
+    settings = ContentSettings(patterns=(pattern,))
+    keeper = Contents(Config(tmp_path / "config.toml", tmp_path / "llmctl.db", content=settings))
+    keeper._waiting = [({"call": "c_slow"}, text.encode(), KeptAnswer(100)), ({"call": "c_2"}, b"", KeptAnswer(100))]
+    writing = asyncio.create_task(keeper.flush())
+    longest_s = 0.0
+    while not writing.done():
+        began_s = time.monotonic()
+        await asyncio.sleep(0.01)
+        longest_s = max(longest_s, time.monotonic() - began_s)
+    assert longest_s < 1
+    (path,) = contents.directory_of(tmp_path / "llmctl.db").glob("*.jsonl")
+    assert [json.loads(line)["call"] for line in path.read_text().splitlines()] == ["c_2"]
+    assert "c_slow" in caplog.text and text not in caplog.text
+
+
+def test_own_patterns_are_taken_out_and_one_that_is_none_is_told(tmp_path: Path) -> None:
+    own = OwnPatterns([r"patient \d+"])
+    assert own.redacted("patient 17, a@b.example", time.monotonic() + 1) == "[redacted], a@b.example"
+    (tmp_path / "config.toml").write_text('[content]\npatterns = ["("]\n')
+    with pytest.raises(ConfigError, match="no regular expression"):
+        load(tmp_path / "config.toml")
 
 
 def test_a_half_written_line_costs_that_line_alone(tmp_path: Path) -> None:
