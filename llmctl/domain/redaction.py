@@ -6,15 +6,17 @@ import re
 from collections.abc import Iterator, Sequence
 
 # Each of these reads a text once, whatever is in it: it starts where a word does, and gives nothing back that it took.
-_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]++(?:\.[\w-]++)++")
+# In code, and in JSON that a text quotes, a line break is written out: its letter belongs to no word.
+_BROKEN = r"(?<=\\[nrt])"
+_EMAIL = re.compile(rf"(?:{_BROKEN}|(?<![\w.+-])(?!(?<=\\)[nrt]))[\w.+-]++@[\w-]++(?:\.[\w-]++)++")
 # Beginnings that say what a secret is: OpenAI's and ours, AWS's, GitHub's, Google's, Slack's, a private key, a JWT.
 _KEY = re.compile(
-    r"\b(?:sk-[\w-]{16,}|(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_\w{20,}|AIza[\w-]{30,}|xox[abprs]-[\w-]{10,}"
-    r"|(?<!-)eyJ[\w-]{10,}+\.[\w-]{10,}+\.[\w-]*+)"
+    rf"(?:{_BROKEN}|\b)(?:sk-[\w-]{{16,}}|(?:AKIA|ASIA)[0-9A-Z]{{16}}|gh[pousr]_\w{{20,}}|AIza[\w-]{{30,}}"
+    r"|xox[abprs]-[\w-]{10,}|(?<!-)eyJ[\w-]{10,}+\.[\w-]{10,}+\.[\w-]*+)"
 )
 _BEGIN, _END = "-----BEGIN ", "-----END "
 _PRIVATE = re.compile(r"[A-Z ]{0,20}PRIVATE KEY-----")
-_DIGITS = re.compile(r"(?<![\w.])(?:\d[ -]?){12,18}\d(?![\w.])")
+_DIGITS = re.compile(rf"(?:{_BROKEN}|(?<![\w.]))(?:\d[ -]?){{12,18}}\d(?![\w.])")
 KINDS = ("email", "card", "key")
 
 # A search holds the interpreter's lock to its end: long texts are looked through piece by piece, cut where nothing of

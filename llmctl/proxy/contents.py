@@ -13,6 +13,7 @@ from llmctl.domain.redaction import Redactor
 from llmctl.store import contents, ids
 from llmctl.store.booking import Closing, Deferral
 
+from . import json_strings
 from .call import Call
 from .compression import decoded
 from .own_patterns import SECONDS_MAX, OwnPatterns
@@ -121,4 +122,4 @@ class Contents:
             if error.start <= len(data) - 4:
                 return "base64:" + base64.b64encode(data).decode()
             text = data[: error.start].decode()  # cut inside a character
-        return self._own_patterns.redacted(self._without_kinds(text), until_s)
+        return json_strings.redacted(text, lambda one: self._own_patterns.redacted(self._without_kinds(one), until_s))

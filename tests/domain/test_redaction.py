@@ -20,6 +20,8 @@ ALL = Redactor(KINDS)
         ("pay with 4111 1111 1111 1111 now", "pay with [card] now"),
         ("5500-0000-0000-0004", "[card]"),
         ("order 4111 1111 1111 1112 is none", "order 4111 1111 1111 1112 is none"),
+        ("a\\nsk-abcdefghijklmnop1234\\t4111111111111111\\nbob@example.com", "a\\n[key]\\t[card]\\n[email]"),
+        (r"AD\bob@example.com", r"AD\[email]"),
         ("pi is 3.14159265358979323846", "pi is 3.14159265358979323846"),
         ("task-force and risk-averse", "task-force and risk-averse"),
     ],
