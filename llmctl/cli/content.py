@@ -27,7 +27,7 @@ def keep(ctx: typer.Context, group: Group) -> None:
     """Keep the prompts and answers of a group's calls, from the next one on.
 
     They lie beside the database, one file a day, readable by its owner alone. How long, and what is taken out of them,
-    stands in the configuration: [content].
+    stands in the configuration: [content]. Of a streamed answer its text is kept, put together.
     """
     _set(ctx, group, kept=True)
 

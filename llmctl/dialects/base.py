@@ -75,6 +75,11 @@ class Dialect(ABC):
         """`strip_usage`: take the usage event out again that we asked for and the client did not."""
 
     @abstractmethod
+    def stream_texts(self, stream: bytes) -> list[str]:
+        """The generated text in a stream, or in as much of it as is there: that of each choice and block by itself.
+        Costs a full parse. Never raises."""
+
+    @abstractmethod
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
         """The usage of a call again, from its `Reading.raw_usage`. Tool calls that were counted in the answer's output
         are not in it."""

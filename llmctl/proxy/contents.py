@@ -105,14 +105,20 @@ class Contents:
 
     def _record(self, record: dict[str, object], request: bytes, kept: KeptAnswer) -> dict[str, object]:
         most = self._settings.bytes_max
-        answer = decoded(b"".join(kept.chunks), kept.encoding)[:most]
+        answer = decoded(b"".join(kept.chunks), kept.encoding)
         until_s = time.monotonic() + SECONDS_MAX
         return {
             **record,
             "request": self._text(request[:most], until_s),
-            "answer": self._text(answer, until_s),
-            "cut": len(request) > most or kept.is_cut,
+            "answer": self._answer(answer[:most], kept, until_s),
+            "cut": len(request) > most or len(answer) > most or kept.is_cut,
         }
+
+    def _answer(self, data: bytes, kept: KeptAnswer, until_s: float) -> str:
+        """Of a stream its text: in the events a secret is spread over many, and no pattern finds it."""
+        if kept.texts is None or not (self._settings.redact or self._settings.patterns):
+            return self._text(data, until_s)
+        return "\n\n".join(self._redacted(text, until_s) for text in kept.texts(data))
 
     def _text(self, data: bytes, until_s: float) -> str:
         """Redacted; what is no text (audio, images) as base64. Raises TimeoutError."""
@@ -122,4 +128,7 @@ class Contents:
             if error.start <= len(data) - 4:
                 return "base64:" + base64.b64encode(data).decode()
             text = data[: error.start].decode()  # cut inside a character
+        return self._redacted(text, until_s)
+
+    def _redacted(self, text: str, until_s: float) -> str:
         return json_strings.redacted(text, lambda one: self._own_patterns.redacted(self._without_kinds(one), until_s))

@@ -148,6 +148,8 @@ class Exchange:
         client.head(response.status, mask.whole(_headers(call, response, without)))
         if call.kept is not None:
             call.kept.encoding = _encoding(response)
+            if streamed and not content_type.startswith("audio/"):
+                call.kept.texts = call.endpoint.dialect.stream_texts
         broken, last = await _pass(call, flight, response, reader, mask, streamed=streamed)
         rest, reading = reader.close()
         if call.endpoint.answer_headers is not None:

@@ -170,12 +170,13 @@ def _begun(data: bytes, secret: bytes) -> int:
 class KeptAnswer:
     """An answer's first bytes, as they came."""
 
-    __slots__ = ("_left", "chunks", "encoding")
+    __slots__ = ("_left", "chunks", "encoding", "texts")
 
     def __init__(self, bytes_max: int) -> None:
         self._left = bytes_max
         self.chunks: list[bytes] = []
         self.encoding = ""
+        self.texts: Callable[[bytes], list[str]] | None = None  # reads a stream: there, a text comes in many pieces
 
     def take(self, chunk: bytes) -> None:
         if self._left > 0:

@@ -136,6 +136,7 @@ def test_a_stream_that_breaks_off_has_the_usage_so_far_and_the_text() -> None:
     assert reading.usage == Usage(input_tokens=20, output_tokens=1)
     assert (reading.output_text, reading.finished) == ('Hello Hello {"a"', False)
     assert stream(TEXT).usage is None
+    assert ANTHROPIC.stream_texts(TEXT + TEXT + tool) == ["Hello Hello ", '{"a"']
 
 
 def test_errors_are_seen_wherever_they_come() -> None:

@@ -132,6 +132,8 @@ def test_a_stream_that_breaks_leaves_what_was_seen() -> None:
         event("contentBlockDelta", delta={"text": "Hi"}), event("contentBlockDelta", delta={"text": "!"})
     )
     assert (reading.usage, reading.output_text) == (None, "Hi!")
+    blocks = [event("contentBlockDelta", contentBlockIndex=index, delta={"text": "Hi"}) for index in (0, 1, 0)]
+    assert BEDROCK.stream_texts(b"".join(blocks) + b"x" * 20) == ["HiHi", "Hi"]
 
 
 def test_exceptions_come_inside_a_stream() -> None:

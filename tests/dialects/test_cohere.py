@@ -164,6 +164,7 @@ def test_a_stream_that_breaks_leaves_its_text() -> None:
     assert (reading.usage, reading.finished, reading.output_text) == (None, False, "I will Hello ")
     reading, first_output = stream(START)
     assert not first_output
+    assert COHERE.stream_texts(PLAN + TEXT + TEXT) == ["I will ", "Hello Hello "]
 
 
 def test_an_answer_that_fails_on_its_way_is_an_error() -> None:

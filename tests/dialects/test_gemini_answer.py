@@ -214,6 +214,14 @@ def test_a_stream_that_broke_has_its_usage_so_far_and_its_text(form: Any) -> Non
     assert reading.output_text.startswith("Hello ")
 
 
+@FORMS
+def test_the_texts_of_a_stream_are_put_together_by_candidate_and_thoughts_apart(form: Any) -> None:
+    second = {"candidates": [{"content": {"parts": [{"text": "b"}]}, "index": 1}]}
+    thought = {"candidates": [{"content": {"parts": [{"text": "Hm.", "thought": True}]}, "index": 0}]}
+    body = form(thought, chunk("a"), second, chunk("a"), second)
+    assert GEMINI.stream_texts(body) == ["Hm.", "aa", "bb"]
+
+
 def test_vertex_tells_counts_only_at_the_end() -> None:
     first = chunk("Hi", usageMetadata={"trafficType": "ON_DEMAND"})
     assert stream(events(first)).usage is None

@@ -152,6 +152,7 @@ def test_a_stream_that_breaks_leaves_its_text() -> None:
     assert (reading.usage, reading.finished) == (None, False)
     assert reading.output_text == 'Hm. a "done":true naïve\n'
     assert reading.response_model == "m:8b"
+    assert OLLAMA.stream_texts(THINKS + SAYS + END[:40]) == ["Hm. ", 'a "done":true naïve\n']
 
 
 def test_an_error_comes_as_a_line_of_a_stream() -> None:

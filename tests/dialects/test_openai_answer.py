@@ -189,6 +189,16 @@ def test_a_stream_that_breaks_off_gives_the_text_so_far() -> None:
     assert feed(event(tool))[1].output_text == "{}"
 
 
+def test_the_texts_of_a_stream_are_put_together_by_choice_and_kind() -> None:
+    body = b""
+    for piece in ("Hel", "lo"):
+        for index in (0, 1):
+            body += event({"choices": [{"index": index, "delta": {"reasoning": piece.upper(), "content": piece}}]})
+    assert OPENAI.stream_texts(body) == ["HELLO", "Hello", "HELLO", "Hello"]
+    deltas = [{"type": "response.output_text.delta", "output_index": index, "delta": "ab"} for index in (0, 1, 0, [])]
+    assert OPENAI.stream_texts(b"".join(map(event, deltas))) == ["abab", "ab", "ab"]
+
+
 def test_of_a_long_stream_without_usage_only_the_beginning_is_kept() -> None:
     piece = event(chunk("abcd"))
     body = piece * (4 * RETAINED_BYTES // len(piece))

@@ -100,6 +100,7 @@ def answers_pass(endpoint: Endpoint, body: bytes, sizes: list[int]) -> None:
     rest, reading = reader.close()
     assert rest == b""
     assert_sound(endpoint, reading)
+    assert all(dialect.stream_texts(body))
     whole = dialect.read_answer(endpoint.name, body)
     assert_sound(endpoint, whole)
     if endpoint.answer_headers is not None:

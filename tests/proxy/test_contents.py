@@ -18,15 +18,27 @@ from llmctl.proxy.own_patterns import OwnPatterns
 from llmctl.proxy.relay import KeptAnswer
 from llmctl.store import contents
 from tests.support.daemon import Daemon
-from tests.support.faulty import ANSWER, FAULTS, Faulty, wait_until
-from tests.support.wire import CHAT, PROMPT, ask, post
+from tests.support.faulty import ANSWER, FAULTS, Faulty, Line, chunk, events, wait_until
+from tests.support.wire import CHAT, MESSAGES, PROMPT, ask, post
+
+
+async def in_pieces(line: Line) -> None:
+    """A secret and an address, a few letters an event."""
+    seen = await line.request()
+    await line.start_stream()
+    for piece in ("It is\n", "sk", "-", "proj-SECRET", "0123456789", " and bob", "@exam", "ple.com"):
+        delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
+        await line.send_event(delta if seen.anthropic else chunk(piece))
+    for event in events(seen.anthropic)[-2:]:
+        await line.send_event(event)
+    await line.end_stream()
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     directory = tmp_path_factory.mktemp("contents")
     extra = '[content]\nbytes_max = 4096\npatterns = ["PROMPT-TEXT"]\n'
-    faults = {name: FAULTS[name] for name in ("fine", "broken_gzip")}
+    faults = {**{name: FAULTS[name] for name in ("fine", "broken_gzip")}, "in_pieces": in_pieces}
     with Faulty(faults) as faulty, Daemon(directory, faulty.providers(directory), extra=extra) as daemon:
         daemon.here("group", "add", "company", "-q")
         daemon.here("group", "add", "support", "--parent", "company", "-q")
@@ -69,6 +81,17 @@ def test_of_a_group_that_wants_it_and_those_below_both_sides_are_kept_redacted(g
     (path,) = contents.directory_of(gateway.database).glob("*.jsonl")
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert ANSWER.split()[0] in gateway.here("content", "show", call)
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+def test_of_a_stream_its_text_is_kept_redacted_however_many_pieces_it_came_in(gateway: Daemon, path: str) -> None:
+    gateway.here("content", "keep", "company")
+    key = gateway.add_user(f"stream-{path.rsplit('/')[-1]}", "support")
+    body = ask("in_pieces/m", path=path, stream=True)
+    reply = post(gateway.url, path, body, key)
+    assert b"SECRET" in reply.body
+    record = shown(gateway, reply.headers["x-llmctl-call-id"])
+    assert record["answer"] == "It is\n[key] and [email]"
 
 
 def test_long_ones_are_cut_and_what_is_no_text_is_kept_as_base64(gateway: Daemon) -> None:

@@ -16,7 +16,7 @@ from ..request import Request
 from ..wire.lenient import USAGE_BYTES_MAX, is_present, members, name_of, plain
 from ..wire.sse import Event, Splitter
 from ..wire.stream import SseReader, begins_events
-from ..wire.texts import Walk, text_of
+from ..wire.texts import Walk, put_together, text_of
 from .usage import merge_usage, read_usage, served_tier
 
 _DELTA_TEXTS = ("text", "partial_json", "thinking")
@@ -67,8 +67,21 @@ class AnthropicReader(SseReader):
     def result(self, beginning: bytes, share: float) -> Reading:
         raw = bytes(self._usage or b"")
         error = self._error or (OVERSIZED if self.oversized and not raw else "")
-        text = "" if self._usage_final else _stream_text(beginning)
+        text = "" if self._usage_final else "".join(stream_texts(beginning))
         return _reading(raw, self._model, error, self._finished, text, share)
+
+
+def stream_texts(stream: bytes) -> list[str]:
+    """As Dialect.stream_texts."""
+    splitter = Splitter()
+    pieces = []
+    for event in splitter.feed(stream) + splitter.close():
+        values = plain(event.data)
+        delta = values.get("delta")
+        if isinstance(delta, dict):
+            block = values.get("index")
+            pieces += [((block, name), text) for name in _DELTA_TEXTS if isinstance(text := delta.get(name), str)]
+    return put_together(pieces)
 
 
 def input_text(request: Request) -> InputText:
@@ -101,16 +114,6 @@ def _error_in(values: dict[str, Raw]) -> str:
     if not is_present(error):
         return ""
     return name_of(members(error).get("type")) or "error"
-
-
-def _stream_text(beginning: bytes) -> str:
-    splitter = Splitter()
-    parts = []
-    for event in splitter.feed(beginning) + splitter.close():
-        delta = plain(event.data).get("delta")
-        if isinstance(delta, dict):
-            parts += [text for name in _DELTA_TEXTS if isinstance(text := delta.get(name), str)]
-    return "".join(parts)
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ from .. import model_list
 from ..base import Dialect, InputText, StreamReader
 from ..request import Request
 from . import usage as anthropic_usage
-from .answer import AnthropicReader, input_text, read_answer
+from .answer import AnthropicReader, input_text, read_answer, stream_texts
 from .request import read_request
 
 VERSION = "2023-06-01"  # the only one that serves the present shapes
@@ -48,6 +48,9 @@ class Anthropic(Dialect):
 
     def read_models(self, body: bytes) -> list[str]:
         return model_list.names(body)
+
+    def stream_texts(self, stream: bytes) -> list[str]:
+        return stream_texts(stream)
 
     def input_text(self, request: Request) -> InputText:
         return input_text(request)

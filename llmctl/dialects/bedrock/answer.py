@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from ..request import Request
 from ..wire.event_stream import Damaged, Frame, FrameSplitter
 from ..wire.lenient import USAGE_BYTES_MAX, inner, is_present, members, name_of, plain
 from ..wire.stream import RETAINED_BYTES
-from ..wire.texts import Walk, text_of
+from ..wire.texts import Walk, put_together, text_of
 from .usage import counts_in, read_usage, tier_of
 
 DAMAGED = "event_stream_damaged"
@@ -87,14 +88,14 @@ class BedrockReader:
         final = bool(usage)
         usage = usage or bytes(self._vendors or b"")
         share = self._beginning_bytes / self._bytes if self._bytes else 1.0
-        text = "" if final else "".join(_text(plain(event)) for event in self._beginning)
+        text = "" if final else "".join(_texts(self._beginning))
         return b"", _reading(usage, self._model, self._tier, self._error, self._finished, text, share)
 
     def _take(self, frame: Frame) -> None:
         if frame.kind != "event":
             self._error = self._error or (frame.name if frame.name.isprintable() and frame.name else "error")
             return
-        event = _unwrapped(frame.payload) if frame.name == "chunk" else frame.payload
+        event = _event(frame)
         self._retain(event)
         self.first_output = self.first_output or _OUTPUT.search(event) is not None
         if frame.name == "metadata":
@@ -134,6 +135,21 @@ class BedrockReader:
             self._beginning_bytes += len(event)
 
 
+def stream_texts(stream: bytes) -> list[str]:
+    """As Dialect.stream_texts."""
+    events = list[bytes]()
+    with suppress(Damaged):
+        events.extend(map(_event, FrameSplitter().feed(stream)))  # those before the damage stay
+    return _texts(events)
+
+
+def _texts(events: Iterable[bytes]) -> list[str]:
+    """Converse and Anthropic number their blocks."""
+    return put_together(
+        ((values.get("contentBlockIndex"), values.get("index")), _text(values)) for values in map(plain, events)
+    )
+
+
 def input_text(request: Request) -> InputText:
     body = plain(request.body)
     messages = [("system", _text(body["system"]))] if body.get("system") else []
@@ -146,6 +162,10 @@ def input_text(request: Request) -> InputText:
     values = members(request.body)
     tools = [bytes(values[name]) for name in ("toolConfig", "tools") if name in values]
     return InputText(tuple(messages), b"\n".join(tools).decode("utf-8", "replace"), framed=bool(body.get("messages")))
+
+
+def _event(frame: Frame) -> bytes:
+    return _unwrapped(frame.payload) if frame.name == "chunk" else frame.payload
 
 
 def _unwrapped(payload: bytes) -> bytes:

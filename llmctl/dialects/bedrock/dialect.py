@@ -10,7 +10,7 @@ from ..base import Dialect, InputText, StreamReader
 from ..request import Request
 from ..wire.event_stream import CONTENT_TYPE
 from . import usage as bedrock_usage
-from .answer import BedrockReader, input_text, read_answer
+from .answer import BedrockReader, input_text, read_answer, stream_texts
 from .request import read_request
 
 # https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html. Clients raise these by name, and look at
@@ -47,6 +47,9 @@ class Bedrock(Dialect):
 
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
         return bedrock_usage.read_usage(raw_usage)
+
+    def stream_texts(self, stream: bytes) -> list[str]:
+        return stream_texts(stream)
 
     def input_text(self, request: Request) -> InputText:
         return input_text(request)

@@ -15,7 +15,7 @@ from ..request import Request
 from ..wire.lenient import USAGE_BYTES_MAX, is_present, members, plain
 from ..wire.sse import Event, Splitter
 from ..wire.stream import SseReader, begins_events
-from ..wire.texts import Walk, text_of
+from ..wire.texts import Walk, put_together, text_of
 from .usage import read_usage
 
 _TEXTS = ("tool_plan", "thinking", "text", "content", "tool_calls", "function", "name", "arguments")
@@ -63,8 +63,20 @@ class CohereReader(SseReader):
 
     def result(self, beginning: bytes, share: float) -> Reading:
         error = self._error or (OVERSIZED if self.oversized and not self._raw else "")
-        text = "" if self._raw else _stream_text(beginning)
+        text = "" if self._raw else "".join(stream_texts(beginning))
         return _reading(self._raw, error, self._finished, text, share)
+
+
+def stream_texts(stream: bytes) -> list[str]:
+    """As Dialect.stream_texts."""
+    splitter = Splitter()
+    pieces = []
+    for event in splitter.feed(stream) + splitter.close():
+        values = plain(event.data)
+        delta = values.get("delta")
+        if isinstance(delta, dict):
+            pieces.append(((values.get("type"), values.get("index")), _text(delta.get("message"))))
+    return put_together(pieces)
 
 
 def input_text(request: Request) -> InputText:
@@ -101,16 +113,6 @@ def _reading(raw: bytes, error: str, finished: bool, text: str, share: float) ->
         output_text=text,
         output_seen_share=share,
     )
-
-
-def _stream_text(beginning: bytes) -> str:
-    splitter = Splitter()
-    parts = []
-    for event in splitter.feed(beginning) + splitter.close():
-        delta = plain(event.data).get("delta")
-        if isinstance(delta, dict):
-            parts.append(_text(delta.get("message")))
-    return "".join(parts)
 
 
 def _list(value: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from ...domain.usage import Usage
 from ..base import Dialect, InputText, StreamReader
 from ..request import Request
 from . import usage as cohere_usage
-from .answer import CohereReader, input_text, read_answer
+from .answer import CohereReader, input_text, read_answer, stream_texts
 from .request import read_request
 
 
@@ -28,6 +28,9 @@ class Cohere(Dialect):
 
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:
         return cohere_usage.read_usage(raw_usage)
+
+    def stream_texts(self, stream: bytes) -> list[str]:
+        return stream_texts(stream)
 
     def input_text(self, request: Request) -> InputText:
         return input_text(request)

@@ -13,9 +13,10 @@ from ..base import InputText
 from ..openai.answer import NOT_JSON, OVERSIZED
 from ..request import Request
 from ..wire.json_items import ItemSplitter
-from ..wire.lenient import USAGE_BYTES_MAX, is_present, items, members, name_of, plain
+from ..wire.lenient import USAGE_BYTES_MAX, inner, is_present, items, members, name_of, plain
 from ..wire.sse import Event, Splitter
 from ..wire.stream import SseReader, begins_events
+from ..wire.texts import put_together
 from .usage import PREDICTED, billed_searches, encoded, merge_usage, read_usage, served_tier
 
 EMBEDDINGS = frozenset({"embedContent", "batchEmbedContents", "predict"})
@@ -38,7 +39,7 @@ def read_answer(endpoint: str, body: bytes) -> Reading:
     if "predictions" in values:
         facts.usage = _predicted(values)
     facts.finished = True
-    return facts.reading("" if facts.usage else _answer_text([body]), 1.0)
+    return facts.reading("" if facts.usage else _text(plain(body).get("candidates")), 1.0)
 
 
 class GeminiReader(SseReader):
@@ -71,9 +72,7 @@ class GeminiReader(SseReader):
             facts.error = facts.error or OVERSIZED
         if facts.finished and facts.usage:
             return facts.reading("", share)
-        splitter = ItemSplitter() if beginning.lstrip()[:1] in _JSON_STARTS else Splitter()
-        events = splitter.feed(beginning) + splitter.close()
-        return facts.reading(_answer_text([event.data for event in events]), share)
+        return facts.reading("".join(stream_texts(beginning)), share)
 
 
 class Facts:
@@ -148,6 +147,24 @@ def _predicted(values: dict[str, Raw]) -> dict[str, Raw]:
     return usage if characters is None else {**usage, _CHARACTERS: characters}
 
 
+def stream_texts(stream: bytes) -> list[str]:
+    """As Dialect.stream_texts."""
+    splitter = ItemSplitter() if stream.lstrip()[:1] in _JSON_STARTS else Splitter()
+    answers = (plain(event.data) for event in splitter.feed(stream) + splitter.close())
+    lists = (found for answer in answers if isinstance(found := answer.get("candidates"), list))
+    return put_together(
+        ((candidate.get("index"), _is_thought(candidate)), _text(candidate))
+        for candidates in lists
+        for candidate in candidates
+        if isinstance(candidate, dict)
+    )
+
+
+def _is_thought(candidate: dict[str, Any]) -> bool:
+    parts = inner(candidate, "content").get("parts")
+    return isinstance(parts, list) and any(isinstance(part, dict) and part.get("thought") is True for part in parts)
+
+
 def input_text(request: Request) -> InputText:
     """The text of a request. Costs a full parse."""
     body = plain(request.body)
@@ -164,10 +181,6 @@ def input_text(request: Request) -> InputText:
     return InputText(tuple(messages), schema, framed=request.ask.generates)
 
 
-def _answer_text(answers: list[bytes]) -> str:
-    return "".join(_text(plain(answer).get("candidates")) for answer in answers)
-
-
 def _text(value: Any, depth: int = 0) -> str:
     """The strings of parts, in the order in which they stand; arguments and results of functions too."""
     if depth > 12:
@@ -177,11 +190,11 @@ def _text(value: Any, depth: int = 0) -> str:
     if not isinstance(value, dict):
         return ""
     parts = []
-    for name, inner in value.items():
-        if name in _TEXTS and isinstance(inner, str):
-            parts.append(inner)
+    for name, inside in value.items():
+        if name in _TEXTS and isinstance(inside, str):
+            parts.append(inside)
         elif name in ("functionCall", "function_call", "functionResponse", "function_response"):
-            parts.append(msgspec.json.encode(inner, enc_hook=str).decode())
-        elif isinstance(inner, dict | list):
-            parts.append(_text(inner, depth + 1))
+            parts.append(msgspec.json.encode(inside, enc_hook=str).decode())
+        elif isinstance(inside, dict | list):
+            parts.append(_text(inside, depth + 1))
     return "".join(parts)

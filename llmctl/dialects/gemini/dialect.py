@@ -12,7 +12,7 @@ from .. import model_list
 from ..base import Dialect, InputText, StreamReader
 from ..request import Request
 from . import usage as gemini_usage
-from .answer import EMBEDDINGS, GeminiReader, input_text, read_answer
+from .answer import EMBEDDINGS, GeminiReader, input_text, read_answer, stream_texts
 from .request import read_request
 
 # HTTP status -> google.rpc.Code: https://docs.cloud.google.com/apis/design/errors
@@ -52,6 +52,9 @@ class Gemini(Dialect):
 
     def read_models(self, body: bytes) -> list[str]:
         return [name.removeprefix("models/") for name in model_list.named(body)]
+
+    def stream_texts(self, stream: bytes) -> list[str]:
+        return stream_texts(stream)
 
     def input_text(self, request: Request) -> InputText:
         return input_text(request)

@@ -13,10 +13,10 @@ from ...domain.usage import Usage
 from ..base import InputText
 from ..openai.answer import NOT_JSON, OVERSIZED
 from ..request import Request
-from ..wire.lenient import count, is_count, is_present, members, name_of, plain
+from ..wire.lenient import count, inner, is_count, is_present, members, name_of, plain
 from ..wire.sse import EVENT_BYTES_MAX
 from ..wire.stream import RETAINED_BYTES
-from ..wire.texts import Walk, text_of
+from ..wire.texts import Walk, put_together, text_of
 
 # What an answer states of itself beside its text. They stand in the answer, not in an object of their own.
 _STATED = (
@@ -93,7 +93,7 @@ class OllamaReader:
         beginning = bytes(self._beginning)
         share = len(beginning) / self._bytes if self._bytes else 1.0
         model = self._model or name_of(members(beginning.split(b"\n", 1)[0]).get("model"))
-        text = "" if self._raw else "".join(_text(plain(line)) for line in beginning.split(b"\n"))
+        text = "" if self._raw else "".join(stream_texts(beginning))
         return b"", _reading(self._raw, model, self._error, self._finished, text, share)
 
     def _hold(self, rest: bytes) -> None:
@@ -121,6 +121,18 @@ class OllamaReader:
         if bytes(values.get("done", b"")) == b"true":
             self._finished = True
             self._raw = _usage_in(values) or self._raw
+
+
+def stream_texts(stream: bytes) -> list[str]:
+    """As Dialect.stream_texts."""
+    lines = map(plain, stream.split(b"\n"))
+    return put_together(
+        ((name,), _text({name: said[name]}))
+        for line in lines
+        for said in [inner(line, "message") or line]
+        for name in _TEXTS
+        if name in said
+    )
 
 
 def input_text(request: Request) -> InputText:

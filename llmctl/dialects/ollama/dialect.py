@@ -10,7 +10,7 @@ from .. import model_list
 from ..base import Dialect, InputText, StreamReader
 from ..request import Request
 from . import answer as ollama_answer
-from .answer import OllamaReader, input_text, read_answer
+from .answer import OllamaReader, input_text, read_answer, stream_texts
 from .request import read_request
 
 JSON_LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
@@ -39,6 +39,9 @@ class Ollama(Dialect):
 
     def read_models(self, body: bytes) -> list[str]:
         return model_list.named(body)
+
+    def stream_texts(self, stream: bytes) -> list[str]:
+        return stream_texts(stream)
 
     def input_text(self, request: Request) -> InputText:
         return input_text(request)

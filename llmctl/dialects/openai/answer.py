@@ -17,7 +17,7 @@ from ..wire.stream import SseReader, begins_events
 from .media_answer import FINAL_TYPES as MEDIA_TYPES
 from .media_answer import TEXT_ANSWERS, media_usage
 from .media_request import MEDIA
-from .text import answer_text, stream_text
+from .text import answer_text, stream_texts
 from .usage import INPUT_NAMES, OUTPUT_NAMES, count_tool_calls, read_usage, states
 
 NOT_JSON = "not_json"
@@ -87,7 +87,7 @@ class OpenAiReader(SseReader):
             facts.read_beginning(beginning)
         if facts.usage is None and self.oversized:
             facts.error = facts.error or OVERSIZED
-        return facts.reading("" if facts.is_told else stream_text(beginning), share)
+        return facts.reading("" if facts.is_told else "".join(stream_texts(beginning)), share)
 
 
 class Facts:

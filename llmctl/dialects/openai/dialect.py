@@ -15,7 +15,7 @@ from .answer import OpenAiReader, read_answer
 from .media_answer import SpeechReader, read_media_usage
 from .media_request import MEDIA, read_form, read_media
 from .request import read_request
-from .text import input_text
+from .text import input_text, stream_texts
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -53,6 +53,9 @@ class OpenAi(Dialect):
 
     def read_models(self, body: bytes) -> list[str]:
         return model_list.names(body)
+
+    def stream_texts(self, stream: bytes) -> list[str]:
+        return stream_texts(stream)
 
     def input_text(self, request: Request) -> InputText:
         return input_text(request)

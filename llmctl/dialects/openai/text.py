@@ -1,7 +1,10 @@
-"""The text of requests and answers in the OpenAI dialect, for estimates. Off the hot path: parses everything."""
+"""The text of requests and answers in the OpenAI dialect, for estimates and for what is kept. Off the hot path: parses
+everything.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -11,7 +14,7 @@ from ..base import InputText
 from ..request import Request
 from ..wire.lenient import members, plain
 from ..wire.sse import Splitter
-from ..wire.texts import Walk, text_of
+from ..wire.texts import Walk, put_together, text_of
 
 _TEXTS = frozenset(
     {"content", "text", "refusal", "arguments", "output", "reasoning", "reasoning_content", "thinking", "summary"}
@@ -43,18 +46,23 @@ def answer_text(values: dict[str, Raw]) -> str:
     return "".join(parts)
 
 
-def stream_text(beginning: bytes) -> str:
-    """The generated text in the events that are whole in a stream's first bytes."""
+def stream_texts(stream: bytes) -> list[str]:
+    """As Dialect.stream_texts."""
     splitter = Splitter()
-    parts = []
-    for event in splitter.feed(beginning) + splitter.close():
-        chunk = plain(event.data)
-        delta = chunk.get("delta")
-        if isinstance(delta, str):  # responses: response.output_text.delta and its like
-            parts.append(delta)
-        elif isinstance(chunk.get("choices"), list):
-            parts.append(_text(chunk["choices"]))
-    return "".join(parts)
+    chunks = (plain(event.data) for event in splitter.feed(stream) + splitter.close())
+    return put_together(piece for chunk in chunks for piece in _pieces(chunk))
+
+
+def _pieces(chunk: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], str]]:
+    delta, choices = chunk.get("delta"), chunk.get("choices")
+    if isinstance(delta, str):  # responses: response.output_text.delta and its like
+        yield (chunk.get("type"), chunk.get("output_index")), delta
+    elif isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict):
+                said = choice["delta"] if isinstance(choice.get("delta"), dict) else choice
+                for name, value in said.items():
+                    yield (choice.get("index"), name), _text({name: value})
 
 
 def plain_list(raw: Raw) -> Any:
