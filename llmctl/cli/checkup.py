@@ -38,7 +38,7 @@ class Check:
 
 def files(run: App) -> Iterator[Check]:
     """Configuration and database: there, private, writable, of this version, sound, with room to grow."""
-    from llmctl.store import copies, database, filesystem
+    from llmctl.store import contents, copies, database, filesystem
 
     yield Check("configuration", "ok", str(run.config.path))
     path = run.database
@@ -63,7 +63,14 @@ def files(run: App) -> Iterator[Check]:
     free = shutil.disk_usage(path.absolute().parent).free
     wanted = max(FREE_BYTES_MIN, database.file_bytes(path))
     state: State = "ok" if free >= wanted else "warning"
-    yield Check("disk", state, f"{humanize.size(free)} free", "" if state == "ok" else "make room, or: llmctl prune")
+    mend = "" if state == "ok" else "make room; llmctl prune has new calls take that of old ones"
+    yield Check("disk", state, f"{humanize.size(free)} free", mend)
+    kept = contents.directory_of(path)
+    if days := contents.days(kept):
+        size = humanize.size(sum(size for _, size in days))
+        text = f"{size} of prompts and answers, {humanize.plural(len(days), 'day')}"
+        mend = "" if state == "ok" else f"lower keep_days in [content], then: llmctl reload; or remove days in {kept}"
+        yield Check("contents", state, text, mend)
 
 
 def books(wrong: Wrong) -> Iterator[Check]:

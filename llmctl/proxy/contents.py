@@ -35,13 +35,14 @@ class Contents:
         self.configure(config)
         self._waiting: list[tuple[dict[str, object], bytes, KeptAnswer]] = []
         self._waiting_bytes = self._dropped = 0
-        self._pruned_at_s = float("-inf")
+        self._unkept, self._why = 0, ""  # calls since nothing can be written
 
     def configure(self, config: Config) -> None:
-        """For what ends from now on."""
+        """For what ends from now on; what is kept too long by these settings goes at once."""
         self._settings = config.content
         self._without_kinds = Redactor(self._settings.redact)
         self._own_patterns = OwnPatterns(self._settings.patterns)
+        self._pruned_at_s = float("-inf")
 
     def begin(self, call: Call) -> None:
         """Has the answer kept."""
@@ -73,7 +74,7 @@ class Contents:
         await take_turns("contents", self.flush, EVERY_S)
 
     async def flush(self) -> None:
-        """Writes what waits; what cannot be written is lost, and said."""
+        """Writes what waits; what cannot be written is lost, and said: when it begins, and how much when it ends."""
         if self._dropped:
             logger.warning("the contents of %d calls came too fast, and are not kept", self._dropped)
             self._dropped = 0
@@ -81,7 +82,14 @@ class Contents:
         try:
             await asyncio.to_thread(self._write, waiting)
         except StoreError as error:
-            logger.error("the contents of %d calls are lost: %s", len(waiting), error)
+            self._unkept += len(waiting)
+            if self._why != (why := str(error)):
+                logger.error("no contents are kept: %s", why)
+                self._why = why
+        else:
+            if waiting and self._unkept:
+                logger.warning("contents are kept again; those of %d calls are lost", self._unkept)
+                self._unkept, self._why = 0, ""
 
     def _write(self, waiting: list[tuple[dict[str, object], bytes, KeptAnswer]]) -> None:
         now_s = int(time.time())

@@ -4,6 +4,7 @@ in it. Days end by UTC; a file is removed whole when its time is over.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,26 +14,55 @@ from typing import Any
 
 from llmctl.domain.errors import NotFound, StoreUnavailable
 
-from . import ids
+from . import ids, upkeep
 
 SUFFIX = ".jsonl"
+DIRECTORY_SUFFIX = ".contents"
+ROOM_TIMES = 4  # what the ledger needs for itself: nothing is kept there long before no call could be booked
 
 
 def directory_of(database: Path) -> Path:
-    return Path(f"{database}.contents")
+    return Path(f"{database}{DIRECTORY_SUFFIX}")
 
 
 def add(directory: Path, records: Sequence[Mapping[str, object]], now_s: int) -> None:
-    """Appends to the day's file. Raises StoreUnavailable."""
+    """Appends to the day's file: all of them, or none. Raises StoreUnavailable, also where the disk is nearly full."""
     lines = "".join(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n" for record in records)
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
         path = directory / f"{_day(now_s)}{SUFFIX}"
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(lines.encode("utf-8", "replace"))
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)  # the workers share it, and what one takes back must be its own
+            _append(fd, directory, lines.encode("utf-8", "replace"))
+        finally:
+            os.close(fd)
     except OSError as error:
         raise StoreUnavailable(f"contents cannot be written to {directory}: {error.strerror}") from None
+
+
+def _append(fd: int, directory: Path, lines: bytes) -> None:
+    end = os.fstat(fd).st_size
+    if end and os.pread(fd, 1, end - 1) != b"\n":  # of a process that was killed: what follows is a line of its own
+        lines = b"\n" + lines
+    free, wanted = upkeep.room(directory, _log_bytes(directory))
+    if free - len(lines) < ROOM_TIMES * wanted:
+        raise StoreUnavailable("the disk is nearly full", hint="make room, or keep them for fewer days")
+    left = memoryview(lines)
+    try:
+        while left:
+            left = left[os.write(fd, left) :]
+    except OSError:
+        os.ftruncate(fd, end)
+        raise
+
+
+def _log_bytes(directory: Path) -> int:
+    """Of the log of the database that they lie beside."""
+    try:
+        return Path(str(directory).removesuffix(DIRECTORY_SUFFIX) + "-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def find(directory: Path, call: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from pathlib import Path
 
 from llmctl.domain.errors import StoreUnavailable
 
@@ -26,11 +27,18 @@ TRUNCATE_BYTES = 64 << 20
 TRUNCATE_AGAIN_S = 30.0  # after readers did not let it happen: it costs all who write a tenth of a second
 TRUNCATE_AGAIN_SHORT_S = 1.0  # the same while there is no room: nobody is let in anyway
 RESERVE_BYTES = 32 << 20  # of a small disk a sixteenth
-PLENTY_BYTES = 4 << 30
 LOG_SHARE = 8  # what the log adds to the file: most of it is the same pages again and again
 PAST_ROWS = 5_000  # looked at every few seconds: some milliseconds
 FORGET_EVERY_S = 600.0
 FORGET_PAUSE_S = 1.0  # while there is more
+
+
+def room(directory: Path, log_bytes: int) -> tuple[int, int]:
+    """The bytes that are free on the disk of a database, and those that have to be, with a log of that size. Raises
+    OSError."""
+    found = os.statvfs(directory)
+    reserve = min(RESERVE_BYTES, found.f_blocks * found.f_frsize // 16)
+    return found.f_bavail * found.f_frsize, reserve + log_bytes // LOG_SHARE
 
 
 class Upkeep:
@@ -50,17 +58,14 @@ class Upkeep:
     def look_for_room(self, store: Store) -> StoreUnavailable | None:
         """Why no call may start, if the disk is nearly full: those that are open are booked all the same."""
         try:
-            found = os.statvfs(store.path.parent)
+            free, wanted = room(store.path.parent, store.wal_bytes())
         except OSError:  # what is wrong there, writing tells
             return self.short
-        free = found.f_bavail * found.f_frsize
-        if free < PLENTY_BYTES:
-            wanted = min(RESERVE_BYTES, found.f_blocks * found.f_frsize // 16) + store.wal_bytes() // LOG_SHARE
-            if free < wanted:
-                if self.short is None:
-                    logger.warning("no new calls: the disk has %d kB left of %d kB needed", free >> 10, wanted >> 10)
-                self.short = StoreUnavailable("the disk is nearly full", hint="make room")
-                return self.short
+        if free < wanted:
+            if self.short is None:
+                logger.warning("no new calls: the disk has %d kB left of %d kB needed", free >> 10, wanted >> 10)
+            self.short = StoreUnavailable("the disk is nearly full", hint="make room")
+            return self.short
         if self.short is not None:
             logger.warning("there is room on the disk again")
         self.short = None

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from llmctl.store import fold
+from llmctl.cli import checkup
+from llmctl.store import contents, fold
 from llmctl.store.booking import Granted
 from llmctl.store.database import Store
 from llmctl.store.ledger import Ledger
@@ -91,6 +92,17 @@ def test_books_that_disagree_are_seen_and_mended(cli: Cli, shop: Path, sql: str,
     with closing(sqlite3.connect(shop)) as connection:
         (tokens,) = connection.execute("SELECT sum(output_tokens) FROM calls").fetchone()
     assert sum(row["output_tokens"] for row in usage) == tokens
+
+
+def test_the_size_of_contents_is_told_and_what_helps_where_room_is_short(
+    cli: Cli, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents.add(contents.directory_of(shop), [{"request": "x" * 5_000}], NOW_S)
+    assert states(cli, code=0)["contents"] == "ok"
+    monkeypatch.setattr(checkup, "FREE_BYTES_MIN", 1 << 60)
+    (row,) = (row for row in cli.json("doctor", "--offline") if row["check"] == "contents")
+    assert (row["state"], row["text"]) == ("warning", "5.0 kB of prompts and answers, 1 day")
+    assert "keep_days" in row["mend"] and "llmctl.db.contents" in row["mend"]
 
 
 def test_what_was_pruned_is_not_missed(cli: Cli, shop: Path) -> None:

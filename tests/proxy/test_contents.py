@@ -16,10 +16,12 @@ from llmctl.domain.errors import ConfigError, StoreUnavailable
 from llmctl.proxy.contents import Contents
 from llmctl.proxy.own_patterns import OwnPatterns
 from llmctl.proxy.relay import KeptAnswer
-from llmctl.store import contents
+from llmctl.store import contents, upkeep
 from tests.support.daemon import Daemon
 from tests.support.faulty import ANSWER, FAULTS, Faulty, Line, chunk, events, wait_until
 from tests.support.wire import CHAT, MESSAGES, PROMPT, ask, post
+
+DISK_BYTES = 8 << 20
 
 
 async def in_pieces(line: Line) -> None:
@@ -113,6 +115,38 @@ def test_from_the_next_call_on_nothing_more_is_kept(gateway: Daemon) -> None:
     assert "Unchanged" in gateway.llmctl("content", "drop", "company").stdout
     actions = [row["action"] for row in gateway.json("audit", "-n", "100")]
     assert "content keep" in actions and "content drop" in actions
+
+
+async def test_where_the_disk_is_nearly_full_no_more_is_kept_and_room_for_the_ledger_stays(
+    disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper = Contents(Config(disk / "config.toml", disk / "llmctl.db"))
+    other = disk / "other"
+    other.write_bytes(bytes(DISK_BYTES // 2))
+    for _ in range(12):
+        keeper._waiting.append(({"call": "c_1"}, b"x" * (DISK_BYTES // 16), KeptAnswer(100)))
+        await keeper.flush()
+    free, wanted = upkeep.room(disk, 0)
+    assert 4 * wanted <= free < 6 * wanted
+    other.unlink()
+    keeper._waiting.append(({"call": "c_2"}, b"x", KeptAnswer(100)))
+    await keeper.flush()
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.partition(":")[0] for text in told] == [
+        "no contents are kept",
+        "contents are kept again; those of 9 calls are lost",
+    ]
+
+
+def test_one_that_does_not_fit_leaves_nothing_behind(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "ROOM_TIMES", -1_000)
+    contents.add(disk, [{"call": "c_1"}], 0)
+    (path,) = disk.glob("*.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"call": "c_hal')
+    with pytest.raises(StoreUnavailable, match="No space left"):
+        contents.add(disk, [{"call": "x" * 2 * DISK_BYTES}], 0)
+    contents.add(disk, [{"call": "c_2"}], 0)
+    assert path.read_text().splitlines() == ['{"call":"c_1"}', '{"call": "c_hal', '{"call":"c_2"}']
 
 
 def test_days_that_are_over_are_removed(tmp_path: Path) -> None:
