@@ -16,7 +16,8 @@ from llmctl.store.booking import Closing, Deferral
 from . import json_strings
 from .call import Call
 from .compression import decoded
-from .own_patterns import SECONDS_MAX, OwnPatterns
+from .json_strings import Redact
+from .own_patterns import OwnPatterns, compiled
 from .relay import KeptAnswer
 from .turns import take_turns
 
@@ -41,7 +42,7 @@ class Contents:
         """For what ends from now on; what is kept too long by these settings goes at once."""
         self._settings = config.content
         self._without_kinds = Redactor(self._settings.redact)
-        self._own_patterns = OwnPatterns(self._settings.patterns)
+        self._patterns = compiled(self._settings.patterns)
         self._pruned_at_s = float("-inf")
 
     def begin(self, call: Call) -> None:
@@ -104,8 +105,9 @@ class Contents:
             try:
                 records.append(self._record(record, request, kept))
             except TimeoutError:
-                what = "the contents of call %s are lost: [content] patterns take longer than %.0f s on them"
-                logger.error(what, record["call"], SECONDS_MAX)
+                logger.error(
+                    "the contents of call %s are lost: [content] patterns take too long on them", record["call"]
+                )
             except Exception as error:  # a bug, and no reason to lose those of others; its text may hold a prompt
                 logger.error("the contents of call %s are lost: %s", record["call"], type(error).__name__)
         if records:
@@ -114,29 +116,31 @@ class Contents:
     def _record(self, record: dict[str, object], request: bytes, kept: KeptAnswer) -> dict[str, object]:
         most = self._settings.bytes_max
         answer = decoded(b"".join(kept.chunks), kept.encoding)
-        until_s = time.monotonic() + SECONDS_MAX
+        own = OwnPatterns(self._patterns)
+
+        def redact(text: str) -> str:
+            return json_strings.redacted(text, lambda one: own.redacted(self._without_kinds(one)))
+
         return {
             **record,
-            "request": self._text(request[:most], until_s),
-            "answer": self._answer(answer[:most], kept, until_s),
+            "request": _text(request[:most], redact),
+            "answer": self._answer(answer[:most], kept, redact),
             "cut": len(request) > most or len(answer) > most or kept.is_cut,
         }
 
-    def _answer(self, data: bytes, kept: KeptAnswer, until_s: float) -> str:
+    def _answer(self, data: bytes, kept: KeptAnswer, redact: Redact) -> str:
         """Of a stream its text: in the events a secret is spread over many, and no pattern finds it."""
         if kept.texts is None or not (self._settings.redact or self._settings.patterns):
-            return self._text(data, until_s)
-        return "\n\n".join(self._redacted(text, until_s) for text in kept.texts(data))
+            return _text(data, redact)
+        return "\n\n".join(map(redact, kept.texts(data)))
 
-    def _text(self, data: bytes, until_s: float) -> str:
-        """Redacted; what is no text (audio, images) as base64. Raises TimeoutError."""
-        try:
-            text = data.decode("utf-8", "strict")
-        except UnicodeDecodeError as error:
-            if error.start <= len(data) - 4:
-                return "base64:" + base64.b64encode(data).decode()
-            text = data[: error.start].decode()  # cut inside a character
-        return self._redacted(text, until_s)
 
-    def _redacted(self, text: str, until_s: float) -> str:
-        return json_strings.redacted(text, lambda one: self._own_patterns.redacted(self._without_kinds(one), until_s))
+def _text(data: bytes, redact: Redact) -> str:
+    """Redacted; what is no text (audio, images) as base64. Raises TimeoutError."""
+    try:
+        text = data.decode("utf-8", "strict")
+    except UnicodeDecodeError as error:
+        if error.start <= len(data) - 4:
+            return "base64:" + base64.b64encode(data).decode()
+        text = data[: error.start].decode()  # cut inside a character
+    return redact(text)

@@ -14,7 +14,8 @@ from llmctl.config import Config, load
 from llmctl.config.content import ContentSettings
 from llmctl.domain.errors import ConfigError, StoreUnavailable
 from llmctl.proxy.contents import Contents
-from llmctl.proxy.own_patterns import OwnPatterns
+from llmctl.proxy.json_strings import Redact
+from llmctl.proxy.own_patterns import OwnPatterns, compiled
 from llmctl.proxy.relay import KeptAnswer
 from llmctl.store import contents, upkeep
 from tests.support.daemon import Daemon
@@ -182,12 +183,12 @@ async def test_where_old_ones_cannot_be_removed_new_ones_are_kept(
 
 
 async def test_one_that_cannot_be_made_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def text(_: Contents, data: bytes, until_s: float) -> str:
+    def text(data: bytes, _: Redact) -> str:
         if b"bad" in data:
             raise ValueError("a bug")
         return data.decode()
 
-    monkeypatch.setattr(Contents, "_text", text)
+    monkeypatch.setattr("llmctl.proxy.contents._text", text)
     keeper = Contents(Config(tmp_path / "config.toml", tmp_path / "llmctl.db"))
     keeper._waiting = [({"call": name}, name.encode(), KeptAnswer(100)) for name in ("c_1", "c_bad", "c_2")]
     await keeper.flush()
@@ -215,8 +216,8 @@ async def test_a_pattern_that_takes_for_ever_costs_that_call_alone_and_stops_nob
 
 
 def test_own_patterns_are_taken_out_and_one_that_is_none_is_told(tmp_path: Path) -> None:
-    own = OwnPatterns([r"patient \d+"])
-    assert own.redacted("patient 17, a@b.example", time.monotonic() + 1) == "[redacted], a@b.example"
+    own = OwnPatterns(compiled([r"patient \d+"]))
+    assert own.redacted("patient 17, a@b.example") == "[redacted], a@b.example"
     (tmp_path / "config.toml").write_text('[content]\npatterns = ["("]\n')
     with pytest.raises(ConfigError, match="no regular expression"):
         load(tmp_path / "config.toml")
