@@ -45,7 +45,7 @@ def _append(fd: int, directory: Path, lines: bytes) -> None:
     end = os.fstat(fd).st_size
     if end and os.pread(fd, 1, end - 1) != b"\n":  # of a process that was killed: what follows is a line of its own
         lines = b"\n" + lines
-    free, wanted = upkeep.room(directory, _log_bytes(directory))
+    free, wanted = upkeep.room(Path(str(directory).removesuffix(DIRECTORY_SUFFIX)))
     if free - len(lines) < ROOM_TIMES * wanted:
         raise StoreUnavailable("the disk is nearly full", hint="make room, or keep them for fewer days")
     left = memoryview(lines)
@@ -55,14 +55,6 @@ def _append(fd: int, directory: Path, lines: bytes) -> None:
     except OSError:
         os.ftruncate(fd, end)
         raise
-
-
-def _log_bytes(directory: Path) -> int:
-    """Of the log of the database that they lie beside."""
-    try:
-        return Path(str(directory).removesuffix(DIRECTORY_SUFFIX) + "-wal").stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def find(directory: Path, call: str) -> dict[str, Any]:

@@ -116,10 +116,7 @@ class Store:
         self.connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
 
     def wal_bytes(self) -> int:
-        try:
-            return Path(f"{self.path}-wal").stat().st_size
-        except OSError:
-            return 0
+        return wal_bytes(self.path)
 
     def replaced(self) -> StoreBroken | None:
         """Whether the file that is open is no longer the one of that name: what is written to it would be lost."""
@@ -139,6 +136,14 @@ class Store:
         with storing(), self._lock.held():
             self.connection.close()
         self._lock.close()
+
+
+def wal_bytes(path: Path) -> int:
+    """Of a database's write-ahead log; 0: it has none."""
+    try:
+        return Path(f"{path}-wal").stat().st_size
+    except OSError:
+        return 0
 
 
 def must_exist(path: Path) -> None:

@@ -17,7 +17,7 @@ from llmctl.domain.errors import StoreUnavailable
 
 from . import balances, objects
 from .balances import Row
-from .database import Store, storing
+from .database import Store, storing, wal_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -27,18 +27,20 @@ TRUNCATE_BYTES = 64 << 20
 TRUNCATE_AGAIN_S = 30.0  # after readers did not let it happen: it costs all who write a tenth of a second
 TRUNCATE_AGAIN_SHORT_S = 1.0  # the same while there is no room: nobody is let in anyway
 RESERVE_BYTES = 32 << 20  # of a small disk a sixteenth
+PLENTY_BYTES = 4 << 30
 LOG_SHARE = 8  # what the log adds to the file: most of it is the same pages again and again
 PAST_ROWS = 5_000  # looked at every few seconds: some milliseconds
 FORGET_EVERY_S = 600.0
 FORGET_PAUSE_S = 1.0  # while there is more
 
 
-def room(directory: Path, log_bytes: int) -> tuple[int, int]:
-    """The bytes that are free on the disk of a database, and those that have to be, with a log of that size. Raises
-    OSError."""
-    found = os.statvfs(directory)
-    reserve = min(RESERVE_BYTES, found.f_blocks * found.f_frsize // 16)
-    return found.f_bavail * found.f_frsize, reserve + log_bytes // LOG_SHARE
+def room(database: Path) -> tuple[int, int]:
+    """The bytes that are free on the disk of a database, and those that have to be. Raises OSError."""
+    found = os.statvfs(database.parent)
+    free, reserve = found.f_bavail * found.f_frsize, min(RESERVE_BYTES, found.f_blocks * found.f_frsize // 16)
+    if free > PLENTY_BYTES:  # one question to the system less, for each batch
+        return free, reserve
+    return free, reserve + wal_bytes(database) // LOG_SHARE
 
 
 class Upkeep:
@@ -58,7 +60,7 @@ class Upkeep:
     def look_for_room(self, store: Store) -> StoreUnavailable | None:
         """Why no call may start, if the disk is nearly full: those that are open are booked all the same."""
         try:
-            free, wanted = room(store.path.parent, store.wal_bytes())
+            free, wanted = room(store.path)
         except OSError:  # what is wrong there, writing tells
             return self.short
         if free < wanted:

@@ -127,7 +127,7 @@ async def test_where_the_disk_is_nearly_full_no_more_is_kept_and_room_for_the_le
     for _ in range(12):
         keeper._waiting.append(({"call": "c_1"}, b"x" * (DISK_BYTES // 16), KeptAnswer(100)))
         await keeper.flush()
-    free, wanted = upkeep.room(disk, 0)
+    free, wanted = upkeep.room(disk / "llmctl.db")
     assert 4 * wanted <= free < 6 * wanted
     other.unlink()
     keeper._waiting.append(({"call": "c_2"}, b"x", KeptAnswer(100)))
