@@ -15,8 +15,8 @@ from llmctl.domain.errors import Refused
 
 from .uploads import Spool, Upload
 
-# RuntimeError: aiohttp's reader, of a connection that closed before it was asked.
 SMALL_BYTES_MAX = 64 << 10  # what aiohttp buffers of a connection anyway
+# RuntimeError: aiohttp's reader, of a connection that closed before it was asked.
 BROKEN_OFF = (RequestPayloadError, ClientConnectionError, OSError, RuntimeError)
 
 
