@@ -9,13 +9,13 @@ from llmctl.domain import access
 from llmctl.domain.demand import Demand, Rates
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Standing, decide
-from llmctl.domain.principal import ORG_ID
-from llmctl.domain.route import Route, Target, resolve
+from llmctl.domain.route import Route, resolve
 from llmctl.domain.why import Looked, looked_at
 
 if TYPE_CHECKING:
     from llmctl.domain.price import Price
     from llmctl.store.database import Tx
+    from llmctl.store.scopes import Scope
 
     from .context import App
 
@@ -36,10 +36,8 @@ class Supposed:
 
 @dataclass(frozen=True, slots=True)
 class _Who:
-    name: str
+    scope: Scope
     user_id: int
-    key_id: int
-    lineage: tuple[int, ...]
     off: str  # why the key is of no use; "" = it is
 
 
@@ -59,7 +57,7 @@ def suppose(
 
     with run.reading() as tx:
         who = _who(tx, run, user, key)
-        found = Supposed({"caller": who.name, "model": model}, [("Caller", who.name)])
+        found = Supposed({"caller": who.scope.name, "model": model}, [("Caller", who.scope.name)])
         if who.off:
             return found.answer(False, who.off, code="invalid_api_key")
         try:
@@ -68,9 +66,7 @@ def suppose(
             return found.answer(False, refused.message, code=refused.code)
         found.values |= {"provider": route.provider, "upstream_model": route.model}
         found.fields.append(("Model", f"{route.provider}/{route.model}"))
-        lineage = who.lineage
-        rules = model_rules.applying(tx, lineage=lineage, user_id=who.user_id, key_id=who.key_id)
-        denied = access.denial(rules, route.provider, route.model)
+        denied = access.denial(model_rules.binding(tx, who.scope), route.provider, route.model)
         if denied is not None:
             return found.answer(False, f"the model is {denied}", code="model_not_allowed")
         provider = run.config.providers[route.provider]
@@ -79,9 +75,7 @@ def suppose(
         )
         standings = store.now(
             tx,
-            limits.applying(
-                tx, lineage=lineage, user_id=who.user_id, key_id=who.key_id, default_zone=run.config.timezone
-            ),
+            limits.binding(tx, who.scope, default_zone=run.config.timezone),
             user_id=who.user_id,
             end_user=end_user,
             provider=route.provider,
@@ -112,31 +106,26 @@ def _decided(run: App, found: Supposed, standings: list[Standing], demand: Deman
 
 
 def _who(tx: Tx, run: App, user: str | None, key: str | None) -> _Who:
-    from llmctl.store import groups, keys, users
+    from llmctl.store import keys, scopes, users
 
-    no_key = ORG_ID - 1
     if key is not None:
         one = keys.get(tx, key)
-        user, key_id, name = one.user, one.row_id, one.label
+        user, scope = one.user, scopes.Scope("key", one.row_id, one.label)
         off = "the key is revoked" if one.revoked_at_s is not None else ""
         if one.expires_at_s is not None and one.expires_at_s <= run.now_s:
             off = off or "the key has expired"
     else:
         assert user is not None
-        key_id, name, off = no_key, user, ""
+        scope, off = scopes.of_user(tx, user), ""
     who = users.get(tx, user)
-    group_id = groups.get(tx, who.group).id if who.group else None
-    lineage = groups.lineage(tx, group_id)
     if who.disabled_by:
         off = off or f"{who.disabled_by} is disabled"
-    return _Who(name, who.id, key_id, tuple(lineage), off)
+    return _Who(scope, who.id, off)
 
 
 def _route(run: App, model: str) -> Route:
     """Where the model goes, in whichever dialect finds a way."""
-    targets = {
-        one.name: Target(one.name, one.dialects, one.models, one.any_model) for one in run.config.providers.values()
-    }
+    targets = {one.name: one.target for one in run.config.providers.values()}
     dialects = sorted({dialect for target in targets.values() for dialect in target.dialects}, reverse=True)
     failed = Refused("model_not_found", "no provider is configured", hint="see llmctl config check")
     for dialect in dialects:

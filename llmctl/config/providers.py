@@ -11,6 +11,7 @@ from urllib.parse import urljoin
 
 from llmctl.domain.access import check_pattern
 from llmctl.domain.errors import BadInput
+from llmctl.domain.route import Target
 
 from .credentials.source import CredentialSource, read_credentials
 from .presets import OUTPUT_FIELDS, PRESETS, REGION, REGION_ENV, SANDBOX, SIGV4, Preset
@@ -55,6 +56,11 @@ class Provider(NamedTuple):
     @property
     def is_sandbox(self) -> bool:
         return self.name == SANDBOX
+
+    @property
+    def target(self) -> Target:
+        """What routing needs to know of it."""
+        return Target(self.name, self.dialects, self.models, self.any_model)
 
     def sold_as(self, model: str) -> str:
         """The model whose price holds for a deployment, or for an ARN; its own name where nothing else is said."""

@@ -125,10 +125,11 @@ def end_user_id(name: str | None) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def unmetered_tool(what: str) -> Refused:
+def advisor() -> Refused:
+    """A tool that asks another model than the one that was judged."""
     return Refused(
         "not_supported",
-        f"{what} is another model than the one that is asked, and is not metered",
+        "an advisor is another model than the one that is asked, and is not metered",
         hint="leave the tool out",
         param="tools",
     )

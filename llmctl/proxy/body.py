@@ -32,8 +32,8 @@ class Inflight:
     def add(self, user_id: int, size: int) -> None:
         """`size`: below 0 of what is no longer here."""
         self.bytes += size
-        self.by_user[user_id] = self.by_user.get(user_id, 0) + size
-        if not self.by_user[user_id]:
+        own = self.by_user[user_id] = self.by_user.get(user_id, 0) + size
+        if not own:
             del self.by_user[user_id]
 
     def has_room(self, user_id: int, size: int, bytes_max: int) -> bool:

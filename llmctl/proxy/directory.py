@@ -14,7 +14,7 @@ from llmctl.config import Config, Provider
 from llmctl.domain.errors import Refused
 from llmctl.domain.price import Price, pick
 from llmctl.domain.principal import Caller
-from llmctl.domain.route import Route, Target, resolve
+from llmctl.domain.route import Route, resolve
 from llmctl.store import callers, cuts, prices
 from llmctl.store.database import Store, storing
 from llmctl.store.objects import StoredObject
@@ -40,10 +40,7 @@ class Directory:
         self._callers: dict[bytes, Caller] = {}
         self._routes: dict[tuple[str, str], Route] = {}
         self._prices: dict[tuple[str, str], tuple[Price, ...]] = {}
-        self._targets: Mapping[str, Target] = {
-            provider.name: Target(provider.name, provider.dialects, provider.models, provider.any_model)
-            for provider in config.providers.values()
-        }
+        self._targets = {provider.name: provider.target for provider in config.providers.values()}
 
     def close(self) -> None:
         self._store.close()

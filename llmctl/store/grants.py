@@ -9,7 +9,7 @@ from llmctl.domain.errors import BadInput, LlmctlError
 from llmctl.domain.limit import Limit
 from llmctl.domain.money import usd_plain
 
-from . import audit, groups, users
+from . import audit, scopes, users
 from .audit import Author
 
 EVERYONE = 0
@@ -62,8 +62,7 @@ def check_applies(tx: sqlite3.Connection, limit: Limit, user: str) -> None:
     """Raises LlmctlError if the limit never counts a call of this user, as they are now; NotFound."""
     who = users.get(tx, user)
     if limit.principal == "group":
-        lineage = groups.lineage(tx, groups.get(tx, who.group).id if who.group else None)
-        fits = limit.principal_id in lineage
+        fits = limit.principal_id in scopes.chain(tx, scopes.of_user(tx, user)).lineage
     elif limit.principal == "key":
         keys = tx.execute("SELECT id FROM keys WHERE user_id = ?", (who.id,)).fetchall()
         fits = (limit.principal_id,) in keys

@@ -15,7 +15,7 @@ from ..reported_cost import reported_cost_nano_usd
 from ..request import Request
 from ..wire.lenient import USAGE_BYTES_MAX, is_present, members, name_of, plain
 from ..wire.sse import Event, Splitter
-from ..wire.stream import SseReader, begins_events
+from ..wire.stream import SseReader, begins_events, objects_in
 from ..wire.texts import Walk, put_together, text_of
 from .usage import merge_usage, read_usage, served_tier
 
@@ -73,10 +73,8 @@ class AnthropicReader(SseReader):
 
 def stream_texts(stream: bytes) -> list[str]:
     """As Dialect.stream_texts."""
-    splitter = Splitter()
     pieces = []
-    for event in splitter.feed(stream) + splitter.close():
-        values = plain(event.data)
+    for values in objects_in(stream, Splitter()):
         delta = values.get("delta")
         if isinstance(delta, dict):
             block = values.get("index")

@@ -13,8 +13,8 @@ from ...domain.call import Ask
 from ...domain.demand import IMAGES, UNKNOWN_TURNS
 from ...domain.errors import Refused
 from ..content import FILES, URLS, Images, Names, Rules, cache_write_ttl, list_reason
-from ..request import Request, end_user_id, read_model, read_outputs, read_tier, thinking_floor, unmetered_tool
-from ..wire.fields import Fields, may_say, read_object, read_objects
+from ..request import Request, advisor, end_user_id, read_model, read_outputs, read_tier, thinking_floor
+from ..wire.fields import Fields, may_say, read_object, read_objects, read_one
 from .usage import placed
 
 COUNT_TOKENS = "messages.count_tokens"
@@ -62,8 +62,8 @@ MESSAGE_NAMES: Names = {"role": TEXT}
 NO_BLOCKS = Raw(b"[]")
 
 # What the client runs itself. Every other type is run by Anthropic, in turns that bill the input again.
-_ADVISOR = b'"advisor_'  # asks another model than the one that was judged
 _CLIENT_TOOLS = (b'"custom"', b'"bash_', b'"text_editor_', b'"computer_', b'"browser_', b'"memory_', b"null")
+_ADVISOR = b"advisor_"
 
 
 def read_request(endpoint: str, body: bytes, *, model: str = "", stream: bool | None = None) -> Request:
@@ -144,9 +144,9 @@ def _added_tools(fields: Fields) -> Iterator[Raw]:
         return
     for message in read_objects(messages, "messages") or ():
         for block in read_objects(message.get("content", NO_BLOCKS), "messages.content") or ():
-            tool = block.get("tool", NO_BLOCKS)
-            if memoryview(tool)[0] == ord("{") and (definition := read_object(bytes(tool)).values.get("definition")):
-                yield Raw(b"[%b]" % bytes(definition))
+            for tool in read_one(block.get("tool", NO_BLOCKS), "messages.content.tool") or ():
+                if "definition" in tool:
+                    yield Raw(b"[%b]" % bytes(tool["definition"]))
 
 
 def server_tool_turns(value: Raw | None) -> int:
@@ -161,8 +161,8 @@ def server_tool_turns(value: Raw | None) -> int:
         kind = bytes(tool.get("type", b"null"))
         if kind.startswith(_CLIENT_TOOLS):
             continue
-        if kind.startswith(_ADVISOR) or b"\\" in kind:
-            raise unmetered_tool("an advisor")
+        if may_say(kind, _ADVISOR):
+            raise advisor()
         uses = bytes(tool.get("max_uses", b""))
         if not uses.isdigit() or len(uses) > 6:
             return UNKNOWN_TURNS

@@ -14,7 +14,7 @@ from ..openai.answer import NOT_JSON, OVERSIZED
 from ..request import Request
 from ..wire.lenient import USAGE_BYTES_MAX, is_present, members, plain
 from ..wire.sse import Event, Splitter
-from ..wire.stream import SseReader, begins_events
+from ..wire.stream import SseReader, begins_events, objects_in
 from ..wire.texts import Walk, put_together, text_of
 from .usage import read_usage
 
@@ -69,10 +69,8 @@ class CohereReader(SseReader):
 
 def stream_texts(stream: bytes) -> list[str]:
     """As Dialect.stream_texts."""
-    splitter = Splitter()
     pieces = []
-    for event in splitter.feed(stream) + splitter.close():
-        values = plain(event.data)
+    for values in objects_in(stream, Splitter()):
         delta = values.get("delta")
         if isinstance(delta, dict):
             pieces.append(((values.get("type"), values.get("index")), _text(delta.get("message"))))

@@ -15,7 +15,7 @@ from ..request import Request
 from ..wire.json_items import ItemSplitter
 from ..wire.lenient import USAGE_BYTES_MAX, inner, is_present, items, members, name_of, plain
 from ..wire.sse import Event, Splitter
-from ..wire.stream import SseReader, begins_events
+from ..wire.stream import SseReader, begins_events, objects_in
 from ..wire.texts import put_together
 from .usage import PREDICTED, billed_searches, encoded, merge_usage, read_usage, served_tier
 
@@ -149,8 +149,7 @@ def _predicted(values: dict[str, Raw]) -> dict[str, Raw]:
 
 def stream_texts(stream: bytes) -> list[str]:
     """As Dialect.stream_texts."""
-    splitter = ItemSplitter() if stream.lstrip()[:1] in _JSON_STARTS else Splitter()
-    answers = (plain(event.data) for event in splitter.feed(stream) + splitter.close())
+    answers = objects_in(stream, ItemSplitter() if stream.lstrip()[:1] in _JSON_STARTS else Splitter())
     lists = (found for answer in answers if isinstance(found := answer.get("candidates"), list))
     return put_together(
         ((candidate.get("index"), _is_thought(candidate)), _text(candidate))

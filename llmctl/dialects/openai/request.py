@@ -47,6 +47,7 @@ MONEY_NAMES = frozenset(
     | {"service_tier", "max_tool_calls", "web_search_options", "context_management", "plugins"}
     | {"search_parameters", "user", "safety_identifier", "suffix", "functions", "store"}
 )
+AGENTS = frozenset({"enabled"})
 STREAM_OPTIONS = frozenset({"include_usage"})
 USAGE_PATH = ("stream_options", "include_usage")
 _IDENTITIES = frozenset({"safety_identifier", "user"})
@@ -199,7 +200,8 @@ def _refuse_unmetered(fields: Fields, endpoint: str) -> None:
     for name, why in NOT_METERED.items():
         if name == "background" and endpoint == "responses":
             continue
-        if name == "multi_agent" and (agents := fields.object(name)) is not None and agents.boolean("enabled") is False:
+        agents = fields.object(name, AGENTS) if name == "multi_agent" else None
+        if agents is not None and agents.boolean("enabled") is False:
             continue
         if name in fields and bytes(fields.values[name]) != b"false":
             raise Refused("not_supported", why, hint=f"leave out {name}", param=name)

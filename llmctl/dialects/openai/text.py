@@ -14,6 +14,7 @@ from ..base import InputText
 from ..request import Request
 from ..wire.lenient import members, plain
 from ..wire.sse import Splitter
+from ..wire.stream import objects_in
 from ..wire.texts import Walk, put_together, text_of
 
 _TEXTS = frozenset(
@@ -48,9 +49,7 @@ def answer_text(values: dict[str, Raw]) -> str:
 
 def stream_texts(stream: bytes) -> list[str]:
     """As Dialect.stream_texts."""
-    splitter = Splitter()
-    chunks = (plain(event.data) for event in splitter.feed(stream) + splitter.close())
-    return put_together(piece for chunk in chunks for piece in _pieces(chunk))
+    return put_together(piece for chunk in objects_in(stream, Splitter()) for piece in _pieces(chunk))
 
 
 def _pieces(chunk: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec import Raw
 
 from ...domain.demand import UNKNOWN_TURNS
-from ..request import unmetered_tool
+from ..request import advisor
 from ..wire.fields import Fields, may_say, read_object, read_objects
 
 _CLIENT_TOOLS = frozenset(
@@ -29,16 +29,16 @@ _EITHER_SIDE = {b'"shell"': ("environment", b'"local"'), b'"tool_search"': ("exe
 # OpenRouter's and xAI's fields for chat that have the provider search once before the model answers.
 _SEARCH_FIELDS = frozenset({"web_search_options", "plugins", "search_parameters"})
 _RESEARCH = "deep-research"  # Perplexity's model searches dozens of times by itself, and bills what it read
-_ADVISOR = b'"openrouter:advisor"'  # asks another model than the one that was judged
+_ADVISOR = b"openrouter:advisor"
 
 
 def chat_tool_turns(fields: Fields, model: str) -> int:
     turns = tools_turns(fields.raw("tools"), "tools")
     if turns:
         return turns
-    searches = not _SEARCH_FIELDS.isdisjoint(fields.values) and any(name in fields for name in _SEARCH_FIELDS)
     if _RESEARCH in model:
         return UNKNOWN_TURNS
+    searches = not _SEARCH_FIELDS.isdisjoint(fields.values) and any(name in fields for name in _SEARCH_FIELDS)
     return 1 if searches or model.endswith(":online") else 0
 
 
@@ -69,8 +69,8 @@ def _runs_at_client(tool: dict[str, Raw]) -> bool:
     kind = bytes(tool.get("type", b""))
     if kind in _CLIENT_TOOLS:
         return True
-    if kind == _ADVISOR or b"\\" in kind:
-        raise unmetered_tool("an advisor")
+    if may_say(kind, _ADVISOR):
+        raise advisor()
     name, wanted = _EITHER_SIDE.get(kind, ("", b""))
     value = bytes(tool.get(name, b""))
     if value.startswith(b"{"):

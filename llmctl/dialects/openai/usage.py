@@ -141,9 +141,6 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
     )
 
 
-NOTHING = Raw(b"null")
-
-
 def count_tool_calls(output: Raw | None) -> dict[str, int]:
     """The items of a response's `output` that are billed by the call, by type."""
     counts: dict[str, int] = {}
@@ -160,7 +157,7 @@ def count_tool_calls(output: Raw | None) -> dict[str, int]:
                 continue
         container = values.get("container_id")
         if kind == "shell_call":  # of one that OpenAI runs, in the containers of the interpreter
-            container = members(values.get("environment", NOTHING)).get("container_id")
+            container = members(values.get("environment", b"")).get("container_id")
             kind = "code_interpreter_call" if container is not None else kind
         if kind == "code_interpreter_call" and container is not None:
             # OpenAI bills the container, however often code runs in it: https://platform.openai.com/docs/pricing

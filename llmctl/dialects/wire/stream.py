@@ -7,9 +7,11 @@ words, without being cut out or parsed.
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from ...domain.call import Reading
+from .lenient import plain
 from .sse import Event, Splitter
 
 RETAINED_BYTES = 8 << 10  # of the beginning, for an estimate when no usage comes; more makes it no better
@@ -34,6 +36,11 @@ class Cutter(Protocol):
     def feed(self, chunk: bytes) -> list[Event]: ...
 
     def close(self) -> list[Event]: ...
+
+
+def objects_in(stream: bytes, cutter: Cutter) -> Iterator[dict[str, Any]]:
+    """What the events of a stream hold; nothing for one that holds no object."""
+    return (plain(event.data) for event in cutter.feed(stream) + cutter.close())
 
 
 class SseReader:
