@@ -34,7 +34,8 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 SQLITE_VERSION = sqlite3.sqlite_version
 SQLITE_MIN = (3, 38, 0)  # -> and ->> on JSON, RETURNING, STRICT
 BUSY_TIMEOUT_MS = 5_000
-READERS_WAIT_MS = 100
+READERS_WAIT_S = 0.1
+READERS_POLL_MS = 5
 LOCK_TIMEOUT_S = 10.0
 LOCK_POLL_S = 0.001
 
@@ -100,13 +101,23 @@ class Store:
 
     def checkpoint(self, mode: str = "PASSIVE") -> bool:
         """Moves the write-ahead log into the database file; False if readers kept it from all that was asked. TRUNCATE
-        waits for them only for a moment: everybody who writes waits for it meanwhile."""
+        waits for them only for a moment: everybody who writes waits for it meanwhile.
+
+        It is begun anew every few milliseconds, as SQLite waits for a reader's slot, not for that reader: the next one
+        takes the same slot, and with two of them in turn it is never seen free, though neither is in the way any more.
+        """
         with storing(), self._lock.held():
-            self.connection.execute(f"PRAGMA busy_timeout = {READERS_WAIT_MS}")
+            self.connection.execute(f"PRAGMA busy_timeout = {READERS_POLL_MS}")
+            deadline_s = time.monotonic() + READERS_WAIT_S
             try:
-                ((busy, _, _),) = self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+                while not (done := self._checkpointed(mode)) and mode != "PASSIVE" and time.monotonic() < deadline_s:
+                    pass
             finally:
                 self.connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
+        return done
+
+    def _checkpointed(self, mode: str) -> bool:
+        ((busy, _, _),) = self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         return not busy
 
     def wait_at_most(self, timeout_s: float) -> None:
