@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
     forgotten, entry, step = 0, 0, 0
     last: int | None = -1
     with closing(Store(path)) as store:
-        _forget_objects(store, author.at_s, pause_s)
+        _in_steps(store, pause_s, lambda tx: objects.forget_old(tx, author.at_s))
         while last is not None:
             with store.write() as tx:
                 ids, last = _next(tx, last, _ends(tx, before_s, author.at_s))
@@ -48,12 +49,11 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
                 if ids:
                     # With the first ones already: doctor must never take what is forgotten for what is missing.
                     entry = audit.keep(tx, author, "prune", "calls", {"calls": forgotten, "before": before_s}, entry)
-                if last is None:
-                    tx.execute("DELETE FROM refusal_counts WHERE minute < ?", (before_s // 60,))
             step += 1
             if step % CHECKPOINT_STEPS == 0:
                 store.checkpoint()
             time.sleep(pause_s)
+        _in_steps(store, pause_s, lambda tx: _forget_refusal_counts(tx, before_s))
     return forgotten
 
 
@@ -83,11 +83,20 @@ def _ends(tx: sqlite3.Connection, before_s: int, now_s: int) -> dict[str, int]:
     return {"end": at_or_after(before_s), "end_users": at_or_after(end_users_s)}
 
 
-def _forget_objects(store: Store, now_s: int, pause_s: float) -> None:
-    """What the providers have forgotten by now, whatever is kept of the calls."""
+def _forget_refusal_counts(tx: sqlite3.Connection, before_s: int) -> bool:
+    """Some of them; whether there is more."""
+    first = "SELECT minute, key_id, error_id FROM refusal_counts WHERE minute < ? LIMIT ?"
+    done = tx.execute(
+        f"DELETE FROM refusal_counts WHERE (minute, key_id, error_id) IN ({first})", (before_s // 60, STEP_CALLS_SEEN)
+    )
+    return done.rowcount == STEP_CALLS_SEEN
+
+
+def _in_steps(store: Store, pause_s: float, step: Callable[[sqlite3.Connection], bool]) -> None:
+    """One transaction after another, while there is more."""
     more = True
     while more:
         with store.write() as tx:
-            more = objects.forget_old(tx, now_s)
+            more = step(tx)
         if more:
             time.sleep(pause_s)

@@ -90,6 +90,19 @@ async def test_calls_that_stay_are_passed_in_small_steps_too(books: Books, monke
     assert books.rows("SELECT count(*) FROM calls") == [(30,)]
 
 
+def test_counts_of_refusals_go_in_small_steps_too(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "STEP_CALLS_SEEN", 7)
+    cut_s = int(time.time()) - 90 * DAY_S
+    with books.store.write() as tx:
+        minutes = [(cut_s // 60 - 1 - number,) for number in range(30)] + [(cut_s // 60,)]
+        tx.executemany("INSERT INTO refusal_counts VALUES (?, 1, 1, 5)", minutes)
+    pauses: list[float] = []
+    monkeypatch.setattr(prune.time, "sleep", pauses.append)
+    prune.prune(books.path, books.author, cut_s)
+    assert books.rows("SELECT minute FROM refusal_counts") == [(cut_s // 60,)]
+    assert len(pauses) >= 30 // 7
+
+
 async def test_a_gateway_goes_on_meanwhile(books: Books) -> None:
     secret = books.add_user("alice")
     now_s = time.time() - 100 * DAY_S
