@@ -207,6 +207,11 @@ def test_a_rule_against_a_model_holds_under_a_resellers_name_too_but_a_rule_for_
             "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-opus-4-20250514-v1:0",
             True,
         ),
+        ("anthropic.claude-opus*", "bedrock", "us.anthropic.claude-opus-4-20250514-v1:0", True),
+        ("bedrock/amazon.nova-pro*", "bedrock", "us-gov.amazon.nova-pro-v1:0", True),
+        ("amazon.nova*", "bedrock", "arn:aws:bedrock:eu-west-1:1:inference-profile/eu.amazon.nova-pro-v1:0", True),
+        ("us.amazon.nova*", "bedrock", "amazon.nova-pro-v1:0", False),
+        ("1-mini", "openai", "v4.1-mini", False),
     ],
 )
 def test_what_binds_a_model_holds_by_its_other_names(pattern: str, provider: str, model: str, covered: bool) -> None:
