@@ -26,7 +26,7 @@ Who may use which models. Every level must agree: organisation, groups, user, ke
 
 A PATTERN (gpt-5*, openai/*) is for the model that a call is routed to, whatever alias it was asked by;
 an alias in its place stands for the model behind it. A model that is denied is so by a reseller's name and
-in any geography too (openrouter/openai/gpt-5:nitro, us.amazon.nova-pro-v1:0); one is allowed by that name alone.
+in any geography too (openrouter/openai/gpt-5:nitro, us.meta.llama4); one is allowed by that name alone.
 """)
 
 Pattern = Annotated[str, typer.Argument(metavar="PATTERN", help="A model, or a pattern such as gpt-5* or openai/*.")]
