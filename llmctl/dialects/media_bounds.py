@@ -19,12 +19,14 @@ PARTIAL_IMAGE_TOKENS = 100  # each, beside the image: same page
 # Text: no token has less than a byte; four characters are usual (help.openai.com, "What are tokens").
 _BYTES_PER_TOKEN = 4
 
-# Opus reaches down to 6 kbit/s (RFC 6716, section 2), and is the leanest of the formats that are taken. What is leaner
-# all the same settles above what was held, and is booked in full.
+# Opus reaches down to 6 kbit/s (RFC 6716, section 2), and is the leanest of the formats that are taken. Silence costs a
+# FLAC next to nothing, but its head says how long it is, as that of a WAV does. What is leaner all the same, or says
+# less than it holds, settles above what was held, and is booked in full.
 _BITS_PER_S_MIN = 6_000
 # By ending, what such files usually have.
 _BITS_PER_S = {"flac": 400_000, "m4a": 96_000, "mp4": 96_000, "ogg": 32_000, "opus": 32_000, "webm": 32_000}
 _BITS_PER_S_USUAL = 128_000
+_FLAC = b"fLaC"
 REMOTE_AUDIO_SECONDS_MAX = 4 * 3_600  # Mistral takes three hours: docs.mistral.ai/capabilities/audio_transcription
 REMOTE_AUDIO_SECONDS = 600
 # Ten audio tokens a second of what is heard (developers.openai.com/api/docs/guides/realtime-costs), twenty of what is
@@ -58,17 +60,32 @@ def text_tokens(size: int) -> int:
     return max(1, size // _BYTES_PER_TOKEN)
 
 
-def audio_seconds_max(size: int) -> int:
-    """Of a file of so many bytes."""
-    return max(1, _ceil(size * 8, _BITS_PER_S_MIN))
+def audio_seconds_max(size: int, beginning: bytes = b"") -> int:
+    """Of a file of so many bytes, where they begin so."""
+    said = _seconds_said(size, beginning)
+    if said is None and beginning.startswith(_FLAC):
+        said = REMOTE_AUDIO_SECONDS_MAX
+    return max(1, said or 0, _ceil(size * 8, _BITS_PER_S_MIN))
 
 
 def audio_seconds(filename: str, size: int, beginning: bytes) -> int:
-    """What a file of so many bytes probably is; of a WAV, its head says it."""
+    """What a file of so many bytes probably is; of a WAV and of most FLAC, its head says it."""
     bits_per_s = _BITS_PER_S.get(filename.rpartition(".")[2].lower(), _BITS_PER_S_USUAL)
+    said = _seconds_said(size, beginning)
+    return max(1, _ceil(size * 8, bits_per_s) if said is None else said)
+
+
+def _seconds_said(size: int, beginning: bytes) -> int | None:
+    """By a FLAC's number of samples (0: its encoder did not know), https://www.rfc-editor.org/rfc/rfc9639#name-streaminfo,
+    or a WAV's bytes a second."""
+    if beginning.startswith(_FLAC) and len(beginning) >= 26:
+        numbers = int.from_bytes(beginning[18:26], "big")
+        samples_per_s, samples = numbers >> 44, numbers & (1 << 36) - 1
+        return _ceil(samples, samples_per_s) if samples and samples_per_s else None
     if beginning.startswith(b"RIFF") and beginning[8:16] == b"WAVEfmt ":
-        bits_per_s = 8 * int.from_bytes(beginning[28:32], "little") or bits_per_s
-    return max(1, _ceil(size * 8, bits_per_s))
+        bytes_per_s = int.from_bytes(beginning[28:32], "little")
+        return _ceil(size, bytes_per_s) if bytes_per_s else None
+    return None
 
 
 def spoken_tokens(characters: int) -> int:

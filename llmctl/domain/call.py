@@ -26,6 +26,7 @@ class Ask(NamedTuple):
     unbounded_input: str = ""  # why bytes do not bound the input: "images", "a stored response", ...; "" = they do
     images: int = 0  # those whose bytes are known, where they alone are why
     image_bytes: int = 0  # of the body
+    inputs: int = 1  # how many may fill the context window, each for itself, where bytes do not bound them (embeddings)
     server_tool_turns: int = 0  # each turn of a server-side tool bills the input again
     image_tool: bool = False  # one of those tools makes images
     service_tier: str = ""  # as asked; the answer says what was served
@@ -34,6 +35,9 @@ class Ask(NamedTuple):
     media_input: bool = False  # audio or images are read, beside what `unbounded_input` says
     media_output: bool = False  # audio or images may be answered, beside what `unbounded_input` says
     units: tuple[tuple[str, int], ...] = ()  # what is billed by another unit than tokens: meter and how many at most
+    extras: tuple[
+        tuple[str, int], ...
+    ] = ()  # the same of what may be billed beside tokens, of the providers that do so
     output_fixed: bool = False  # no field of the request lowers how much is generated
     guess: Usage | None = None  # what it probably uses, for an answer that does not say; None: its text is counted
     end_user: str = ""  # as the body names it; counts only for keys that act for end users

@@ -89,7 +89,7 @@ def input_bound(ask: Ask, facts: ModelFacts, bounds: Bounds) -> int:
     if turns:
         return (1 + turns) * max(context_tokens, in_body)
     # A context window that is only assumed may be smaller than what is sent.
-    return max(context_tokens, in_body) if unbounded else in_body
+    return max(ask.inputs * context_tokens, in_body) if unbounded else in_body
 
 
 def unbounded_reason(ask: Ask, image_tokens_max: int | None) -> str:

@@ -83,6 +83,9 @@ class Rate:
         return max(self.base, *(rate for above, rate in self.steps if input_tokens > above), 0)
 
 
+_FREE = Rate(0)  # billed by the second instead
+
+
 @dataclass(frozen=True, slots=True)
 class Tariff:
     """Rates by meter (METERS). A token meter without a rate falls back to its parent's."""
@@ -194,6 +197,7 @@ class Price:
         tier, tenths = self._placed(service_tier)
         tariff = self._tariff(tier, at_s)
         metered = _input_units(usage)
+        by_second = usage.audio_seconds and "audio_seconds" in tariff.rates and "input_audio" not in tariff.rates
         input_tokens = usage.input_tokens if len(metered) == 1 else sum([units for _, units in metered])
         metered += _output_units(usage)
         if "request" in tariff.rates:
@@ -203,7 +207,7 @@ class Price:
         lines = []
         for meter, units in metered:
             if units:
-                rate = tariff.find(meter)
+                rate = _FREE if by_second and meter == "input_audio" else tariff.find(meter)
                 cost = None if rate is None else rate.at(input_tokens)
                 lines.append((meter, units, cost if cost is None or meter not in PARENT else _tenths(cost, tenths)))
         return lines
@@ -256,7 +260,7 @@ class Price:
         return found
 
     def units_ceiling(self, units: Iterable[tuple[str, int]], service_tier: str = "") -> int:
-        """The most that so many units by meter (UNIT_METERS) can cost, in nano-USD, rounded up."""
+        """The most that so many units by meter (UNIT_METERS, TOOL_METERS) can cost, in nano-USD, rounded up."""
         tier = service_tier if self.knows_tier(service_tier) else _UNKNOWN_TIER
         tariffs = self.tariffs_possible(tier)
         e6 = 0

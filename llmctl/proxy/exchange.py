@@ -44,8 +44,11 @@ _NONE = frozenset[bytes]()
 _PACKING = frozenset((b"content-encoding",))
 _KEY_INVALID = re.compile(rb'"reason"\s*+:\s*+"API_KEY_INVALID"')  # Google says it with a 400
 # A 403 that is about the prompt, and not about who asks (https://openrouter.ai/docs/api/reference/errors-and-debugging;
-# xAI's says "Content violates usage guidelines").
-_FLAGGED = re.compile(rb"(?i)flagged|moderation|content[ _-]?(?:filter|policy|violat)|usage guidelines|safety")
+# xAI's says "Content violates usage guidelines", Google's of a file that is gone "You do not have permission to access
+# the File").
+_FLAGGED = re.compile(
+    rb"(?i)flagged|moderation|content[ _-]?(?:filter|policy|violat)|usage guidelines|safety|access the file\b"
+)
 ERROR_BODY_BYTES_MAX = 16 << 20  # some repeat the prompt in it
 
 

@@ -25,7 +25,8 @@ _AUTHORIZATION = istr("authorization")
 _NOT_UPSTREAM = HOP_BY_HOP | frozenset(
     b"authorization x-api-key api-key x-goog-api-key cookie openai-organization openai-project x-goog-user-project "
     b"x-amz-date x-amz-security-token x-amz-content-sha256 "
-    b"anthropic-organization-id cookie2 host content-length expect forwarded via "
+    b"anthropic-organization-id anthropic-workspace-id anthropic-user-profile-id "
+    b"cookie2 host content-length expect forwarded via "
     b"x-real-ip x-client-ip x-cluster-client-ip x-original-forwarded-for true-client-ip fastly-client-ip "
     b"cf-connecting-ip cf-connecting-ipv6 cf-ipcountry cf-ray cf-visitor".split()
 )

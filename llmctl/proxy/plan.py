@@ -132,8 +132,8 @@ def _demand(ask: Ask, dialect: str, facts: ModelFacts, price: Price | None, boun
             media_output=ask.media_output,
         )
         fees = ceiling.fees_nano_usd(tool_turns(ask, bounds), image_tool=ask.image_tool)
-        if ask.units:
-            fees += price.units_ceiling(ask.units, service_tier)
+        if ask.units or ask.extras:
+            fees += price.units_ceiling((*ask.units, *ask.extras), service_tier)
         rates = Rates(ceiling.input_rate, ceiling.output_rate, fees)
     return demand_of(ask, facts, rates, bounds)
 

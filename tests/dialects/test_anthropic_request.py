@@ -142,10 +142,11 @@ def test_cache_writes_and_tiers_that_cost_more() -> None:
     assert ask(speed="fast").service_tier == "fast"
 
 
-def test_a_list_of_fallback_models_is_refused() -> None:
-    error = refused(fallbacks=[{"model": "dear"}])
+@pytest.mark.parametrize("fallbacks", [[{"model": "dear"}], "default", {}])
+def test_models_to_fall_back_on_at_the_provider_are_refused(fallbacks: object) -> None:
+    error = refused(fallbacks=fallbacks)
     assert (error.code, error.param) == ("not_supported", "fallbacks")
-    assert ask(fallbacks="default")
+    assert ask(fallbacks=None)
 
 
 @pytest.mark.parametrize(

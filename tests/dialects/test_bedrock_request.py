@@ -191,7 +191,8 @@ def test_vectors_generate_nothing_and_reranking_is_billed_by_the_search() -> Non
     assert not invoke("amazon.titan-embed-text-v2:0", inputText="Hi").ask.generates
     ask = invoke("cohere.rerank-v3-5:0", query="q", documents=["a"] * 150).ask
     assert (ask.generates, ask.units) == (False, (("search_units", 2),))
-    assert invoke("us.cohere.embed-v4:0", images=["data:"]).ask.unbounded_input == IMAGES
+    images = invoke("us.cohere.embed-v4:0", images=["data:"] * 3).ask
+    assert (images.unbounded_input, images.inputs) == (IMAGES, 3)
 
 
 @pytest.mark.parametrize(

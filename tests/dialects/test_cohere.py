@@ -112,7 +112,7 @@ def test_embeddings_of_text_are_bounded_and_images_may_each_fill_the_window() ->
     ask = read("cohere.embed", texts=["a", "b"], max_tokens=100).ask
     assert (ask.generates, ask.output_tokens_max, ask.unbounded_input, ask.units) == (False, None, "", ())
     ask = read("cohere.embed", images=["data:image/png;base64,AAAA"] * 3).ask
-    assert (ask.unbounded_input, ask.server_tool_turns, ask.units) == (IMAGES, 2, (("images", 3),))
+    assert (ask.unbounded_input, ask.inputs, ask.units) == (IMAGES, 3, (("images", 3),))
     part = {"type": "image_url", "image_url": {"url": "data:"}}
     ask = read("cohere.embed", inputs=[{"content": [{"type": "text", "text": "a"}, part]}]).ask
     assert (ask.unbounded_input, ask.units) == (IMAGES, (("images", 1),))

@@ -236,6 +236,13 @@ def test_embeddings_of_images_are_bounded_as_images() -> None:
     assert reference.unbounded_input == "a file by its URI"
 
 
+def test_each_content_of_a_batch_may_fill_the_window_if_one_is_no_text() -> None:
+    sound = {"content": {"parts": [{"inlineData": {"mimeType": "audio/ogg", "data": "AAAA"}}]}}
+    assert read("batchEmbedContents", requests=[sound] * 50).ask.inputs == 50
+    assert read("batchEmbedContents", requests=[{"content": {"parts": [{"text": "a"}]}}] * 50).ask.inputs == 1
+    assert read("embedContent", **sound).ask.inputs == 1
+
+
 def test_of_predictions_embeddings_of_text_are_metered() -> None:
     instances = [{"content": "a", "task_type": "RETRIEVAL_QUERY"}, {"content": "b", "title": "c"}]
     request = read("predict", instances=instances, contents=None)

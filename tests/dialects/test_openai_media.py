@@ -91,6 +91,25 @@ def test_audio_is_held_by_its_bytes_at_the_leanest_bit_rate() -> None:
     assert remote.units == (("audio_seconds", 4 * 3_600),)
 
 
+def flac(samples_per_s: int, samples: int) -> bytes:
+    return b"fLaC\x80\x00\x00\x22" + bytes(10) + ((samples_per_s << 44) | samples).to_bytes(8, "big") + bytes(16)
+
+
+def test_silence_costs_a_flac_nothing_but_its_length_stands_in_its_head() -> None:
+    asked = ask_form("audio.transcriptions", FormFile("file", "a.flac", 35_000, flac(8_000, 6 * 3_600 * 8_000)))
+    assert dict(asked.units)["audio_seconds"] == 6 * 3_600
+    assert asked.guess is not None
+    assert asked.guess.audio_seconds == 6 * 3_600
+    unknown = ask_form("audio.transcriptions", FormFile("file", "a.flac", 35_000, flac(8_000, 0)))
+    assert dict(unknown.units)["audio_seconds"] >= 3 * 3_600
+
+
+def test_a_wav_of_few_bytes_a_second_is_held_for_what_its_head_says() -> None:
+    head = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00" + (100).to_bytes(4, "little") * 2
+    asked = ask_form("audio.transcriptions", FormFile("file", "a.wav", 100_000, head))
+    assert dict(asked.units)["audio_seconds"] == 1_000
+
+
 def test_the_length_of_a_wav_stands_in_its_head() -> None:
     head = (
         b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\xc0\x5d\x00\x00\x80\xbb\x00\x00\x02\x00\x10\x00"

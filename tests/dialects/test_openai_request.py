@@ -309,7 +309,49 @@ def test_embeddings_generate_nothing() -> None:
     for value in ("x", ["x", "{y}"], [1, 2], [[1], [2]]):
         read_ask = ask("embeddings", input=value)
         assert (read_ask.generates, read_ask.unbounded_input) == (False, "")
-    assert ask("embeddings", input=[{"image": "https://x"}]).unbounded_input == "content of an unknown shape"
+    images = ask("embeddings", input=[{"image": "https://x"}] * 3)
+    assert (images.unbounded_input, images.inputs) == ("content of an unknown shape", 3)
+
+
+def test_seconds_of_audio_in_a_chat_are_bounded_wherever_it_is_fetched_from() -> None:
+    sound = {"type": "input_audio", "input_audio": "https://x"}
+    seconds = dict(ask(CHAT, messages=[{"role": "user", "content": [sound]}]).extras)["audio_seconds"]
+    assert seconds >= 3 * 3_600
+    assert ask(CHAT, messages=[{"role": "user", "content": "an audio"}]).extras == ()
+    film = {"type": "video_url", "video_url": {"url": "https://x"}}
+    assert "audio_seconds" in dict(ask(CHAT, messages=[{"role": "user", "content": [film, sound]}]).extras)
+
+
+@pytest.mark.parametrize(
+    ("body", "turns", "extras"),
+    [
+        ({"plugins": [{"id": "web"}]}, 1, {}),
+        ({"plugins": [{"id": "web", "max_results": 50}]}, 1, {"web_search": 9}),
+        ({"plugins": [{"id": "web", "max_results": 6}]}, 1, {"web_search": 1}),
+        (
+            {"tools": [{"type": "openrouter:web_search", "parameters": {"max_results": 20}}]},
+            UNKNOWN_TURNS,
+            {"web_search": 30},
+        ),
+        ({"model": "m:free:online"}, 1, {}),
+    ],
+)
+@pytest.mark.parametrize("endpoint", [CHAT, "responses"])
+def test_what_a_search_finds_is_billed_by_the_result(
+    endpoint: str, body: dict[str, Any], turns: int, extras: dict[str, int]
+) -> None:
+    text = {"messages": HELLO} if endpoint == CHAT else {"input": "Hi"}
+    found = ask(endpoint, **text, **body)
+    assert (found.server_tool_turns, dict(found.extras)) == (turns, extras)
+
+
+def test_documents_are_billed_by_the_page_unless_the_parser_is_free() -> None:
+    pdf = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}}
+    messages = [{"role": "user", "content": [pdf]}]
+    assert dict(ask(CHAT, messages=messages).extras) == {"pages": 1_000}
+    free = [{"id": "file-parser", "pdf": {"engine": "pdf-text"}}]
+    assert ask(CHAT, messages=messages, plugins=free).extras == ()
+    assert ask(CHAT, messages=messages, plugins=[{"id": "file-parser"}]).extras
 
 
 def test_the_end_user_is_the_safety_identifier_else_the_user() -> None:

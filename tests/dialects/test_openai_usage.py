@@ -81,7 +81,7 @@ def test_thinking_that_only_the_total_shows_is_output() -> None:
 
 def test_audio_outside_the_prompt_is_input() -> None:
     assert usage(prompt_tokens=4, completion_tokens=20, total_tokens=399, prompt_audio_seconds=30) == Usage(
-        input_tokens=379, input_audio_tokens=375, output_tokens=20
+        input_tokens=379, input_audio_tokens=375, output_tokens=20, audio_seconds=30
     )
 
 

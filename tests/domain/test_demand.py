@@ -129,6 +129,7 @@ def test_text_makes_no_more_tokens_than_it_has_bytes_beside_what_the_provider_ad
         ({"server_tool_turns": 3}, 4 * 400_000),
         ({"server_tool_turns": UNKNOWN_TURNS}, 11 * 400_000),
         ({"server_tool_turns": 1, "unbounded_input": "images"}, 2 * 400_000),
+        ({"inputs": 3, "unbounded_input": "images"}, 3 * 400_000),
     ],
 )
 def test_what_bytes_do_not_bound_is_held_as_the_whole_context_each_turn(

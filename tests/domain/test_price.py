@@ -66,6 +66,20 @@ def test_a_cost_explains_itself_line_by_line() -> None:
 def test_what_is_billed_by_another_unit_than_tokens_has_meters_of_its_own() -> None:
     spoken = Price(1, "openai", "whisper-1", "catalogue", 0, rates(audio_seconds=100_000 * 1_000_000))  # $0.006/minute
     assert spoken.cost_nano_usd(Usage(audio_seconds=61)) == 6_100_000
+
+
+def test_what_is_billed_by_the_second_is_not_billed_by_the_token_too() -> None:
+    by_second = rates(input=100, output=400, audio_seconds=66_667 * 1_000_000)
+    usage = Usage(input_tokens=22_520, input_audio_tokens=22_500, output_tokens=100, audio_seconds=1_800)
+    mistral = Price(1, "mistral", "voxtral-small-latest", "catalogue", 0, by_second)
+    assert [(part.meter, part.rate == 0) for part in mistral.parts(usage)] == [
+        ("input", False),
+        ("input_audio", True),
+        ("output", False),
+        ("audio_seconds", False),
+    ]
+    by_both = Price(1, "x", "y", "catalogue", 0, rates(input=100, input_audio=200, audio_seconds=66_667 * 1_000_000))
+    assert all(part.rate for part in by_both.parts(usage) if part.meter == "input_audio")
     drawn = Price(2, "openai", "dall-e", "catalogue", 0, rates(images=40_000 * USD), {"hd": rates(images=80_000 * USD)})
     assert drawn.cost_nano_usd(Usage(images=2), "hd") == 160_000_000
     assert drawn.units_ceiling([("images", 2), ("pages", 9)]) == 80_000_000

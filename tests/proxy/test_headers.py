@@ -62,6 +62,8 @@ def test_what_identifies_the_client_or_another_account_stays_here(
         "OpenAI-Organization": "org-mine",
         "OpenAI-Project": "proj-mine",
         "x-goog-user-project": "mine",
+        "anthropic-workspace-id": "mine",
+        "anthropic-user-profile-id": "mine",
         "X-Forwarded-For": "10.1.2.3",
         "Forwarded": "for=10.1.2.3",
         "X-Real-IP": "10.1.2.3",

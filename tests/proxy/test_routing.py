@@ -42,11 +42,15 @@ def busy(status: str, *headers: str) -> Callable[[Line], object]:
     return fault
 
 
+FILE_GONE = "You do not have permission to access the File abc123 or it may not exist."
+
+
 async def flags(line: Line) -> None:
-    """A prompt, as OpenRouter and xAI do."""
+    """A prompt, as OpenRouter and xAI do, or a file in it, as Google does."""
     seen = await line.request()
-    if b"bad" in seen.body:
-        flagged = {"error": {"code": 403, "message": "Your input was flagged", "metadata": {"reasons": ["violence"]}}}
+    if b"bad" in seen.body or b"gone" in seen.body:
+        message = FILE_GONE if b"gone" in seen.body else "Your input was flagged"
+        flagged = {"error": {"code": 403, "message": message, "metadata": {"reasons": ["violence"]}}}
         await line.send_whole(json.dumps(flagged).encode(), status="403 Forbidden")
     else:
         await line.send_whole(whole(seen.anthropic))
@@ -190,11 +194,14 @@ def test_a_model_that_one_credential_may_not_call_does_not_make_it_rest(
     assert "Bearer narrow" in shown  # of weight 999
 
 
-def test_a_prompt_that_is_flagged_is_the_clients_affair(gateway: Daemon, faulty: Faulty, key: str) -> None:
+@pytest.mark.parametrize(("padding", "message"), [("bad", "Your input was flagged"), ("gone", FILE_GONE)])
+def test_a_prompt_that_is_flagged_is_the_clients_affair(
+    gateway: Daemon, faulty: Faulty, key: str, padding: str, message: str
+) -> None:
     faulty.clear()
     for _ in range(5):
-        reply = post(gateway.url, CHAT, ask("flagging/m", padding="bad"), key)
-        assert (reply.status, json.loads(reply.body)["error"]["message"]) == (403, "Your input was flagged")
+        reply = post(gateway.url, CHAT, ask("flagging/m", padding=padding), key)
+        assert (reply.status, json.loads(reply.body)["error"]["message"]) == (403, message)
     (row,) = attempts(gateway, reply)
     assert (row["state"], row["error"], float(row["cost_usd"])) == ("settled", "provider_403", 0)
     assert faulty.seen("other") == []

@@ -672,6 +672,13 @@ def test_openrouter_bills_the_searches_and_requests_of_the_providers_behind_it(f
         sonar = pick(prices.find(tx, "openrouter", "openrouter", "perplexity/sonar"), NOW_S)
     assert searching is not None and sonar is not None
     assert searching.cost_nano_usd(Usage(web_search_calls=3)) == 30_000_000
+    with full.read() as tx:
+        free = pick(prices.find(tx, "openrouter", "openrouter", "openai/gpt-oss-20b:free"), NOW_S)
+        other = pick(prices.find(tx, "openrouter", "openrouter", "meta-llama/llama-3.2-1b-instruct"), NOW_S)
+    assert free is not None and other is not None
+    assert free.ceiling(0).fees_nano_usd(1, image_tool=False) == 10_000_000
+    assert other.ceiling(0).fees_nano_usd(1, image_tool=False) == 20_000_000
+    assert other.units_ceiling((("pages", 1_000), ("web_search", 2))) == 2_040_000_000
     assert sonar.cost_nano_usd(Usage(input_tokens=7, output_tokens=236)) == 5_243_000
 
 

@@ -72,11 +72,10 @@ def read_request(endpoint: str, body: bytes, *, model: str = "", stream: bool | 
     `model`, `stream`: what the path says, where not the body does.
     """
     fields = read_object(body, MONEY_NAMES)
-    fallbacks = fields.raw("fallbacks")
-    if fallbacks is not None and memoryview(fallbacks)[0] == ord("["):
+    if "fallbacks" in fields:
         raise Refused(
             "not_supported",
-            "a list of models to fall back on is not metered",
+            "models to fall back on at the provider are not metered",
             hint="leave out fallbacks",
             param="fallbacks",
         )

@@ -18,6 +18,7 @@ from ..content import Images, cache_write_ttl
 from ..openai import content as openai_content
 from ..request import MODEL_CHARACTERS_MAX, Path, Request, thinking_floor
 from ..wire.fields import Fields, bad_request, is_obscure, may_say, read_object, read_objects
+from ..wire.lenient import items
 from .content import blocks_reason, messages_reason
 from .usage import tier_of
 
@@ -58,6 +59,7 @@ _PROMPTS = frozenset({"prompt", "messages", "message", "inputText"})
 _TITAN_VECTORS_NAMES = frozenset({"dimensions", "normalize", "embeddingTypes"})
 # These are billed by the image or the second of video, which no answer states.
 _NOT_METERED = re.compile(r"image|canvas|reel|sonic|stability\.|luma\.|twelvelabs\.|stable-")
+_VECTOR_LISTS = ("images", "inputs")  # Cohere's models embed each of these for itself
 _MEDIA = re.compile(rb'"(?:image|images|inputImage|image_url|video|inputVideo|audio|s3Location|mediaSource)"\s*+:')
 _PROMPT = ":prompt/"
 
@@ -159,13 +161,15 @@ def _makes_vectors(fields: Fields, model: str) -> bool:
 
 def _read_vectors(endpoint: str, fields: Fields, model: str) -> Request:
     """Embeddings and reranking."""
+    media = _holds_media(fields.text)
     ask = Ask(
         endpoint=endpoint,
         model=model,
         stream=False,
         input_bytes=len(fields.body),
         generates=False,
-        unbounded_input=IMAGES if _holds_media(fields.text) else "",
+        unbounded_input=IMAGES if media else "",
+        inputs=max(1, *(len(items(fields.raw(name))) for name in _VECTOR_LISTS)) if media else 1,
         units=(("search_units", rerank_units(fields)),) if "query" in fields else (),
     )
     return Request(ask, fields.body, fields, model_in_body=False)

@@ -92,8 +92,7 @@ def read_embed(fields: Fields) -> Request:
         input_bytes=len(fields.body),
         generates=False,
         unbounded_input=IMAGES if images or mixed else "",
-        # Each image is an input of its own, and may fill the context window for itself.
-        server_tool_turns=max(0, images + mixed - 1),
+        inputs=max(1, images + mixed),
         units=(("images", images + mixed),) if images or mixed else (),
     )
     return Request(ask, fields.body, fields)

@@ -86,7 +86,9 @@ def read_embedding(endpoint: str, fields: Fields, model: str) -> Request:
     top = Spelled(fields, EMBEDDING)
     images, places = Images(), [*_named(top, model)]
     reason = contents_reason(top.raw("content"), "content", images)
+    inputs = 0
     for start, item in _requests(top):
+        inputs += 1
         one = Spelled(item, EMBEDDING)
         reason = reason or contents_reason(one.raw("content"), "requests.content", images)
         places += _named(one, model, start)
@@ -99,6 +101,7 @@ def read_embedding(endpoint: str, fields: Fields, model: str) -> Request:
         unbounded_input=images.reason(reason),
         images=images.count,
         image_bytes=images.bytes,
+        inputs=max(1, inputs) if images.reason(reason) else 1,
     )
     return Request(ask, fields.body, fields, model_in_body=False, model_places=tuple(places))
 

@@ -144,7 +144,7 @@ def _speech(fields: Fields, model: str) -> Ask:
 
 
 def _transcription(endpoint: str, fields: FormFields, model: str, files: tuple[FormFile, ...]) -> Ask:
-    seconds_max = sum(bounds.audio_seconds_max(file.size) for file in files)
+    seconds_max = sum(bounds.audio_seconds_max(file.size, file.beginning) for file in files)
     seconds = sum(bounds.audio_seconds(file.filename, file.size, file.beginning) for file in files)
     if any(name in fields for name in ("file_url", "url", "file_id")):  # Mistral, Groq
         seconds_max += bounds.REMOTE_AUDIO_SECONDS_MAX

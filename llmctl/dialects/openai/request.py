@@ -16,8 +16,10 @@ from ...domain.errors import Refused
 from ..content import AUDIO, Images, cache_write_ttl
 from ..request import Request, check_model, end_user_id, read_model, read_outputs, read_tier
 from ..wire.fields import Fields, bad_request, may_say, read_object
+from ..wire.lenient import items
 from .content import REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason, messages_reason, texts_reason
-from .tools import chat_tool_turns, makes_images, response_tool_turns
+from .extras import extras
+from .tools import chat_tool_turns, makes_images, response_tool_turns, search_turns
 
 CHOICES_MAX = 10_000  # n, best_of: OpenAI takes 128
 PROMPTS_MAX = 10_000  # in one request: OpenAI takes 2,048
@@ -75,10 +77,12 @@ def read_chat(fields: Fields, model: str) -> Request:
     turns = chat_tool_turns(fields, model)
     images = Images()
     reason = messages_reason(fields.values.get("messages"), images)
+    more = extras(fields, reason) if reason or turns else ()
     reason = _reference(fields) or reason or _media_output(fields)
-    return _generating(
+    request = _generating(
         fields, "chat.completions", model, reason, turns, images, multiplier=_choices(fields), options=True
     )
+    return request._replace(ask=request.ask._replace(extras=more)) if more else request
 
 
 def read_completion(fields: Fields, model: str) -> Request:
@@ -93,7 +97,7 @@ def read_response(fields: Fields, model: str) -> Request:
     fields.string("instructions")
     images = Images()
     item_reason, turns = items_reason(fields.raw("input"), RESPONSE_ITEMS, RESPONSE_NAMES, images)
-    turns = response_tool_turns(fields) or turns
+    turns = response_tool_turns(fields) or turns or search_turns(fields, model)
     if "context_management" in fields:
         turns = UNKNOWN_TURNS  # a compaction on the server bills the conversation once more
     request = _generating(fields, "responses", model, reason or item_reason, turns, images, multiplier=1, options=False)
@@ -101,6 +105,7 @@ def read_response(fields: Fields, model: str) -> Request:
         continues=_continued(fields),
         stores=fields.boolean("store") is not False,
         background=bool(fields.boolean("background")),
+        extras=extras(fields, item_reason) if item_reason or turns else (),
     )
     return request._replace(ask=ask)
 
@@ -129,13 +134,15 @@ def read_count(fields: Fields, model: str) -> Request:
 
 
 def read_embedding(fields: Fields, model: str) -> Request:
+    no_texts = texts_reason(fields.raw("input"))
     ask = Ask(
         endpoint="embeddings",
         model=model,
         stream=_stream(fields),
         input_bytes=len(fields.body),
         generates=False,
-        unbounded_input=_reference(fields) or texts_reason(fields.raw("input")),
+        unbounded_input=_reference(fields) or no_texts,
+        inputs=max(1, len(items(fields.raw("input")))) if no_texts else 1,
         service_tier=read_tier(fields),
         end_user=_end_user(fields),
     )

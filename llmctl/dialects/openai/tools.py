@@ -26,7 +26,7 @@ _CLIENT_TOOLS = frozenset(
 )
 # Either side can run these: the field and the value that say the client does. Without it we take the provider for it.
 _EITHER_SIDE = {b'"shell"': ("environment", b'"local"'), b'"tool_search"': ("execution", b'"client"')}
-# OpenRouter's and xAI's fields for chat that have the provider search once before the model answers.
+# OpenRouter's and xAI's fields that have the provider search once before the model answers.
 _SEARCH_FIELDS = frozenset({"web_search_options", "plugins", "search_parameters"})
 _RESEARCH = "deep-research"  # Perplexity's model searches dozens of times by itself, and bills what it read
 _ADVISOR = b"openrouter:advisor"
@@ -36,8 +36,11 @@ def chat_tool_turns(fields: Fields, model: str) -> int:
     turns = tools_turns(fields.raw("tools"), "tools")
     if turns:
         return turns
-    if _RESEARCH in model:
-        return UNKNOWN_TURNS
+    return UNKNOWN_TURNS if _RESEARCH in model else search_turns(fields, model)
+
+
+def search_turns(fields: Fields, model: str) -> int:
+    """1 if OpenRouter or xAI is to search before the model answers, else 0."""
     searches = not _SEARCH_FIELDS.isdisjoint(fields.values) and any(name in fields for name in _SEARCH_FIELDS)
     return 1 if searches or model.endswith(":online") else 0
 

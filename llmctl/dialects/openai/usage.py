@@ -103,11 +103,12 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
     reasoning = completion.get("reasoning_tokens", 0)
     input_audio = max(prompt.get("audio_tokens", 0), usage.get("audio_prompt_tokens", 0))
 
+    audio_seconds = usage.get("prompt_audio_seconds", 0)
     missing = total - input_ - output  # tokens that only the total shows
     if 0 < missing <= HIDDEN_TOKENS_MAX:
         if not generates or not input_stated:
             input_ += missing
-        elif usage.get("prompt_audio_seconds", 0):  # Mistral: audio is outside prompt_tokens
+        elif audio_seconds:  # Mistral: audio is outside prompt_tokens
             input_ += missing
             input_audio = max(input_audio, missing)
         elif missing == cached + written:  # a cache that is outside the prompt, as in Anthropic's own dialect
@@ -138,6 +139,7 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
         file_search_calls=file_searches,
         code_interpreter_calls=interpreters,
         image_generation_calls=images,
+        audio_seconds=audio_seconds,
     )
 
 
