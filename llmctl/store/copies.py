@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import sqlite3
 import tempfile
@@ -22,6 +24,8 @@ from .files import open_beside
 
 COPY_PAGES = 512  # 2 MB
 COPY_PAUSE_S = 0.005
+UNFINISHED = ".unfinished"
+ABANDONED_S = 60.0
 BACKED_UP = ".backed-up"  # a file whose time is that of the last backup
 
 
@@ -75,23 +79,29 @@ def restore(source: Path, database: Path, author: Author) -> Restored:
     """Puts a copy in the place of the database, in one step; what was revoked since stays so. Raises LlmctlError
     (a gateway runs), NotFound, StoreError: then nothing has changed."""
     check(source)
-    with _alone(database), _finished(database, replace=True) as unfinished:
-        _copy(source, unfinished)
-        migrate_file(unfinished)
-        carried = carry_over(unfinished, database) if database.exists() else Carried()
-        with closing(Store(unfinished)) as store, store.write() as tx:
+    with _alone(database), _unfinished(database) as copy:
+        _copy(source, copy.path)
+        migrate_file(copy.path)
+        carried = carry_over(copy.path, database) if database.exists() else Carried()
+        with closing(Store(copy.path)) as store, store.write() as tx:
             facts = {"from": str(source.absolute())} | (carried.facts if carried else {})
             audit.record(tx, author, "restore", str(database), after=facts)
-        _drop_log(unfinished)
-        kept = None
-        if any(file.exists() for file in _parts(database)):
-            moment = datetime.fromtimestamp(author.at_s, UTC)
-            name = f"before-restore-{moment:%Y%m%dT%H%M%SZ}"
+        _drop_log(copy.path)
+        if not any(file.exists() for file in _parts(database)):
+            copy.publish(database)
+            return Restored(None, carried)
+        moment = datetime.fromtimestamp(author.at_s, UTC)
+        name = f"before-restore-{moment:%Y%m%dT%H%M%SZ}"
+        kept = _kept_if_sound(database, name)
+        if kept is None:
+            kept = _moved(database, name)
+            copy.publish(database)
+        else:
             try:
-                kept = _kept(database, name)
-                _drop_log(database)  # what it held is in the kept copy: it must not be taken for the new file's
-            except (NotFound, StoreBroken):
-                kept = _moved(database, name)
+                _fill(database, copy.path)
+            except BaseException:
+                kept.unlink()
+                raise
     return Restored(kept, carried)
 
 
@@ -117,6 +127,28 @@ def _kept(database: Path, name: str) -> Path:
     with _finished(kept) as unfinished:
         _copy(database, unfinished)
     return kept
+
+
+def _kept_if_sound(database: Path, name: str) -> Path | None:
+    try:
+        return _kept(database, name)
+    except (NotFound, StoreBroken):
+        return None
+
+
+def _fill(database: Path, source: Path) -> None:
+    """All pages of `source` into the database, in one transaction like any other: who reads or waits for the lock
+    meanwhile has this file open, and would go on with what was taken away if another took its name."""
+    with (
+        storing(),
+        closing(sqlite3.connect(source.absolute().as_uri() + "?mode=ro", uri=True)) as reading,
+        closing(sqlite3.connect(database, isolation_level=None, timeout=LOCK_TIMEOUT_S)) as writing,
+    ):
+        writing.execute("PRAGMA journal_mode = WAL")
+        writing.execute("PRAGMA synchronous = FULL")
+        writing.execute("PRAGMA wal_autocheckpoint = 0")
+        reading.backup(writing)
+        writing.execute("PRAGMA wal_checkpoint").fetchall()  # as far as readers let it
 
 
 def _moved(database: Path, name: str) -> Path:
@@ -164,37 +196,76 @@ def _copy(source: Path, target: Path) -> None:
         writing.execute("PRAGMA journal_mode = DELETE")  # all of it in the one file
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A file that has not got its name yet."""
+
+    path: Path
+    fd: int
+
+    def publish(self, target: Path) -> None:
+        """Gives it that name, in one step, and on disk. Raises AlreadyExists, StoreUnavailable."""
+        try:
+            os.fsync(self.fd)
+            os.link(self.path, target)  # fails, where replacing would not, if somebody was faster
+            _sync_directory(target)
+        except FileExistsError:
+            raise AlreadyExists(f"{target} exists already", hint="choose another name, or remove it") from None
+        except OSError as error:
+            raise StoreUnavailable(f"cannot write {target}: {error.strerror}", hint="check disk space") from None
+
+
 @contextmanager
-def _finished(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A file to write beside `target`, which becomes `target` in one step, and on disk, when the block ends well."""
-    if target.exists() and not replace:
-        raise AlreadyExists(f"{target} exists already", hint="choose another name, or remove it")
+def _finished(target: Path) -> Iterator[Path]:
+    """A file to write beside `target`, which becomes `target` when the block ends well."""
+    for there in _parts(target):  # SQLite would take a log that is left for the new file's
+        if there.exists():
+            raise AlreadyExists(f"{there} exists already", hint="choose another name, or remove it")
+    with _unfinished(target) as copy:
+        yield copy.path
+        copy.publish(target)
+
+
+@contextmanager
+def _unfinished(target: Path) -> Iterator[Unfinished]:
+    """A file beside `target`, readable by its owner alone; gone when the block ends, but for what was published."""
+    place = target.absolute().parent
+    prefix = f".{target.name}."
+    _remove_abandoned(place, prefix)
     try:
-        fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.absolute().parent)  # mode 0600
+        fd, name = tempfile.mkstemp(prefix=prefix, suffix=UNFINISHED, dir=place)  # mode 0600
     except OSError as error:
         raise StoreUnavailable(f"cannot write beside {target}: {error.strerror}", hint="choose another place") from None
     unfinished = Path(name)
     try:
-        owner = target.stat() if replace and target.exists() else None
-        yield unfinished
-        os.fsync(fd)
-        if owner is not None and os.geteuid() == 0:
+        fcntl.flock(fd, fcntl.LOCK_EX)  # as long as this process lives
+        if os.geteuid() == 0 and target.exists():
+            owner = target.stat()
             os.fchown(fd, owner.st_uid, owner.st_gid)
-        if replace:
-            unfinished.replace(target)
-        else:
-            os.link(unfinished, target)  # fails, where replacing would not, if somebody was faster
-            unfinished.unlink()
-        _sync_directory(target)
-    except FileExistsError:
-        raise AlreadyExists(f"{target} exists already", hint="choose another name, or remove it") from None
+        yield Unfinished(unfinished, fd)
     except OSError as error:
-        raise StoreUnavailable(f"cannot write {target}: {error.strerror}", hint="check disk space") from None
+        raise StoreUnavailable(f"cannot write beside {target}: {error.strerror}", hint="check disk space") from None
     finally:
+        _remove(unfinished)
         os.close(fd)
-        unfinished.unlink(missing_ok=True)
-        for suffix in ("-journal", "-wal", "-shm", ".lock"):
-            Path(f"{unfinished}{suffix}").unlink(missing_ok=True)
+
+
+def _remove_abandoned(place: Path, prefix: str) -> None:
+    """What those left that were killed."""
+    for path in place.glob(f"{glob.escape(prefix)}*{UNFINISHED}"):
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - path.stat().st_mtime > ABANDONED_S:  # one that was just made is not locked yet
+                    _remove(path)
+            finally:
+                os.close(fd)
+
+
+def _remove(unfinished: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm", ".lock"):
+        Path(f"{unfinished}{suffix}").unlink(missing_ok=True)
 
 
 @contextmanager

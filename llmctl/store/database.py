@@ -86,11 +86,14 @@ class Store:
         """A write transaction: committed at the end, rolled back on any error."""
         assert not self._readonly
         try:
-            with storing(), self._lock.held(), transaction(self.connection):
-                yield self.connection
+            with storing(), self._lock.held():
+                if (gone := self.replaced()) is not None:
+                    raise gone
+                with transaction(self.connection):
+                    yield self.connection
         except StoreBroken as error:
-            # What was opened while it could be written fails like a broken disk when it no longer can.
-            filesystem.check_writable(self.path)
+            if self.replaced() is None:  # what can no longer be written fails like a broken disk
+                filesystem.check_writable(self.path)
             raise error from None
 
     @contextmanager
@@ -137,7 +140,7 @@ class Store:
             now = None
         if now is not None and (now.st_dev, now.st_ino) == self._file:
             return None
-        return StoreBroken(f"{self.path} was removed or replaced while it was open", hint="start the daemon again")
+        return StoreBroken(f"{self.path} was removed or replaced while it was open", hint="start it anew")
 
     def close(self) -> None:
         if self._readonly:
