@@ -81,11 +81,11 @@ def _books(run: App, *, repair: bool) -> list[Check]:
 
     def look() -> Wrong:
         with run.reading() as tx:
-            return invariants.check(tx, default_zone=run.config.timezone, now_s=run.now_s)
+            return invariants.check(tx, now_s=run.now_s)
 
     wrong = look()
     if repair and wrong:
         with run.storing() as (store, author):
-            invariants.repair(store, author, wrong, default_zone=run.config.timezone)
+            invariants.repair(store, author, wrong)
         wrong = look()
     return list(checkup.books(wrong))

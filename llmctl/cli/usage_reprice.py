@@ -84,7 +84,7 @@ def reprice(
     calls = humanize.plural(changed, "call")
     if not dry_run and (changed or goes_on):
         confirm(run, f"Reprice {calls}, {costs}?", yes=yes)
-        changed = repricing.reprice(run.database, run.author, wanted, sellers, default_zone=run.config.timezone)
+        changed = repricing.reprice(run.database, run.author, wanted, sellers)
         calls = humanize.plural(changed, "call")
     would = "would cost" if dry_run else "cost"
     done = f"{calls} {would} something else: {costs}." if changed else "Nothing changes."

@@ -63,7 +63,7 @@ class Directory:
             callers.check_expiry(known.key_public_id, known.expires_at_s, now_s)
             return known
         with storing():
-            caller = callers.load(self._store.connection, secret, default_zone=self._config.timezone, now_s=now_s)
+            caller = callers.load(self._store.connection, secret, now_s=now_s)
         if caller.settings_version != self._version:
             self._renew(caller.settings_version)
         if len(self._callers) >= CALLERS_MAX:

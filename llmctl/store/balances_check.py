@@ -23,12 +23,12 @@ _WRONG = """
 """
 
 
-def wrong(tx: sqlite3.Connection, default_zone: str, now_s: int) -> tuple[list[Row], int]:
+def wrong(tx: sqlite3.Connection, now_s: int) -> tuple[list[Row], int]:
     """The balances of the current windows that are wrong, and how many there are: those of other windows are read by
     nobody."""
     found: list[Row] = []
     checked = 0
-    for limit in limits.listing(tx, default_zone=default_zone):
+    for limit in limits.listing(tx, default_zone=limits.default_zone(tx)):
         place = balances.place_of(limit, 0, now_s)
         from_s = place.window_start_s - (MINUTE_S if place.slides else 0)
         (count,) = tx.execute(
@@ -41,9 +41,10 @@ def wrong(tx: sqlite3.Connection, default_zone: str, now_s: int) -> tuple[list[R
     return found, checked
 
 
-def recount_slots(tx: sqlite3.Connection, rows: Sequence[Row], default_zone: str) -> None:
+def recount_slots(tx: sqlite3.Connection, rows: Sequence[Row]) -> None:
     """Those of these balances that are slots of minutes, by the calls: a slot must not be missing."""
-    known = {limit.id: limit for limit in limits.listing(tx, default_zone=default_zone) if limit.window == "minute"}
+    every = limits.listing(tx, default_zone=limits.default_zone(tx))
+    known = {limit.id: limit for limit in every if limit.window == "minute"}
     balances.write(
         tx,
         {

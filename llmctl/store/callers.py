@@ -27,7 +27,7 @@ def settings_version(reader: sqlite3.Connection) -> int:
     return version
 
 
-def load(reader: sqlite3.Connection, secret: str, *, default_zone: str, now_s: int) -> Caller:
+def load(reader: sqlite3.Connection, secret: str, *, now_s: int) -> Caller:
     """The caller behind a secret. Raises Refused("invalid_api_key") with what its holder may know of why."""
     if not well_formed(secret):
         raise _invalid("this is not a key of this gateway", "check it for typing errors")
@@ -46,6 +46,7 @@ def load(reader: sqlite3.Connection, secret: str, *, default_zone: str, now_s: i
         raise _invalid(f"this secret of key {public_id} was replaced", "use the new one, or ask your admin")
     check_expiry(public_id, ends, now_s)
     lineage = groups.lineage(reader, group_id)
+    default_zone = limits.default_zone(reader)
     group_name, zone, allowed_from, keeps_content = "", default_zone, [allow_from], False
     for one_id in lineage:
         group_name, own_zone, allow_from, disabled, keeps = reader.execute(_GROUPS, (one_id,)).fetchone()

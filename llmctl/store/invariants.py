@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from llmctl.domain.errors import StoreUnavailable
 from llmctl.domain.window import BUCKET_S
 
-from . import audit, balances, balances_check, fold
+from . import audit, balances, balances_check, fold, limits
 from .audit import Author
 from .database import Store
 
@@ -76,15 +76,15 @@ class Wrong:
         return bool(self.rollups or self.summaries or self.balances)
 
 
-def check(tx: sqlite3.Connection, *, default_zone: str, now_s: int) -> Wrong:
+def check(tx: sqlite3.Connection, *, now_s: int) -> Wrong:
     """Compares in one snapshot. Calls that were pruned are not compared."""
     repair_id = _last_repair(tx)
     rollups = tx.execute(_ROLLUPS, {"from": _first_bucket(tx)}).fetchall()
-    wrong, checked = balances_check.wrong(tx, default_zone, now_s)
+    wrong, checked = balances_check.wrong(tx, now_s)
     return Wrong(rollups, _wrong_summaries(tx), wrong, checked, repair_id)
 
 
-def repair(store: Store, author: Author, wrong: Wrong, *, default_zone: str, pause_s: float = PAUSE_S) -> None:
+def repair(store: Store, author: Author, wrong: Wrong, *, pause_s: float = PAUSE_S) -> None:
     """Roll-ups become what the calls say, summaries what the roll-ups say; balances go, and are counted anew when a
     call needs them. Raises StoreUnavailable when somebody else repairs too: what differs would be added twice."""
     with store.write() as tx:
@@ -99,7 +99,7 @@ def repair(store: Store, author: Author, wrong: Wrong, *, default_zone: str, pau
     for rows in _steps(wrong.rollups):
         with store.write() as tx:
             _still(tx, mine)
-            fold.amend(tx, rows, default_zone)
+            fold.amend(tx, rows, limits.default_zone(tx))
         time.sleep(pause_s)
     for rows in _steps(wrong.summaries):
         with store.write() as tx:
@@ -109,7 +109,7 @@ def repair(store: Store, author: Author, wrong: Wrong, *, default_zone: str, pau
     with store.write() as tx:
         # What a balance was counted from may have been wrong as well.
         balances.forget(tx)
-        balances_check.recount_slots(tx, wrong.balances, default_zone)
+        balances_check.recount_slots(tx, wrong.balances)
 
 
 def _steps(rows: Sequence[tuple[int, ...]]) -> Iterator[Sequence[tuple[int, ...]]]:

@@ -139,6 +139,14 @@ def get(tx: sqlite3.Connection, reference: str, *, default_zone: str) -> Limit:
     return _limit(row, default_zone)
 
 
+def default_zone(tx: sqlite3.Connection) -> str:
+    """The time zone of limits on whom no group gives another, as the gateway that started last brought it: balances are
+    kept by it, whatever the configuration of others says by now."""
+    (zone,) = tx.execute("SELECT timezone FROM settings").fetchone()
+    assert isinstance(zone, str)
+    return zone
+
+
 def listing(tx: sqlite3.Connection, *, scope: Scope | None = None, default_zone: str) -> list[Limit]:
     sql = f"SELECT {_COLUMNS}, ({_GRANTS_SQL}) FROM limits WHERE {ALIVE_SQL}"
     order = " ORDER BY CASE principal WHEN 'org' THEN 0 WHEN 'group' THEN 1 WHEN 'user' THEN 2 ELSE 3 END, id"

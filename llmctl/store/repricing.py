@@ -51,7 +51,6 @@ def reprice(
     wanted: Wanted,
     sellers: Mapping[str, Seller],
     *,
-    default_zone: str,
     pause_s: float = PAUSE_S,
     tell: Callable[[Sequence[Looked]], None] = lambda _: None,
 ) -> int:
@@ -59,7 +58,7 @@ def reprice(
 
     A run of the same calls that was interrupted is continued; `tell` then hears of the rest only.
     """
-    book, cost_limits = PriceBook(sellers), _CostLimits(default_zone)
+    book, cost_limits = PriceBook(sellers), _CostLimits()
     with closing(Store(path)) as store:
         with store.write() as tx:
             run_id, after = _begin(tx, author, wanted)
@@ -162,7 +161,7 @@ def _end(tx: sqlite3.Connection, author: Author, run_id: int) -> int:
 class _CostLimits:
     """The limits on cost that apply to a call, by its lineage, user and key: looked up once, unless settings change."""
 
-    default_zone: str
+    default_zone: str = ""
     _version: int = -1
     _found: dict[tuple[str, int, int], list[Limit]] = field(default_factory=dict)
 
@@ -170,6 +169,7 @@ class _CostLimits:
         version = callers.settings_version(tx)
         if version != self._version or len(self._found) > PRINCIPALS_MAX:
             self._version = version
+            self.default_zone = limits.default_zone(tx)
             self._found.clear()
 
     def of(self, tx: sqlite3.Connection, call: Booked) -> list[Limit]:

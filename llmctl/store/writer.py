@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 
 from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnavailable
 
-from . import balances, fold, recovery
+from . import balances, fold, limits, recovery
 from .batch import Batch, OpenCall, Outcome
 from .booking import Closing, Deferral, HoldResult, Opening, Refusal
 from .database import Store, check_schema, schema_version, storing
@@ -190,9 +190,12 @@ class Writer:
         with store.write() as tx:
             (zone,) = tx.execute("SELECT timezone FROM settings").fetchone()
             if zone != self._default_zone:
-                # Balances of the old zone's windows would miss what is settled from now on.
+                # Balances of the old zone's windows would miss what is settled from now on; who serves too goes by the
+                # new one from its next call on.
                 balances.forget(tx)
-                tx.execute("UPDATE settings SET timezone = ?", (self._default_zone,))
+                tx.execute(
+                    "UPDATE settings SET timezone = ?, settings_version = settings_version + 1", (self._default_zone,)
+                )
         self._recover(store, [self._owner.slot])
 
     def _serve(self, store: Store) -> None:
@@ -326,13 +329,13 @@ class Writer:
         return call
 
     def _batch(self, tx: sqlite3.Connection) -> Batch:
-        version, folded = self._state(tx)
+        version, folded, zone = self._state(tx)
         now_s = int(self._clock_s())
         return Batch(
             tx,
             self._interned,
             owner=self._owner.slot,
-            default_zone=self._default_zone,
+            default_zone=zone,
             share_percent=self.share_percent,
             now_s=now_s,
             version=version,
@@ -340,11 +343,11 @@ class Writer:
             slots_complete_from_s=self._slots.complete_from_s(now_s),
         )
 
-    def _state(self, tx: sqlite3.Connection) -> tuple[int, int]:
-        """The version of the settings, and the bucket up to which roll-ups are folded. Sees too that nobody has
-        migrated the file under us."""
-        version, schema, folded = tx.execute(
-            "SELECT settings_version, user_version, folded_bucket FROM settings, pragma_user_version"
+    def _state(self, tx: sqlite3.Connection) -> tuple[int, int, str]:
+        """The version of the settings, the bucket up to which roll-ups are folded, the time zone in force. Sees too
+        that nobody has migrated the file under us."""
+        version, schema, folded, zone = tx.execute(
+            "SELECT settings_version, user_version, folded_bucket, timezone FROM settings, pragma_user_version"
         ).fetchone()
         if schema != schema_version():
             try:
@@ -352,7 +355,7 @@ class Writer:
             except StoreError as error:
                 self.failed = error
                 raise
-        return version, folded
+        return version, folded, zone
 
     def _written(self, taken: Taken, outcome: Outcome) -> None:
         stats = self.stats
@@ -426,10 +429,11 @@ class Writer:
         """A few rows of old roll-ups into the summaries; the next ones soon, but not before others had their turn."""
         now_s = int(self._clock_s())
         with storing():
-            self._folding = fold.due(store.connection, default_zone=self._default_zone, now_s=now_s)
+            zone = limits.default_zone(store.connection)
+            self._folding = fold.due(store.connection, default_zone=zone, now_s=now_s)
         if self._folding:
             with store.write() as tx:
-                fold.step(tx, default_zone=self._default_zone, now_s=now_s)
+                fold.step(tx, default_zone=zone, now_s=now_s)
         self._fold_at_s = time.monotonic() + (FOLD_PAUSE_S if self._folding else FOLD_EVERY_S)
 
     def _recover(self, store: Store, slots: Sequence[int]) -> None:

@@ -59,7 +59,7 @@ class Shop:
             self._secrets[user] = keys.create(tx, self._author, user, name="again").secret
 
     def _caller(self, user: str) -> Caller:
-        return callers.load(self._store.connection, self._secrets[user], default_zone=ZONE, now_s=self.now_s)
+        return callers.load(self._store.connection, self._secrets[user], now_s=self.now_s)
 
     async def call(
         self,

@@ -129,7 +129,7 @@ def test_the_demo_key_works_and_its_lines_are_valid_shell_and_python(bare_cli: C
     made = bare_cli.json("init", "--demo")
     secret = made["demo"]["key"]["secret"]
     store = Store(home / "llmctl.db", readonly=True)
-    assert callers.load(store.connection, secret, default_zone="UTC", now_s=NOW_S).user_name == "demo"
+    assert callers.load(store.connection, secret, now_s=NOW_S).user_name == "demo"
     store.close()
     for file in ("llmctl.db", "config.toml"):
         (home / file).unlink()

@@ -32,10 +32,10 @@ def test_users_come_with_groups_and_keys_that_work(cli: Cli, empty: Path) -> Non
     assert (alice["user"], alice["group"], alice["key_name"]) == ("alice", "sales", "laptop")
     assert alice["expires_at"] == "2027-02-21T14:00:00Z"
     store = Store(empty / "llmctl.db")
-    caller = callers.load(store.connection, bob["secret"], default_zone="UTC", now_s=NOW_S)
+    caller = callers.load(store.connection, bob["secret"], now_s=NOW_S)
     assert (caller.user_name, caller.key_public_id) == ("bob", bob["key_id"])
     with pytest.raises(Refused):
-        callers.load(store.connection, alice["secret"], default_zone="UTC", now_s=NOW_S + 91 * 86_400)
+        callers.load(store.connection, alice["secret"], now_s=NOW_S + 91 * 86_400)
     store.close()
     assert {entry["action"] for entry in cli.json("audit", "bob")} == {"user add", "key create"}
     assert cli.json("key", "show", "bob")["note"] == "desk 4"

@@ -39,7 +39,7 @@ def assert_books_agree(daemon: Daemon, *, callers: int, minutes: float) -> dict[
     Returns how many calls there are in each state."""
     assert wait_until(lambda: open_calls(daemon) == 0, 20)
     with closing(Store(daemon.database).connection) as connection:
-        wrong = invariants.check(connection, default_zone="UTC", now_s=int(time.time()))
+        wrong = invariants.check(connection, now_s=int(time.time()))
         assert not wrong, wrong
         states = dict(connection.execute("SELECT state, count(*) FROM calls GROUP BY state").fetchall())
         refused = connection.execute(

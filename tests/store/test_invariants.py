@@ -37,7 +37,7 @@ async def call(books: Books, ledger: Ledger, secret: str, count: int, *, end_use
 
 def look(books: Books) -> Wrong:
     with books.store.read() as tx:
-        return invariants.check(tx, default_zone="UTC", now_s=int(time.time()))
+        return invariants.check(tx, now_s=int(time.time()))
 
 
 async def test_every_balance_of_every_member_is_compared(books: Books, ledger: Ledger) -> None:
@@ -85,7 +85,7 @@ async def test_a_repair_goes_on_beside_those_who_call(
 
 def mend(path: Path, books: Books, wrong: Wrong) -> None:
     with contextlib.closing(Store(path)) as store:
-        invariants.repair(store, books.author, wrong, default_zone="UTC", pause_s=0.02)
+        invariants.repair(store, books.author, wrong, pause_s=0.02)
 
 
 async def test_two_repairs_at_once_do_not_mend_twice(books: Books, ledger: Ledger) -> None:
@@ -93,9 +93,9 @@ async def test_two_repairs_at_once_do_not_mend_twice(books: Books, ledger: Ledge
     with books.store.write() as tx:
         tx.execute("UPDATE rollups SET cost_nano = 0")
     first, second = look(books), look(books)
-    invariants.repair(books.store, books.author, first, default_zone="UTC")
+    invariants.repair(books.store, books.author, first)
     with pytest.raises(StoreUnavailable, match="somebody else repairs"):
-        invariants.repair(books.store, books.author, second, default_zone="UTC")
+        invariants.repair(books.store, books.author, second)
     assert not look(books)
 
 
@@ -107,6 +107,6 @@ async def test_summaries_are_compared_with_roll_ups_and_mended(books: Books, led
         tx.execute("UPDATE rollups SET calls = 0")
     wrong = look(books)
     assert wrong.rollups and wrong.summaries
-    invariants.repair(books.store, books.author, wrong, default_zone="UTC")
+    invariants.repair(books.store, books.author, wrong)
     assert not look(books)
     assert differences(books) == []

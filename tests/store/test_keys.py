@@ -19,7 +19,7 @@ def alice(store: Store, author: Author) -> None:
 
 def works(store: Store, secret: str, *, now_s: int = NOW_S) -> bool:
     try:
-        callers.load(store.connection, secret, default_zone="UTC", now_s=now_s)
+        callers.load(store.connection, secret, now_s=now_s)
     except Refused:
         return False
     return True
@@ -46,7 +46,7 @@ def test_a_typing_error_is_told_from_an_unknown_key(store: Store, author: Author
     typo = secret[:-1] + ("a" if secret[-1] != "a" else "b")
     assert not well_formed(typo)
     with pytest.raises(Refused, match="not a key of this gateway"):
-        callers.load(store.connection, typo, default_zone="UTC", now_s=NOW_S)
+        callers.load(store.connection, typo, now_s=NOW_S)
 
 
 def test_rotation_ends_the_old_secret_at_once(store: Store, author: Author) -> None:

@@ -479,7 +479,7 @@ from tests.support.ledgers import closing, opening
 async def main(path, secret):
     ledger = Ledger(path, default_zone="UTC", share_percent=25)
     await ledger.start()
-    caller = callers.load(Store(path).connection, secret, default_zone="UTC", now_s=int(time.time()))
+    caller = callers.load(Store(path).connection, secret, now_s=int(time.time()))
     async def calls():
         while True:
             wanted = opening(ledger, caller)

@@ -326,7 +326,7 @@ class Ledger(RuleBasedStateMachine):
     @invariant()
     def balances_and_rollups_are_what_the_calls_say(self) -> None:
         with self.books.store.read() as tx:
-            wrong = invariants.check(tx, default_zone=DEFAULT_ZONE, now_s=self.now_s)
+            wrong = invariants.check(tx, now_s=self.now_s)
         assert not wrong, wrong
 
     @invariant()

@@ -42,7 +42,7 @@ def price(path: Path, usd: int, *, model: str = "gpt-5", from_s: int = 0, now_s:
 
 
 def reprice(path: Path, wanted: Wanted = ALWAYS) -> int:
-    return repricing.reprice(path, AUTHOR, wanted, SELLERS, default_zone=ZONE, pause_s=0)
+    return repricing.reprice(path, AUTHOR, wanted, SELLERS, pause_s=0)
 
 
 def seen(path: Path) -> dict[int, Call]:
@@ -194,7 +194,7 @@ async def test_a_run_that_was_interrupted_goes_on_where_it_was(path: Path, monke
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        repricing.reprice(path, AUTHOR, ALWAYS, SELLERS, default_zone=ZONE, tell=killed)
+        repricing.reprice(path, AUTHOR, ALWAYS, SELLERS, tell=killed)
     costs = [seen(path)[call_id].cost_nano_usd for call_id in made]
     assert costs == [3 * DOLLAR, 3 * DOLLAR, DOLLAR, DOLLAR, DOLLAR]
     assert differences(books(path)) == []
@@ -209,7 +209,6 @@ async def test_a_run_that_was_interrupted_goes_on_where_it_was(path: Path, monke
         AUTHOR,
         ALWAYS,
         SELLERS,
-        default_zone=ZONE,
         tell=lambda page: rest.extend(one.call.call_id for one in page),
     )
     assert (changed, rest) == (5, made[2:])  # over both parts; only the rest was looked at
@@ -229,7 +228,7 @@ async def test_a_run_that_was_interrupted_begins_anew_when_a_price_was_put_right
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        repricing.reprice(path, AUTHOR, ALWAYS, SELLERS, default_zone=ZONE, tell=killed)
+        repricing.reprice(path, AUTHOR, ALWAYS, SELLERS, tell=killed)
     price(path, 3, now_s=AUTHOR.at_s)
     reprice(path)
     assert [seen(path)[call_id].cost_nano_usd for call_id in made] == [3 * DOLLAR] * 5

@@ -39,7 +39,7 @@ def test_what_is_no_email_is_refused(store: Store, author: Author, email: str) -
 
 def test_disabling_stops_the_keys_at_once_and_enabling_brings_them_back(store: Store, author: Author) -> None:
     def load() -> str:
-        return callers.load(store.connection, secret, default_zone="UTC", now_s=NOW_S).user_name
+        return callers.load(store.connection, secret, now_s=NOW_S).user_name
 
     with store.write() as tx:
         users.add(tx, author, "alice", group=None, email=None)

@@ -52,7 +52,7 @@ class Books:
 
     def caller(self, secret: str, now_s: int | None = None) -> Caller:
         now_s = int(time.time()) if now_s is None else now_s
-        return callers.load(self.store.connection, secret, default_zone="UTC", now_s=now_s)
+        return callers.load(self.store.connection, secret, now_s=now_s)
 
     def ledger(self, **more: object) -> Ledger:
         return Ledger(self.path, default_zone="UTC", share_percent=25, **more)
