@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -185,11 +186,16 @@ class WriteLock:
     def held(self) -> Iterator[None]:
         if self._fd is None:
             self._fd = open_beside(self._database, ".lock")
-        self._acquire(self._fd)
+        # Ctrl-Z has to wait: a command that is stopped with the lock would stop whoever serves.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTSTP,))
         try:
-            yield
+            self._acquire(self._fd)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
         finally:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _acquire(self, fd: int) -> None:
         deadline_s = time.monotonic() + self.timeout_s

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmctl.domain.errors import NotFound, SchemaMismatch, StoreBroken, StoreError, StoreUnavailable
-from llmctl.store.database import Store, create, migrations, schema_version
+from llmctl.store.database import Store, WriteLock, create, migrations, schema_version
 
 
 @pytest.fixture
@@ -127,3 +131,32 @@ def test_a_reader_leaves_the_log_for_the_writer(path: Path) -> None:
 
 def test_migrations_are_numbered_one_by_one() -> None:
     assert [number for number, _ in migrations()] == list(range(1, schema_version() + 1))
+
+
+WRITING = """
+import sys, time
+from pathlib import Path
+from llmctl.store.database import Store
+
+with Store(Path(sys.argv[1])).write():
+    print("writing", flush=True)
+    time.sleep(0.3)
+time.sleep(0.3)
+"""
+
+
+def test_a_command_that_is_stopped_by_ctrl_z_gives_the_lock_free_first(tmp_path: Path) -> None:
+    path = tmp_path / "llmctl.db"
+    create(path)
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITING, str(path)], stdout=subprocess.PIPE, process_group=0, text=True
+    ) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == "writing\n"
+        command.send_signal(signal.SIGTSTP)
+        with WriteLock(path, 5.0).held():
+            pass
+        _, status = os.waitpid(command.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        command.send_signal(signal.SIGCONT)
+        assert command.wait(5) == 0
