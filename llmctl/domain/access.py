@@ -13,8 +13,9 @@ from .errors import BadInput
 PATTERN_CHARS_MAX = 200
 LATEST = ":latest"  # https://docs.ollama.com/api#model-names
 # OpenRouter takes these behind any model's name: they choose who serves it, or let it search (`:online`, deprecated).
-# https://openrouter.ai/docs/guides/routing/model-variants/overview
+# Others are in its catalogue, with prices of their own. https://openrouter.ai/docs/guides/routing/model-variants/overview
 _ROUTING = re.compile(r"(?::(?:nitro|floor|exacto|online))+\Z", re.IGNORECASE)
+_VARIANTS = re.compile(r"(?::(?:nitro|floor|exacto|online|batch|extended|free|thinking))+\Z", re.IGNORECASE)
 # Where Bedrock may serve a model, before its maker's name: us.anthropic.claude-opus-4-20250514-v1:0.
 # https://docs.aws.amazon.com/bedrock/latest/userguide/inference-profiles-support.html
 _GEOGRAPHY = re.compile(r"\A(?:global|apac|us-gov|[a-z]{2})\.(?=[a-z0-9-]+\.)", re.IGNORECASE)
@@ -64,12 +65,12 @@ def covers(pattern: str, provider: str, model: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def names_of(model: str) -> tuple[str, ...]:
-    """By which an upstream model goes: itself, without how it is routed, and each without what stands before its last
-    slash: a reseller's name for who made it (openrouter/openai/gpt-5), the account and region of an ARN; then without
-    the geography that may serve it."""
-    plain = without_routing(model)
-    last, last_plain = model.rpartition("/")[2], plain.rpartition("/")[2]
-    return tuple(dict.fromkeys((model, plain, last, last_plain, _GEOGRAPHY.sub("", last_plain))))
+    """By which an upstream model goes: itself, without how it is routed and which variant it is, and each without what
+    stands before its last slash: a reseller's name for who made it (openrouter/openai/gpt-5), the account and region of
+    an ARN; then without the geography that may serve it."""
+    names = (model, without_routing(model), _VARIANTS.sub("", model))
+    last = [name.rpartition("/")[2] for name in names]
+    return tuple(dict.fromkeys((*names, *last, _GEOGRAPHY.sub("", last[-1]))))
 
 
 def without_routing(model: str) -> str:

@@ -199,7 +199,11 @@ def test_a_rule_against_a_model_holds_under_a_resellers_name_too_but_a_rule_for_
         ("openrouter/openai/gpt-5", "openrouter", "openai/gpt-5:exacto", True),
         ("gpt-5:nitro", "openrouter", "openai/gpt-5:nitro", True),
         ("gpt-5:nitro", "openrouter", "openai/gpt-5", False),
-        ("gpt-5", "openrouter", "openai/gpt-5:free", False),  # a model of its own, with its own price
+        ("gpt-5", "openrouter", "openai/gpt-5:free", True),
+        ("gpt-5", "openrouter", "openai/gpt-5:batch:online", True),
+        ("gpt-5:free", "openrouter", "openai/gpt-5:free:online", True),
+        ("gpt-5:free", "openrouter", "openai/gpt-5", False),
+        ("llama3", "ollama", "llama3:70b", False),
         ("gpt-5", "openrouter", "openai/gpt-5-mini:nitro", False),
         (
             "anthropic.claude-opus*",
