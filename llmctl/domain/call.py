@@ -42,6 +42,7 @@ class Ask(NamedTuple):
     guess: Usage | None = None  # what it probably uses, for an answer that does not say; None: its text is counted
     end_user: str = ""  # as the body names it; counts only for keys that act for end users
     continues: str = ""  # the id of the stored response that it goes on from
+    refers_to: tuple[str, ...] = ()  # ids of what is in stored answers: items, containers, spoken answers
     stores: bool = False  # the provider keeps the answer, and gives it out by its id
     background: bool = False  # the answer may be only an id, and the rest be made later
 
@@ -60,6 +61,7 @@ class Reading(NamedTuple):
     output_seen_share: float = 1.0  # output_text covers this share of the stream's events
     object_id: str = ""  # by which the provider gives the answer out again, if it keeps it
     status: str = ""  # of such an answer: queued, in_progress, completed, ...
+    part_ids: tuple[str, ...] = ()  # by which later requests can refer to what is in it
 
     @property
     def is_short(self) -> bool:

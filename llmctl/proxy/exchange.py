@@ -163,7 +163,9 @@ class Exchange:
             return End(answer, self._background.heard(call, reading, status, broken))
         closing = await self._closing(call, reading, status, broken, streamed=streamed)
         if not (call.asked.ask.stores and reading.object_id):
-            return End(answer, closing)
+            if not reading.part_ids:
+                return End(answer, closing)
+            return End(answer, msgspec.structs.replace(closing, kept=_kept(reading.part_ids[0], credential)))
         kept = _kept(reading.object_id, credential)
         if call.asked.ask.background and (reading.goes_on or not reading.finished):
             return End(answer, Deferral(call.id, kept, status))

@@ -123,6 +123,9 @@ class Handler:
                 arrival.stored = await self._objects.find(arrival.caller, match.id)
             elif asked.ask.continues:
                 arrival.stored = await self._objects.continued(arrival.caller, asked.ask.continues)
+            if asked.ask.refers_to:
+                stored = await self._objects.referred_to(arrival.caller, asked.ask.refers_to)
+                arrival.stored = arrival.stored or stored
             return await self._until_answered(arrival, match, asked, secret)
         finally:
             setup.bodies.release(user_id, len(body))

@@ -4,19 +4,23 @@ wait for what becomes of theirs."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 from llmctl.config import Config
 from llmctl.domain.errors import Refused
 from llmctl.domain.price import Price
 from llmctl.domain.principal import Caller
 from llmctl.store import deferred, objects, prices
-from llmctl.store.database import Store, storing
+from llmctl.store.database import Store, Tx, storing
 from llmctl.store.deferred import DeferredCall
 from llmctl.store.objects import StoredObject
 
 # An object is noted with the booking of its call, some milliseconds after its client has the id: one that is not there
 # is looked for again before we say so. Also of those that are somebody else's: how long it takes tells nothing.
 LOOK_AGAIN_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+
+
+Find = Callable[[Tx, str, int], StoredObject | None]
 
 
 class Objects:
@@ -47,6 +51,20 @@ class Objects:
             )
         return found
 
+    async def referred_to(self, caller: Caller, part_ids: Sequence[str]) -> StoredObject:
+        """The stored answer that the first of these is in; they all have to be the caller's own. Raises
+        Refused("object_not_found")."""
+        found = [await self._look(caller, part_id, objects.with_part) for part_id in part_ids]
+        for part_id, stored in zip(part_ids, found, strict=True):
+            if stored is None:
+                raise Refused(
+                    "object_not_found",
+                    f"there is no stored item or container {part_id!r} of yours",
+                    hint="send the content itself",
+                )
+        assert found[0] is not None
+        return found[0]
+
     def waiting(self) -> list[tuple[int, int]]:
         """Calls that go on at a provider: id and starting time (ms). Raises StoreError."""
         with storing():
@@ -61,10 +79,10 @@ class Objects:
             price = None if call.price_id is None else prices.get(self._store.connection, call.price_id)
             return call, price
 
-    async def _look(self, caller: Caller, object_id: str) -> StoredObject | None:
+    async def _look(self, caller: Caller, object_id: str, find: Find = objects.find) -> StoredObject | None:
         for pause_s in (*LOOK_AGAIN_S, 0.0):
             with storing():
-                found = objects.find(self._store.connection, object_id, caller.user_id)
+                found = find(self._store.connection, object_id, caller.user_id)
             if found is not None or not pause_s:
                 return found
             await asyncio.sleep(pause_s)

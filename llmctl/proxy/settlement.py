@@ -145,6 +145,7 @@ def _booked(
         latency_ms=latency_ms,
         ttft_ms=ttft_ms,
         deferred=deferred,
+        part_ids=reading.part_ids,
     )
 
 

@@ -163,12 +163,14 @@ class Batch:
         late = False  # whether some of them may be folded into the summaries already
         moves: dict[Row, Move] = {}
         made: list[tuple[int, int, int, Kept]] = []
+        parts: list[tuple[int, str]] = []
         for call, closing in first.values():
             outcome.closed.append(closing)
             if closing.kept is not None:
                 made.append((call.call_id, call.user_id, call.model_id, closing.kept))
             elif closing.deleted:
                 objects.forget(self._tx, closing.deleted)
+            parts += [(call.call_id, part) for part in closing.part_ids]
             if (closing.cost_nano_usd or 0) > call.held_nano:
                 outcome.above_hold += 1
             applying = self._applying(call)
@@ -194,6 +196,8 @@ class Batch:
             fold.late(self._tx, [(*row, *sums) for row, sums in rollups.items()], self._default_zone)
         if made:
             objects.remember(self._tx, self._interned, made)
+        if parts:
+            objects.remember_parts(self._tx, parts)
         return moves
 
     def defer(self, deferrals: Sequence[tuple[OpenCall, Deferral]]) -> None:

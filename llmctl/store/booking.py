@@ -68,6 +68,7 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     latency_ms: int | None = None
     ttft_ms: int | None = None
     kept: Kept | None = None
+    part_ids: tuple[str, ...] = ()  # of what is in it, or was made for it
     deleted: int = 0  # the call whose object was deleted by this one
     deferred: bool = False  # another process may end it as well: the file says whether it is still open
 

@@ -35,16 +35,27 @@ class StoredObject:
     deferred: bool
 
 
+_SELECT = """
+    SELECT o.id, o.call_id, m.provider, m.model, n.name, coalesce(c.state = 'open' AND c.owner = ?3, 0)
+    FROM objects o JOIN models m ON m.id = o.model_id JOIN names n ON n.id = o.credential_id
+    LEFT JOIN calls c ON c.id = o.call_id
+"""
+
+
 def find(reader: sqlite3.Connection, object_id: str, user_id: int) -> StoredObject | None:
     """The user's own object of this id; None also for somebody else's."""
+    return _one(reader, "WHERE o.id = ?1 AND o.user_id = ?2", object_id, user_id)
+
+
+def with_part(reader: sqlite3.Connection, part_id: str, user_id: int) -> StoredObject | None:
+    """The user's own object that something with this id is in; None also for somebody else's."""
+    where = "WHERE o.call_id IN (SELECT call_id FROM object_parts WHERE id = ?1) AND o.user_id = ?2"
+    return _one(reader, where, part_id, user_id)
+
+
+def _one(reader: sqlite3.Connection, where: str, object_id: str, user_id: int) -> StoredObject | None:
     row = reader.execute(
-        """
-        SELECT o.id, o.call_id, m.provider, m.model, n.name, coalesce(c.state = 'open' AND c.owner = ?3, 0)
-        FROM objects o JOIN models m ON m.id = o.model_id JOIN names n ON n.id = o.credential_id
-        LEFT JOIN calls c ON c.id = o.call_id
-        WHERE o.id = ?1 AND o.user_id = ?2 ORDER BY o.call_id DESC LIMIT 1
-        """,
-        (object_id, user_id, DEFERRED),
+        f"{_SELECT} {where} ORDER BY o.call_id DESC LIMIT 1", (object_id, user_id, DEFERRED)
     ).fetchone()
     if row is None:
         return None
@@ -61,9 +72,15 @@ def remember(tx: sqlite3.Connection, interned: Interned, made: Sequence[tuple[in
     _REMEMBER.execute(tx, rows)
 
 
+def remember_parts(tx: sqlite3.Connection, parts: Sequence[tuple[int, str]]) -> None:
+    """Notes what is in objects: the call that made one, and the id."""
+    _REMEMBER_PARTS.execute(tx, parts)
+
+
 def forget(tx: sqlite3.Connection, call_id: int) -> None:
     """The one that this call made: it was deleted at the provider."""
     tx.execute("DELETE FROM objects WHERE call_id = ?", (call_id,))
+    tx.execute("DELETE FROM object_parts WHERE call_id = ?", (call_id,))
 
 
 def forget_old(tx: sqlite3.Connection, now_s: int) -> bool:
@@ -73,6 +90,10 @@ def forget_old(tx: sqlite3.Connection, now_s: int) -> bool:
         "DELETE FROM objects WHERE call_id IN (SELECT call_id FROM objects WHERE call_id < ? ORDER BY call_id LIMIT ?)",
         (end, FORGOTTEN_PER_STEP),
     ).rowcount
+    tx.execute(
+        "DELETE FROM object_parts WHERE call_id < (SELECT coalesce(min(call_id), ?1) FROM objects) AND call_id < ?1",
+        (end,),
+    )
     return gone == FORGOTTEN_PER_STEP
 
 
@@ -81,6 +102,10 @@ def has_old(reader: sqlite3.Connection, now_s: int) -> bool:
     return oldest is not None and oldest < ids.at_or_after(now_s - RETENTION_S)
 
 
+_REMEMBER_PARTS = Bulk(
+    ["call_id", "id"],
+    "INSERT OR IGNORE INTO object_parts (call_id, id) SELECT call_id, id FROM {rows} AS j WHERE j.call_id IS NOT NULL",
+)
 _COLUMNS = ["call_id", "id", "user_id", "model_id", "credential_id"]
 _REMEMBER = Bulk(
     _COLUMNS,

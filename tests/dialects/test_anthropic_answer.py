@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmctl.dialects.anthropic.answer import AnthropicReader
 from llmctl.dialects.anthropic.dialect import ANTHROPIC
 from llmctl.domain.call import Reading
 from llmctl.domain.usage import Usage
@@ -208,3 +209,16 @@ def test_errors_have_the_shape_that_sdks_read(status: int, kind: str) -> None:
 def test_credentials_and_the_version_go_in_headers_of_their_own() -> None:
     assert ANTHROPIC.credential_headers("k") == {"x-api-key": "k"}
     assert ANTHROPIC.default_headers() == {"anthropic-version": "2023-06-01"}
+
+
+def test_the_container_that_code_ran_in_can_be_referred_to() -> None:
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    whole = {"model": "m", "usage": usage, "container": {"id": "container_1", "expires_at": "2026-01-01"}}
+    assert ANTHROPIC.read_answer("messages", json.dumps(whole).encode()).part_ids == ("container_1",)
+    events = [
+        {"type": "message_start", "message": {"model": "m", "usage": usage, "container": None}},
+        {"type": "message_delta", "delta": {"container": {"id": "container_1"}}, "usage": usage},
+        {"type": "message_stop"},
+    ]
+    stream = b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
+    assert AnthropicReader().read(stream).part_ids == ("container_1",)

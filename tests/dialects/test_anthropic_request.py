@@ -180,3 +180,9 @@ def test_where_it_has_to_be_served_is_part_of_the_tier() -> None:
     assert ask(inference_geo="us").service_tier == "us"
     assert ask(inference_geo="us", speed="fast").service_tier == "fast us"
     assert ask(inference_geo="global").service_tier == ""
+
+
+def test_a_container_that_is_used_again_is_referred_to_and_a_new_one_with_skills_is_not() -> None:
+    assert ask(container="container_1").refers_to == ("container_1",)
+    assert ask(container={"id": "container_1", "skills": []}).refers_to == ("container_1",)
+    assert ask(container={"skills": []}).refers_to == ask(container=None).refers_to == ()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmctl.dialects.openai.answer import OpenAiReader
 from llmctl.dialects.openai.dialect import OPENAI
 from llmctl.dialects.wire import sse
 from llmctl.dialects.wire.stream import RETAINED_BYTES
@@ -304,3 +305,17 @@ def test_a_streamed_responses_id_is_in_its_first_event_however_long_that_is() ->
 def test_counted_tokens_are_nobodys_usage() -> None:
     reading = OPENAI.read_answer("responses.input_tokens", b'{"object": "response.input_tokens", "input_tokens": 15}')
     assert reading == Reading(finished=True)
+
+
+def test_an_answer_that_is_heard_can_be_referred_to() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    message = {"role": "assistant", "content": None, "audio": {"id": "audio_1", "data": "AAAA", "transcript": "Hi"}}
+    whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+    assert OPENAI.read_answer(CHAT, json.dumps(whole).encode()).part_ids == ("audio_1",)
+    first = {"choices": [{"index": 0, "delta": {"audio": {"id": "audio_1", "transcript": "Hi"}}}]}
+    last = {"choices": [], "usage": usage}
+    stream = b"".join(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in (first, last)) + b"data: [DONE]\n\n"
+    assert OpenAiReader(CHAT).read(stream).part_ids == ("audio_1",)
+    message = {"role": "assistant", "content": '"audio": {"id": "audio_2"}'}
+    said = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
+    assert OPENAI.read_answer(CHAT, json.dumps(said).encode()).part_ids == ()

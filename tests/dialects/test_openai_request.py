@@ -454,3 +454,9 @@ def test_an_output_maximum_of_0_is_none_to_some_servers(name: str) -> None:
 def test_completions_may_be_scored_and_are_held_without_a_maximum() -> None:
     asked = read("completions", prompt="x", max_tokens=0)
     assert (asked.ask.output_tokens_max, asked.ask.output_fixed, asked.outputs) == (None, True, ())
+
+
+def test_answers_that_were_heard_are_referred_to() -> None:
+    heard = {"role": "assistant", "audio": {"id": "audio_1"}}
+    assert ask(CHAT, messages=[heard, {"role": "user", "content": "and?"}]).refers_to == ("audio_1",)
+    assert ask(CHAT, messages=HELLO, modalities=["text", "audio"], audio={"voice": "alloy"}).refers_to == ()

@@ -151,6 +151,65 @@ def test_a_stored_response_is_its_owners_alone_and_nobody_learns_that_it_exists(
     assert keeper.asked == []  # nothing was sent
 
 
+def referring_to(number: str) -> list[dict[str, Any]]:
+    """To what is in the response of that number."""
+    hello = {"role": "user", "content": "and?"}
+    return [
+        {"input": [{"type": "item_reference", "id": f"msg_{number}"}, hello]},
+        {"input": [{"id": f"msg_{number}"}, hello]},
+        {"input": [{"type": "image_generation_call", "id": f"ci_{number}", "result": None}, hello]},
+        {"input": [{"type": "reasoning", "id": f"ci_{number}", "summary": []}, hello]},
+        {"input": "and?", "tools": [{"type": "code_interpreter", "container": f"cntr_{number}"}]},
+        {
+            "input": "and?",
+            "tools": [
+                {"type": "shell", "environment": {"type": "container_reference", "container_id": f"cntr_{number}"}}
+            ],
+        },
+    ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("background", [False, True])
+def test_what_is_in_a_stored_response_is_its_owners_alone_too_and_asked_for_where_it_is_kept(
+    gateway: Daemon, keeper: Keeper, client: Client, stream: bool, background: bool
+) -> None:
+    name = f"gina{stream:d}{background:d}"
+    owner, colleague = (client(gateway.add_user(user, "sales")) for user in (name, f"not{name}"))
+    made = owner.responses.create(model=MODEL, input="my secret", background=background, stream=stream)
+    theirs = next(iter(made)).response.id if stream else made.id
+    if background:
+        keeper.finish(theirs)
+        owner.responses.retrieve(theirs)
+    number = theirs.removeprefix("resp_")
+    rows(gateway, name, count=1)
+    keeper.asked.clear()
+    for body in referring_to(number):
+        for ask in (owner.responses.create, owner.responses.input_tokens.count):
+            ask(model=MODEL, **body)
+        assert {one.account for one in keeper.asked} == {keeper.account_of(theirs)}
+    keeper.asked.clear()
+    for body in [*referring_to(number), *referring_to("unknown")]:
+        for ask in (colleague.responses.create, colleague.responses.input_tokens.count):
+            with pytest.raises(openai.NotFoundError, match="of yours; send the content itself"):
+                ask(model=MODEL, **body)
+    assert keeper.asked == []
+    own = {"type": "message", "role": "assistant", "id": f"msg_{number}", "content": "as it was sent along"}
+    search = {"type": "web_search_call", "id": f"ws_{number}", "status": "completed", "action": {"type": "search"}}
+    assert colleague.responses.create(model=MODEL, input=[own, search])
+
+
+def test_of_what_is_not_stored_only_the_container_can_be_used_again(
+    gateway: Daemon, keeper: Keeper, client: Client
+) -> None:
+    hans = client(gateway.add_user("hans"))
+    number = hans.responses.create(model=MODEL, input="x", store=False).id.removeprefix("resp_")
+    container = {"type": "code_interpreter", "container": f"cntr_{number}"}
+    assert hans.responses.create(model=MODEL, input="and?", tools=[container])
+    with pytest.raises(openai.NotFoundError):
+        hans.responses.create(model=MODEL, input=[{"type": "item_reference", "id": f"msg_{number}"}])
+
+
 def test_every_key_of_its_owner_reaches_it_also_after_a_rotation(
     gateway: Daemon, keeper: Keeper, client: Client
 ) -> None:

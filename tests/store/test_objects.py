@@ -45,6 +45,24 @@ async def test_an_object_is_its_users_from_the_settle_on(books: Books, ledger: L
     assert objects.find(books.store.connection, "resp_1", other).credential == "f2"
 
 
+async def test_what_is_in_an_object_is_its_users_and_goes_with_it(books: Books, ledger: Ledger) -> None:
+    alice, bob = books.add_user("alice"), books.add_user("bob")
+    call_id = await begun(books, ledger, alice)
+    ledger.settle(closing(call_id, kept=KEPT, part_ids=("msg_1", "cntr_1")))
+    await idle(ledger)
+    owner, other = books.caller(alice).user_id, books.caller(bob).user_id
+    for part in ("msg_1", "cntr_1"):
+        assert objects.with_part(books.store.connection, part, owner).id == "resp_1"
+        assert objects.with_part(books.store.connection, part, other) is None
+    assert objects.with_part(books.store.connection, "resp_1", owner) is None
+    with books.store.write() as tx:
+        objects.forget_old(tx, int(time.time()))
+    assert books.rows("SELECT count(*) FROM object_parts") == [(2,)]
+    with books.store.write() as tx:
+        objects.forget_old(tx, int(time.time()) + objects.RETENTION_S + 60)
+    assert books.rows("SELECT count(*) FROM object_parts") == [(0,)]
+
+
 async def test_what_goes_on_is_nobodys_and_settled_once_by_whoever_learns_of_it(books: Books, ledger: Ledger) -> None:
     secret = books.add_user("alice")
     books.limit("user alice", 10 * DOLLAR)

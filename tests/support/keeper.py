@@ -112,7 +112,7 @@ class Keeper:
             "store": asked.get("store", True),
             "error": None,
             "instructions": asked.get("instructions"),
-            "output": [],
+            "output": _output(self._made),
             "usage": None if background else _usage(USAGE),
         }
         if response["store"]:
@@ -167,6 +167,20 @@ class Keeper:
             await _send(stream, {"type": f"response.{response['status']}", "sequence_number": 1, "response": response})
         await stream.write_eof()
         return stream
+
+
+def _output(number: int) -> list[dict[str, Any]]:
+    code = {
+        "type": "code_interpreter_call",
+        "id": f"ci_{number}",
+        "container_id": f"cntr_{number}",
+        "status": "completed",
+        "code": '{"id":"in_code"}',
+        "outputs": [],
+    }
+    content = [{"type": "output_text", "text": 'says "id": "in_text"', "annotations": []}]
+    message = {"type": "message", "id": f"msg_{number}", "role": "assistant", "status": "completed", "content": content}
+    return [code, message]
 
 
 async def _send(stream: web.StreamResponse, event: dict[str, Any]) -> None:

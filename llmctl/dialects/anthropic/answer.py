@@ -33,7 +33,8 @@ def read_answer(body: bytes) -> Reading:
     if not is_present(usage) or len(usage) > USAGE_BYTES_MAX:
         usage = None
     text = "" if usage is not None else _text(plain(b'{"content":%b}' % bytes(values.get("content", b"null"))))
-    return _reading(bytes(usage or b""), name_of(values.get("model")), _error_in(values), True, text, 1.0)
+    reading = _reading(bytes(usage or b""), name_of(values.get("model")), _error_in(values), True, text, 1.0)
+    return reading._replace(part_ids=container_ids(values))
 
 
 class AnthropicReader(SseReader):
@@ -50,12 +51,14 @@ class AnthropicReader(SseReader):
         self._model = ""
         self._error = ""
         self._finished = False
+        self._containers: tuple[str, ...] = ()
 
     def take(self, event: Event) -> bool:
         whole_answer = event.raw.lstrip().startswith(b"{")  # asked for a stream, got none
         values = members(event.raw if whole_answer else event.data or event.error)
         holder = members(values["message"]) if "message" in values else values
         self._model = name_of(holder.get("model")) or self._model
+        self._containers = container_ids(holder) or self._containers
         usage = holder.get("usage")
         if is_present(usage) and len(usage) <= USAGE_BYTES_MAX and members(usage):
             self._usage = Raw(merge_usage(self._usage, usage))
@@ -68,7 +71,16 @@ class AnthropicReader(SseReader):
         raw = bytes(self._usage or b"")
         error = self._error or (OVERSIZED if self.oversized and not raw else "")
         text = "" if self._usage_final else "".join(stream_texts(beginning))
-        return _reading(raw, self._model, error, self._finished, text, share)
+        reading = _reading(raw, self._model, error, self._finished, text, share)
+        return reading._replace(part_ids=self._containers) if self._containers else reading
+
+
+def container_ids(holder: dict[str, Raw]) -> tuple[str, ...]:
+    """Of the container that code ran in: it can be used again."""
+    if "container" not in holder:
+        holder = members(holder.get("delta", b""))
+    container = name_of(members(holder.get("container", b"")).get("id"))
+    return (container,) if container else ()
 
 
 def stream_texts(stream: bytes) -> list[str]:

@@ -15,6 +15,7 @@ from ...domain.errors import Refused
 from ..content import FILES, URLS, Images, Names, Rules, cache_write_ttl, list_reason
 from ..request import Request, advisor, end_user_id, read_model, read_outputs, read_tier, thinking_floor
 from ..wire.fields import Fields, may_say, read_object, read_objects, read_one
+from ..wire.lenient import is_present, members, name_of
 from .usage import placed
 
 COUNT_TOKENS = "messages.count_tokens"
@@ -101,6 +102,7 @@ def read_request(endpoint: str, body: bytes, *, model: str = "", stream: bool | 
         ),
         cache_write_ttl=cache_write_ttl(fields.text),
         end_user=_end_user(fields),
+        refers_to=_container(fields),
     )
     return Request(ask, body, fields, outputs, model_in_body=not model)
 
@@ -110,6 +112,16 @@ def _thinking_floor(fields: Fields, output_tokens_max: int | None) -> int:
     below the client's own.)"""
     thinking = fields.object("thinking", THINKING)
     return thinking_floor(thinking.integer("budget_tokens") if thinking is not None else None, output_tokens_max)
+
+
+def _container(fields: Fields) -> tuple[str, ...]:
+    """The one of an earlier answer that code is to run in."""
+    value = fields.raw("container")
+    if value is None:
+        return ()
+    if memoryview(value)[0] == ord("{"):  # with skills; perhaps a new one
+        value = members(value).get("id")
+    return (name_of(value),) if is_present(value) else ()
 
 
 def _unbounded(fields: Fields, images: Images) -> str:

@@ -10,7 +10,7 @@ from ...domain.call import Reading
 from ...domain.price import STANDARD_TIERS, VIA
 from ...domain.usage import Usage
 from ..reported_cost import reported_cost_nano_usd
-from ..stored import ID, first_id
+from ..stored import CONTAINERS, ID, first_id, part_ids
 from ..wire.lenient import USAGE_BYTES_MAX, is_present, items, members, name_of, plain
 from ..wire.sse import Event, Splitter
 from ..wire.stream import SseReader, begins_events
@@ -26,6 +26,8 @@ OVERSIZED = "event_too_large"
 _FINAL_TYPES = (b'"response.completed"', b'"response.incomplete"', b'"response.failed"', b'"response.cancelled"')
 # Whose answers can be asked for again; the others of a response's endpoints tell of no response.
 _RESPONSES = frozenset({"responses", "responses.retrieve", "responses.cancel"})
+CHAT = "chat.completions"
+_SPOKEN = re.compile(rb'"audio"\s*+:\s*+\{[^{}]*?"id"\s*+:\s*+"([A-Za-z0-9_-]{1,200})"')
 _DONE = b"[DONE]"
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*+:\s*+"')
 
@@ -85,6 +87,8 @@ class OpenAiReader(SseReader):
             return read_answer(self._endpoint, beginning)
         if not facts.model or (facts.keeps and not facts.object_id):
             facts.read_beginning(beginning)
+        if self._endpoint == CHAT:
+            facts.read_spoken(beginning)
         if facts.usage is None and self.oversized:
             facts.error = facts.error or OVERSIZED
         return facts.reading("" if facts.is_told else "".join(stream_texts(beginning)), share)
@@ -99,6 +103,7 @@ class Facts:
         self.keeps = endpoint in _RESPONSES
         self.object_id = ""
         self.status = ""
+        self.part_ids: tuple[str, ...] = ()
         self._raw = b""
         self.usage: Usage | None = None
         self.model = ""
@@ -121,6 +126,8 @@ class Facts:
             self.finished = True
         if self.keeps:
             self._read_object(holder)
+        elif self._endpoint == CHAT and "choices" in holder:
+            self.read_spoken(bytes(holder["choices"]))
 
     @property
     def is_told(self) -> bool:
@@ -163,6 +170,7 @@ class Facts:
             output_seen_share=share,
             object_id=self.object_id,
             status=self.status,
+            part_ids=self.part_ids,
         )
 
     def _served(self) -> str:
@@ -177,9 +185,18 @@ class Facts:
     def _read_object(self, holder: dict[str, Raw]) -> None:
         """Which response it is, and how far. One that the provider does not keep has no id for others."""
         object_id = name_of(holder.get("id"))
-        if ID.fullmatch(object_id) and bytes(holder.get("store", b"")) != b"false":
+        keeps = bytes(holder.get("store", b"")) != b"false"
+        if ID.fullmatch(object_id) and keeps:
             self.object_id = object_id
         self.status = name_of(holder.get("status")) or self.status
+        if "output" in holder:
+            found = part_ids(bytes(holder["output"]))
+            self.part_ids = found if keeps else tuple(one for one in found if one.startswith(CONTAINERS))
+
+    def read_spoken(self, text: bytes) -> None:
+        """The id of an answer that is heard: https://developers.openai.com/api/docs/guides/audio"""
+        if b'"audio"' in text and (found := _SPOKEN.search(text)) is not None:
+            self.part_ids = (found[1].decode(),)
 
     def _read_usage(self, holder: dict[str, Raw]) -> None:
         if self._endpoint in MEDIA:

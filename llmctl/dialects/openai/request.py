@@ -19,6 +19,7 @@ from ..wire.fields import Fields, bad_request, may_say, read_object
 from ..wire.lenient import items
 from .content import REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason, messages_reason, texts_reason
 from .extras import extras
+from .references import response_references, spoken_references
 from .tools import chat_tool_turns, makes_images, response_tool_turns, search_turns
 
 CHOICES_MAX = 10_000  # n, best_of: OpenAI takes 128
@@ -78,11 +79,12 @@ def read_chat(fields: Fields, model: str) -> Request:
     images = Images()
     reason = messages_reason(fields.values.get("messages"), images)
     more = extras(fields, reason) if reason or turns else ()
+    spoken = spoken_references(fields.raw("messages")) if reason else ()
     reason = _reference(fields) or reason or _media_output(fields)
     request = _generating(
         fields, "chat.completions", model, reason, turns, images, multiplier=_choices(fields), options=True
     )
-    return request._replace(ask=request.ask._replace(extras=more)) if more else request
+    return request._replace(ask=request.ask._replace(extras=more, refers_to=spoken)) if more or spoken else request
 
 
 def read_completion(fields: Fields, model: str) -> Request:
@@ -106,6 +108,7 @@ def read_response(fields: Fields, model: str) -> Request:
         stores=fields.boolean("store") is not False,
         background=bool(fields.boolean("background")),
         extras=extras(fields, item_reason) if item_reason or turns else (),
+        refers_to=response_references(fields) if item_reason or turns or images.count else (),
     )
     return request._replace(ask=ask)
 
@@ -129,6 +132,7 @@ def read_count(fields: Fields, model: str) -> Request:
         free=True,
         end_user=_end_user(fields),
         continues=_continued(fields),
+        refers_to=response_references(fields),
     )
     return Request(ask, fields.body, fields)
 
