@@ -55,6 +55,7 @@ class Reading(NamedTuple):
     response_model: str = ""
     service_tier: str = ""  # as served
     reported_cost_nano_usd: int | None = None  # the provider's own statement of the money
+    refused_unbilled: bool = False  # it refused before it said anything: who made the model bills nothing for that
     error: str = ""  # an error inside a 200: its type or code
     finished: bool = False  # the dialect's own end mark was seen (or the body was complete)
     output_text: str = ""  # what was seen of the output, for an estimate; empty when usage was reported for all of it

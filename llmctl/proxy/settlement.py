@@ -16,6 +16,9 @@ from llmctl.store.deferred import DeferredCall
 from .call import Call
 
 UsageSource = Literal["reported", "estimated"]
+ANTHROPIC = (
+    "anthropic"  # as the catalogue of prices calls its own API: of others that serve its models, nothing is said
+)
 
 
 def released(call: Call, *, status: int | None, error: str, now_s: float) -> Closing:
@@ -56,6 +59,8 @@ def answered(
     call: Call, reading: Reading, *, status: int | None, error: str, estimate: Usage | None, now_s: float
 ) -> Closing:
     """An answer, whole or broken off. Its own usage counts; `estimate` stands in for what it did not report."""
+    if reading.refused_unbilled and call.plan.provider.catalogue == ANTHROPIC:
+        reading = reading._replace(reported_cost_nano_usd=0)
     stated = reading.usage
     source: UsageSource | None
     if stated is None:

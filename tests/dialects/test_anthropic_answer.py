@@ -222,3 +222,28 @@ def test_the_container_that_code_ran_in_can_be_referred_to() -> None:
     ]
     stream = b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
     assert AnthropicReader().read(stream).part_ids == ("container_1",)
+
+
+@pytest.mark.parametrize(
+    ("category", "said", "unbilled"),
+    [(None, False, True), ("cyber", False, True), ("bio", False, False), (None, True, False)],
+)
+def test_a_refusal_before_anything_was_said_is_not_billed_unless_it_is_of_a_kind_that_is(
+    category: str | None, said: bool, unbilled: bool
+) -> None:
+    usage = {"input_tokens": 100, "output_tokens": 1}
+    why = {"stop_reason": "refusal", "stop_details": {"type": "refusal", "category": category} if category else None}
+    whole = {"model": "m", "content": [{"type": "text", "text": "Well"}] if said else [], "usage": usage, **why}
+    assert ANTHROPIC.read_answer("messages", json.dumps(whole).encode()).refused_unbilled is unbilled
+    events = [
+        {"type": "message_start", "message": {"model": "m", "content": [], "usage": usage}},
+        *(
+            [{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Well"}}]
+            if said
+            else []
+        ),
+        {"type": "message_delta", "delta": why, "usage": usage},
+        {"type": "message_stop"},
+    ]
+    stream = b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
+    assert AnthropicReader().read(stream).refused_unbilled is unbilled

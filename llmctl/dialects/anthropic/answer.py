@@ -21,6 +21,9 @@ from .usage import merge_usage, read_usage, served_tier
 
 _DELTA_TEXTS = ("text", "partial_json", "thinking")
 
+# Refusals of these kinds are billed also where nothing was said before.
+_BILLED_REFUSALS = frozenset({"bio", "frontier_llm", "reasoning_extraction"})
+
 
 def read_answer(body: bytes) -> Reading:
     """What a whole answer says. A stream's text is read as one, whatever was asked for."""
@@ -34,7 +37,8 @@ def read_answer(body: bytes) -> Reading:
         usage = None
     text = "" if usage is not None else _text(plain(b'{"content":%b}' % bytes(values.get("content", b"null"))))
     reading = _reading(bytes(usage or b""), name_of(values.get("model")), _error_in(values), True, text, 1.0)
-    return reading._replace(part_ids=container_ids(values))
+    silent = bytes(values.get("content", b"")) == b"[]"
+    return reading._replace(part_ids=container_ids(values), refused_unbilled=silent and _refuses_unbilled(values))
 
 
 class AnthropicReader(SseReader):
@@ -52,6 +56,7 @@ class AnthropicReader(SseReader):
         self._error = ""
         self._finished = False
         self._containers: tuple[str, ...] = ()
+        self._refuses_unbilled = False
 
     def take(self, event: Event) -> bool:
         whole_answer = event.raw.lstrip().startswith(b"{")  # asked for a stream, got none
@@ -59,6 +64,7 @@ class AnthropicReader(SseReader):
         holder = members(values["message"]) if "message" in values else values
         self._model = name_of(holder.get("model")) or self._model
         self._containers = container_ids(holder) or self._containers
+        self._refuses_unbilled = self._refuses_unbilled or _refuses_unbilled(members(values.get("delta", b"")))
         usage = holder.get("usage")
         if is_present(usage) and len(usage) <= USAGE_BYTES_MAX and members(usage):
             self._usage = Raw(merge_usage(self._usage, usage))
@@ -72,7 +78,15 @@ class AnthropicReader(SseReader):
         error = self._error or (OVERSIZED if self.oversized and not raw else "")
         text = "" if self._usage_final else "".join(stream_texts(beginning))
         reading = _reading(raw, self._model, error, self._finished, text, share)
-        return reading._replace(part_ids=self._containers) if self._containers else reading
+        unbilled = self._refuses_unbilled and not self.first_output
+        return reading._replace(part_ids=self._containers, refused_unbilled=unbilled)
+
+
+def _refuses_unbilled(holder: dict[str, Raw]) -> bool:
+    """https://platform.claude.com/docs/en/release-notes/overview, 2 June and 24 September 2026."""
+    if bytes(holder.get("stop_reason", b"")) != b'"refusal"':
+        return False
+    return name_of(members(holder.get("stop_details", b"")).get("category")) not in _BILLED_REFUSALS
 
 
 def container_ids(holder: dict[str, Raw]) -> tuple[str, ...]:
