@@ -59,7 +59,7 @@ def secret_file(run: App, path: str | None) -> Iterator[IO[str] | None]:
 
 
 def values(new: NewKey, *, in_file: bool) -> dict[str, object]:
-    """The JSON of a key that was just made (CLI.md, rule 3)."""
+    """The JSON of a key that was just made."""
     key = new.key
     return {
         "user": key.user,

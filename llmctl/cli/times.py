@@ -1,4 +1,4 @@
-"""Times as people write them (CLI.md, rule 9) and as they read them. Every command parses them here."""
+"""Times as people write them and as they read them. Every command parses them here."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Config(NamedTuple):
 
 
 def find(explicit: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The configuration file that counts (DESIGN section 7). Raises ConfigError."""
+    """The configuration file that counts. Raises ConfigError."""
     named = explicit or (Path(environ["LLMCTL_CONFIG"]) if environ.get("LLMCTL_CONFIG") else None)
     if named is not None:
         if not named.is_file():

@@ -1,4 +1,4 @@
-"""The worst case of a call, before it is sent (DESIGN section 9): what is held until the truth is known."""
+"""The worst case of a call, before it is sent: what is held until the truth is known."""
 
 from __future__ import annotations
 

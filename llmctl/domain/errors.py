@@ -102,7 +102,7 @@ class Refused(LlmctlError):
         self.looked: Sequence[Looked] = ()  # the limits that were looked at, where the ledger decided
 
 
-# One line per case of the outside contract (DESIGN section 7). `proxy/errors.py` maps each to HTTP.
+# One line per case of the outside contract. `proxy/errors.py` maps each to HTTP.
 REFUSALS = frozenset(
     {
         "invalid_api_key",

@@ -1,4 +1,4 @@
-"""What one call used, by class (DESIGN section 5). Totals include their parts."""
+"""What one call used, by class. Totals include their parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refusals as HTTP: one table, code -> status and the names that each dialect gives it (DESIGN section 7)."""
+"""Refusals as HTTP: one table, code -> status and the names that each dialect gives it."""
 
 from __future__ import annotations
 

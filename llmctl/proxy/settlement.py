@@ -1,4 +1,4 @@
-"""How the end of a call is booked (DESIGN: "Booking of failures"). Pure but for the clock that is passed in."""
+"""How the end of a call is booked. Pure but for the clock that is passed in."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -148,3 +149,10 @@ def test_a_dead_key_is_refused_to_both_sdks(
     assert refused_too.value.body["error"]["type"] == "authentication_error"
     assert len(recorder.sent) == sent
     assert len(gateway.calls("--user", user)) == 1  # only the one that passed
+
+
+def test_the_holder_of_a_key_sees_when_it_ends(gateway: Daemon) -> None:
+    gateway.add_user("nora")
+    ends = gateway.here("key", "create", "nora", "--name", "trial", "--expires", "2099-01-31", "-q").strip()
+    key = json.loads(gateway.get("/llmctl/me", key=ends)[1])["key"]
+    assert (key["name"], key["expires_at"]) == ("trial", "2099-01-31T00:00:00Z")
