@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmctl.domain import access
-from llmctl.domain.demand import Demand, Rates
+from llmctl.domain.call import Ask
+from llmctl.domain.demand import Demand, model_facts, worst_case
 from llmctl.domain.errors import Refused
-from llmctl.domain.limit import Standing, decide
+from llmctl.domain.limit import Standing, binds, decide
 from llmctl.domain.route import Route, resolve
 from llmctl.domain.why import Looked, looked_at
 
 if TYPE_CHECKING:
-    from llmctl.domain.price import Price
     from llmctl.store.database import Tx
     from llmctl.store.scopes import Scope
 
@@ -61,7 +61,7 @@ def suppose(
         if who.off:
             return found.answer(False, who.off, code="invalid_api_key")
         try:
-            route = _route(run, model)
+            route, dialect = _route(run, model)
         except Refused as refused:
             return found.answer(False, refused.message, code=refused.code)
         found.values |= {"provider": route.provider, "upstream_model": route.model}
@@ -73,20 +73,27 @@ def suppose(
         price = pick(
             prices.find(tx, provider.name, provider.catalogue, route.model, provider.sold_as(route.model)), run.now_s
         )
+        applying = limits.binding(tx, who.scope, default_zone=run.config.timezone)
         standings = store.now(
             tx,
-            limits.binding(tx, who.scope, default_zone=run.config.timezone),
+            applying,
             user_id=who.user_id,
             end_user=end_user,
             provider=route.provider,
             model=route.model,
             at_s=run.now_s,
         )
-    demand = _demand(run, price, input_tokens, output_tokens)
+    # As the gateway takes a body of as many bytes, and no more lessons of the provider's ways than are configured.
+    ask = Ask("chat.completions", model, False, input_tokens, output_tokens)
+    facts = model_facts(price, provider.prompt_overhead_tokens, provider.image_tokens_max)
+    demand = worst_case(ask, dialect, facts, price, run.config.bounds, ask.service_tier)
     found.limits = looked_at(standings, demand)
     found.values |= {"input_tokens": demand.input_tokens, "output_tokens": demand.output_tokens}
-    found.fields.append(("Supposed", f"{demand.input_tokens:,} input, up to {demand.output_tokens:,} output tokens"))
-    if price is None and any(one.limit.measure == "cost" and not one.limit.soft for one in standings):
+    hidden = provider.prompt_overhead_tokens
+    added = f" ({hidden:,} of them for what {provider.name} may add)" if hidden else ""
+    tokens = f"{demand.input_tokens:,} input{added}, up to {demand.output_tokens:,} output tokens"
+    found.fields.append(("Supposed", tokens))
+    if price is None and any(one.measure == "cost" and binds(one, provider.name, route.model) for one in applying):
         return found.answer(
             False, "the model has no price, and spend is limited: llmctl price set", code="model_unpriced"
         )
@@ -123,24 +130,14 @@ def _who(tx: Tx, run: App, user: str | None, key: str | None) -> _Who:
     return _Who(scope, who.id, off)
 
 
-def _route(run: App, model: str) -> Route:
-    """Where the model goes, in whichever dialect finds a way."""
+def _route(run: App, model: str) -> tuple[Route, str]:
+    """Where the model goes, in whichever dialect finds a way; and that dialect."""
     targets = {one.name: one.target for one in run.config.providers.values()}
     dialects = sorted({dialect for target in targets.values() for dialect in target.dialects}, reverse=True)
     failed = Refused("model_not_found", "no provider is configured", hint="see llmctl config check")
     for dialect in dialects:
         try:
-            return resolve(model, dialect, targets, run.config.aliases)
+            return resolve(model, dialect, targets, run.config.aliases), dialect
         except Refused as refused:
             failed = refused
     raise failed
-
-
-def _demand(run: App, price: Price | None, input_tokens: int, output_tokens: int | None) -> Demand:
-    bounds = run.config.bounds
-    most = output_tokens or (price.output_tokens_max if price else None) or bounds.output_tokens_default
-    rates = None
-    if price is not None:
-        ceiling = price.ceiling(input_tokens, "", "implicit", media=False)
-        rates = Rates(ceiling.input_rate, ceiling.output_rate, ceiling.request_nano_usd)
-    return Demand(input_tokens, most, min(most, bounds.output_tokens_min), 1, False, rates)

@@ -9,6 +9,7 @@ from .money import PRICE_UNITS
 
 if TYPE_CHECKING:
     from .call import Ask
+    from .price import CacheWrites, Price
 
 IMAGES = "images"  # the reason of a request whose images alone are not bounded by its bytes
 UNKNOWN_TURNS = -1  # server-side tools without a bound of their own: the configured default counts
@@ -76,6 +77,52 @@ class Demand(NamedTuple):
 
     def output_tokens_for_tokens(self, budget_tokens: int) -> int:
         return (budget_tokens - self.input_tokens) // self.output_multiplier
+
+
+def model_facts(
+    price: Price | None,
+    prompt_overhead_tokens: int,
+    image_tokens_max: int | None,
+    more_output_tokens: int = 0,
+    ignores_caps: bool = False,
+) -> ModelFacts:
+    return ModelFacts(
+        price.context_tokens if price else None,
+        price.output_tokens_max if price else None,
+        prompt_overhead_tokens,
+        image_tokens_max,
+        more_output_tokens,
+        ignores_caps,
+    )
+
+
+def worst_case(
+    ask: Ask, dialect: str, facts: ModelFacts, price: Price | None, bounds: Bounds, service_tier: str
+) -> Demand:
+    """What is held for one call at this price. `service_tier`: for which it has to be held, whatever was asked."""
+    rates = None
+    if price is not None:
+        ceiling = price.ceiling(
+            input_bound(ask, facts, bounds),
+            service_tier,
+            _cache_writes(ask, dialect),
+            media=bool(ask.unbounded_input) or ask.media_input,
+            media_output=ask.media_output,
+        )
+        fees = ceiling.fees_nano_usd(tool_turns(ask, bounds), image_tool=ask.image_tool)
+        if ask.units or ask.extras:
+            fees += price.units_ceiling((*ask.units, *ask.extras), service_tier)
+        rates = Rates(ceiling.input_rate, ceiling.output_rate, fees)
+    return demand_of(ask, facts, rates, bounds)
+
+
+def _cache_writes(ask: Ask, dialect: str) -> CacheWrites:
+    """Anthropic bills cache writes only where asked for; others write their caches unasked."""
+    if ask.cache_write_ttl == "1h":
+        return "1h"
+    if ask.cache_write_ttl:
+        return "5m"
+    return "" if dialect == "anthropic" else "implicit"
 
 
 def input_bound(ask: Ask, facts: ModelFacts, bounds: Bounds) -> int:

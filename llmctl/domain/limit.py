@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
+from .access import covers
 from .demand import Demand
 from .errors import Refused
 from .money import AMOUNT_NANO_MAX, usd_fine, usd_plain
@@ -100,6 +101,13 @@ class Grant(NamedTuple):
     output_tokens: int
     capped: bool
     passed: tuple[int, ...] = ()
+
+
+def binds(limit: Limit, provider: str, model: str) -> bool:
+    """Whether calls of the model pass only with a worst case, in money or in tokens, that fits into this limit."""
+    if limit.soft or limit.measure not in ("cost", "tokens"):
+        return False
+    return not limit.model_pattern or covers(limit.model_pattern, provider, model)
 
 
 def needed(limit: Limit, demand: Demand, output_tokens: int) -> int:

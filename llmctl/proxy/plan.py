@@ -7,19 +7,10 @@ from typing import NamedTuple
 from llmctl.config import Provider
 from llmctl.domain import access
 from llmctl.domain.call import Ask
-from llmctl.domain.demand import (
-    Bounds,
-    Demand,
-    ModelFacts,
-    Rates,
-    demand_of,
-    input_bound,
-    refuse_unbounded,
-    tool_turns,
-)
+from llmctl.domain.demand import Bounds, Demand, model_facts, refuse_unbounded, worst_case
 from llmctl.domain.errors import Refused
-from llmctl.domain.limit import Limit
-from llmctl.domain.price import CacheWrites, Price
+from llmctl.domain.limit import binds
+from llmctl.domain.price import Price
 from llmctl.domain.principal import Caller
 from llmctl.store.objects import StoredObject
 
@@ -74,7 +65,7 @@ def plan_of(
     price = directory.price(provider, model, now_s)
     if ask.free or model.startswith(ask.free_models):
         return Plan(provider, model, price, NOTHING, False, stored=stored, free=True)
-    binding = [limit.measure for limit in caller.limits if _binds(limit, provider.name, model)]
+    binding = [limit.measure for limit in caller.limits if binds(limit, provider.name, model)]
     if price is None and "cost" in binding:
         raise Refused(
             "model_unpriced",
@@ -85,8 +76,14 @@ def plan_of(
     if binding and (refused := refuse_unbounded(ask, bounds, provider.image_tokens_max)) is not None:
         raise refused
     lesson = directory.lessons.of(provider.name, model)
-    facts = _facts(provider, price, lesson)
-    demand = _demand(ask, dialect, facts, price, bounds, lesson)
+    facts = model_facts(
+        price,
+        provider.prompt_overhead_tokens + lesson.more_input_tokens,
+        provider.image_tokens_max,
+        lesson.more_output_tokens,
+        lesson.ignores_caps,
+    )
+    demand = worst_case(ask, dialect, facts, price, bounds, lesson.tier_of(ask))
     return Plan(provider, model, price, demand, bool(binding), lesson, stored)
 
 
@@ -101,47 +98,3 @@ def _keeper(stored: StoredObject, routed: Provider, ask: Ask, keeper: Provider) 
             param="model",
         )
     return keeper
-
-
-def _binds(limit: Limit, provider: str, model: str) -> bool:
-    if limit.soft or limit.measure not in ("cost", "tokens"):
-        return False
-    return not limit.model_pattern or access.covers(limit.model_pattern, provider, model)
-
-
-def _facts(provider: Provider, price: Price | None, lesson: Lesson) -> ModelFacts:
-    return ModelFacts(
-        context_tokens=price.context_tokens if price else None,
-        output_tokens_max=price.output_tokens_max if price else None,
-        prompt_overhead_tokens=provider.prompt_overhead_tokens + lesson.more_input_tokens,
-        image_tokens_max=provider.image_tokens_max,
-        more_output_tokens=lesson.more_output_tokens,
-        ignores_caps=lesson.ignores_caps,
-    )
-
-
-def _demand(ask: Ask, dialect: str, facts: ModelFacts, price: Price | None, bounds: Bounds, lesson: Lesson) -> Demand:
-    rates = None
-    if price is not None:
-        service_tier = lesson.tier_of(ask)
-        ceiling = price.ceiling(
-            input_bound(ask, facts, bounds),
-            service_tier,
-            _cache_writes(ask, dialect),
-            media=bool(ask.unbounded_input) or ask.media_input,
-            media_output=ask.media_output,
-        )
-        fees = ceiling.fees_nano_usd(tool_turns(ask, bounds), image_tool=ask.image_tool)
-        if ask.units or ask.extras:
-            fees += price.units_ceiling((*ask.units, *ask.extras), service_tier)
-        rates = Rates(ceiling.input_rate, ceiling.output_rate, fees)
-    return demand_of(ask, facts, rates, bounds)
-
-
-def _cache_writes(ask: Ask, dialect: str) -> CacheWrites:
-    """Anthropic bills cache writes only where asked for; others write their caches unasked."""
-    if ask.cache_write_ttl == "1h":
-        return "1h"
-    if ask.cache_write_ttl:
-        return "5m"
-    return "" if dialect == "anthropic" else "implicit"

@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from llmctl import config
+from llmctl.dialects import table
+from llmctl.domain.call import Ask
 from llmctl.domain.demand import Demand, Rates
 from llmctl.domain.errors import Refused
+from llmctl.domain.money import usd_exact
+from llmctl.proxy.directory import Directory
+from llmctl.proxy.lessons import Lessons
+from llmctl.proxy.plan import plan_of
 from llmctl.store import ids
 from llmctl.store.booking import Granted, Refusal
 from llmctl.store.database import Store
@@ -96,6 +103,32 @@ def test_what_would_pass_now(cli: Cli, calls: list[str]) -> None:
     cli("model", "deny", "tiny", "--user", "alice")
     denied = cli(*supposed, "100").json
     assert denied["error"] == "model_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("model", "path"), [("openai/gpt-5", "/v1/chat/completions"), ("anthropic/claude-opus", "/v1/messages")]
+)
+def test_a_supposed_call_needs_what_the_gateway_would_hold(cli: Cli, empty: Path, model: str, path: str) -> None:
+    with (empty / "config.toml").open("a") as file:
+        file.write('[providers.anthropic]\ncredential_env = "ANTHROPIC_API_KEY"\nprompt_overhead_tokens = 500\n')
+    rates = ("--input", "3", "--output", "15", "--cache-write", "4", "--per-request", "0.1")
+    cli("price", "set", model, *rates)
+    secret = cli.secret("user", "add", "alice", "-q")
+    cli("limit", "set", "--user", "alice", "--cost", "5", "--per", "day")
+    cli("limit", "set", "--user", "alice", "--tokens", "1000", "--per", "day")
+    directory = Directory(config.load(empty / "config.toml"), Lessons(), clock_s=lambda: NOW_S)
+    caller, bounds = directory.caller(secret), config.Bounds()
+    dialect = table.lookup("POST", path, set()).endpoint.dialect.name
+    held = plan_of(caller, Ask("chat", model, False, 700, 300), dialect, directory, bounds, NOW_S).demand
+    directory.close()
+
+    asked = ("--user", "alice", "--model", model, "--input-tokens", "700", "--output-tokens", "300")
+    found = cli.json("why", *asked)
+    cost, tokens = found["limits"]
+    assert cost["needed"] == usd_exact(held.cost_nano_usd(300))
+    assert (tokens["needed"], tokens["needed_min"]) == (held.tokens(300), held.tokens(256))
+    assert (found["passes"], found["error"]) == (False, "request_exceeds_limit"), "what the provider adds is held too"
+    assert "may add" in cli("why", *asked).out
 
 
 def test_nothing_passes_for_who_is_disabled_or_whose_group_is(cli: Cli) -> None:
