@@ -119,6 +119,7 @@ def run(args: Sequence[str], *, clock_s: Callable[[], float] = time.time) -> int
     settings = {"help_option_names": HELP_NAMES}
     program = Program(name="llmctl", context_settings=settings, params=flags_of(_version))
     try:
+        _check_text(args)
         with program.make_context("llmctl", list(args), obj=app) as ctx:
             program.invoke(ctx)
         sys.stdout.flush()
@@ -143,6 +144,16 @@ def run(args: Sequence[str], *, clock_s: Callable[[], float] = time.time) -> int
     finally:
         app.close()
     return errors.EXIT_OK
+
+
+def _check_text(args: Sequence[str]) -> None:
+    """Bytes that are no text reach Python as lone surrogates: they go neither into the database nor to a terminal."""
+    for arg in args:
+        try:
+            arg.encode()
+        except UnicodeEncodeError:
+            shown = arg.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            raise errors.UsageMistake(f"argument '{shown}' is not UTF-8", hint="write it as UTF-8") from None
 
 
 def _bug(error: Exception, args: Sequence[str]) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from llmctl.config.toml_table import Table
+from llmctl.config.toml_table import Table, parsed
 from llmctl.domain.access import check_pattern
 from llmctl.domain.errors import BadInput, ConfigError
 from llmctl.domain.limit import MEASURES, Each, Measure
@@ -49,11 +48,7 @@ def values(members: Organisation) -> dict[str, dict[str, object]]:
 def read(path: Path, text: str, *, now_s: int) -> Organisation:
     """What the file says; grants that have ended say nothing any more. Raises ConfigError: it names file, line, key and
     what to write."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path.name}: {error}", hint="mend the TOML there") from None
-    file = Table(raw, "", path, text)
+    file = parsed(path, text)
     of_all = file.table("organisation")
     members = [_read_member(of_all, *ORG, now_s)] if "organisation" in file.names() else []
     for section, kind in SECTIONS.items():

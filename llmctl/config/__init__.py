@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from .credentials.source import CredentialSource
 from .providers import DIALECTS, Provider, RouteTimeouts, read_providers, sandbox_provider
 from .server import Server, Timeouts, TrustedProxies, read_server
 from .telemetry import TelemetrySettings
-from .toml_table import NOTHING, Table
+from .toml_table import NOTHING, Table, parsed
 
 __all__ = [
     "DIALECTS",
@@ -92,11 +91,7 @@ def load(path: Path, *, database: Path | None = None) -> Config:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check its mode and owner") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8, at byte {error.start}", hint="save it as UTF-8") from None
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, brackets nested as deeply
-        raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
-    return _config(Table(document, "", path, text), path, database)
+    return _config(parsed(path, text), path, database)
 
 
 def _config(root: Table, path: Path, database: Path | None) -> Config:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -151,6 +152,15 @@ class Table:
             if wanted.startswith(place) and len(place) > len(closest):
                 closest, line_of_it = place, number
         return line_of_it
+
+
+def parsed(path: Path, text: str) -> Table:
+    """The whole file. Raises ConfigError."""
+    try:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, brackets nested as deeply
+        raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
+    return Table(values, "", path, text)
 
 
 def is_base_url(text: str) -> bool:

@@ -151,7 +151,9 @@ def test_a_mistake_anywhere_leaves_everything_as_it_was(cli: Cli, file: Path) ->
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[groups.a\n", "org.toml: "),
+        ("[groups.a\n", "org.toml: not valid TOML: "),
+        pytest.param("a = " + "[" * 10_000, "org.toml: not valid TOML: ", id="nested"),
+        pytest.param("a = " + "1" * 5_000, "org.toml: not valid TOML: ", id="long"),
         ("\n[group.a]\n", 'org.toml:2: unknown key "group"; write "groups"'),
         ("\n[rules]\n", 'org.toml:2: unknown key "rules"; known here: groups, keys, organisation, users'),
         ('[groups.a]\nparrent = "b"\n', 'org.toml:2: unknown key "parrent"; write "parent"'),

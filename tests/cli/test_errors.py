@@ -120,6 +120,25 @@ def test_control_characters_in_arguments_are_not_echoed(cli: Cli) -> None:
     assert failed.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("user", "show"),
+        ("group", "show"),
+        ("key", "show"),
+        ("key", "list", "--user"),
+        ("calls", "--tag"),
+        ("usage", "--group"),
+        ("content", "keep"),
+        ("limit", "grant", "l1", "--tokens", "5", "--for", "7d", "--reason", "x", "--user"),
+    ],
+)
+def test_an_argument_that_is_not_utf_8_is_a_usage_mistake(cli: Cli, args: tuple[str, ...]) -> None:
+    failed = cli(*args, "caf\udce9", code=2)
+    assert failed.err == "error: argument 'caf\\xe9' is not UTF-8; write it as UTF-8\n"
+    assert cli(*args, "caf\udce9", "-o", "json", code=2).error["code"] == "usage"
+
+
 def test_an_unexpected_failure_is_one_line_and_a_traceback_only_on_request(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
