@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from llmctl.domain import access
@@ -131,8 +131,10 @@ def _who(tx: Tx, run: App, user: str | None, key: str | None) -> _Who:
 
 
 def _route(run: App, model: str) -> tuple[Route, str]:
-    """Where the model goes, in whichever dialect finds a way; and that dialect."""
-    targets = {one.name: one.target for one in run.config.providers.values()}
+    """Where the model goes, in whichever dialect finds a way; and that dialect. What takes any name, at a path of its
+    own (Azure's deployments), has to be named: else no mistyped name would be told."""
+    providers = run.config.providers.values()
+    targets = {one.name: replace(one.target, any_model=frozenset()) for one in providers}
     dialects = sorted({dialect for target in targets.values() for dialect in target.dialects}, reverse=True)
     failed = Refused("model_not_found", "no provider is configured", hint="see llmctl config check")
     for dialect in dialects:
@@ -140,4 +142,6 @@ def _route(run: App, model: str) -> tuple[Route, str]:
             return resolve(model, dialect, targets, run.config.aliases), dialect
         except Refused as refused:
             failed = refused
+    if takers := [f"{one.name}/{model}" for one in providers if one.any_model]:
+        raise Refused(failed.code, f"{failed.message}; if it is a deployment, write --model {' or '.join(takers)}")
     raise failed

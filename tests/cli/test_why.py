@@ -142,12 +142,16 @@ def test_nothing_passes_for_who_is_disabled_or_whose_group_is(cli: Cli) -> None:
         assert found["message"] == "group sales is disabled"
 
 
-def test_a_deployment_of_azure_is_found_as_the_gateway_finds_it(cli: Cli, empty: Path) -> None:
+def test_a_provider_that_takes_any_name_at_its_own_path_lets_no_mistyped_one_pass(cli: Cli, empty: Path) -> None:
     with (empty / "config.toml").open("a") as config:
         config.write('[providers.azure]\nbase_url = "https://example.openai.azure.com"\ncredential_env = "AZURE"\n')
     cli("user", "add", "alice")
-    found = cli.json("why", "--user", "alice", "--model", "our-deployment")
-    assert (found["provider"], found["upstream_model"]) == ("azure", "our-deployment")
+    found = cli.json("why", "--user", "alice", "--model", "azure/our-deployment")
+    assert (found["passes"], found["provider"], found["upstream_model"]) == (True, "azure", "our-deployment")
+    typo = cli.json("why", "--user", "alice", "--model", "ghpt-5")
+    assert (typo["passes"], typo["error"]) == (False, "model_not_found")
+    assert typo["message"].endswith("does not exist here; if it is a deployment, write --model azure/ghpt-5")
+    assert cli.json("why", "--user", "alice", "--model", "gpt-5")["provider"] == "openai"
 
 
 @pytest.mark.parametrize(
