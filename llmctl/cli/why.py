@@ -166,7 +166,8 @@ def would_pass(run: App, bound: Looked) -> str:
         again = f"; all again at {end_short(bound.resets_at_s, ZoneInfo(bound.zone), run.now_s)}"
     if bound.left <= 0:
         return f"nothing{again or ', until the limit is raised'}"
-    return f"a call that needs up to {_number(bound, bound.left)}{again}"
+    most = usd_fine(bound.left, "down") if bound.measure == "cost" else f"{bound.left:,} {bound.measure}"
+    return f"a call that needs up to {most}{again}"
 
 
 def _values(one: Looked, *, passed: bool = False) -> dict[str, object]:
@@ -191,12 +192,22 @@ def _values(one: Looked, *, passed: bool = False) -> dict[str, object]:
     }
 
 
-def _number(one: Looked, number: int) -> str:
-    return usd_fine(number) if one.measure == "cost" else f"{number:,} {one.measure}"
-
-
 def _short(one: Looked, number: int) -> str:
     return usd_fine(number) if one.measure == "cost" else f"{number:,}"
+
+
+def _left(one: Looked) -> str:
+    left = max(0, one.left)
+    return usd_fine(left, "down") if _is_short(one) else _short(one, left)
+
+
+def _needed(one: Looked) -> str:
+    return usd_fine(one.wanted, "up") if _is_short(one) else _short(one, one.wanted)
+
+
+def _is_short(one: Looked) -> bool:
+    """Whether there is less money left than is needed: the figures must show it."""
+    return one.measure == "cost" and one.verdict != "fits"
 
 
 def _verdict(one: Looked, *, passed: bool) -> str:
@@ -214,8 +225,8 @@ def _table(run: App, limits: Sequence[Looked], *, passed: bool) -> None:
             Column("limit", None, "LIMIT", _limit_text, fixed=True),
             Column("spent", None, "SPENT", lambda one: _short(one, one.spent), right=True, drop=1),
             Column("held", None, "HELD", lambda one: _short(one, one.held), right=True, drop=2),
-            Column("left", None, "LEFT", lambda one: _short(one, max(0, one.left)), right=True),
-            Column("needed", None, "NEEDED", lambda one: _short(one, one.wanted), right=True),
+            Column("left", None, "LEFT", _left, right=True),
+            Column("needed", None, "NEEDED", _needed, right=True),
             Column("verdict", None, "VERDICT", lambda one: VERDICTS[_verdict(one, passed=passed)], fixed=True),
         ),
         limits,
@@ -229,6 +240,4 @@ def _on(one: Looked) -> str:
 
 def _limit_text(one: Looked) -> str:
     models = f" on {one.models}" if one.models else ""
-    if one.measure == "cost":
-        return f"{usd_fine(one.amount)}{' in total' if one.window == 'total' else f'/{one.window}'}{models}"
     return f"{humanize.limit_text(one.measure, one.amount, one.window)}{models}"

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from .access import covers
 from .demand import Demand
 from .errors import Refused
-from .money import AMOUNT_NANO_MAX, usd_fine, usd_plain
+from .money import AMOUNT_NANO_MAX, usd_fine, usd_plain, usd_set
 from .window import Window
 
 Measure = Literal["cost", "tokens", "requests", "concurrency"]
@@ -195,9 +195,9 @@ def refusal(standing: Standing, demand: Demand, now_s: int) -> Refused:
             facts=facts,
         )
     numbers = (
-        f"{_short(limit, standing.amount)}{_per(limit)}, {_short(limit, standing.settled)} spent, "
-        f"{_short(limit, standing.held)} held by open calls, {_short(limit, max(0, standing.left))} left; "
-        f"this call needs up to {_short(limit, least)}"
+        f"{_set(limit, standing.amount)}{_per(limit)}, {_short(limit, standing.settled)} spent, "
+        f"{_short(limit, standing.held)} held by open calls, {_short(limit, max(0, standing.left), 'down')} left; "
+        f"this call needs up to {_short(limit, least, 'up')}"
     )
     if least > standing.amount and standing.amount > 0:
         return Refused(
@@ -244,9 +244,13 @@ def _per(limit: Limit) -> str:
     return " in total" if limit.window == "total" else f" per {limit.window}"
 
 
-def _short(limit: Limit, amount: int) -> str:
+def _set(limit: Limit, amount: int) -> str:
+    return usd_set(amount) if limit.measure == "cost" else _short(limit, amount)
+
+
+def _short(limit: Limit, amount: int, rounded: Literal["", "up", "down"] = "") -> str:
     if limit.measure == "cost":
-        return usd_fine(amount)
+        return usd_fine(amount, rounded)
     return f"{amount:,} {limit.measure.removesuffix('s') if amount == 1 else limit.measure}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .errors import BadInput
 
 NANO_PER_USD = 1_000_000_000
@@ -43,8 +45,12 @@ def usd_short(nano: int) -> str:
     return f"{sign}${cents // 100:,}.{cents % 100:02d}"
 
 
-def usd_fine(nano: int) -> str:
-    """Nano-USD where fractions of a cent decide: `$1,412.94`, `$0.0629`, `$0.00001`."""
+def usd_fine(nano: int, rounded: Literal["", "up", "down"] = "") -> str:
+    """Nano-USD where fractions of a cent decide: `$1,412.94`, `$0.0629`, `$0.00001`. `rounded`: of two amounts that are
+    compared, the larger one up and the smaller one down; "" = to the nearest."""
+    if rounded and nano >= NANO_PER_USD // 10_000:
+        step = NANO_PER_USD // (100 if nano >= NANO_PER_USD else 10_000)
+        nano = (nano if rounded == "down" else nano + step - 1) // step * step
     if abs(nano) >= NANO_PER_USD or nano == 0:
         return usd_short(nano)
     if abs(nano) < NANO_PER_USD // 10_000:

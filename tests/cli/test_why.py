@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,17 @@ def test_a_supposed_call_needs_what_the_gateway_would_hold(cli: Cli, empty: Path
     assert (tokens["needed"], tokens["needed_min"]) == (held.tokens(300), held.tokens(256))
     assert (found["passes"], found["error"]) == (False, "request_exceeds_limit"), "what the provider adds is held too"
     assert "may add" in cli("why", *asked).out
+
+
+def test_money_that_is_too_little_is_shown_to_be_less_than_what_is_needed(cli: Cli) -> None:
+    cli("price", "set", "sandbox/tiny", "--input", "1", "--output", "2")
+    cli("user", "add", "alice")
+    cli("limit", "set", "--user", "alice", "--cost", "0.00032", "--per", "day")
+    shown = ("why", "--user", "alice", "--model", "sandbox/tiny", "--input-tokens", "0", "--output-tokens")
+    text = cli(*shown, "33").out  # 0.000322: what the provider adds, and the answer
+    assert "$0.0003 left; this call needs up to $0.0004" in text
+    assert re.search(r"\$0\.00032/day +\$0\.00 +\$0\.00 +\$0\.0003 +\$0\.0004  too little left", text)
+    assert re.search(r"\$0\.0003 +\$0\.0003  fits", cli(*shown, "32").out)
 
 
 def test_nothing_passes_for_who_is_disabled_or_whose_group_is(cli: Cli) -> None:

@@ -381,6 +381,25 @@ def test_a_refusal_says_how_much_there_is_and_for_how_long(of: Limit, words: str
     assert words in refused(standing(of, of.amount)).message
 
 
+@pytest.mark.parametrize(
+    ("amount", "settled", "output_tokens", "set_", "left", "needs"),
+    [
+        (600_000, 0, 60, "$0.0006", "$0.0006", "$0.0007"),  # 0.00061 are needed
+        (650_000, 0, 65, "$0.00065", "$0.0006", "$0.0007"),
+        (10 * USD, 10 * USD - 640_000, 64, "$10.00", "$0.0006", "$0.0007"),
+        (USD, 0, 100_000, "$1.00", "$1.00", "$1.01"),
+        (90_000, 0, 9, "$0.00009", "$0.00009", "$0.0001"),
+    ],
+)
+def test_the_figures_of_a_refusal_never_contradict_it(
+    amount: int, settled: int, output_tokens: int, set_: str, left: str, needs: str
+) -> None:
+    wanted = demand(10, output_tokens, least=output_tokens)
+    message = refused(standing(limit(amount=amount), settled), wanted=wanted).message
+    assert f": {set_} per month, " in message
+    assert message.endswith(f"{left} left; this call needs up to {needs}")
+
+
 def test_a_refusal_names_the_limit_and_when_it_resets_in_the_group_s_own_time() -> None:
     end_s = 1_796_062_500  # midnight in Kathmandu
     error = refused(standing(limit(zone="Asia/Kathmandu", model_pattern="gpt-5*"), 10 * USD, 0, end_s))

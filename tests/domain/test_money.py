@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from llmctl import domain
@@ -123,6 +123,15 @@ def test_where_fractions_of_a_cent_decide_they_are_shown(nano: int) -> None:
     shown = parse_usd(usd_fine(nano).lstrip("$").replace(",", ""))
     assert (shown == 0) == (nano == 0)
     assert abs(shown - nano) <= (CENT // 2 if nano >= NANO_PER_USD else CENT // 200)
+
+
+@given(amounts, amounts)
+def test_of_two_amounts_that_are_compared_the_larger_one_is_shown_larger(one: int, other: int) -> None:
+    assume(one != other)
+    low, high = usd_fine(min(one, other), "down"), usd_fine(max(one, other), "up")
+    shown = [parse_usd(text.lstrip("$").replace(",", "")) for text in (low, high)]
+    assert shown[0] <= min(one, other) and max(one, other) <= shown[1]
+    assert shown[1] - max(one, other) < CENT and (shown[0] > 0 or min(one, other) == 0)
 
 
 @pytest.mark.parametrize(
