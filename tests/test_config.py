@@ -547,7 +547,7 @@ def test_the_nearest_configuration_counts(machine: Callable[..., Path], tmp_path
 def test_a_named_configuration_that_is_not_there_is_not_replaced_by_another(machine: Callable[..., Path]) -> None:
     put("here/config.toml")
     for named in ({"explicit": "typo.toml"}, {"LLMCTL_CONFIG": "typo.toml"}, {"explicit": "."}):
-        with pytest.raises(ConfigError, match=r"no configuration .*; llmctl init makes one") as caught:
+        with pytest.raises(ConfigError, match=r"no configuration (.*); llmctl --config \1 init makes one") as caught:
             machine(**named)
         assert caught.value.code == "no_config"
 

@@ -126,6 +126,10 @@ def run(args: Sequence[str], *, clock_s: Callable[[], float] = time.time) -> int
     except typer.Exit as exit_:
         return exit_.exit_code
     except LlmctlError as error:
+        if error.code == "no_database":
+            from .init import command_for
+
+            error.hint += f", or: {command_for(app)}"
         return _failed(error, args)
     except typer.TyperException as mistake:
         return _failed(_usage_mistake(mistake), args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -97,6 +98,21 @@ def init(
     elif made.database_is_new:
         text += f"\n{_next()}"
     run.out.one(values, text)
+
+
+def command_for(run: App) -> str:
+    """The command that makes the database that is missing, of the configuration that counts."""
+    from llmctl.config import SYSTEM_CONFIG
+
+    path = run.config.path
+    if path == SYSTEM_CONFIG and run.config.database == SYSTEM_STATE / DATABASE_NAME:
+        return "sudo llmctl init --system --if-not-exists"
+    words = ["llmctl"]
+    if path != Path(CONFIG_NAME) or os.environ.get("LLMCTL_CONFIG"):
+        words += ["--config", str(path)]
+    if run.flags.database:
+        words += ["--database", run.flags.database]
+    return shlex.join([*words, "init", *(["--if-not-exists"] if path.exists() else [])])
 
 
 def _choose_system(run: App) -> None:

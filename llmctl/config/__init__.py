@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,7 +71,8 @@ def find(explicit: Path | None, environ: Mapping[str, str] = os.environ) -> Path
     named = explicit or (Path(environ["LLMCTL_CONFIG"]) if environ.get("LLMCTL_CONFIG") else None)
     if named is not None:
         if not named.is_file():
-            raise ConfigError(f"no configuration {named}", hint="llmctl init makes one", code="no_config")
+            hint = f"llmctl --config {shlex.quote(str(named))} init makes one"
+            raise ConfigError(f"no configuration {named}", hint=hint, code="no_config")
         return named
     home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "/")) / ".config")
     here = Path("config.toml")

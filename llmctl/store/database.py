@@ -165,7 +165,7 @@ def must_exist(path: Path) -> None:
     """Raises NotFound, StoreError (a directory). A database is only ever made by `llmctl init`: an empty one would hide
     a wrong path."""
     if not path.exists():
-        raise NotFound(f"no database {path}", hint="mount it, or: llmctl init", code="no_database")
+        raise NotFound(f"no database {path}", hint="mount it", code="no_database")
     if path.is_dir():
         raise _directory(path)
 
@@ -287,7 +287,7 @@ def check_schema(connection: sqlite3.Connection) -> None:
     if found > wanted:
         raise SchemaMismatch(f"the database has schema {found}, this llmctl speaks {wanted}", hint="use a newer llmctl")
     if found == 0:
-        raise SchemaMismatch("this file is not an llmctl database", hint="check --database, or: llmctl init")
+        raise SchemaMismatch("this file is not an llmctl database", hint="check --database, or move it away")
     if found < wanted:
         raise SchemaMismatch(
             f"the database has schema {found}, this llmctl speaks {wanted}",

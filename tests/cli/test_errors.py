@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,12 +25,39 @@ def test_an_unknown_name_gets_a_suggestion(cli: Cli) -> None:
 def test_no_database_names_the_file_and_the_mend(cli: Cli, empty: Path) -> None:
     (empty / "llmctl.db").unlink()
     for args in (["usage"], ["user", "add", "alice"], ["calls"], ["doctor"]):
-        assert cli(*args, code=1).err == "error: no database llmctl.db; mount it, or: llmctl init\n"
+        assert cli(*args, code=1).err == "error: no database llmctl.db; mount it, or: llmctl init --if-not-exists\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("config.toml", ""),
+        ("xdg/llmctl/config.toml", ""),
+        ("a b.toml", "--config 'a b.toml'"),
+        ("config.toml", "--database other.db"),
+        ("", "--database other.db"),
+    ],
+)
+def test_the_mend_of_a_missing_database_makes_the_one_that_was_asked_for(
+    bare_cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch, place: str, words: str
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "xdg"))
+    (home / "xdg/llmctl").mkdir(parents=True)
+    if place:
+        (home / place).write_text('database = "x.db"\n[providers.sandbox]\n')
+        (home / place).chmod(0o600)
+    command = ("user", "list", *shlex.split(words))
+    mend = shlex.split(bare_cli(*command, code=1).err.partition(", or: ")[2])
+    assert mend[0] == "llmctl"
+    bare_cli(*mend[1:])
+    assert bare_cli.json(*command) == []
+    assert (home / "config.toml").exists() == (place in ("config.toml", ""))
 
 
 def test_no_configuration_names_the_mend(bare_cli: Cli) -> None:
     assert bare_cli("usage", code=1).err == ("error: no config.toml here; name one with --config, or: llmctl init\n")
-    assert bare_cli("usage", "--config", "x.toml", code=1).err.startswith("error: no configuration x.toml")
+    named = bare_cli("usage", "--config", "x.toml", code=1)
+    assert named.err == "error: no configuration x.toml; llmctl --config x.toml init makes one\n"
 
 
 def test_a_database_can_be_named_without_a_configuration(

@@ -211,3 +211,5 @@ def test_for_the_whole_machine_the_files_are_found_from_anywhere(
     assert "exists already" in bare_cli("init", "--system", code=1).err
     assert "Kept" in bare_cli("init", "--system", "--if-not-exists").out
     assert "leave out --config" in bare_cli("init", "--system", "--config", "x.toml", code=2).err
+    (system / "var/llmctl/llmctl.db").unlink()
+    assert "or: sudo llmctl init --system --if-not-exists\n" in bare_cli("user", "list", code=1).err
