@@ -43,8 +43,8 @@ async def test_each_end_user_has_the_amount_alone(books: Books, ledger: Ledger) 
 
 async def test_calls_without_an_end_user_are_not_bound(books: Books, ledger: Ledger) -> None:
     secret = books.add_user("app")
-    books.limit("org", CALL_NANO, each="end_user", window="day")
-    assert [type(await ask(books, ledger, secret, "")) for _ in range(3)] == [Granted] * 3
+    books.limit("org", CALL_NANO - 1, each="end_user", window="day")
+    assert isinstance(await ask(books, ledger, secret, ""), Granted)
 
 
 @pytest.mark.parametrize("window", ["minute", "hour", "day", "week", "month", "total"])

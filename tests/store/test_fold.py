@@ -160,7 +160,8 @@ def test_a_correction_is_in_reports_of_every_part_that_is_folded(store: Store) -
     assert [sums.calls for sums in after] == [sums.calls for sums in before]
 
 
-async def test_a_settle_of_yesterday_is_in_reports_though_yesterday_is_folded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("late_hours", [31, 30])  # 30: in the last bucket that is folded
+async def test_a_settle_of_yesterday_is_in_reports_though_yesterday_is_folded(tmp_path: Path, late_hours: int) -> None:
     books = Books(tmp_path / "llmctl.db")
     caller = books.caller(books.add_user("alice", "sales"))
     async with running(books.ledger(clock_s=lambda: NOW_S)) as ledger:
@@ -168,7 +169,7 @@ async def test_a_settle_of_yesterday_is_in_reports_though_yesterday_is_folded(tm
             early = opening(ledger, caller, at_ms=(NOW_S - hours * 3_600) * 1000)
             await ledger.hold(early)
             ledger.settle(closing(early.call_id))
-        late = opening(ledger, caller, at_ms=(NOW_S - 31 * 3_600) * 1000)
+        late = opening(ledger, caller, at_ms=(NOW_S - late_hours * 3_600) * 1000)
         await ledger.hold(late)
         while not ledger.idle:
             await asyncio.sleep(0.001)

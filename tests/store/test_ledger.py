@@ -28,6 +28,7 @@ from llmctl.store.sql import run
 from tests.support.ledgers import DOLLAR, Books, closing, demand, differences, opening
 
 CALL_NANO = 11_000_000  # the worst case of `demand()`: 1,000 tokens in at USD 1, 1,000 out at USD 10 per million
+CALL_TOKENS = 2_000
 
 
 async def settled(ledger: Ledger) -> None:
@@ -99,19 +100,48 @@ async def test_settles_that_wait_for_company_count_for_the_next_hold(
     assert differences(books) == []
 
 
+@pytest.mark.parametrize(
+    ("measure", "amount", "used"),
+    [
+        ("cost", 4 * CALL_NANO, {"cost_nano_usd": 4 * CALL_NANO - 1}),
+        ("tokens", 4 * CALL_TOKENS, {"output_tokens": 4 * CALL_TOKENS - 1, "input_tokens": 0, "cost_nano_usd": 0}),
+    ],
+)
 async def test_a_settle_above_its_hold_waits_for_nobody(
-    books: Books, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    books: Books, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, measure: str, amount: int, used: dict[str, int]
 ) -> None:
     monkeypatch.setattr(writer, "SETTLE_WAIT_S", 60.0)
     secret = books.add_user("alice")
-    books.limit("user alice", 4 * CALL_NANO)
+    books.limit("user alice", amount, measure=measure)
     caller = books.caller(secret)
     wanted = opening(ledger, caller)
     assert isinstance(await ledger.hold(wanted), Granted)
-    ledger.settle(closing(wanted.call_id, output_tokens=3_500))  # 35.5 of 44 million
+    ledger.settle(closing(wanted.call_id, **used))
     refused = await ledger.hold(opening(ledger, caller))
     assert isinstance(refused, Refused)
     assert refused.code == "limit_spent"
+
+
+@pytest.mark.parametrize(
+    ("amount", "soft", "written"),
+    [
+        (3 * CALL_NANO, False, 0),  # room for both
+        (2 * CALL_NANO - 1, False, 1),  # the second would be capped
+        (CALL_NANO, True, 1),  # the second would be counted as one after the limit was spent
+    ],
+)
+async def test_settles_that_wait_are_written_where_they_change_what_a_hold_gets(
+    books: Books, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, amount: int, soft: bool, written: int
+) -> None:
+    monkeypatch.setattr(writer, "SETTLE_WAIT_S", 60.0)
+    secret = books.add_user("alice")
+    books.limit("user alice", amount, soft=soft)
+    caller = books.caller(secret)
+    first, second = opening(ledger, caller), opening(ledger, caller, demand(least=1))
+    assert await ledger.hold(first) == Granted(1_000, False, CALL_NANO)
+    ledger.settle(closing(first.call_id))
+    assert await ledger.hold(second) == Granted(1_000, False, CALL_NANO)
+    assert books.rows("SELECT count(*) FROM calls WHERE state = 'settled'") == [(written,)]
 
 
 def test_settles_that_waited_for_the_database_and_settles_kept_back_both_count(books: Books) -> None:
@@ -322,6 +352,20 @@ async def test_a_call_above_its_hold_is_recorded_in_full_and_counted(books: Book
     await settled(ledger)
     assert books.rows("SELECT settled, held FROM balances") == [(50_000_000, 0)]
     assert ledger.stats.settled_above_hold == 1
+
+
+async def test_what_only_some_calls_have_is_kept_with_them_alone(books: Books, ledger: Ledger) -> None:
+    caller = books.caller(books.add_user("alice"))
+    stated, tiered, plain = (opening(ledger, caller) for _ in range(3))
+    await asyncio.gather(*(ledger.hold(one) for one in (stated, tiered, plain)))
+    ledger.settle(closing(stated.call_id, price_id=None, own_cost_nano_usd=7, own_price_id=1))
+    ledger.settle(closing(tiered.call_id, service_tier="flex"))
+    ledger.settle(closing(plain.call_id))
+    await settled(ledger)
+    noted = (
+        "SELECT own_cost_nano, own_price_id, name FROM calls LEFT JOIN names ON names.id = service_tier_id ORDER BY "
+    )
+    assert books.rows(f"{noted} calls.id") == [(7, 1, None), (None, None, "flex"), (None, None, None)]
 
 
 async def test_a_waiter_that_vanished_holds_nothing(books: Books, ledger: Ledger) -> None:
