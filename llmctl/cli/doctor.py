@@ -35,13 +35,11 @@ def doctor(
 ) -> None:
     """Check configuration, files, books, prices and providers. Ends with 1 if something has failed."""
     run = context.of(ctx)
-    checks = [
-        *checkup.files(run),
-        *_books(run, repair=repair),
-        *checkup.calls(run),
-        *checkup.names(run),
-        *checkup.system(),
-    ]
+    checks = [*checkup.files(run)]
+    if not any(check.name == "database" and check.state == "failed" for check in checks):
+        # Of one that is damaged, the first reading would end it all, and no line be shown.
+        checks += [*_books(run, repair=repair), *checkup.calls(run), *checkup.names(run)]
+    checks += checkup.system()
     if not offline:
         checks += checkup.providers(run)
     if run.out.format == "table":

@@ -135,10 +135,16 @@ def test_what_this_user_may_not_write_is_told(cli: Cli, shop: Path, empty: Path,
     assert failed["mend"].startswith("check its owner and mode")
 
 
-def test_a_damaged_database_is_told(cli: Cli, shop: Path) -> None:
+@pytest.mark.parametrize("args", [[], ["--repair"]])
+def test_a_damaged_database_is_told(cli: Cli, shop: Path, args: list[str]) -> None:
     whole = shop.read_bytes()
     shop.write_bytes(whole[: len(whole) // 2])
-    cli("doctor", "--offline", code=1)
+    rows = {row["check"]: row for row in cli("doctor", "--offline", *args, "-o", "json", code=1).json}
+    assert rows["database"]["state"] == "failed"
+    assert rows["database"]["text"] == "the database is broken: database disk image is malformed"
+    assert rows["database"]["mend"] == "restore a backup"
+    assert rows["writing"]["state"] == rows["versions"]["state"] == "ok"
+    assert not rows.keys() & {"roll-ups", "balances", "open calls"}
 
 
 def test_providers_are_asked(cli: Cli, shop: Path, empty: Path) -> None:
