@@ -17,8 +17,9 @@ from typing import Self
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"  # the other page, no cursor, no wrapping of long lines
 LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 # Terminals that know it (DEC mode 2026) show a frame at once; the others pass over it.
-BEGIN_FRAME, END_FRAME = "\x1b[?2026h\x1b[H", "\x1b[J\x1b[?2026l"
-END_LINE = "\x1b[K"  # what an older frame left behind it
+BEGIN_FRAME, END_FRAME = "\x1b[?2026h\x1b[H", "\x1b[?2026l"
+# What an older frame left there; before a line is written, as after a full one the cursor stays on its last character.
+CLEAR_LINE, CLEAR_REST = "\x1b[K", "\x1b[J"
 
 
 class Killed(Exception):
@@ -67,7 +68,8 @@ class Screen:
         if lines == self._shown:
             return
         self._shown = lines
-        _write(BEGIN_FRAME + "\n".join(f"{line}{END_LINE}" for line in lines) + END_FRAME)
+        *above, last = lines or [""]
+        _write(BEGIN_FRAME + "".join(f"{CLEAR_LINE}{line}\n" for line in above) + CLEAR_REST + last + END_FRAME)
 
     def wait(self, seconds: float) -> str:
         """The key that was pressed meanwhile; "" if none was, or the terminal has another size now."""

@@ -92,6 +92,21 @@ class Terminal:
         *_, last = self.printed.split("\x1b[H")
         return [ESCAPE.sub("", line) for line in last.split("\r\n")]
 
+    def shown(self, columns: int) -> list[str]:
+        """What a terminal of so many columns, which does not wrap, makes of that frame: the cursor stays on the last."""
+        *_, last = self.printed.split("\x1b[H")
+        lines = []
+        for line in last.split("\r\n"):
+            row, at = [" "] * columns, 0
+            for part in re.findall(rf"{ESCAPE.pattern}|.", line):
+                if part in ("\x1b[K", "\x1b[J"):
+                    row[at:] = " " * (columns - at)
+                elif not part.startswith("\x1b"):
+                    row[at : at + cells(part)] = [part, *[""] * (cells(part) - 1)]
+                    at = min(at + cells(part), columns - 1)
+            lines.append("".join(row).rstrip())
+        return lines
+
     def end(self) -> int:
         code = self.process.wait(timeout=WAIT_S)
         while select.select([self._main], [], [], 0.1)[0]:
@@ -126,6 +141,16 @@ def test_a_frame_fits_the_terminal_and_shows_who_what_limits_and_failures(termin
     for text in ("USER", "alice", "SPEND/MIN", "LIMIT", "87%", "MODEL", "server_error", "1 open", "$0.01 held"):
         assert text in shown, (text, shown)
     assert "x\\x1b[31m[/bold]" in shown
+
+
+def test_a_line_that_fills_the_terminal_keeps_its_last_character(terminal: Terminal) -> None:
+    terminal.read_until("FAILURE")
+    terminal.resize(40, 24)
+    deadline_s = time.monotonic() + WAIT_S
+    while max(map(cells, terminal.frame())) != 40:  # one of the old size may have been under way
+        assert time.monotonic() < deadline_s, terminal.frame()
+        terminal.read_until(END_FRAME)
+    assert terminal.shown(40) == [line.rstrip() for line in terminal.frame()]
 
 
 def test_another_size_is_drawn_at_once(terminal: Terminal) -> None:
