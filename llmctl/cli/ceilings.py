@@ -12,23 +12,17 @@ if TYPE_CHECKING:
 
 
 def calls_at(run: App, tx: Tx, filters: Filters) -> dict[str, int]:
-    """How many of these calls were of a model whose price in force is a ceiling, by `provider/model`; most first."""
-    from llmctl.store import usage
+    """How many of these calls are booked at a ceiling, by `provider/model`; most first."""
+    from llmctl.store import ceilings
 
-    if tx.execute("SELECT 1 FROM prices WHERE source = 'ceiling' AND superseded_at IS NULL LIMIT 1").fetchone() is None:
-        return {}  # of nearly everybody
-    if usage.reads_calls(filters, []):
-        return {}  # a report of single calls takes its time: not twice
-    counted = {}
-    for row in usage.report(tx, filters, ["provider", "model"], run.zone):
-        provider, model = (cell.text or "" for cell in row.cells)
-        if row.sums.calls and has_ceiling(run, tx, provider, model):
-            counted[f"{provider}/{model}"] = row.sums.calls
-    return dict(sorted(counted.items(), key=lambda one: -one[1]))
+    from .price_names import sellers
+
+    found = ceilings.calls_at(tx, filters, run.zone, sellers(run))
+    return {f"{provider}/{model}": calls for (provider, model), calls in found.items()}
 
 
-def has_ceiling(run: App, tx: Tx, provider: str, model: str) -> bool:
-    return source_of(run, tx, provider, model) == "ceiling"
+def has_price(run: App, tx: Tx, provider: str, model: str) -> bool:
+    return source_of(run, tx, provider, model) not in ("", "ceiling")
 
 
 def source_of(run: App, tx: Tx, provider: str, model: str) -> str:

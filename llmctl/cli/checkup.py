@@ -132,14 +132,17 @@ def _prices(run: App, unpriced: Sequence[tuple[str, int]]) -> Iterator[Check]:
     with run.reading() as tx:
         at_ceiling = ceilings.calls_at(run, tx, recent)
         priced_since = bool(unpriced) and bool(ceilings.source_of(run, tx, *unpriced[0][0].split("/", 1)))
+        without = [model for model in at_ceiling if not ceilings.has_price(run, tx, *model.split("/", 1))]
     if unpriced:
         model, _ = unpriced[0]
         mend = f"llmctl price set {model} --input ... --output ..."
         text = f"{_most(unpriced)} cost nobody knows what"
         yield Check("prices", "warning", text, "llmctl usage reprice" if priced_since else mend)
     if at_ceiling:
-        model, mend = next(iter(at_ceiling)), "llmctl price set {} --input ... --output ..., then: llmctl usage reprice"
-        yield Check("ceilings", "warning", f"{_most([*at_ceiling.items()])} booked at a ceiling", mend.format(model))
+        mend = "llmctl usage reprice"
+        if without:
+            mend = f"llmctl price set {without[0]} --input ... --output ..., then: {mend}"
+        yield Check("ceilings", "warning", f"{_most([*at_ceiling.items()])} booked at a ceiling", mend)
     if not unpriced and not at_ceiling:
         yield Check("prices", "ok", f"every call of the last {UNPRICED_DAYS} days has one")
 

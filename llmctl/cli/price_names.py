@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from llmctl.store.database import Tx
+    from llmctl.store.revision import Seller
 
     from .context import App
 
@@ -37,3 +38,10 @@ def catalogue_of(run: App, provider: str) -> str:
     """Under which name the prices of a provider are kept."""
     known = run.config.providers.get(provider)
     return known.catalogue or known.name if known else provider
+
+
+def sellers(run: App) -> dict[str, Seller]:
+    """Where the prices of each configured provider's models are found."""
+    from llmctl.store.revision import Seller
+
+    return {one.name: Seller(one.catalogue, one.deployments) for one in run.config.providers.values()}

@@ -131,5 +131,5 @@ def _left_out(report: Report, total: Line) -> list[str]:
     at_ceiling = sum(ceilings.calls_at(report.run, report.tx, report.filters).values())
     if at_ceiling:
         calls = humanize.plural(at_ceiling, "call")
-        found.append(f"! {calls} of models without a price, at a ceiling: llmctl calls{flags} --ceiling")
+        found.append(f"! {calls} booked at a ceiling, as no price was known: llmctl calls{flags} --ceiling")
     return found

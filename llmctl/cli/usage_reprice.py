@@ -69,13 +69,13 @@ def reprice(
       llmctl price set openai/gpt-5 --input 1.25 --output 10 --from 2026-11-01
       llmctl usage reprice --since 2026-11-01 --model gpt-5 --dry-run
     """
-    from llmctl.store import repricing, revision
+    from llmctl.store import repricing
 
-    from . import usage_notes
+    from . import price_names, usage_notes
 
     run = context.of(ctx)
     wanted = _wanted(run, since, until, model)
-    sellers = {one.name: revision.Seller(one.catalogue, one.deployments) for one in run.config.providers.values()}
+    sellers = price_names.sellers(run)
     lines, goes_on = _survey(run, wanted, sellers)
     changed = sum(line.changed for line in lines)
     costs = " -> ".join(

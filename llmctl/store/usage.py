@@ -134,7 +134,7 @@ def _found(
     tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo, read: _Source, *more: str
 ) -> Iterator[tuple[list[Cell], Sequence[Any]]]:
     """(cells, values of `more` and sums), more than one of them for the same cells."""
-    where, parameters = _conditions(tx, filters)
+    where, parameters = conditions(tx, filters)
     period = next((one for one in by if one in PERIODS), None)
     if sum(one in PERIODS for one in by) > 1:
         raise BadInput("one period at a time can be reported by", hint="choose one of hour, day, week, month")
@@ -193,7 +193,7 @@ def trends(
 
 def open_calls(tx: sqlite3.Connection, filters: Filters) -> tuple[int, int]:
     """(calls that are open now, nano-USD that they hold)."""
-    where, parameters = _conditions(tx, filters)
+    where, parameters = conditions(tx, filters)
     count, held = tx.execute(
         f"""
         SELECT count(*), coalesce(sum(held_nano), 0) FROM calls AS r
@@ -246,26 +246,27 @@ def _period_text(period: By, start_s: int, zone: ZoneInfo) -> str:
     return local.isoformat(timespec="minutes") if period == "hour" else f"{local:%Y-%m-%d}"
 
 
-def _conditions(tx: sqlite3.Connection, filters: Filters) -> tuple[str, dict[str, object]]:
-    conditions = ["true"]
+def conditions(tx: sqlite3.Connection, filters: Filters) -> tuple[str, dict[str, object]]:
+    """SQL and its parameters, on roll-ups or calls that are named `r`: all filters but the times."""
+    found = ["true"]
     parameters: dict[str, object] = {}
     if filters.group_id is not None:
-        conditions.append("r.lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :group_id)")
+        found.append("r.lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :group_id)")
         parameters["group_id"] = filters.group_id
     if filters.user_id is not None:
-        conditions.append("r.user_id = :user_id")
+        found.append("r.user_id = :user_id")
         parameters["user_id"] = filters.user_id
     if filters.key_id is not None:
-        conditions.append("r.key_id = :key_id")
+        found.append("r.key_id = :key_id")
         parameters["key_id"] = filters.key_id
     if filters.provider:
-        conditions.append("r.model_id IN (SELECT id FROM models WHERE provider = :provider)")
+        found.append("r.model_id IN (SELECT id FROM models WHERE provider = :provider)")
         parameters["provider"] = filters.provider
     if filters.model:
-        conditions.append("r.model_id IN (SELECT value FROM json_each(:models))")
+        found.append("r.model_id IN (SELECT value FROM json_each(:models))")
         parameters["models"] = as_json(run(tx, balances.model_ids(filters.model)))
     more, named = labels.conditions(tx, tag=filters.tag, end_user=filters.end_user)
-    return " AND ".join([*conditions, *more]), parameters | named
+    return " AND ".join([*found, *more]), parameters | named
 
 
 class _Names:

@@ -105,15 +105,35 @@ def test_calls_at_a_ceiling_are_told_of_until_they_have_a_price(cli: Cli, empty:
     asyncio.run(book(empty / "llmctl.db", price_id, cost_nano_usd=9 * DOLLAR))
     asyncio.run(book_more(empty / "llmctl.db", model="other", cost_nano_usd=None))
     assert [row["price_source"] for row in cli.json("calls", "--ceiling")] == ["ceiling"]
-    assert "! 2 calls of models without a price, at a ceiling: llmctl calls --ceiling" in cli("usage").out
+    assert "! 1 call booked at a ceiling, as no price was known: llmctl calls --ceiling" in cli("usage").out
     checks = {row["check"]: row for row in cli.json("doctor", "--offline")}
-    assert checks["ceilings"]["text"].startswith("openai/gpt-5 (1 call in 30 days) and 1 more booked at a ceiling")
+    assert checks["ceilings"]["text"].startswith("openai/gpt-5 (1 call in 30 days) booked at a ceiling")
     assert (checks["prices"]["text"].split()[0], checks["prices"]["mend"]) == ("openai/other", "llmctl usage reprice")
     cli("price", "set", "openai/*", "--input", "2", "--output", "8")
     cli("usage", "reprice", "--yes")
     assert {row["cost_usd"] for row in cli.json("calls")} == {"2.000000000"}
     assert "ceiling" not in cli("usage").out
     assert {row["check"]: row for row in cli.json("doctor", "--offline")}["prices"]["state"] == "ok"
+
+
+def test_a_price_that_is_set_later_does_not_hide_calls_at_a_ceiling_nor_does_a_ceiling_claim_others(
+    cli: Cli, empty: Path
+) -> None:
+    cli("price", "set", "*", "--ceiling", "--input", "9", "--output", "9")
+    price_id = cli.json("price", "history", "openai/gpt-5")[0]["price_id"]
+    asyncio.run(book(empty / "llmctl.db", price_id, cost_nano_usd=9 * DOLLAR, tags="eval"))
+    slip = {"status": 404, "error": "model_not_found", "cost": 0}
+    asyncio.run(book_more(empty / "llmctl.db", model="gtp-5", **slip))
+    assert {row["check"]: row for row in cli.json("doctor", "--offline")}["ceilings"]["text"].startswith("openai/gpt-5")
+    cli.now_s += 60
+    cli("price", "set", "openai/gpt-5", "--input", "2", "--output", "8")
+    for flags in ([], ["--user", "alice", "--since", "2026-11-22"], ["--tag", "eval"], ["--model", "gpt-5*"]):
+        assert len(cli.json("calls", "--ceiling", *flags)) == 1
+        assert "! 1 call booked at a ceiling" in cli("usage", *flags).out
+    assert "ceiling" not in cli("usage", "--since", "today").out
+    check = {row["check"]: row for row in cli.json("doctor", "--offline")}["ceilings"]
+    assert check["text"] == "openai/gpt-5 (1 call in 30 days) booked at a ceiling"
+    assert check["mend"] == "llmctl usage reprice"
 
 
 async def book_more(path: Path, **facts: object) -> None:

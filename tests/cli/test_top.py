@@ -93,7 +93,7 @@ class Terminal:
         return [ESCAPE.sub("", line) for line in last.split("\r\n")]
 
     def shown(self, columns: int) -> list[str]:
-        """What a terminal of so many columns, which does not wrap, makes of that frame: the cursor stays on the last."""
+        """What a terminal of so many columns makes of that frame, without wrapping: the cursor stays on the last."""
         *_, last = self.printed.split("\x1b[H")
         lines = []
         for line in last.split("\r\n"):
