@@ -94,6 +94,14 @@ class App:
     def database(self) -> Path:
         return nearby(self.config.database)
 
+    @property
+    def urls(self) -> list[str]:
+        """Where clients connect: to what serves the database now, which may have begun with another configuration."""
+        from llmctl.store import serving
+
+        said = [url for daemon in serving.daemons(self.config.database) for url in daemon.urls]
+        return list(dict.fromkeys(said)) or [self.config.server.url]
+
     @cached_property
     def zone(self) -> ZoneInfo:
         """The organisation's time zone."""

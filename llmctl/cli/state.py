@@ -6,10 +6,11 @@ import http.client
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from llmctl.config.server import Address, parse_address
 from llmctl.domain.forecast import forecast
 from llmctl.domain.limit import Standing
 from llmctl.domain.window import window_start
-from llmctl.store import limits, owners, standings
+from llmctl.store import limits, owners, serving, standings
 from llmctl.store import usage as reports
 from llmctl.store.usage import Filters, Sums
 
@@ -17,7 +18,6 @@ from . import humanize
 from .text import safe
 
 if TYPE_CHECKING:
-    from llmctl.config.server import Address
     from llmctl.store.database import Tx
 
     from .context import App
@@ -43,8 +43,9 @@ def daemon(run: App) -> Daemon:
     if not living:
         return Daemon("stopped", "", 0, 0)
     since_s = min(one.since_s for one in living)
-    address = run.config.server.admin_listen
-    reason = _not_ready(address) if address.port else ""  # port 0 is any: nobody outside knows which
+    said = [parse_address(one.admin) for one in serving.daemons(run.config.database) if one.admin]
+    reasons = [_not_ready(address) for address in said or [run.config.server.admin_listen] if address.port]
+    reason = reasons[0] if all(reasons) and reasons else ""  # one of several is enough: a blue and a green one
     return Daemon("not ready" if reason else "ready", reason, len(living), since_s)
 
 

@@ -39,7 +39,7 @@ def status(ctx: typer.Context) -> None:
             "reason": daemon.reason or None,
             "since": times.rfc3339(daemon.since_s or None),
             "workers": daemon.workers,
-            "listen": str(run.config.server.listen),
+            "listen": " and ".join(url.partition("://")[2] or url for url in run.urls),
             "open_calls": open_calls,
             "held_usd": usd_exact(held),
             "today": _today_values(today),
@@ -69,7 +69,7 @@ def _daemon_text(run: App, daemon: Daemon) -> str:
         parts.append(f"since {moment} ({humanize.span(run.now_s - daemon.since_s)})")
     if daemon.workers > 1:
         parts.append(humanize.plural(daemon.workers, "worker"))
-    return ", ".join([*parts, run.config.server.url])
+    return ", ".join([*parts, " and ".join(run.urls)])
 
 
 def _today_values(today: Sums) -> dict[str, object]:

@@ -28,7 +28,7 @@ def what_applies(run: App, user: User, expires: str | None) -> str:
         f"Models   {'; '.join(rule.text for rule in rules) or 'all'}",
         f"Limits   {'; '.join(limit.text for limit in limits) or 'none: this key can spend without end'}",
         f"Expires  {expires or 'never'}",
-        f"Try      OPENAI_BASE_URL={run.config.server.url}/v1",
+        f"Try      OPENAI_BASE_URL={run.urls[0]}/v1",
     ]
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from llmctl.store.serving import Serving
 
 from .cells import shared_memory
 from .setup import renewed
-from .sockets import Sockets, listening
+from .sockets import listening
 from .supervisor import EXIT_FAILED, Supervisor, exit_code_of
 from .systemd import Notifier, handed_over
 from .tls import context_of
@@ -44,8 +44,9 @@ def serve(config: Config, load: Callable[[], Config], *, say: Callable[[str], No
     blocks = shared_memory(config.server.workers)
     sockets = listening(config.server, handed_over())
     try:
-        serving = Serving.claim(config.database, config.path)
-        say(f"llmctl listens on {_url(config, sockets)}  (admin: http://{sockets.admin_address}/metrics)")
+        urls = [_url(config, address) for address in sockets.addresses]
+        serving = Serving.claim(config.database, config.path, urls=urls, admin=sockets.admin_address)
+        say(f"llmctl listens on {' and '.join(urls)}  (admin: http://{sockets.admin_address}/metrics)")
         if config.server.workers == 1:
             return Worker(config, renew, sockets, 0, ToAll(notifier, serving), None, blocks).run()
 
@@ -92,10 +93,10 @@ def _work(worker: Worker) -> int:
         sys.stderr.flush()
 
 
-def _url(config: Config, sockets: Sockets) -> str:
-    if sockets.address.startswith("unix:"):
-        return sockets.address
-    return f"{'https' if config.server.tls else 'http'}://{sockets.address}"
+def _url(config: Config, address: str) -> str:
+    if address.startswith("unix:"):
+        return address
+    return f"{'https' if config.server.tls else 'http'}://{address}"
 
 
 def _raise_file_limit() -> None:

@@ -30,9 +30,9 @@ class Sockets:
     file: tuple[int, ...] = ()  # and which file that is
 
     @property
-    def address(self) -> str:
+    def addresses(self) -> list[str]:
         """Where clients connect, with the port that the kernel chose."""
-        return " and ".join(map(_name, self.clients[0]))
+        return [_name(each) for each in self.clients[0]]
 
     @property
     def admin_address(self) -> str:

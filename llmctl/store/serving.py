@@ -20,7 +20,8 @@ BYTES_MAX = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A daemon that lives. `reloads`: how many ended, well or not; `error`: why the last one changed nothing."""
+    """A daemon that lives. `reloads`: how many ended, well or not; `error`: why the last one changed nothing. `urls`,
+    `admin` (host and port): where it listens, which no reload changes; empty: it did not say (an older version)."""
 
     pid: int
     since_s: int
@@ -28,6 +29,8 @@ class Daemon:
     reloads: int = 0
     error: str = ""
     notes: tuple[str, ...] = ()  # what the last reload could not change
+    urls: tuple[str, ...] = ()
+    admin: str = ""
 
 
 class Serving:
@@ -39,12 +42,13 @@ class Serving:
         self._write()
 
     @classmethod
-    def claim(cls, database: Path, config: Path) -> Serving:
+    def claim(cls, database: Path, config: Path, *, urls: Sequence[str] = (), admin: str = "") -> Serving:
         """Raises StoreUnavailable when all places are taken."""
         for number in range(DAEMONS_MAX):
             fd = try_lock(database, _suffix(number))
             if fd is not None:
-                return cls(fd, Daemon(os.getpid(), int(time.time()), str(config.absolute())))
+                daemon = Daemon(os.getpid(), int(time.time()), str(config.absolute()), urls=tuple(urls), admin=admin)
+                return cls(fd, daemon)
         raise StoreUnavailable(f"{DAEMONS_MAX} daemons serve {database} already", hint="stop one of them")
 
     def reloaded(self, *, error: str = "", notes: Sequence[str] = ()) -> None:
@@ -79,6 +83,6 @@ def _suffix(number: int) -> str:
 def _read(said: bytes) -> Daemon | None:
     try:
         values = json.loads(said.partition(b"\n")[0])
-        return Daemon(**values | {"notes": tuple(values["notes"])})
+        return Daemon(**values | {name: tuple(values.get(name, ())) for name in ("notes", "urls")})
     except (ValueError, TypeError, KeyError):  # it has not said anything yet
         return None

@@ -22,7 +22,7 @@ import pytest
 
 from llmctl.cli.screen import END_FRAME, ENTER, LEAVE
 from llmctl.cli.text import cells
-from llmctl.store import owners
+from llmctl.store import owners, serving
 
 from .conftest import Cli
 from .shop import DOLLAR, Shop
@@ -256,3 +256,21 @@ def test_status_sees_a_process_that_serves(cli: Cli, shop: Path) -> None:
     finally:
         owner.release()
     assert cli.json("status")["gateway"] == "stopped"
+
+
+def test_status_and_a_new_key_say_where_the_gateway_really_listens(cli: Cli, shop: Path) -> None:
+    database, urls = shop / "llmctl.db", ["https://127.0.0.1:4443", "unix:/run/llmctl.sock"]
+    owner = owners.Owner.claim(database)
+    place = serving.Serving.claim(database, shop / "config.toml", urls=urls, admin="127.0.0.1:9")
+    try:
+        place.reloaded()
+        now = cli.json("status")
+        assert now["listen"] == "127.0.0.1:4443 and unix:/run/llmctl.sock"
+        assert now["reason"] == "no answer from http://127.0.0.1:9/readyz"
+        assert "https://127.0.0.1:4443 and unix:/run/llmctl.sock" in cli("status").out
+        assert "OPENAI_BASE_URL=https://127.0.0.1:4443/v1\n" in cli("user", "add", "zoe").err
+    finally:
+        place.release()
+        owner.release()
+    assert cli.json("status")["listen"] == "127.0.0.1:4000"
+    assert "OPENAI_BASE_URL=http://127.0.0.1:4000/v1\n" in cli("user", "add", "yves").err
