@@ -17,7 +17,7 @@ from llmctl.domain.organisation import Change, LimitSpec, Plan, plan
 from . import aliases, context, humanize
 from .ask import DryRun, Yes, confirm
 from .command import single
-from .errors import BadFile
+from .errors import BadFile, UsageMistake
 from .humanize import plural
 from .overview import limit_text
 from .render import GREEN, RED, YELLOW, Column
@@ -56,6 +56,8 @@ def apply(
     """
     from llmctl.store import organisation
 
+    if exit_code and not dry_run:
+        raise UsageMistake("--exit-code goes with --dry-run", hint="add it, or leave --exit-code out")
     run = context.of(ctx)
     said = _read(file, run.now_s)
     wanted = aliases.taken(file, said, run.config.aliases)

@@ -91,6 +91,12 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(cli: Cli, file: Path) -> N
     assert "\x1b[33m~  group  company" in colored
 
 
+def test_an_exit_code_for_what_is_pending_is_of_a_dry_run_alone(cli: Cli, file: Path) -> None:
+    told = cli("apply", "org.toml", "--exit-code", "--yes", code=2).err
+    assert told == "error: --exit-code goes with --dry-run; add it, or leave --exit-code out\n"
+    assert cli.json("group", "list") == []
+
+
 def test_what_the_file_does_not_name_stays_without_prune(cli: Cli, file: Path) -> None:
     cli("apply", "org.toml")
     cli("user", "add", "carol")
