@@ -53,9 +53,11 @@ def list_(
 
 @verb(app, "test")
 def test(ctx: typer.Context) -> None:
-    """Tell every receiver of the configuration that this is a test. The running gateway delivers it."""
+    """Tell every receiver of the configuration that this is a test. The running gateway delivers it; without one, it
+    waits."""
     from llmctl.domain.alert import Alert
     from llmctl.store import alerts as store
+    from llmctl.store import owners
 
     run = context.of(ctx)
     receivers = list(run.config.alerts.receivers)
@@ -64,7 +66,10 @@ def test(ctx: typer.Context) -> None:
     alert = Alert("test", f"test/{time.time_ns()}", "this is a test of llmctl's alerts", {})
     with run.writing() as (tx, _):
         store.add(tx, [alert], receivers, run.now_s)
-    run.out.one({"receivers": receivers}, f"Told {', '.join(receivers)}. Whether it arrived: llmctl alert list -n 1")
+    running, whom = bool(owners.living(run.database)), ", ".join(receivers)
+    told = f"Told {whom}." if running else f"No gateway runs: {whom} will be told when one does (llmctl serve)."
+    values = {"receivers": receivers, "gateway_runs": running}
+    run.out.one(values, f"{told} Whether it arrived: llmctl alert list -n 1")
 
 
 def _columns(run: App) -> tuple[Column[Told], ...]:

@@ -215,6 +215,13 @@ def test_where_nobody_is_configured_a_test_says_so(tmp_path: Path) -> None:
     assert "Nothing was told." in daemon.here("alert", "list")
 
 
+def test_where_no_gateway_runs_a_test_says_that_it_waits(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, "", extra='[alerts.to.pager]\nurl = "http://127.0.0.1:9/"')
+    assert daemon.here("alert", "test").startswith("No gateway runs: pager will be told when one does (llmctl serve).")
+    assert daemon.json("alert", "test") == {"receivers": ["pager"], "gateway_runs": False}
+    assert daemon.json("alert", "list")[0]["pending"] == ["pager"]
+
+
 def mail_to(port: int) -> Email:
     return Email("127.0.0.1", port, "", "", Secret(), "llmctl@example.com", ("admin@example.com",))
 
