@@ -11,7 +11,7 @@ from llmctl.domain.errors import NotFound
 from . import context, price_set, price_sync, price_table
 from .command import noun, verb
 from .options import Sort, in_order
-from .price_names import ProviderName, catalogue_of, split
+from .price_names import ProviderName, catalogue_of, routed, split
 
 if TYPE_CHECKING:
     from llmctl.domain.price import Price
@@ -99,16 +99,22 @@ verb(app, "sync")(price_sync.sync)
 
 def _in_force(run: App, model: str, provider: str | None) -> tuple[str, str, Price]:
     from llmctl.domain.price import pick
+    from llmctl.store.price_choice import ANY_PROVIDER
 
     owner, name = split(run, run.config.aliases.get(model, model), provider)
-    candidates = [owner] if owner else list(run.config.providers)
+    routed_to = [owner] if owner else routed(run, name)
+    found = []
     with run.reading() as tx:
-        for candidate in candidates:
+        for candidate in routed_to or run.config.providers:
             price = pick(_dated(run, tx, candidate, name), run.now_s)
             if price is not None:
-                return candidate, name, price
-    where = f" of {owner}" if owner else ""
-    raise NotFound(f'no price for "{name}"{where}', hint="See: llmctl price list --all, or: llmctl price set")
+                found.append((candidate, name, price))
+    if not found:
+        where = f" of {routed_to[0]}" if routed_to else ""
+        raise NotFound(f'no price for "{name}"{where}', hint="See: llmctl price list --all, or: llmctl price set")
+    # Of a model that calls cannot reach by this name: who has a price of its own.
+    own = [one for one in found if one[2].provider != ANY_PROVIDER]
+    return (found if routed_to else [*own, *found])[0]
 
 
 def _dated(run: App, tx: Tx, provider: str, model: str) -> tuple[Price, ...]:

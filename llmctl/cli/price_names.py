@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,6 +39,21 @@ def catalogue_of(run: App, provider: str) -> str:
     """Under which name the prices of a provider are kept."""
     known = run.config.providers.get(provider)
     return known.catalogue or known.name if known else provider
+
+
+def routed(run: App, model: str) -> list[str]:
+    """The providers that calls of this model go to, by one API or another; those first whose patterns name it."""
+    from llmctl.domain.access import matches_name
+    from llmctl.domain.errors import Refused
+    from llmctl.domain.route import resolve
+
+    targets = {one.name: one.target for one in run.config.providers.values()}
+    found = set()
+    for dialect in {dialect for target in targets.values() for dialect in target.dialects}:
+        with suppress(Refused):
+            found.add(resolve(model, dialect, targets, {}).provider)
+    named = {name for name in found if any(matches_name(pattern, model) for pattern in targets[name].models)}
+    return sorted(found, key=lambda name: (name not in named, [*targets].index(name)))
 
 
 def sellers(run: App) -> dict[str, Seller]:

@@ -87,6 +87,24 @@ def test_prices_that_cannot_be_understood_are_wrong_usage(cli: Cli) -> None:
     assert cli("price", "set", "gpt-x", code=2).err.startswith("error: no rate is given")
 
 
+def test_a_price_is_shown_of_the_provider_that_the_model_is_routed_to(cli: Cli, empty: Path) -> None:
+    stub = '[providers.sandbox]\n[providers.stub]\nbase_url = "http://127.0.0.1:9"\ndialect = "openai"\n'
+    (empty / "config.toml").write_text(f'database = "llmctl.db"\n{stub}models = ["stub-*"]\n')
+    cli("price", "set", "stub-a", "--input", "1", "--output", "2")
+    assert cli("price", "show", "stub-a").out.startswith(
+        "Model     stub/stub-a\nPrice of  any provider, stub-a (admin)\n"
+    )
+    cli("price", "set", "stub/stub-a", "--input", "3", "--output", "4")
+    shown = cli.json("price", "show", "stub-a")
+    assert (shown["provider"], shown["usd_per_million"]["input"]) == ("stub", "3.000000000")
+    cli("price", "set", "sandbox/stub-b", "--input", "1", "--output", "2")
+    assert cli("price", "show", "stub-b", code=1).err.startswith('error: no price for "stub-b" of stub; ')
+    assert cli.json("price", "show", "sandbox/stub-b")["provider"] == "sandbox"
+    cli("price", "set", "other", "--input", "1", "--output", "2")
+    cli("price", "set", "stub/other", "--input", "3", "--output", "4")
+    assert cli.json("price", "show", "other")["provider"] == "stub"
+
+
 def test_an_unknown_model_has_no_price(cli: Cli) -> None:
     assert cli("price", "show", "gpt-none", code=1).err.startswith('error: no price for "gpt-none"')
 
