@@ -65,7 +65,7 @@ def lines(moment: Moment, out: Output, width: int, height: int | None, widths: W
     for section, count in zip(sections, shown, strict=True):
         if count:
             found += ["", *section.lines(out, count, widths)]
-    if not moment.live.total.calls and not moment.live.refused:
+    if not (moment.live.total.calls or moment.live.total.failed or moment.live.refused):
         found += ["", f"No calls in the last {humanize.span(moment.live.span_s)}."]
     return found
 

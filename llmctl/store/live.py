@@ -12,7 +12,8 @@ LATENCIES_MAX = 1_000  # the newest: more tell no more
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Calls that started in the window. Tokens and cost are those of calls that have ended."""
+    """Calls that started in the window: those that reports count (an attempt that cost nothing, after which another was
+    made, is a failure and no call), and open ones. Tokens and cost are those of calls that have ended."""
 
     calls: int
     failed: int
@@ -92,8 +93,9 @@ def open_calls(tx: sqlite3.Connection) -> tuple[int, int]:
 _RECENT = "c.id >= ? AND c.started_at_ms >= ?"
 _IN_WINDOW = "c.id >= :first AND c.started_at_ms >= :first_ms"
 _FAILED = "c.state IN ('settled', 'released') AND (c.error_id IS NOT NULL OR c.status >= 400)"
+_CALLS = "c.state IN ('open', 'settled')"
 _COUNTS = f"""
-    count(*) FILTER (WHERE c.state <> 'refused'), count(*) FILTER (WHERE {_FAILED}),
+    count(*) FILTER (WHERE {_CALLS}), count(*) FILTER (WHERE {_FAILED}),
     coalesce(sum(c.input_tokens), 0), coalesce(sum(c.output_tokens), 0), coalesce(sum(c.cost_nano), 0),
     count(*) FILTER (WHERE c.state = 'settled' AND c.cost_nano IS NULL)
 """
@@ -105,7 +107,7 @@ def _activities(tx: sqlite3.Connection, name: str, by: str, window: dict[str, in
         f"""
         SELECT {name}, count(*) FILTER (WHERE c.state = 'open'), {_COUNTS}
         FROM calls AS c WHERE {_IN_WINDOW} AND c.state <> 'refused'
-        GROUP BY {by} ORDER BY sum(c.cost_nano) DESC, count(*) DESC LIMIT :rows_max
+        GROUP BY {by} ORDER BY sum(c.cost_nano) DESC, count(*) FILTER (WHERE {_CALLS}) DESC LIMIT :rows_max
         """,
         window,
     )

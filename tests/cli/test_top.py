@@ -22,6 +22,7 @@ import pytest
 
 from llmctl.cli.screen import END_FRAME, ENTER, LEAVE
 from llmctl.cli.text import cells
+from llmctl.domain.usage import Usage
 from llmctl.store import owners, serving
 
 from .conftest import Cli
@@ -256,6 +257,20 @@ def test_status_sees_a_process_that_serves(cli: Cli, shop: Path) -> None:
     finally:
         owner.release()
     assert cli.json("status")["gateway"] == "stopped"
+
+
+async def test_another_attempt_of_a_call_is_no_call_as_in_reports(cli: Cli, empty: Path) -> None:
+    cli.now_s = int(time.time())
+    async with Shop(empty / "llmctl.db", now_s=cli.now_s) as shop:
+        shop.user("alice")
+        nothing = {"state": "released", "cost": None, "usage": Usage(), "status": 503, "error": "overloaded"}
+        await shop.call("alice", **nothing)
+        await shop.call("alice")
+    now = cli.json("top")
+    assert (now["calls"], now["failed"], now["users"][0]["calls"], now["models"][0]["calls"]) == (1, 1, 1, 1)
+    (reported,) = cli.json("usage")
+    assert (reported["calls"], reported["errors"]) == (1, 1)
+    assert cli.json("status")["today"]["calls"] == 1
 
 
 def test_status_and_a_new_key_say_where_the_gateway_really_listens(cli: Cli, shop: Path) -> None:
