@@ -26,31 +26,36 @@ class Line:
 
 def limit_lines(tx: Tx, run: App, scope: Scope) -> list[Line]:
     """The limits set on exactly this principal."""
-    from llmctl.store import limits, standings
+    from llmctl.store import limits
 
-    lines = []
-    for limit in limits.listing(tx, scope=scope, default_zone=run.config.timezone):
-        standing = standings.now(tx, limit, run.now_s).standing
-        each = f" for each {limit.each.replace('_', '-')}" if limit.each else ""
-        text = f"{limit_text(limit)}{each}" if each else f"{limit_text(limit, standing.extra)}{_left(standing)}"
-        lines.append(Line(text, limit_values(standing)))
-    return lines
+    return [_line(tx, run, limit) for limit in limits.listing(tx, scope=scope, default_zone=run.config.timezone)]
 
 
 def limits_of_user(tx: Tx, run: App, user: str) -> list[Line]:
-    """Every limit that binds a user, wherever it is set."""
+    """Every limit that binds a user, wherever it is set; and those of their own on each end user that they call for."""
     from llmctl.store import limits, scopes, standings
 
     who = scopes.of_user(tx, user)
     lines = []
     for limit in limits.binding(tx, who, default_zone=run.config.timezone):
         if limit.each == "end_user":
+            if limit.principal == "user":
+                lines.append(_line(tx, run, limit))
             continue
         standing = standings.of_member(tx, limit, who.id, run.now_s)
         own = limit.principal == "user" or limit.each == "user"
         on = "own" if own else limit.on.removeprefix("group ")
         lines.append(Line(f"{limit_text(limit, standing.extra)}, {on}{_left(standing)}", limit_values(standing)))
     return lines
+
+
+def _line(tx: Tx, run: App, limit: Limit) -> Line:
+    from llmctl.store import standings
+
+    standing = standings.now(tx, limit, run.now_s).standing
+    each = f" for each {limit.each.replace('_', '-')}" if limit.each else ""
+    text = f"{limit_text(limit)}{each}" if each else f"{limit_text(limit, standing.extra)}{_left(standing)}"
+    return Line(text, limit_values(standing))
 
 
 def rule_lines(tx: Tx, scope: Scope) -> list[Line]:

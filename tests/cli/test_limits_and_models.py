@@ -272,3 +272,15 @@ def test_amounts_that_differ_by_less_than_a_cent_are_told_apart(cli: Cli) -> Non
     assert "$0.019/day -> $0.0151/day" in cli("audit").out
     said = cli("limit", "set", "--user", "bob", "--cost", "0.0151", "--per", "day", "-o", "json").out
     assert json.loads(said)["changed"] is False
+
+
+def test_a_users_own_limit_on_each_end_user_is_shown_with_the_user(cli: Cli, filled: Fill) -> None:
+    filled("sales/alice")
+    cli("limit", "set", "--user", "alice", "--each", "end-user", "--cost", "1", "--per", "day")
+    cli("limit", "set", "--user", "alice", "--cost", "20", "--per", "month")
+    assert "Limits  $1.00/day for each end-user\n        $20.00/month, own\n" in cli("user", "show", "alice").out
+    limits = cli.json("user", "show", "alice")["limits"]
+    assert [(one["on"], one["name"], one["each"]) for one in limits] == [
+        ("user", "alice", "end_user"),
+        ("user", "alice", None),
+    ]
