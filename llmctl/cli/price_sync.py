@@ -47,7 +47,7 @@ def sync(
     except BadInput as error:
         raise BadFile(error.message, hint=error.hint) from None
     if export is not None:
-        _export(run, found, Path(export))
+        _export(run, found, Path(export), dry_run=dry_run, yes=yes)
         return
     with run.reading() as tx:
         compared = price_import.compare(tx, "catalogue", found.rows)
@@ -113,12 +113,18 @@ def _change(one: Difference) -> str:
     return "changed" if one.after is not None else "removed"
 
 
-def _export(run: App, found: Catalogue, path: Path) -> None:
+def _export(run: App, found: Catalogue, path: Path, *, dry_run: bool, yes: bool) -> None:
     from llmctl.store import catalogue
 
+    values = {"file": str(path), "origin": found.origin, "prices": len(found.rows), "dry_run": dry_run}
+    what = f"{humanize.plural(len(found.rows), 'price')} of {found.origin} to {path}."
+    if dry_run:
+        run.out.one(values, f"Would write {what}")
+        return
+    if path.is_file():
+        confirm(run, f"Replace {path}?", yes=yes)
     try:
         path.write_text(catalogue.to_json(found), encoding="utf-8")
     except OSError as error:
         raise LlmctlError(f"cannot write {path}: {error.strerror}", hint="name another file") from None
-    values = {"file": str(path), "origin": found.origin, "prices": len(found.rows)}
-    run.out.one(values, f"Wrote {humanize.plural(len(found.rows), 'price')} of {found.origin} to {path}.")
+    run.out.one(values, f"Wrote {what}")

@@ -26,10 +26,11 @@ KeyFile = Annotated[
 ]
 
 
-def key_flag_differs(no_key: bool, key_file: str | None) -> None:
-    """Raises UsageMistake for a file that no key would go into."""
-    if no_key and key_file is not None:
-        raise UsageMistake("--no-key and --key-file are both given", hint="name one of them")
+def key_flag_differs(no_key: bool, key_file: str | None, expires: str | None) -> None:
+    """Raises UsageMistake for a file that no key would go into, an end that no key would have."""
+    for flag, value in (("--key-file", key_file), ("--expires", expires)):
+        if no_key and value is not None:
+            raise UsageMistake(f"--no-key and {flag} are both given", hint="name one of them")
 
 
 @contextmanager

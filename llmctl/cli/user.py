@@ -50,7 +50,7 @@ def add(
     from llmctl.store import keys, users
 
     run = context.of(ctx)
-    key_flag_differs(no_key, key_file)
+    key_flag_differs(no_key, key_file, expires)
     expires_at_s = ahead(expires, run.zone, run.now_s) if expires else None
     if if_not_exists and (there := _there(run, name)) is not None:
         _unchanged(run, there, group, email)

@@ -42,7 +42,7 @@ def run(
     """Raises UsageMistake, BadFile (a file that cannot be imported), AlreadyExists (the key file)."""
     from llmctl.store import user_import
 
-    secret_output.key_flag_differs(not with_keys, key_file)
+    secret_output.key_flag_differs(not with_keys, key_file, expires)
     if with_keys and key_file is None and not dry_run:
         raise UsageMistake("the new keys have nowhere to go", hint="name --key-file FILE, or --no-key")
     listed = list(_users(app, file, group=group, expires=expires))

@@ -113,6 +113,8 @@ def test_errors_as_json_are_one_object_on_stderr(cli: Cli) -> None:
             "error: --no-key and --key-file are both given; name one",
         ),
         (["user", "import", "f", "--no-key", "--key-file", "f"], "error: --no-key and --key-file are both given; name"),
+        (["user", "add", "a", "--no-key", "--expires", "5d"], "error: --no-key and --expires are both given; name one"),
+        (["user", "import", "f", "--no-key", "--expires", "5d"], "error: --no-key and --expires are both given; name"),
         (["usage", "--model", ""], "error: --model is empty; write --model PATTERN or leave it out"),
         (["usage", "--by", " "], "error: --by is empty; write --by COLUMNS or leave it out"),
         (["calls", "--end-user="], "error: --end-user is empty; write --end-user NAME or leave it out"),

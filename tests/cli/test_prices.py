@@ -282,6 +282,18 @@ def test_a_machine_without_a_network_takes_a_file_and_an_admins_price_stays(cli:
     assert change["change"] == "changed" and "$2.50" in change["before"] and "$2.60" in change["after"]
 
 
+def test_the_catalogue_goes_into_a_new_file_unless_told_otherwise(cli: Cli, empty: Path) -> None:
+    file = empty / "prices.json"
+    assert cli("price", "sync", "--export", "prices.json", "--dry-run").out.startswith("Would write ")
+    assert not file.exists()
+    file.write_text("mine")
+    told = cli("price", "sync", "--export", "prices.json", code=1).err
+    assert told == "error: nobody is there to answer: Replace prices.json?; say it with --yes\n"
+    assert file.read_text() == "mine"
+    cli("price", "sync", "--export", "prices.json", "--yes")
+    assert file.read_text() != "mine"
+
+
 # As github.com/pydantic/genai-prices publishes its list.
 PUBLISHED = """[
   {"id": "openai", "name": "OpenAI", "api_pattern": "https://api\\\\.openai\\\\.com", "models": [

@@ -118,5 +118,5 @@ def test_ten_thousand_users_take_seconds(cli: Cli, empty: Path) -> None:
 
 def test_an_end_that_the_command_line_names_is_its_own_mistake(cli: Cli, empty: Path) -> None:
     write(empty, "name", "alice")
-    failed = cli("user", "import", "users.csv", "--no-key", "--expires", "soon", code=2)
+    failed = cli("user", "import", "users.csv", "--key-file", "k", "--expires", "soon", code=2)
     assert failed.err.startswith("error: 'soon' is not a time; ")
