@@ -60,6 +60,10 @@ def calls(
     from .calls_table import columns, follow_calls
 
     run = context.of(ctx)
+    if follow and sort is not None:
+        raise UsageMistake("--follow goes by time", hint="leave out --sort")
+    if follow and until is not None:
+        raise UsageMistake("--follow has no end", hint="leave out --until")
     asked = Asked(group, user, key, model, provider, end_user, tag, since, until, last)
     flags = {"failed": failed, "estimated": estimated, "unpriced": unpriced, "ceiling": ceiling, "refused": refused}
     calls_max = whole_number(limit or (FOLLOWED if follow else LISTED), "-n", least=0 if follow else 1)
@@ -68,8 +72,6 @@ def calls(
         which = _filters(who, frozenset(kind for kind in store.KINDS if flags.get(kind)))
         found = store.newest(tx, which, calls_max=calls_max)
     if follow:
-        if sort is not None:
-            raise UsageMistake("--follow goes by time", hint="leave out --sort")
         follow_calls(run, which, found, who.zone)
         return
     shown = columns(run, who.zone)

@@ -129,6 +129,8 @@ def test_errors_as_json_are_one_object_on_stderr(cli: Cli) -> None:
         (["usage", "--by", "colour"], "error: --by 'colour' is not possible"),
         (["usage", "--since", "2026-11-20", "--until", "2026-11-01"], "error: the time asked for ends before"),
         (["usage", "--last", "7d", "--until", "today"], "error: --last goes without --since and --until"),
+        (["calls", "--follow", "--sort", "cost_usd"], "error: --follow goes by time; leave out --sort"),
+        (["calls", "--follow", "--until", "2026-11-01"], "error: --follow has no end; leave out --until"),
         (["calls", "-n", "0"], "error: -n 0 is not possible; write 1 to"),
     ],
 )
