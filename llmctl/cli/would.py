@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmctl.domain import access
 from llmctl.domain.call import Ask
-from llmctl.domain.demand import Demand, model_facts, worst_case
+from llmctl.domain.demand import Demand, model_facts, price_for, worst_case
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Standing, binds, decide
 from llmctl.domain.route import Route, resolve
@@ -85,6 +85,7 @@ def suppose(
         )
     # As the gateway takes a body of as many bytes, and no more lessons of the provider's ways than are configured.
     ask = Ask("chat.completions", model, False, input_tokens, output_tokens)
+    price = price_for(ask, price)
     facts = model_facts(price, provider.prompt_overhead_tokens, provider.image_tokens_max)
     demand = worst_case(ask, dialect, facts, price, run.config.bounds, ask.service_tier)
     found.limits = looked_at(standings, demand)

@@ -96,6 +96,13 @@ def model_facts(
     )
 
 
+def price_for(ask: Ask, price: Price | None) -> Price | None:
+    """The price of a model, if it is one for such a call: what has a price for audio alone is unpriced in a chat."""
+    if price is not None and ask.generates and not ask.units and not price.bills_text():
+        return None
+    return price
+
+
 def worst_case(
     ask: Ask, dialect: str, facts: ModelFacts, price: Price | None, bounds: Bounds, service_tier: str
 ) -> Demand:

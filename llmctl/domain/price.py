@@ -38,6 +38,7 @@ TOOL_METERS = ("web_search", "file_search", "code_interpreter", IMAGE_TOOL)
 UNIT_METERS = ("audio_seconds", "characters", "images", "pages", "search_units")
 METERS: tuple[str, ...] = (*PARENT, "request", *TOOL_METERS, *UNIT_METERS)
 SIDES = ("input", "output")  # what has no parent
+_OF_TEXT = frozenset((*PARENT, "request"))
 
 # Meter and class of usage, in the order of the classes.
 _COUNTED = (*((meter, f"{meter}_calls") for meter in TOOL_METERS), *((meter, meter) for meter in UNIT_METERS))
@@ -211,6 +212,10 @@ class Price:
                 cost = None if rate is None else rate.at(input_tokens)
                 lines.append((meter, units, cost if cost is None or meter not in PARENT else _tenths(cost, tenths)))
         return lines
+
+    def bills_text(self) -> bool:
+        """Whether it says what generated text costs, if only nothing: some are for audio, pages or searches alone."""
+        return not self.tariff.rates.keys().isdisjoint(_OF_TEXT)
 
     def knows_tier(self, service_tier: str) -> bool:
         """False: a premium tier may have been asked for or served that this price has no rates for."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from llmctl.config import Provider
 from llmctl.domain import access
 from llmctl.domain.call import Ask
-from llmctl.domain.demand import Bounds, Demand, model_facts, refuse_unbounded, worst_case
+from llmctl.domain.demand import Bounds, Demand, model_facts, price_for, refuse_unbounded, worst_case
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import binds
 from llmctl.domain.price import Price
@@ -65,6 +65,7 @@ def plan_of(
     price = directory.price(provider, model, now_s)
     if ask.free or model.startswith(ask.free_models):
         return Plan(provider, model, price, NOTHING, False, stored=stored, free=True)
+    price = price_for(ask, price)
     binding = [limit.measure for limit in caller.limits if binds(limit, provider.name, model)]
     if price is None and "cost" in binding:
         raise Refused(

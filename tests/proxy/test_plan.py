@@ -39,13 +39,14 @@ def limit(measure: str = "cost", *, soft: bool = False, model: str = "") -> Limi
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
-    """gpt-5 has a price, gpt-new has none."""
+    """gpt-5 has a price, gpt-ear one for audio alone, gpt-new none."""
     place = tmp_path_factory.mktemp("plan")
     books = Books(place / "llmctl.db")
     terms = Terms(tariff(**TOKENS, **FEES), {"priority": tariff(**{**TOKENS, **FEES, **PRIORITY})})
     row = terms_row("acme", "gpt-5", terms, context_tokens=100_000, output_tokens_max=8_000)
     with books.store.write() as tx:
         prices.put(tx, row, "admin", now_s=NOW_S)
+        prices.put(tx, terms_row("acme", "gpt-ear", Terms(tariff(audio_seconds=5))), "admin", now_s=NOW_S)
     (place / "credential").write_text("secret")
     path = place / "config.toml"
     path.write_text(
@@ -210,3 +211,11 @@ def test_a_limit_on_money_refuses_a_model_without_a_price(directory: Directory, 
         planned(directory, alice, limit("tokens"), limit("cost", model="gpt-*"), model="gpt-new")
     assert refused.value.code == "model_unpriced"
     assert "llmctl price set acme/gpt-new" in str(refused.value.hint)
+
+
+def test_a_price_for_audio_alone_prices_no_chat(directory: Directory, alice: Caller) -> None:
+    with pytest.raises(Refused) as refused:
+        planned(directory, alice, limit(), model="gpt-ear")
+    assert refused.value.code == "model_unpriced"
+    assert planned(directory, alice, model="gpt-ear").price is None
+    assert planned(directory, alice, limit(), model="gpt-ear", units=(("audio_seconds", 60),)).price is not None
