@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable
 from typing import TextIO
 
-from llmctl.domain.errors import BadInput, LlmctlError
+from llmctl.domain.errors import BadInput, DoesNotFit, LlmctlError
 
 from .text import safe, safe_json
 
 EXIT_OK = 0
-EXIT_FAILED = 1  # refused, unknown name, bad configuration, no database
+EXIT_FAILED = 1  # refused, unknown name, bad configuration, no database, at odds with what is stored
 EXIT_USAGE = 2  # arguments that cannot be parsed
 EXIT_INTERRUPTED = 130
 
@@ -39,6 +39,8 @@ def not_possible(flag: str, value: str, known: Iterable[str]) -> UsageMistake:
 
 
 def exit_code(error: LlmctlError) -> int:
+    if isinstance(error, DoesNotFit):
+        return EXIT_FAILED
     return EXIT_USAGE if isinstance(error, (UsageMistake, BadInput)) else EXIT_FAILED
 
 

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from llmctl.domain.errors import DoesNotFit
 from llmctl.domain.money import usd_exact
 
 from . import context, humanize
@@ -59,7 +60,7 @@ def grant(
         if until_s is None:
             raise UsageMistake("a grant has an end", hint="for good, raise the limit: llmctl limit set")
         if limit.measure != measure:
-            raise UsageMistake(f"limit l{limit.id} is on {limit.measure}", hint=f"write --{limit.measure}")
+            raise DoesNotFit(f"limit l{limit.id} is on {limit.measure}", hint=f"write --{limit.measure}")
         if user is not None:
             grants.check_applies(tx, limit, user)
         member = _member(tx, limit, user, end_user)
@@ -120,7 +121,7 @@ def _ended(limit: Limit, withdrawn: list[Granted]) -> dict[str, object]:
 
 
 def _member(tx: Tx, limit: Limit, user: str | None, end_user: str | None) -> str:
-    """Whom of a limit on each is meant, as they are called in the ledger; "" = all. Raises UsageMistake."""
+    """Whom of a limit on each is meant, as they are called in the ledger; "" = all. Raises DoesNotFit."""
     if user is not None and limit.principal == "user":
         from llmctl.store import grants
 
@@ -129,5 +130,5 @@ def _member(tx: Tx, limit: Limit, user: str | None, end_user: str | None) -> str
     named = {"user": user, "end_user": end_user and booked_name(end_user)}
     if other := [name for name, text in named.items() if text is not None and name != limit.each]:
         wrong = other[0].replace("_", "-")
-        raise UsageMistake(f"limit l{limit.id} is not on each {wrong}", hint=f"leave out --{wrong}")
+        raise DoesNotFit(f"limit l{limit.id} is not on each {wrong}", hint=f"leave out --{wrong}")
     return named.get(limit.each) or ""

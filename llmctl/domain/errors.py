@@ -2,6 +2,7 @@
 
 LlmctlError
 ├── BadInput              an admin's or a client's value that cannot be used
+│   └── DoesNotFit        one that could be, were something else stored
 ├── NotFound              a name that is not there
 ├── AlreadyExists         a name that is taken
 ├── HasMembers            a group that cannot go while somebody is in it
@@ -43,6 +44,10 @@ class LlmctlError(Exception):
 
 class BadInput(LlmctlError):
     code = "bad_input"
+
+
+class DoesNotFit(BadInput):
+    code = "does_not_fit"
 
 
 class NotFound(LlmctlError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from llmctl.domain.errors import BadInput, LlmctlError
+from llmctl.domain.errors import BadInput, DoesNotFit, LlmctlError
 from llmctl.domain.limit import Limit
 from llmctl.domain.money import usd_plain
 
@@ -108,7 +108,7 @@ def _member(tx: sqlite3.Connection, limit: Limit, member: str) -> tuple[int, str
         tx.execute("INSERT INTO names (name) VALUES (?) ON CONFLICT DO NOTHING", (member,))
         (name_id,) = tx.execute("SELECT id FROM names WHERE name = ?", (member,)).fetchone()
         return name_id, member
-    raise BadInput(f"limit l{limit.id} is one amount for all of {limit.on}", hint="leave out the member")
+    raise DoesNotFit(f"limit l{limit.id} is one amount for all of {limit.on}", hint="leave out the member")
 
 
 def _name(tx: sqlite3.Connection, limit: Limit, member_id: int) -> str:

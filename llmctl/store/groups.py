@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
-from llmctl.domain.errors import AlreadyExists, BadInput, HasMembers
+from llmctl.domain.errors import AlreadyExists, BadInput, DoesNotFit, HasMembers
 
 from . import audit, balances
 from .audit import Author
@@ -272,14 +272,14 @@ def _possible_parent(tx: sqlite3.Connection, group: Group, parent: str) -> int:
     above = lineage(tx, new.id)
     if group.id in above:
         what = "itself" if new.id == group.id else f"{new.name}, which lies below it"
-        raise BadInput(f"group {group.name} cannot go below {what}", hint="choose a group that is not below it")
+        raise DoesNotFit(f"group {group.name} cannot go below {what}", hint="choose a group that is not below it")
     if len(above) + _height(tx, group.id) > DEPTH_MAX:
         raise _too_deep()
     return new.id
 
 
-def _too_deep() -> BadInput:
-    return BadInput(f"groups nest at most {DEPTH_MAX} deep", hint="choose a parent nearer to the root")
+def _too_deep() -> DoesNotFit:
+    return DoesNotFit(f"groups nest at most {DEPTH_MAX} deep", hint="choose a parent nearer to the root")
 
 
 def _height(tx: sqlite3.Connection, group_id: int) -> int:

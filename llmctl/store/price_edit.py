@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from llmctl.domain.access import is_pattern
-from llmctl.domain.errors import BadInput, NotFound
+from llmctl.domain.errors import BadInput, DoesNotFit, NotFound
 from llmctl.domain.price import STANDARD_TIERS, Price, Rate, Tariff, pick, sides_missing
 
 from . import prices
@@ -50,7 +50,7 @@ def set_rates(
     terms = _amended(base, rates, "", None) if base else Terms(_with_rates(Tariff({}), rates, None))
     missing = sides_missing(terms.tariff.rates)
     if missing and (base is None or missing != sides_missing(base.tariff.rates)):
-        raise BadInput(
+        raise DoesNotFit(
             f"{model} has no rate for {' and '.join(missing)} yet", hint="write --input and --output (0 is a price)"
         )
     row = terms_row(
@@ -148,7 +148,7 @@ def _rate(tariff: Tariff, meter: str, usd: int, above_tokens: int | None) -> Rat
     if above_tokens is None:
         return Rate(usd, tariff.rates[meter].steps if meter in tariff.rates else ())
     if known is None:
-        raise BadInput(f"there is no rate for {meter} that could rise", hint="set its base rate first")
+        raise DoesNotFit(f"there is no rate for {meter} that could rise", hint="set its base rate first")
     steps = {**dict(known.steps), above_tokens: usd}
     return Rate(known.base, tuple(sorted(steps.items())))
 

@@ -136,17 +136,32 @@ def test_a_grant_allows_more_for_a_time_and_is_shown(cli: Cli, filled: Fill) -> 
 @pytest.mark.parametrize(
     ("args", "wrong"),
     [
-        (["--tokens", "5", "--for", "1d"], "limit l1 is on cost"),
         (["--cost", "5"], "how long is not said"),
         (["--cost", "5", "--for", "never"], "a grant has an end"),
         (["--cost", "5", "--for", "1d", "--until", "2099-01-01"], "both given"),
-        (["--cost", "5", "--for", "1d", "--user", "alice"], "is not on each user"),
     ],
 )
 def test_a_grant_that_makes_no_sense_is_wrong_usage(cli: Cli, filled: Fill, args: list[str], wrong: str) -> None:
     filled("sales/alice")
     cli("limit", "set", "--org", "--cost", "20", "--per", "day")
     assert wrong in cli("limit", "grant", "l1", *args, "--reason", "x", code=2).err
+
+
+@pytest.mark.parametrize(
+    ("args", "refused"),
+    [
+        (["--tokens", "5"], "limit l1 is on cost; write --cost"),
+        (["--cost", "5", "--user", "alice"], "limit l1 is not on each user; leave out --user"),
+        (["--cost", "5", "--end-user", "eve"], "limit l1 is not on each end-user; leave out --end-user"),
+    ],
+)
+def test_a_grant_that_the_limit_has_no_room_for_is_refused(
+    cli: Cli, filled: Fill, args: list[str], refused: str
+) -> None:
+    filled("sales/alice")
+    cli("limit", "set", "--org", "--cost", "20", "--per", "day")
+    failed = cli("limit", "grant", "l1", *args, "--for", "1d", "--reason", "x", "-o", "json", code=1).error
+    assert (failed["code"], f"{failed['message']}; {failed['hint']}") == ("does_not_fit", refused)
 
 
 def test_times_of_limits_name_their_zone(cli: Cli) -> None:
