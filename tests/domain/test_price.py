@@ -115,11 +115,12 @@ def test_more_cached_tokens_than_input_cost_what_is_cached_and_never_less_than_n
     assert price().cost_nano_usd(Usage(input_tokens=7, cache_read_tokens=161)) == 161 * 125
 
 
-def test_audio_that_was_cached_too_is_billed_as_cached_audio() -> None:
-    tariff = rates(input=4, cache_read=1, input_audio=32, cache_audio_read=2, output=16, output_audio=64)
-    usage = Usage(input_tokens=100, input_audio_tokens=90, cache_read_tokens=80, output_tokens=10)
-    # At least 70 are both; 10 more are cached text, 20 fresh audio.
-    assert sum(part.nano_e6 for part in price(tariff=tariff).parts(usage)) == 70 * 2 + 10 + 20 * 32 + 160
+@pytest.mark.parametrize("medium", ["audio", "image"])
+def test_media_that_were_cached_too_are_billed_as_cached_media(medium: str) -> None:
+    tariff = rates(input=4, cache_read=1, **{f"input_{medium}": 32, f"cache_{medium}_read": 2})
+    usage = Usage(input_tokens=100, cache_read_tokens=80)._replace(**{f"input_{medium}_tokens": 90})
+    # At least 70 are both; 10 more are cached text, 20 fresh media.
+    assert sum(part.nano_e6 for part in price(tariff=tariff).parts(usage)) == 70 * 2 + 10 + 20 * 32
 
 
 def test_audio_and_images_of_the_output_have_their_own_rates() -> None:
@@ -203,9 +204,11 @@ def test_cache_writes_count_only_where_they_can_happen(cache_writes: CacheWrites
 
 def test_media_rates_count_only_for_requests_with_media() -> None:
     tariff = rates(input=4, output=16, input_audio=32, output_audio=64)
-    text, media = price(tariff=tariff).ceiling(10), price(tariff=tariff).ceiling(10, media=True)
+    one = price(tariff=tariff)
+    text, media, spoken = one.ceiling(10), one.ceiling(10, media=True), one.ceiling(10, media_output=True)
     assert (text.input_rate, text.output_rate) == (4, 16)
     assert (media.input_rate, media.output_rate) == (32, 64)
+    assert (spoken.input_rate, spoken.output_rate) == (4, 64)
 
 
 def test_the_ceiling_has_the_fees_of_requests_and_tools() -> None:
@@ -213,6 +216,15 @@ def test_the_ceiling_has_the_fees_of_requests_and_tools() -> None:
     ceiling = price(tariff=tariff).ceiling(10)
     assert (ceiling.request_nano_usd, ceiling.tool_call_nano_usd) == (5_000_000, 10_000_000)
     assert ceiling.cost_nano_usd(1_000_000, 0, tool_calls=2) == 1 + 5_000_000 + 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("tier", "each"), [("", 2), ("auto", 2), ("flex", 2), ("batch", 2), ("priority", 5), ("a tier of tomorrow", 7)]
+)
+def test_the_ceiling_of_units_is_that_of_the_dearest_tier_that_may_be_served(tier: str, each: int) -> None:
+    tiers = {"flex": rates(pages=1 * USD), "priority": rates(pages=5 * USD), "fast": rates(pages=7 * USD)}
+    one = price(tariff=rates(pages=2 * USD), tiers=tiers)
+    assert one.units_ceiling([("pages", 3_000), ("images", 9)], tier) == 3_000 * each * 1_000
 
 
 def test_only_who_may_make_images_holds_what_they_cost() -> None:
@@ -291,6 +303,15 @@ def test_what_had_to_be_served_in_the_us_costs_a_tenth_more_for_its_tokens() -> 
     held = one.ceiling(1_000_000, "us")
     assert (held.input_rate * 10, held.output_rate * 10) == (55 * USD, 275 * USD)
     assert one.ceiling(1_000_000).input_rate == 5 * USD
+
+
+def test_other_tiers_that_end_in_these_letters_cost_what_they_cost() -> None:
+    one = price(tiers={"us": rates(input=7, output=70)})
+    million = Usage(input_tokens=1_000_000)
+    for tier in ("plus", "a bonus", "in.us"):
+        assert one.cost_nano_usd(million, tier) == one.cost_nano_usd(million)
+    assert one.ceiling(1, "plus").input_rate == one.ceiling(1).input_rate
+    assert one.cost_nano_usd(million, "us") == 7, "a tier of that name in the price is that tier"
 
 
 def test_a_price_by_the_token_has_two_sides_and_others_have_none() -> None:
