@@ -14,11 +14,19 @@ from tests.support.ledgers import Books, opening
 CALL_NANO = 11_000_000
 
 
-def give(books: Books, limit_id: int, member: str, *, amount: int = CALL_NANO, for_s: int = 3_600) -> None:
+def give(
+    books: Books,
+    limit_id: int,
+    member: str,
+    *,
+    amount: int = CALL_NANO,
+    for_s: int = 3_600,
+    reason: str = "launch",
+) -> None:
     with books.store.write() as tx:
         limit = limits.get(tx, f"l{limit_id}", default_zone="UTC")
         until_s = int(time.time()) + for_s
-        grants.add(tx, books.author, limit, member=member, amount=amount, until_s=until_s, reason="launch")
+        grants.add(tx, books.author, limit, member=member, amount=amount, until_s=until_s, reason=reason)
 
 
 async def test_a_grant_is_for_its_member_and_its_time(books: Books) -> None:
@@ -69,3 +77,22 @@ def test_a_pooled_limit_has_no_members(books: Books) -> None:
     books.add_user("alice")
     with pytest.raises(BadInput, match="one amount for all"):
         give(books, books.limit("org", 1, window="day"), "alice")
+
+
+@pytest.mark.parametrize("amount", [0, -1])
+def test_a_grant_is_of_something(books: Books, amount: int) -> None:
+    limit_id = books.limit("org", 5)
+    with pytest.raises(BadInput, match="a grant of nothing"):
+        give(books, limit_id, "", amount=amount)
+    give(books, limit_id, "", amount=1)
+    assert books.rows("SELECT amount FROM grants") == [(1,)]
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * (grants.REASON_CHARACTERS_MAX + 1), "two\nlines"])
+def test_a_grant_has_a_reason_of_one_line(books: Books, reason: str) -> None:
+    limit_id = books.limit("org", 5)
+    with pytest.raises(BadInput, match="no usable reason"):
+        give(books, limit_id, "", reason=reason)
+    longest = "x" * grants.REASON_CHARACTERS_MAX
+    give(books, limit_id, "", reason=longest)
+    assert books.rows("SELECT reason FROM grants") == [(longest,)]
