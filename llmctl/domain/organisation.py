@@ -24,6 +24,7 @@ ATTRIBUTES: dict[PrincipalKind, dict[str, Value]] = {
     "key": {},
 }
 _ABOVE = {"group": "parent", "user": "group"}
+NAMED_MAX = 5  # in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,11 @@ def organisation(members: Iterable[Member]) -> dict[Place, Member]:
 def plan(now: Organisation, wanted: Organisation, *, prune: bool) -> Plan:
     """The steps from one organisation to the other, in an order in which they can be done.
 
-    What `wanted` does not name stays as it is; with `prune` it goes. Raises BadInput for groups below each other.
+    What `wanted` does not name stays as it is; with `prune` it goes. Raises BadInput for groups below each other, and
+    for members of a group that would go.
     """
+    if prune:
+        _check_homes(now, wanted)
     changes: list[Change] = []
     no_keys = [member.name for place, member in wanted.items() if member.kind == "key" and place not in now]
     there = {place: member for place, member in wanted.items() if member.kind != "key" or place in now}
@@ -116,6 +120,23 @@ def plan(now: Organisation, wanted: Organisation, *, prune: bool) -> Plan:
         changes += _limits(now.get(member.place), member)
     surplus = list(_surplus(now, wanted))
     return Plan((*changes, *(surplus if prune else ())), () if prune else tuple(surplus), tuple(no_keys))
+
+
+def _check_homes(now: Organisation, wanted: Organisation) -> None:
+    for place, group in now.items():
+        if place[0] != "group" or place in wanted:
+            continue
+        inside = [
+            member.name
+            for member in wanted.values()
+            if str(member.attributes.get(_ABOVE.get(member.kind, "")) or "").lower() == place[1]
+        ]
+        if inside:
+            more = f" and {len(inside) - NAMED_MAX} more" if len(inside) > NAMED_MAX else ""
+            raise BadInput(
+                f"group {group.name} is not named, but {', '.join(inside[:NAMED_MAX])}{more} shall be in it",
+                hint=f'add [groups."{group.name}"], or another group there, or leave out --prune',
+            )
 
 
 def _parents_first(wanted: Organisation) -> list[Member]:

@@ -91,6 +91,20 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(cli: Cli, file: Path) -> N
     assert "\x1b[33m~  group  company" in colored
 
 
+def test_pruning_a_group_that_the_file_has_members_for_names_them(cli: Cli, file: Path) -> None:
+    cli("apply", "org.toml")
+    cli("group", "add", "Old")
+    file.write_text(FILE + 'group = "old"\n[groups.older]\nparent = "OLD"\n')
+    for more in (["--dry-run"], ["--yes"]):
+        told = cli("apply", "org.toml", "--prune", *more, code=1).err
+        assert told == (
+            "error: org.toml: group Old is not named, but older, bob shall be in it; "
+            'add [groups."Old"], or another group there, or leave out --prune\n'
+        )
+    cli("apply", "org.toml")
+    assert cli.json("user", "show", "bob")["group"] == "Old"
+
+
 def test_an_exit_code_for_what_is_pending_is_of_a_dry_run_alone(cli: Cli, file: Path) -> None:
     told = cli("apply", "org.toml", "--exit-code", "--yes", code=2).err
     assert told == "error: --exit-code goes with --dry-run; add it, or leave --exit-code out\n"
