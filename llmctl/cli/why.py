@@ -64,7 +64,9 @@ def why(
             raise UsageMistake("a call and a supposed call are both given", hint="write llmctl why CALL alone")
         _explain(run, call)
         return
-    if model is None or (user is None) == (key is None):
+    if user is not None and key is not None:
+        raise UsageMistake("--user and --key are both given", hint="name one of them")
+    if model is None or (user is None and key is None):
         raise UsageMistake("which call is not said", hint="write llmctl why CALL, or --user U --model M")
     from .would import suppose
 

@@ -131,6 +131,7 @@ def test_errors_as_json_are_one_object_on_stderr(cli: Cli) -> None:
         (["usage", "--last", "7d", "--until", "today"], "error: --last goes without --since and --until"),
         (["calls", "--follow", "--sort", "cost_usd"], "error: --follow goes by time; leave out --sort"),
         (["calls", "--follow", "--until", "2026-11-01"], "error: --follow has no end; leave out --until"),
+        (["why", "--user", "a", "--key", "a/b", "--model", "m"], "error: --user and --key are both given; name one of"),
         (["calls", "-n", "0"], "error: -n 0 is not possible; write 1 to"),
     ],
 )
