@@ -198,8 +198,8 @@ class _AsItIs:
     def coerce(self, value: Any, *, param: Any, ctx: Any) -> Any:
         texts = [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else ()
         if param.param_type_name == "option" and any(not text.strip() for text in texts):
-            hint = f"write {param.opts[-1]} {param.metavar} or leave it out"
-            raise UsageMistake(f"{param.opts[-1]} is empty", hint=hint)
+            hint = f"write {param.opts[-1]} {param.metavar}"
+            raise UsageMistake(f"{param.opts[-1]} is empty", hint=hint if param.required else f"{hint} or leave it out")
         return () if value is None and (param.multiple or param.nargs == -1) else value
 
 

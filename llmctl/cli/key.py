@@ -13,7 +13,7 @@ from .key_reference import named
 from .key_table import columns, key_values
 from .options import AllowFrom, IfNotExists, NoAllowFrom, Now, Sort, Unused, differs, in_order, networks, unused_since
 from .secret_output import KeyFile
-from .times import ahead, duration_s, moment_full, rfc3339
+from .times import ahead_or_never, duration_s, moment_full, rfc3339
 
 if TYPE_CHECKING:
     from llmctl.store.keys import Key
@@ -54,7 +54,7 @@ def create(
     from llmctl.store import keys
 
     run = context.of(ctx)
-    expires_at_s = ahead(expires, run.zone, run.now_s) if expires else None
+    expires_at_s = ahead_or_never(expires, run.zone, run.now_s) if expires else None
     allowed = networks(allow_from, False, None)
     if if_not_exists and (there := _there(run, user, name)) is not None:
         wanted = {"expires_at": expires and rfc3339(expires_at_s), "note": note, "allow_from": allowed}
@@ -174,7 +174,7 @@ def set_(
     if not (name or expires or note or no_note or grace or allow_from or no_allow_from):
         flags = "--name, --expires, --note, --no-note, --grace, --allow-from or --no-allow-from"
         raise UsageMistake("nothing to change is given", hint=f"name {flags}")
-    ends = (ahead(expires, run.zone, run.now_s),) if expires else None
+    ends = (ahead_or_never(expires, run.zone, run.now_s),) if expires else None
     grace_s = duration_s(grace) if grace else 0
     asked = named(reference)
     old: list[str] = []

@@ -56,9 +56,9 @@ def grant(
         )
     with run.writing() as (tx, author):
         limit = limits.get(tx, limit_id, default_zone=run.config.timezone)
-        until_s = ahead(ends[0], ZoneInfo(limit.zone), run.now_s)
-        if until_s is None:
+        if ends[0] == "never":
             raise UsageMistake("a grant has an end", hint="for good, raise the limit: llmctl limit set")
+        until_s = ahead(ends[0], ZoneInfo(limit.zone), run.now_s)
         if limit.measure != measure:
             raise DoesNotFit(f"limit l{limit.id} is on {limit.measure}", hint=f"write --{limit.measure}")
         if user is not None:

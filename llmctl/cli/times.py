@@ -57,15 +57,19 @@ def moment(text: str, zone: ZoneInfo, now_s: int, *, forms: str = _MOMENTS) -> i
     return at_s
 
 
-def ahead(text: str, zone: ZoneInfo, now_s: int) -> int | None:
+def ahead_or_never(text: str, zone: ZoneInfo, now_s: int) -> int | None:
     """When something ends: a span from now, a date, a moment; None for `never`."""
-    if text == "never":
-        return None
+    return None if text == "never" else ahead(text, zone, now_s, or_never=", or never")
+
+
+def ahead(text: str, zone: ZoneInfo, now_s: int, *, or_never: str = "") -> int:
+    """When something ends that has an end."""
     if _SPAN.fullmatch(text):
         return now_s + duration_s(text)
-    at_s = moment(text, zone, now_s, forms=f"{_SPANS_TOO}, or never")
+    at_s = moment(text, zone, now_s, forms=f"{_SPANS_TOO}{or_never}")
     if at_s <= now_s:
-        raise UsageMistake(f"{text!r} has passed already", hint="write a later date, a span such as 90d, or never")
+        hint = f"write a later date{',' if or_never else ' or'} a span such as 90d{or_never}"
+        raise UsageMistake(f"{text!r} has passed already", hint=hint)
     return at_s
 
 

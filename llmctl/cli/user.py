@@ -14,7 +14,7 @@ from .errors import UsageMistake
 from .humanize import plural
 from .options import IfExists, IfNotExists, Now, Sort, Unused, differs, in_order, unused_since
 from .secret_output import KeyFile, key_flag_differs
-from .times import ahead
+from .times import ahead_or_never
 from .user_table import columns, record, state_text, what_applies
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def add(
 
     run = context.of(ctx)
     key_flag_differs(no_key, key_file, expires)
-    expires_at_s = ahead(expires, run.zone, run.now_s) if expires else None
+    expires_at_s = ahead_or_never(expires, run.zone, run.now_s) if expires else None
     if if_not_exists and (there := _there(run, name)) is not None:
         _unchanged(run, there, group, email)
         return

@@ -15,7 +15,7 @@ from llmctl.domain.errors import LlmctlError
 from . import secret_output
 from .errors import BadFile, UsageMistake
 from .humanize import plural
-from .times import ahead, rfc3339
+from .times import ahead_or_never, rfc3339
 
 if TYPE_CHECKING:
     from llmctl.store.user_import import Made, NewUser, Problem
@@ -76,7 +76,7 @@ def _users(app: App, file: str, *, group: str | None, expires: str | None) -> It
     from llmctl.store.user_import import NewUser
 
     default_end = expires or "never"
-    ends = {default_end: ahead(default_end, app.zone, app.now_s)}
+    ends = {default_end: ahead_or_never(default_end, app.zone, app.now_s)}
     lines = csv.reader(io.StringIO(_text(file)), delimiter=",", strict=True)
     try:
         header = [name.strip().lower() for name in next(lines, [])]
@@ -136,7 +136,7 @@ def _check_header(file: str, header: Sequence[str]) -> None:
 
 def _end(app: App, file: str, line: int, text: str) -> int | None:
     try:
-        return ahead(text, app.zone, app.now_s)
+        return ahead_or_never(text, app.zone, app.now_s)
     except LlmctlError as error:
         raise BadFile(f"{file}:{line}: {error.message}", hint=error.hint) from None
 

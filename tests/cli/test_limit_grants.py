@@ -51,6 +51,21 @@ class TestWithdraw:
 
 
 @pytest.mark.usefixtures("granted")
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--for", "7d", "--reason", " "], "error: --reason is empty; write --reason TEXT\n"),
+        (
+            ["--until", "2020-01-01", "--reason", "x"],
+            "error: '2020-01-01' has passed already; write a later date or a span such as 90d\n",
+        ),
+    ],
+)
+def test_no_hint_of_a_grant_is_refused_in_its_turn(cli: Cli, flags: list[str], told: str) -> None:
+    assert cli("limit", "grant", "l1", "--cost", "1", *flags, code=2).err == told
+
+
+@pytest.mark.usefixtures("granted")
 class TestWhom:
     def test_a_member_to_whom_the_limit_never_applies_gets_none(self, cli: Cli) -> None:
         failed = cli("limit", "grant", "l1", "--user", "carol", "--cost", "1", "--for", "1d", "--reason", "x", code=1)

@@ -45,7 +45,7 @@ def test_a_month_back_from_its_last_day_stays_in_the_shorter_month() -> None:
 
 @pytest.mark.parametrize(("text", "end"), [("90d", NOW_S + 90 * 86_400), ("1mo", NOW_S + 30 * 86_400), ("never", None)])
 def test_ends_lie_ahead(text: str, end: int | None) -> None:
-    assert times.ahead(text, BERLIN, NOW_S) == end
+    assert times.ahead_or_never(text, BERLIN, NOW_S) == end
 
 
 @pytest.mark.parametrize("text", ["", "x", "7", "d", "-7d", "7 d", "2026-13-01", "0d", "99999w", "1969-01-01"])
