@@ -83,8 +83,13 @@ class Found(NamedTuple):
         return " ".join(part for part in named if part)
 
     @property
+    def whose(self) -> str:
+        """For a heading: all that were named, as only what is of all of them counts."""
+        return ", ".join(name for name in (self.group, self.user, self.key) if name) or self.subject
+
+    @property
     def subject(self) -> str:
-        """For a heading: the narrowest that was named."""
+        """The narrowest that was named."""
         return self.key or self.user or self.group or "organisation"
 
 

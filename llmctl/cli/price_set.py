@@ -122,7 +122,8 @@ def set_(
                 tx, author, action, f"{after.provider}/{name}", before=old, after=price_table.terms_exact(after)
             )
     values = price_table.values(after.provider, name, after) | {"changed": changed}
-    what = f"{name} (ceiling)" if ceiling else name
+    of_whom = f"{owner}/{name}" if owner not in ("", "*") else f"{name} of any provider"
+    what = f"{of_whom} (ceiling)" if ceiling else of_whom
     of_tier = f", tier {tier}" if tier else ""
     run.out.one(values, _told(f"{what}{of_tier}{_from(run, after)}", before, after, tier or "", changed=changed))
 

@@ -28,7 +28,7 @@ RUNNING_OUT_MAX = 5  # more are a list of their own: llmctl limit list
 
 def heading(report: Report) -> str:
     found = report.found
-    parts = [found.subject, times.period(report.filters.since_s, report.filters.until_s, found.zone, report.run.now_s)]
+    parts = [found.whose, times.period(report.filters.since_s, report.filters.until_s, found.zone, report.run.now_s)]
     if found.partial:
         parts.insert(1, found.partial)
     count, held = store.open_calls(report.tx, report.filters)

@@ -181,13 +181,14 @@ def remove(
         user = users.get(tx, name)
         owned = [key.id for key in keys.listing(tx, user=name) if key.revoked_at_s is None]
     values = {"user": user.name, "keys": owned, "removed": not dry_run}
-    revoked = f" {plural(len(owned), 'key')} revoked." if owned else ""
+    keys_too = f" and revoke {plural(len(owned), 'key')}" if owned else ""
     if dry_run:
-        run.out.one(values, f"Would remove user {user.name}.{revoked}")
+        run.out.one(values, f"Would remove user {user.name}{keys_too}.")
         return
-    confirm(run, f"Remove user {user.name} and revoke {plural(len(owned), 'key')}?", yes=yes)
+    confirm(run, f"Remove user {user.name}{keys_too}?", yes=yes)
     with run.writing() as (tx, author):
         users.remove(tx, author, name)
+    revoked = f" {plural(len(owned), 'key')} revoked." if owned else ""
     run.out.one(values, f"Removed user {user.name}.{revoked}")
 
 

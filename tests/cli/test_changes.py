@@ -145,7 +145,7 @@ def test_a_group_with_members_is_removed_only_if_they_go_elsewhere(cli: Cli, fil
 def test_a_removed_users_keys_are_dead_and_the_name_is_free(cli: Cli, filled: Fill) -> None:
     filled("alice")
     dry = cli("user", "remove", "alice", "--dry-run")
-    assert dry.out == "Would remove user alice. 1 key revoked.\n"
+    assert dry.out == "Would remove user alice and revoke 1 key.\n"
     assert names(cli, "user") == ["alice"]
     cli("user", "remove", "alice", "--yes")
     assert names(cli, "user") == []

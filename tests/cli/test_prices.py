@@ -11,14 +11,14 @@ from .shop import Shop
 
 def test_a_price_is_set_changed_shown_and_left_unchanged(cli: Cli) -> None:
     assert cli("price", "set", "openai/gpt-x", "--input", "1.25", "--output", "10").out == (
-        "Set gpt-x: input $1.25, output $10.00 per million tokens.\n"
+        "Set openai/gpt-x: input $1.25, output $10.00 per million tokens.\n"
     )
     again = cli("price", "set", "openai/gpt-x", "--input", "1.25", "--output", "10")
     assert "unchanged" in again.out
     changed = cli(
         "price", "set", "gpt-x", "--provider", "openai", "--input", "2", "--output", "10", "--context", "400k"
     )
-    assert changed.out == "Changed gpt-x: input $1.25 -> $2.00 per million tokens.\n"
+    assert changed.out == "Changed openai/gpt-x: input $1.25 -> $2.00 per million tokens.\n"
     shown = cli.json("price", "show", "gpt-x")
     assert shown["usd_per_million"] == {"input": "2.000000000", "output": "10.000000000"}
     assert (shown["provider"], shown["source"], shown["context_tokens"]) == ("openai", "admin", 400_000)
@@ -27,11 +27,20 @@ def test_a_price_is_set_changed_shown_and_left_unchanged(cli: Cli) -> None:
     assert [entry["action"] for entry in cli.json("audit", "price")] == ["price set", "price set"]
 
 
+def test_what_is_told_names_whose_price_it_is(cli: Cli) -> None:
+    rates = ["--input", "1", "--output", "2"]
+    price = "input $1.00, output $2.00 per million tokens"
+    assert cli("price", "set", "gpt-x", *rates).out == f"Set gpt-x of any provider: {price}.\n"
+    assert cli("price", "set", "gpt-x", *rates).out == f"gpt-x of any provider costs {price} already: unchanged.\n"
+    said = cli("price", "set", "openai/gpt-x", "--input", "3").out
+    assert said == "Changed openai/gpt-x: input $1.00 -> $3.00 per million tokens.\n"
+
+
 def test_rates_that_are_not_named_stay_as_they_are(cli: Cli) -> None:
     cli("price", "set", "openai/m", "--input", "1", "--output", "8", "--context", "400k")
     cli("price", "set", "openai/m", "--tier", "batch", "--output", "4")
     said = cli("price", "set", "openai/m", "--input", "10").out
-    assert said == "Changed m: input $1.00 -> $10.00 per million tokens.\n"
+    assert said == "Changed openai/m: input $1.00 -> $10.00 per million tokens.\n"
     price = cli.json("price", "show", "openai/m")
     assert price["usd_per_million"] == {"input": "10.000000000", "output": "8.000000000"}
     assert price["tiers"]["batch"] == {"input": "10.000000000", "output": "4.000000000"}
@@ -216,7 +225,7 @@ def test_of_prices_one_is_in_force_and_what_it_replaces_is_not(cli: Cli) -> None
     cli("price", "set", "openai/gpt-5", "--input", "2", "--from", "2026-11-01")
     cli("price", "set", "openai/gpt-5", "--input", "3", "--from", "2026-11-20")
     set_ = cli("price", "set", "openai/gpt-5", "--input", "9", "--from", "2026-12-01").out
-    assert set_.startswith("Changed gpt-5 from 1 Dec on: ") and "input $3.00 -> $9.00" in set_
+    assert set_.startswith("Changed openai/gpt-5 from 1 Dec on: ") and "input $3.00 -> $9.00" in set_
     history = [line.split("  ")[-1].strip() for line in cli("price", "history", "openai/gpt-5").out.splitlines()[1:]]
     assert history[:4] == ["to come", "in force", "20 Nov", "1 Nov"]
     listed = [row for row in cli.json("price", "list", "gpt-5") if row["model"] == "gpt-5"]
@@ -234,8 +243,8 @@ def test_of_prices_one_is_in_force_and_what_it_replaces_is_not(cli: Cli) -> None
 def test_what_is_set_for_a_tier_is_what_is_told(cli: Cli) -> None:
     cli("price", "set", "openai/m", "--input", "2", "--output", "8")
     batch = ("price", "set", "openai/m", "--tier", "batch", "--input")
-    assert cli(*batch, "1").out == ("Changed m, tier batch: input $2.00 -> $1.00 per million tokens.\n")
-    assert cli(*batch, "1.5").out == ("Changed m, tier batch: input $1.00 -> $1.50 per million tokens.\n")
+    assert cli(*batch, "1").out == ("Changed openai/m, tier batch: input $2.00 -> $1.00 per million tokens.\n")
+    assert cli(*batch, "1.5").out == ("Changed openai/m, tier batch: input $1.00 -> $1.50 per million tokens.\n")
 
 
 def test_a_price_is_taken_back(cli: Cli) -> None:
@@ -252,7 +261,7 @@ def test_a_price_is_taken_back(cli: Cli) -> None:
 def test_a_ceiling_is_for_what_has_no_price_and_says_so(cli: Cli) -> None:
     cli("price", "sync")
     said = cli("price", "set", "*", "--ceiling", "--input", "30", "--output", "180").out
-    assert said == "Set * (ceiling): input $30.00, output $180.00 per million tokens.\n"
+    assert said == "Set * of any provider (ceiling): input $30.00, output $180.00 per million tokens.\n"
     assert cli.json("price", "show", "openai/gpt-5")["source"] == "catalogue"
     unknown = cli.json("price", "show", "openai/gpt-99")
     assert (unknown["source"], unknown["usd_per_million"]["output"]) == ("ceiling", "180.000000000")

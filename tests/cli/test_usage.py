@@ -118,6 +118,11 @@ class TestUsage:
         assert cli.json("usage", "--key", "dora/default")[0]["calls"] == 1
         assert 'no provider "locla"' in cli("usage", "--provider", "locla", code=1).err
 
+    def test_the_heading_names_every_filter(self, cli: Cli) -> None:
+        both = cli("usage", "--group", "sales", "--user", "solo").out
+        assert both.startswith("sales, solo  1-23 Nov 2026 UTC")
+        assert cli("usage", "--user", "solo").out.startswith("solo  1-23 Nov")
+
     def test_the_table_has_totals_limits_trends_and_notes(self, cli: Cli) -> None:
         cli("limit", "set", "--group", "sales", "--cost", "100", "--per", "month")
         cli("limit", "set", "--group", "sales", "--each", "user", "--cost", "40", "--per", "month")
