@@ -97,18 +97,12 @@ def books(wrong: Wrong) -> Iterator[Check]:
 
 def calls(run: App) -> Iterator[Check]:
     """Calls that nobody will end, and calls without a price."""
-    from llmctl.store import deferred, live, owners
+    from llmctl.store import deferred, live, owners, usage
 
     with run.reading() as tx:
         open_calls, _ = live.open_calls(tx)
         background = len(deferred.listing(tx))
-        unpriced = tx.execute(
-            """
-            SELECT m.provider || '/' || m.model, sum(r.unpriced_calls) FROM rollups r JOIN models m ON m.id = r.model_id
-            WHERE r.bucket >= ? AND r.unpriced_calls > 0 GROUP BY 1 ORDER BY 2 DESC
-            """,
-            ((run.now_s - UNPRICED_DAYS * 86_400) // 900,),
-        ).fetchall()
+        unpriced = usage.unpriced_models(tx, run.now_s - UNPRICED_DAYS * 86_400)
     serving = owners.living(run.database)
     beside = f", {background} of them in the background" if background else ""
     if open_calls and not serving:

@@ -174,8 +174,9 @@ def _check_labels(tx: Tx, asked: Asked) -> None:
 
 
 def _check_provider(tx: Tx, run: App, name: str) -> None:
-    from llmctl.store.names import column, unknown
+    from llmctl.store import labels
+    from llmctl.store.names import unknown
 
-    known = {*run.config.providers, *column(tx, "SELECT DISTINCT provider FROM models")}
+    known = {*run.config.providers, *labels.providers(tx)}
     if name not in known:
         raise unknown("provider", name, known)

@@ -26,11 +26,11 @@ def split(run: App, model: str, provider: str | None) -> tuple[str, str]:
 
 def check_provider(tx: Tx, run: App, name: str) -> None:
     """Raises NotFound for one that is not configured, unless it was: it has calls, or a price of ours."""
-    from llmctl.store.names import column, unknown
+    from llmctl.store import labels, prices
+    from llmctl.store.names import unknown
     from llmctl.store.price_choice import ANY_PROVIDER
 
-    there = column(tx, "SELECT provider FROM models UNION SELECT provider FROM prices WHERE source <> 'catalogue'")
-    known = {*run.config.providers, *there}
+    known = {*run.config.providers, *labels.providers(tx), *prices.own_providers(tx)}
     if name not in known | {ANY_PROVIDER}:
         raise unknown("provider", name, known)
 

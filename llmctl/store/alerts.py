@@ -11,7 +11,7 @@ from llmctl.domain.alert import DAY_S, HOUR_S, Alert, Pace, limit_crossed, runaw
 from llmctl.domain.limit import Limit, Standing
 from llmctl.domain.window import BUCKET_S
 
-from . import balances, callers, limits, standings
+from . import balances, callers, limits, standings, usage
 from .sql import as_json
 
 KEEP_S = 90 * DAY_S
@@ -164,7 +164,8 @@ class Lookout:
         return [alert for alert in found if alert is not None]
 
     def unpriced(self, tx: sqlite3.Connection, now_s: int) -> list[Alert]:
-        return [unpriced(model, now_s=now_s) for model in _unpriced_models(tx, now_s)]
+        found = usage.unpriced_models(tx, now_s - BUCKET_S)[:UNPRICED_MAX]
+        return [unpriced(model, now_s=now_s) for model, _ in found]
 
 
 def _near_limits(
@@ -219,15 +220,3 @@ def _paces(tx: sqlite3.Connection, now_s: int) -> list[Pace]:
         found.append(Pace(f"user {name}", last or 0, past or 0, (hour - first) * BUCKET_S))
         total = [total[0] + (last or 0), total[1] + (past or 0), min(total[2], first)]
     return [Pace("organisation", total[0], total[1], (hour - total[2]) * BUCKET_S), *found]
-
-
-def _unpriced_models(tx: sqlite3.Connection, now_s: int) -> list[str]:
-    """`provider/model` of calls in the last half hour that had no price."""
-    rows = tx.execute(
-        """
-        SELECT DISTINCT m.provider || '/' || m.model FROM rollups r JOIN models m ON m.id = r.model_id
-        WHERE r.bucket >= ? AND r.unpriced_calls > 0 LIMIT ?
-        """,
-        (now_s // BUCKET_S - 1, UNPRICED_MAX),
-    )
-    return [str(name) for (name,) in rows]

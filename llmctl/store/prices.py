@@ -14,6 +14,7 @@ from llmctl.domain.errors import StoreBroken
 from llmctl.domain.price import Price
 
 from . import price_choice
+from .names import column
 from .price_rows import PriceRow, StoredRow, decode
 
 AdminSource = Literal["admin", "ceiling"]  # a ceiling is for models that have no price: marked, and last
@@ -173,6 +174,11 @@ def admin_prices(tx: sqlite3.Connection, provider: str, model: str, source: Admi
         (source, provider, model),
     )
     return [of_row(StoredRow(*row)) for row in rows]
+
+
+def own_providers(tx: sqlite3.Connection) -> set[str]:
+    """Those with prices that are not the catalogue's."""
+    return set(column(tx, "SELECT DISTINCT provider FROM prices WHERE source <> 'catalogue'"))
 
 
 def remove_price(tx: sqlite3.Connection, price: Price, *, now_s: int) -> None:

@@ -215,6 +215,18 @@ _DIMENSIONS: dict[By, str] = {
 }
 
 
+def unpriced_models(tx: sqlite3.Connection, since_s: int) -> list[tuple[str, int]]:
+    """`provider/model` of what was called without a price, in the quarter hour of that moment or later, and how often;
+    the most first."""
+    return tx.execute(
+        """
+        SELECT m.provider || '/' || m.model, sum(r.unpriced_calls) FROM rollups r JOIN models m ON m.id = r.model_id
+        WHERE r.bucket >= ? AND r.unpriced_calls > 0 GROUP BY 1 ORDER BY 2 DESC
+        """,
+        (since_s // BUCKET_S,),
+    ).fetchall()
+
+
 def _spans(tx: sqlite3.Connection, filters: Filters, period: By | None, zone: ZoneInfo) -> list[tuple[Stretch, Cell]]:
     """Runs of roll-up buckets, each with the cell of its rows. The first and the last bucket may be there in part."""
     first, end = filters.since_s // BUCKET_S, -(-filters.until_s // BUCKET_S)
