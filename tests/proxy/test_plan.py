@@ -13,12 +13,12 @@ from llmctl.domain.demand import UNKNOWN_TURNS, Bounds, Demand, Rates
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Limit
 from llmctl.domain.price import Tariff
-from llmctl.domain.principal import Caller
 from llmctl.proxy.directory import Directory
 from llmctl.proxy.lessons import Lessons
 from llmctl.proxy.plan import Plan, plan_of
 from llmctl.store import prices
 from llmctl.store.price_rows import Rate, Terms, terms_row
+from tests.support.calls import ALICE
 from tests.support.ledgers import Books
 
 NANO = 1_000_000  # a rate of a nano-USD each
@@ -60,29 +60,22 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
     books.store.close()
 
 
-@pytest.fixture(scope="module")
-def alice() -> Caller:
-    """Without limits and rules."""
-    return Caller(1, 1, "k1", "default", 1, "alice", "", (), "UTC", None, False, False, (), (), ())
-
-
 def planned(
     directory: Directory,
-    caller: Caller,
     *limits: Limit,
     dialect: str = "openai",
     unbounded: str = "hold",
     **asked: object,
 ) -> Plan:
     bounds = Bounds(server_tool_turns_max=4, unbounded=unbounded)  # type: ignore[arg-type]
-    return plan_of(replace(caller, limits=limits), ASK._replace(**asked), dialect, directory, bounds, NOW_S)
+    return plan_of(replace(ALICE, limits=limits), ASK._replace(**asked), dialect, directory, bounds, NOW_S)
 
 
 # ---- what it may cost ----
 
 
-def test_a_plan_holds_the_whole_call(directory: Directory, alice: Caller) -> None:
-    plan = planned(directory, alice, dialect="anthropic")
+def test_a_plan_holds_the_whole_call(directory: Directory) -> None:
+    plan = planned(directory, dialect="anthropic")
     assert (plan.provider.name, plan.model, plan.price and plan.price.model) == ("acme", "gpt-5", "gpt-5")
     assert plan.demand == Demand(1_024, 500, 256, 1, False, Rates(1, 10, 1))
     assert not plan.bounded and not plan.free
@@ -100,9 +93,9 @@ def test_a_plan_holds_the_whole_call(directory: Directory, alice: Caller) -> Non
     ],
 )
 def test_input_may_be_written_to_the_cache_where_it_is_asked_for_or_done_unasked(
-    directory: Directory, alice: Caller, dialect: str, ttl: str, rate: int
+    directory: Directory, dialect: str, ttl: str, rate: int
 ) -> None:
-    demand = planned(directory, alice, dialect=dialect, cache_write_ttl=ttl).demand
+    demand = planned(directory, dialect=dialect, cache_write_ttl=ttl).demand
     assert demand.rates == Rates(rate, 10, 1)
 
 
@@ -117,9 +110,9 @@ def test_input_may_be_written_to_the_cache_where_it_is_asked_for_or_done_unasked
     ],
 )
 def test_media_and_premium_tiers_are_held_at_their_own_rates(
-    directory: Directory, alice: Caller, asked: dict[str, object], rates: tuple[int, int]
+    directory: Directory, asked: dict[str, object], rates: tuple[int, int]
 ) -> None:
-    demand = planned(directory, alice, dialect="anthropic", **asked).demand
+    demand = planned(directory, dialect="anthropic", **asked).demand
     assert demand.rates == Rates(*rates, 1)
 
 
@@ -138,28 +131,26 @@ def test_media_and_premium_tiers_are_held_at_their_own_rates(
     ],
 )
 def test_fees_of_the_request_its_tools_and_its_units_are_held(
-    directory: Directory, alice: Caller, asked: dict[str, object], fees: int
+    directory: Directory, asked: dict[str, object], fees: int
 ) -> None:
-    rates = planned(directory, alice, **asked).demand.rates
+    rates = planned(directory, **asked).demand.rates
     assert rates is not None and rates.request_nano_usd == fees
 
 
-def test_a_tool_turn_bills_the_whole_context_again(directory: Directory, alice: Caller) -> None:
-    assert planned(directory, alice, server_tool_turns=2).demand.input_tokens == 3 * 100_000
+def test_a_tool_turn_bills_the_whole_context_again(directory: Directory) -> None:
+    assert planned(directory, server_tool_turns=2).demand.input_tokens == 3 * 100_000
 
 
 @pytest.mark.parametrize("asked", [{"free": True}, {"free_models": ("gpt-",)}])
-def test_what_the_provider_bills_nothing_for_holds_nothing(
-    directory: Directory, alice: Caller, asked: dict[str, object]
-) -> None:
+def test_what_the_provider_bills_nothing_for_holds_nothing(directory: Directory, asked: dict[str, object]) -> None:
     for model in ("gpt-5", "gpt-new"):
-        plan = planned(directory, alice, limit(), model=model, **asked)
+        plan = planned(directory, limit(), model=model, **asked)
         assert plan.free and not plan.bounded
         assert plan.demand == Demand(0, 0, 0, 1, False, None)
 
 
-def test_a_model_by_another_name_than_the_free_ones_is_billed(directory: Directory, alice: Caller) -> None:
-    plan = planned(directory, alice, free_models=("omni-moderation",))
+def test_a_model_by_another_name_than_the_free_ones_is_billed(directory: Directory) -> None:
+    plan = planned(directory, free_models=("omni-moderation",))
     assert not plan.free and plan.demand.rates is not None
 
 
@@ -182,33 +173,31 @@ def test_a_model_by_another_name_than_the_free_ones_is_billed(directory: Directo
     ],
 )
 def test_hard_limits_on_money_or_tokens_of_this_model_bind(
-    directory: Directory, alice: Caller, limits: list[Limit], bounded: bool
+    directory: Directory, limits: list[Limit], bounded: bool
 ) -> None:
-    assert planned(directory, alice, *limits).bounded is bounded
+    assert planned(directory, *limits).bounded is bounded
     asked = {"unbounded_input": "images", "unbounded": "refuse"}
     if not bounded:
-        assert planned(directory, alice, *limits, **asked).demand.input_tokens == 100_000
+        assert planned(directory, *limits, **asked).demand.input_tokens == 100_000
         return
     with pytest.raises(Refused, match="cannot be bounded"):
-        planned(directory, alice, *limits, **asked)
+        planned(directory, *limits, **asked)
 
 
-def test_a_limit_on_a_model_binds_its_other_spellings(directory: Directory, alice: Caller) -> None:
-    assert planned(directory, alice, limit("tokens", model="gpt-5"), model="acme/maker/gpt-5:nitro").bounded
-    assert planned(directory, alice, limit("tokens", model="maker.gpt-5"), model="acme/us.maker.gpt-5").bounded
+def test_a_limit_on_a_model_binds_its_other_spellings(directory: Directory) -> None:
+    assert planned(directory, limit("tokens", model="gpt-5"), model="acme/maker/gpt-5:nitro").bounded
+    assert planned(directory, limit("tokens", model="maker.gpt-5"), model="acme/us.maker.gpt-5").bounded
 
 
 @pytest.mark.parametrize("limits", [[], [limit("tokens")], [limit(soft=True)], [limit(model="gpt-5")]])
-def test_a_model_without_a_price_goes_where_no_limit_on_money_binds(
-    directory: Directory, alice: Caller, limits: list[Limit]
-) -> None:
-    plan = planned(directory, alice, *limits, model="gpt-new", units=(("pages", 2),))
+def test_a_model_without_a_price_goes_where_no_limit_on_money_binds(directory: Directory, limits: list[Limit]) -> None:
+    plan = planned(directory, *limits, model="gpt-new", units=(("pages", 2),))
     assert plan.price is None and plan.demand == Demand(1_024, 500, 256, 1, False, None)
 
 
-def test_a_limit_on_money_refuses_a_model_without_a_price(directory: Directory, alice: Caller) -> None:
+def test_a_limit_on_money_refuses_a_model_without_a_price(directory: Directory) -> None:
     with pytest.raises(Refused, match="no price") as refused:
-        planned(directory, alice, limit("tokens"), limit("cost", model="gpt-*"), model="gpt-new")
+        planned(directory, limit("tokens"), limit("cost", model="gpt-*"), model="gpt-new")
     assert refused.value.code == "model_unpriced"
     assert "llmctl price set acme/gpt-new" in str(refused.value.hint)
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
-from aiohttp.web import BaseRequest
 
 from llmctl.config.providers import sandbox_provider
-from llmctl.dialects import table
 from llmctl.domain.call import Reading
 from llmctl.domain.demand import Demand
 from llmctl.domain.price import Price, Rate, Tariff
-from llmctl.domain.principal import Caller
 from llmctl.domain.usage import NO_USAGE, Usage
-from llmctl.proxy.attempts import FIRST
 from llmctl.proxy.call import Call
 from llmctl.proxy.plan import NOTHING, Plan
 from llmctl.proxy.settlement import answered, superseded, unanswered
 from llmctl.store.booking import Closing, Granted
+from tests.support.calls import BEGAN_S, admitted
 
 USD = 1_000_000_000
 PRICE = Price(7, "acme", "gpt-5", "admin", 0, Tariff({"input": Rate(1 * USD), "output": Rate(10 * USD)}))
@@ -27,27 +22,14 @@ HELD_NANO = 11_000_000
 
 
 def call_of(price: Price | None = PRICE, *, free: bool = False) -> Call:
-    """As it was admitted: two choices of 500 tokens, or token counting."""
-    match = table.lookup("POST", "/v1/chat/completions", set())
-    body = b'{"model":"gpt-5","messages":[],"n":2,"max_tokens":500}'
-    held = HELD_NANO if price is not None and not free else 0
-    return Call(
-        http=cast(BaseRequest, None),
-        caller=Caller(1, 1, "k1", "default", 1, "alice", "", (), "UTC", None, False, False, (), (), ()),
-        id=5,
-        started_at_ms=1_800_000_000_000,
-        began_s=10.0,
-        match=match,
-        endpoint=match.endpoint,
-        asked=match.endpoint.dialect.read_request(match.endpoint.name, body, match.model),
-        plan=Plan(sandbox_provider(), "gpt-5", price, NOTHING if free else DEMAND, False, free=free),
-        granted=Granted(0 if free else 500, False, held),
-        attempt=FIRST,
-    )
+    """Of two choices of 500 tokens, or one that the provider does not bill."""
+    plan = Plan(sandbox_provider(), "gpt-5", price, NOTHING if free else DEMAND, False, free=free)
+    held_nano = HELD_NANO if price is not None and not free else 0
+    return admitted(plan, Granted(plan.demand.output_tokens, False, held_nano))
 
 
 def without_an_answer(call: Call) -> Closing:
-    return unanswered(call, status=504, error="provider_timeout", now_s=12.5)
+    return unanswered(call, status=504, error="provider_timeout", now_s=BEGAN_S + 2.5)
 
 
 def test_without_an_answer_all_that_was_held_is_booked_as_an_estimate() -> None:
@@ -99,7 +81,7 @@ STATED = Usage(input_tokens=10, cache_read_tokens=4, output_tokens=5)
 def test_what_a_provider_states_counts_and_an_estimate_fills_what_it_left_out(
     stated: Usage | None, estimate: Usage | None, usage: Usage, source: str | None
 ) -> None:
-    closing = answered(call_of(), Reading(stated), status=200, error="", estimate=estimate, now_s=11.0)
+    closing = answered(call_of(), Reading(stated), status=200, error="", estimate=estimate, now_s=BEGAN_S + 1)
     assert (closing.usage, closing.usage_source) == (usage, source)
     assert closing.cost_nano_usd == usage.input_tokens * 1_000 + usage.output_tokens * 10_000
     assert closing.price_id == 7
@@ -109,7 +91,9 @@ def test_what_a_provider_states_counts_and_an_estimate_fills_what_it_left_out(
 def test_an_answer_without_a_price_has_no_cost_and_one_that_is_free_costs_nothing(
     price: Price | None, free: bool, cost: int | None
 ) -> None:
-    closing = answered(call_of(price, free=free), Reading(STATED), status=200, error="", estimate=None, now_s=11.0)
+    closing = answered(
+        call_of(price, free=free), Reading(STATED), status=200, error="", estimate=None, now_s=BEGAN_S + 1
+    )
     assert (closing.usage, closing.cost_nano_usd, closing.price_id) == (STATED, cost, None)
 
 
@@ -118,6 +102,6 @@ def test_a_cost_that_the_provider_states_goes_before_our_own(
     price: Price | None, own: tuple[int | None, int | None]
 ) -> None:
     reading = Reading(STATED, reported_cost_nano_usd=42)
-    closing = answered(call_of(price), reading, status=200, error="", estimate=None, now_s=11.0)
+    closing = answered(call_of(price), reading, status=200, error="", estimate=None, now_s=BEGAN_S + 1)
     assert (closing.cost_nano_usd, closing.price_id) == (42, None)
     assert (closing.own_cost_nano_usd, closing.own_price_id) == own

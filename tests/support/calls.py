@@ -1,0 +1,40 @@
+"""A call as it is once it is admitted, without a gateway around it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from aiohttp.web import BaseRequest
+
+from llmctl.dialects import table
+from llmctl.domain.principal import Caller
+from llmctl.proxy.attempts import FIRST, Attempt
+from llmctl.proxy.call import Call
+from llmctl.proxy.plan import Plan
+from llmctl.store.booking import Granted
+
+ALICE = Caller(1, 1, "k1", "default", 1, "alice", "", (), "UTC", None, False, False, (), (), ())
+NO_REQUEST = cast(BaseRequest, None)  # what a client sent is not looked at any more
+STARTED_AT_MS = 1_800_000_000_000
+BEGAN_S = 10.0
+
+
+def admitted(
+    plan: Plan, granted: Granted | None = None, *, model: str = "m", attempt: Attempt = FIRST, call_id: int = 5
+) -> Call:
+    """To an OpenAI chat, of alice, who has no limits."""
+    match = table.lookup("POST", "/v1/chat/completions", set())
+    body = b'{"model":"%s","messages":[]}' % model.encode()
+    return Call(
+        http=NO_REQUEST,
+        caller=ALICE,
+        id=call_id,
+        started_at_ms=STARTED_AT_MS,
+        began_s=BEGAN_S,
+        match=match,
+        endpoint=match.endpoint,
+        asked=match.endpoint.dialect.read_request(match.endpoint.name, body, match.model),
+        plan=plan,
+        granted=granted or Granted(plan.demand.output_tokens, False, 0),
+        attempt=attempt,
+    )
