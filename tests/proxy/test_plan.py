@@ -202,9 +202,9 @@ def test_a_limit_on_money_refuses_a_model_without_a_price(directory: Directory) 
     assert "llmctl price set acme/gpt-new" in str(refused.value.hint)
 
 
-def test_a_price_for_audio_alone_prices_no_chat(directory: Directory, alice: Caller) -> None:
+def test_a_price_for_audio_alone_prices_no_chat(directory: Directory) -> None:
     with pytest.raises(Refused) as refused:
-        planned(directory, alice, limit(), model="gpt-ear")
+        planned(directory, limit(), model="gpt-ear")
     assert refused.value.code == "model_unpriced"
-    assert planned(directory, alice, model="gpt-ear").price is None
-    assert planned(directory, alice, limit(), model="gpt-ear", units=(("audio_seconds", 60),)).price is not None
+    assert planned(directory, model="gpt-ear").price is None
+    assert planned(directory, limit(), model="gpt-ear", units=(("audio_seconds", 60),)).price is not None
