@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from llmctl.domain.money import usd_exact
 from llmctl.domain.window import window_start
 
 from . import humanize
-from .overview import limit_text
+from .overview import limit_text, on_values
 from .times import rfc3339
 
 if TYPE_CHECKING:
@@ -35,8 +36,12 @@ def show(run: App, tx: Tx, limit: Limit, *, told: str) -> None:
     if not last.complete:
         lines.append("! Some calls of that time are forgotten (llmctl prune): it would have been more.")
     values = {
-        "on": limit.on,
+        **on_values(limit.on),
         "measure": limit.measure,
+        "amount": usd_exact(limit.amount) if limit.measure == "cost" else limit.amount,
+        "window": limit.window,
+        "models": limit.model_pattern or None,
+        "soft": limit.soft,
         "dry_run": True,
         "last_month": _values(last),
         "this_month": _values(this),
@@ -50,8 +55,6 @@ def _text(tried: Tried) -> str:
 
 
 def _values(tried: Tried) -> dict[str, object]:
-    from llmctl.domain.money import usd_exact
-
     return {
         "since": rfc3339(tried.since_s),
         "until": rfc3339(tried.until_s),

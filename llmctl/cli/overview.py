@@ -92,17 +92,13 @@ def limit_text(limit: Limit, granted: int = 0) -> str:
 def limit_values(standing: Standing, member: str = "") -> dict[str, object]:
     """A limit and how it stands, as JSON: money as text with nine decimals, all else as integers."""
     limit = standing.limit
-    principal, _, name = limit.on.partition(" ")
-    is_org = limit.principal == "org"
 
     def exact(number: int) -> str | int:
         return usd_exact(number) if limit.measure == "cost" else number
 
     return {
         "id": f"l{limit.id}",
-        "on": "org" if is_org else principal,
-        "name": None if is_org else name.partition(", each ")[0],
-        "each": limit.each or None,
+        **on_values(limit.on),
         "measure": limit.measure,
         "amount": exact(limit.amount),
         "granted": exact(standing.extra),
@@ -115,6 +111,18 @@ def limit_values(standing: Standing, member: str = "") -> dict[str, object]:
         "held": exact(standing.held),
         "left": exact(standing.left),
         "resets_at": rfc3339(standing.window_end_s),
+    }
+
+
+def on_values(on: str) -> dict[str, str | None]:
+    """Whom a limit is on, from its label: `group sales, each user`."""
+    whom, _, each = on.partition(", each ")
+    principal, _, name = whom.partition(" ")
+    is_org = principal == "organisation"
+    return {
+        "on": "org" if is_org else principal,
+        "name": None if is_org else name,
+        "each": each.replace("-", "_") or None,
     }
 
 

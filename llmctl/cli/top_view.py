@@ -242,9 +242,7 @@ def values(moment: Moment) -> dict[str, object]:
 
 
 def _near(near: Near) -> dict[str, object]:
-    exact = limit_values(near.standing)
-    amounts = {name: exact[name] for name in ("amount", "granted", "spent", "held", "left")}
-    return {"id": exact["id"], "on": near.on, "limit": near.text, "used_percent": near.percent, **amounts}
+    return {**limit_values(near.standing, near.member), "used_percent": near.percent}
 
 
 def _counts(counts: Counts) -> dict[str, object]:

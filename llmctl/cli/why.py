@@ -14,6 +14,7 @@ from .command import single
 from .errors import UsageMistake
 from .filters import booked_name
 from .options import whole_number
+from .overview import on_values
 from .render import Column
 from .times import end_short, rfc3339, rfc3339_ms
 
@@ -178,7 +179,7 @@ def _values(one: Looked, *, passed: bool = False) -> dict[str, object]:
 
     return {
         "id": f"l{one.limit_id}",
-        "on": one.on,
+        **on_values(one.on),
         "measure": one.measure,
         "window": None if one.measure == "concurrency" else one.window,
         "models": one.models or None,

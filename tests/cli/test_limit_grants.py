@@ -160,7 +160,7 @@ class TestAmounts:
         grant(cli, "l1", "2")
         assert "$10.00/month" in cli("top", "--once").out
         (limit,) = cli.json("top")["limits"]
-        assert (limit["limit"], limit["used_percent"]) == ("$10.00/month", 70)
+        assert (limit["amount"], limit["granted"], limit["used_percent"]) == ("8.000000000", "2.000000000", 70)
 
 
 class TestNearest:
@@ -172,7 +172,7 @@ class TestNearest:
         (row,) = cli.json("limit", "list")
         assert (row["member"], row["granted"], row["left"]) == ("bob", "0.000000000", "2.000000000")
         assert cli.json("limit", "show", "l1")["member"] == "bob"
-        assert cli.json("top")["limits"][0]["on"] == "bob (organisation, each user)"
+        assert cli.json("top")["limits"][0] == row | {"used_percent": 60}
 
     async def test_of_end_users_too(self, cli: Cli, empty: Path) -> None:
         cli("limit", "set", "--org", "--cost", "5", "--per", "month", "--each", "end-user")

@@ -75,6 +75,15 @@ def test_it_is_said_in_a_sentence_and_nothing_is_set(cli: Cli, shop: Path) -> No
     assert cli.json("limit", "list") == [] and cli.json("audit", "--action", "limit set") == []
 
 
+def test_as_json_the_limit_is_told_as_lists_tell_it(cli: Cli, shop: Path) -> None:
+    args = ("limit", "set", "--org", "--each", "end-user", "--cost", "6", "--per", "month")
+    told = cli.json(*args, "--dry-run")
+    cli(*args)
+    (listed,) = cli.json("limit", "list")
+    names = ("on", "name", "each", "measure", "amount", "window", "models", "soft")
+    assert [told[name] for name in names] == [listed[name] for name in names]
+
+
 def test_forgotten_calls_are_told(cli: Cli, shop: Path) -> None:
     cli.now_s += 20 * DAY_S
     cli("prune", "--keep", "45d", "--yes")

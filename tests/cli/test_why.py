@@ -69,6 +69,10 @@ def test_a_refused_call_shows_the_limit_that_bound_and_what_would_pass(cli: Cli,
     bound, soft = why["limits"]
     assert (bound["amount"], bound["left"], bound["needed"]) == ("0.010000000", "0.001000000", "0.003000000")
     assert (bound["verdict"], soft["verdict"]) == ("refused", "fits")
+    (listed,) = [one for one in cli.json("limit", "list") if one["id"] == "l1"]
+    assert {name: bound[name] for name in ("id", "on", "name", "each")} == {
+        name: listed[name] for name in ("id", "on", "name", "each")
+    }
     text = cli("why", calls[-1]).out
     assert "Bound by" in text and "a call that needs up to $0.001" in text
 
