@@ -25,8 +25,9 @@ app = noun("""
 Who may use which models. Every level must agree: organisation, groups, user, key. Deny beats allow; no rule means all.
 
 A PATTERN (gpt-5*, openai/*) is for the model that a call is routed to, whatever alias it was asked by;
-an alias in its place stands for the model behind it. A model that is denied is so by a reseller's name and
-in any geography too (openrouter/openai/gpt-5:nitro, us.meta.llama4); one is allowed by that name alone.
+an alias in its place stands for the model behind it. A model that is denied is so by a reseller's name, in any
+geography and as a deployment that the configuration says is that model (openrouter/openai/gpt-5:nitro,
+us.meta.llama4, azure/my-gpt5); one is allowed by its own name alone.
 """)
 
 Pattern = Annotated[str, typer.Argument(metavar="PATTERN", help="A model, or a pattern such as gpt-5* or openai/*.")]

@@ -66,13 +66,12 @@ def suppose(
             return found.answer(False, refused.message, code=refused.code)
         found.values |= {"provider": route.provider, "upstream_model": route.model}
         found.fields.append(("Model", f"{route.provider}/{route.model}"))
-        denied = access.denial(model_rules.binding(tx, who.scope), route.provider, route.model)
+        provider = run.config.providers[route.provider]
+        sold_as = provider.sold_as(route.model)
+        denied = access.denial(model_rules.binding(tx, who.scope), route.provider, route.model, sold_as)
         if denied is not None:
             return found.answer(False, f"the model is {denied}", code="model_not_allowed")
-        provider = run.config.providers[route.provider]
-        price = pick(
-            prices.find(tx, provider.name, provider.catalogue, route.model, provider.sold_as(route.model)), run.now_s
-        )
+        price = pick(prices.find(tx, provider.name, provider.catalogue, route.model, sold_as), run.now_s)
         applying = limits.binding(tx, who.scope, default_zone=run.config.timezone)
         standings = store.now(
             tx,
@@ -81,6 +80,7 @@ def suppose(
             end_user=end_user,
             provider=route.provider,
             model=route.model,
+            sold_as=sold_as,
             at_s=run.now_s,
         )
     # As the gateway takes a body of as many bytes, and no more lessons of the provider's ways than are configured.
@@ -94,7 +94,9 @@ def suppose(
     added = f" ({hidden:,} of them for what {provider.name} may add)" if hidden else ""
     tokens = f"{demand.input_tokens:,} input{added}, up to {demand.output_tokens:,} output tokens"
     found.fields.append(("Supposed", tokens))
-    if price is None and any(one.measure == "cost" and binds(one, provider.name, route.model) for one in applying):
+    if price is None and any(
+        one.measure == "cost" and binds(one, provider.name, route.model, sold_as) for one in applying
+    ):
         return found.answer(
             False, "the model has no price, and spend is limited: llmctl price set", code="model_unpriced"
         )

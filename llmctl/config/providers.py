@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urljoin
 
+from llmctl.domain import deployment
 from llmctl.domain.access import check_pattern
 from llmctl.domain.errors import BadInput
 from llmctl.domain.route import Target
@@ -47,7 +48,7 @@ class Provider(NamedTuple):
     region: str
     timeouts: RouteTimeouts = RouteTimeouts()
     any_model: frozenset[str] = frozenset()  # dialects in which models that no pattern leads elsewhere come here
-    deployments: Mapping[str, str] = NOTHING  # names of one's own -> the model that is billed
+    deployments: Mapping[str, str] = NOTHING  # names of one's own, by `named` -> the model that is billed
 
     @property
     def dialects(self) -> frozenset[str]:
@@ -63,9 +64,14 @@ class Provider(NamedTuple):
         return Target(self.name, self.dialects, self.models, self.any_model)
 
     def sold_as(self, model: str) -> str:
-        """The model whose price holds for a deployment, or for an ARN; its own name where nothing else is said."""
-        sold = self.deployments.get(model, model)
-        return sold.rpartition("/")[2] if sold.startswith("arn:") else sold
+        """The model whose price, rules and limits hold for a deployment, or for an ARN; its own name where nothing else
+        is said."""
+        return deployment.sold_as(self.deployments, model)
+
+    @property
+    def deployed(self) -> dict[str, str]:
+        """The model that each deployment is."""
+        return {name: self.sold_as(name) for name in self.deployments}
 
     def output_field(self, endpoint: str) -> str:
         return self.output_fields.get(endpoint) or OUTPUT_FIELDS.get(endpoint, "max_tokens")
@@ -160,7 +166,7 @@ def _base_url(base_url: str, preset: Preset | None, dialect: str) -> str:
 
 
 def _deployments(table: Table) -> dict[str, str]:
-    return {name: table.string(name, "") for name in table.names()}
+    return {deployment.named(name): table.string(name, "") for name in table.names()}
 
 
 def _region(table: Table, preset: Preset | None) -> str:

@@ -58,9 +58,12 @@ def matches_name(pattern: str, model: str) -> bool:
     return _compile(pattern.removesuffix(LATEST)).fullmatch(model.removesuffix(LATEST)) is not None
 
 
-def covers(pattern: str, provider: str, model: str) -> bool:
-    """As `matches`, by any name of the upstream model: for what binds it, and no other spelling may evade."""
-    return any(matches(pattern, provider, name) for name in names_of(model))
+def covers(pattern: str, provider: str, model: str, sold_as: str = "") -> bool:
+    """As `matches`, by any name of the upstream model, and of the one that a deployment is (`sold_as`): for what binds
+    it, and no other spelling may evade."""
+    if any(matches(pattern, provider, name) for name in names_of(model)):
+        return True
+    return sold_as not in ("", model) and any(matches(pattern, provider, name) for name in names_of(sold_as))
 
 
 @lru_cache(maxsize=4096)
@@ -77,8 +80,11 @@ def without_routing(model: str) -> str:
     return _ROUTING.sub("", model)
 
 
-def denial(levels: Iterable[tuple[ModelRule, ...]], provider: str, model: str) -> str | None:
-    """Why this model is not allowed (`denied for group sales by gpt-5*`), or None if every level agrees."""
+def denial(levels: Iterable[tuple[ModelRule, ...]], provider: str, model: str, sold_as: str = "") -> str | None:
+    """Why this model is not allowed (`denied for group sales by gpt-5*`), or None if every level agrees.
+
+    Allowed it is by its own name alone: a deployment may be kept for some, and who allows gpt-5 need not mean it.
+    """
     for rules in levels:
         allows = []
         allowed = False
@@ -86,8 +92,9 @@ def denial(levels: Iterable[tuple[ModelRule, ...]], provider: str, model: str) -
             if rule.effect == "allow":
                 allows.append(rule.pattern)
                 allowed = allowed or matches(rule.pattern, provider, model)
-            elif covers(rule.pattern, provider, model):
-                return f"denied for {rule.level} by the rule {rule.pattern}"
+            elif covers(rule.pattern, provider, model, sold_as):
+                because = "" if sold_as in ("", model) else f": it is {sold_as}"
+                return f"denied for {rule.level} by the rule {rule.pattern}{because}"
         if allows and not allowed:
             return f"not among the models allowed for {rules[0].level}: {', '.join(allows)}"
     return None

@@ -103,11 +103,11 @@ class Grant(NamedTuple):
     passed: tuple[int, ...] = ()
 
 
-def binds(limit: Limit, provider: str, model: str) -> bool:
+def binds(limit: Limit, provider: str, model: str, sold_as: str = "") -> bool:
     """Whether calls of the model pass only with a worst case, in money or in tokens, that fits into this limit."""
     if limit.soft or limit.measure not in ("cost", "tokens"):
         return False
-    return not limit.model_pattern or covers(limit.model_pattern, provider, model)
+    return not limit.model_pattern or covers(limit.model_pattern, provider, model, sold_as)
 
 
 def needed(limit: Limit, demand: Demand, output_tokens: int) -> int:

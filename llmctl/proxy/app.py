@@ -18,6 +18,7 @@ from llmctl import tokenizer
 from llmctl.config import Config
 from llmctl.domain.errors import LlmctlError, StoreError
 from llmctl.sandbox import Sandbox
+from llmctl.store import configured
 from llmctl.store.ledger import Ledger
 from llmctl.store.reader import Reader
 
@@ -173,12 +174,14 @@ class Gateway:
         if any(provider.is_sandbox for provider in config.providers.values()) and self._sandbox is None:
             await self._start_sandbox()
         setup = Setup(config, self._reader, self._inflight, self._sandbox_place, self._background, self._lessons)
-        if before is not None and self._certificate is not None and config.server.tls is not None:
-            try:
+        try:
+            if before is not None and self._certificate is not None and config.server.tls is not None:
                 self._certificate.configure(config.server.tls)
-            except LlmctlError:
-                setup.directory.close()
-                raise
+            deployments = {name: provider.deployed for name, provider in config.providers.items()}
+            await asyncio.to_thread(configured.keep, config.database, deployments, int(time.time()))
+        except LlmctlError:
+            setup.directory.close()
+            raise
         await setup.start()
         self._setups.append(setup)
         self._background.configure(config, setup.upstream)

@@ -136,7 +136,7 @@ class Local:
             provider, model = self._directory.route(name, dialect)
         except Refused:
             return False
-        return access.denial(caller.rules, provider.name, model) is None
+        return access.denial(caller.rules, provider.name, model, provider.sold_as(model)) is None
 
 
 def _known(provider: Provider, priced: Sequence[str]) -> Served:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -12,7 +12,7 @@ from llmctl.domain.access import covers, matches
 from llmctl.domain.limit import Limit, Measure, Standing
 from llmctl.domain.window import BUCKET_S, MINUTE_S, SLOT_S, Window, window_end, window_start
 
-from . import rollups
+from . import deployments, rollups
 from .ids import at_or_after
 from .sql import Reading, as_json, from_json
 
@@ -26,6 +26,7 @@ PAST_S: dict[Window, int] = {
 }
 FAR_S = 1 << 40  # after every call
 Row = tuple[int, int, int]  # limit id, member id, window start
+_MODELS = "SELECT id, provider, model FROM models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,19 @@ class Place:
 
 
 def places(
-    limits: Iterable[Limit], *, user_id: int, end_user_id: int, provider: str, model: str, started_at_s: int
+    limits: Iterable[Limit],
+    *,
+    user_id: int,
+    end_user_id: int,
+    provider: str,
+    model: str,
+    sold_as: str,
+    started_at_s: int,
 ) -> tuple[Place, ...]:
-    """Every balance that a call counts in."""
+    """Every balance that a call counts in. `sold_as`: the model that a deployment is."""
     found = []
     for limit in limits:
-        if limit.model_pattern and not covers(limit.model_pattern, provider, model):
+        if limit.model_pattern and not covers(limit.model_pattern, provider, model, sold_as):
             continue
         if limit.each == "end_user" and end_user_id == 0:
             continue
@@ -138,6 +146,11 @@ def forget(tx: sqlite3.Connection) -> None:
     """Every balance that a change of zone, tree or group may have moved: the next hold computes it anew. Slots of a
     minute are the same in all zones, and only complete while all of them stay."""
     tx.execute("DELETE FROM balances WHERE limit_id NOT IN (SELECT id FROM limits WHERE window = 'minute')")
+
+
+def forget_limit(tx: sqlite3.Connection, limit: Limit) -> None:
+    """Every balance of a limit that counts other calls from now on. One of a minute needs its slots filled again."""
+    tx.execute("DELETE FROM balances WHERE limit_id = ?", (limit.id,))
 
 
 SETTLED: dict[Measure, str] = {
@@ -266,12 +279,19 @@ def buckets(place: Place) -> tuple[int, int]:
 
 def covered_ids(pattern: str) -> Reading[list[int]]:
     """Of the models whose calls count in a limit on this pattern."""
-    return (yield from model_ids(pattern, covers))
+    known = yield from deployments.kept()
+    rows = yield _MODELS, ()
+    return [
+        model_id
+        for model_id, provider, model in rows
+        if covers(pattern, provider, model, deployments.model_of(known, provider, model))
+    ]
 
 
-def model_ids(pattern: str, fits: Callable[[str, str, str], bool] = matches) -> Reading[list[int]]:
-    rows = yield "SELECT id, provider, model FROM models", ()
-    return [model_id for model_id, provider, model in rows if fits(pattern, provider, model)]
+def model_ids(pattern: str) -> Reading[list[int]]:
+    """Of the models that a report on this pattern shows: by their own names."""
+    rows = yield _MODELS, ()
+    return [model_id for model_id, provider, model in rows if matches(pattern, provider, model)]
 
 
 def now(limit: Limit, member_id: int, now_s: int) -> Reading[Standing]:

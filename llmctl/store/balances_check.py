@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llmctl.domain.limit import Limit
 from llmctl.domain.window import MINUTE_S, SLOT_S
@@ -52,6 +53,16 @@ def recount_slots(tx: sqlite3.Connection, rows: Sequence[Row]) -> None:
             for row in rows
             if row[0] in known
         },
+    )
+
+
+def fill_slots(tx: sqlite3.Connection, limit: Limit, now_s: int) -> None:
+    """All slots of a limit per minute that a call may still look at, by the calls; none of it has a balance."""
+    every = replace(balances.place_of(limit, 0, now_s), window_end_s=None)  # a clock may have been set back a little
+    truth, parameters = truth_of(tx, every, now_s - balances.PAST_S["minute"])
+    tx.execute(
+        f"INSERT INTO balances (limit_id, member_id, window_start, settled, held) SELECT :limit, * FROM ({truth})",
+        parameters | {"limit": limit.id},
     )
 
 

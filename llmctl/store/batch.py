@@ -22,6 +22,7 @@ from llmctl.domain.window import BUCKET_S, SLOT_S
 from . import balances, fold, limits, objects
 from .balances import Place, Row
 from .booking import Closing, Deferral, Granted, HoldResult, Kept, Opening
+from .deployments import Deployments, model_of
 from .interned import Interned
 from .sql import Bulk, as_json, run
 
@@ -110,6 +111,7 @@ class Batch:
         now_s: int,
         version: int,
         folded: int,
+        deployments: Deployments,
         slots_complete_from_s: int = 0,
     ) -> None:
         """`folded`: up to this bucket of the roll-ups, the summaries may hold them too. Slots of minutes before
@@ -122,6 +124,7 @@ class Batch:
         self._now_s = now_s
         self.version = version
         self._folded = folded
+        self._deployments = deployments
         self._slots_complete_from_s = slots_complete_from_s
         self._limits: dict[tuple[tuple[int, ...], int, int], tuple[Limit, ...]] = {}
         self._placed: dict[tuple[int, int, int, str, str, int], tuple[Place, ...]] = {}
@@ -386,6 +389,7 @@ class Batch:
                 end_user_id=end_user_id,
                 provider=provider,
                 model=model,
+                sold_as=model_of(self._deployments, provider, model),
                 started_at_s=started_at_s,
             )
         return found

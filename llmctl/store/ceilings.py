@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from zoneinfo import ZoneInfo
 
+from llmctl.domain.deployment import named
 from llmctl.domain.window import window_end
 
 from . import ids, price_history, usage
@@ -67,7 +68,7 @@ def _may_have_met(
         if one.price.effective_from_s <= since_s
         and one.price.source != "ceiling"
         and (one.price.source != "catalogue" or one.price.provider == seller.catalogue)
-        and model not in seller.deployments
+        and named(model) not in seller.deployments
     ]
     ceilings = [(one.created_at_s, one.superseded_at_s) for one in entries if one.price.source == "ceiling"]
     return any(not _covered(one, priced) for one in ceilings)

@@ -20,9 +20,10 @@ from llmctl.domain.limit import Limit
 from llmctl.domain.money import usd_exact
 from llmctl.domain.window import BUCKET_S
 
-from . import audit, balances, callers, fold, limits
+from . import audit, balances, callers, deployments, fold, limits
 from .audit import Author
 from .database import Store
+from .deployments import Deployments
 from .revision import Booked, Change, Looked, PriceBook, Seller, Wanted, look
 
 ACTION = "usage reprice"
@@ -162,6 +163,7 @@ class _CostLimits:
     """The limits on cost that apply to a call, by its lineage, user and key: looked up once, unless settings change."""
 
     default_zone: str = ""
+    deployments: Deployments = field(default_factory=dict)
     _version: int = -1
     _found: dict[tuple[str, int, int], list[Limit]] = field(default_factory=dict)
 
@@ -170,6 +172,7 @@ class _CostLimits:
         if version != self._version or len(self._found) > PRINCIPALS_MAX:
             self._version = version
             self.default_zone = limits.default_zone(tx)
+            self.deployments = deployments.load(tx)
             self._found.clear()
 
     def of(self, tx: sqlite3.Connection, call: Booked) -> list[Limit]:
@@ -207,6 +210,7 @@ def _apply(tx: sqlite3.Connection, run_id: int, changes: Sequence[Change], cost_
             end_user_id=call.end_user_id,
             provider=call.provider,
             model=call.model,
+            sold_as=deployments.model_of(cost_limits.deployments, call.provider, call.model),
             started_at_s=call.started_at_s,
         )
         for place in places:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from llmctl.domain.deployment import sold_as
 from llmctl.domain.price import Price, pick
 from llmctl.domain.usage import USAGE_CLASSES, Usage
 
@@ -110,8 +111,8 @@ class PriceBook:
                 self._found.clear()
             # A provider that is no longer configured may still be known by its name.
             seller = self.sellers.get(provider, Seller(provider))
-            sold_as = seller.deployments.get(model, model)
-            known = self._found[provider, model] = prices.find(tx, provider, seller.catalogue, model, sold_as)
+            billed = sold_as(seller.deployments, model)
+            known = self._found[provider, model] = prices.find(tx, provider, seller.catalogue, model, billed)
         return pick(known, at_s)
 
 

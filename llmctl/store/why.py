@@ -13,7 +13,7 @@ from llmctl.domain.price import Price
 from llmctl.domain.why import Looked, looked
 from llmctl.domain.window import BUCKET_S
 
-from . import balances, calls, ids, limits, prices, repricing, rollups
+from . import balances, calls, deployments, ids, limits, prices, repricing, rollups
 from .balances import FAR_S, HELD, SETTLED, Place
 from .calls import Call, CallFilters
 from .repricing import Repriced
@@ -87,13 +87,20 @@ def now(
     end_user: str,
     provider: str,
     model: str,
+    sold_as: str,
     at_s: int,
 ) -> list[Standing]:
     """How the limits stand that a call of this user would count in now."""
     row = tx.execute("SELECT id FROM names WHERE name = ?", (end_user,)).fetchone() if end_user else None
     member_id = row[0] if row else -1 if end_user else 0
     wanted = balances.places(
-        applying, user_id=user_id, end_user_id=member_id, provider=provider, model=model, started_at_s=at_s
+        applying,
+        user_id=user_id,
+        end_user_id=member_id,
+        provider=provider,
+        model=model,
+        sold_as=sold_as,
+        started_at_s=at_s,
     )
     return [run(tx, balances.now(place.limit, place.member_id, at_s)) for place in wanted]
 
@@ -112,13 +119,15 @@ def _worked_out(tx: sqlite3.Connection, call: Call, default_zone: str) -> tuple[
     started_s = call.started_at_ms // 1000
     there = [limit for limit in applying if limit.created_at_s <= started_s]
     held = {"cost": nano, "tokens": input_tokens + output_tokens}
+    provider, model = call.provider or "", call.model or ""
     found = []
     for place in balances.places(
         there,
         user_id=user_id,
         end_user_id=end_user_id,
-        provider=call.provider or "",
-        model=call.model or "",
+        provider=provider,
+        model=model,
+        sold_as=deployments.model_of(deployments.load(tx), provider, model),
         started_at_s=started_s,
     ):
         standing = balances.standing(place, *_before(tx, place, call))

@@ -14,10 +14,11 @@ from queue import Empty, SimpleQueue
 
 from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnavailable
 
-from . import balances, fold, limits, recovery
+from . import balances, deployments, fold, limits, recovery
 from .batch import Batch, OpenCall, Outcome
 from .booking import Closing, Deferral, HoldResult, Opening, Refusal
 from .database import Store, check_schema, schema_version, storing
+from .deployments import Deployments
 from .ids import CallIds, shown
 from .interned import Interned
 from .owners import Owner
@@ -133,6 +134,8 @@ class Writer:
         self._clock_s = clock_s
         self._deliver = deliver
         self._interned = Interned()
+        self._deployments = deployments.NONE  # as of that version of the settings
+        self._deployments_version = -1
         self._refusal_log = RefusalLog()
         self._upkeep = Upkeep()
         self._slots = Slots()
@@ -340,6 +343,7 @@ class Writer:
             now_s=now_s,
             version=version,
             folded=folded,
+            deployments=self._deployments_at(tx, version),
             slots_complete_from_s=self._slots.complete_from_s(now_s),
         )
 
@@ -356,6 +360,11 @@ class Writer:
                 self.failed = error
                 raise
         return version, folded, zone
+
+    def _deployments_at(self, tx: sqlite3.Connection, version: int) -> Deployments:
+        if version != self._deployments_version:
+            self._deployments, self._deployments_version = deployments.load(tx), version
+        return self._deployments
 
     def _written(self, taken: Taken, outcome: Outcome) -> None:
         stats = self.stats

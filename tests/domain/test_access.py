@@ -224,3 +224,32 @@ def test_what_binds_a_model_holds_by_its_other_names(pattern: str, provider: str
     assert (denial([rules("organisation", allow=pattern)], provider, model) is None) is matches(
         pattern, provider, model
     )
+
+
+@pytest.mark.parametrize("pattern", ["gpt-5", "GPT-5*", "azure/gpt-5", "my-*", "azure/my-gpt5", "*"])
+def test_a_deployment_is_bound_by_its_own_name_and_by_the_model_that_it_is(pattern: str) -> None:
+    assert covers(pattern, "azure", "my-gpt5", "gpt-5")
+
+
+@pytest.mark.parametrize("pattern", ["gpt-4*", "openai/gpt-5", "gpt-5-mini"])
+def test_no_other_pattern_binds_a_deployment(pattern: str) -> None:
+    assert not covers(pattern, "azure", "my-gpt5", "gpt-5")
+
+
+def test_what_a_deployment_is_may_be_spelt_in_other_ways_too() -> None:
+    own = "arn:aws:bedrock:us-east-1:1:application-inference-profile/x1"
+    assert covers("anthropic.claude-b", "bedrock", own, "us.anthropic.claude-b")
+
+
+def test_a_denied_model_is_denied_as_a_deployment_and_says_why() -> None:
+    denied = "denied for user m4 by the rule gpt-5: it is gpt-5"
+    assert denial([rules("user m4", deny="gpt-5")], "azure", "my-gpt5", "gpt-5") == denied
+    assert denial([rules("user m4", allow="my-gpt5", deny="gpt-5")], "azure", "my-gpt5", "gpt-5") == denied
+    assert (
+        denial([rules("user m4", deny="gpt-5")], "openai", "gpt-5", "gpt-5") == "denied for user m4 by the rule gpt-5"
+    )
+
+
+def test_a_deployment_is_allowed_by_its_own_name_alone() -> None:
+    assert denial([rules("user m4", allow="gpt-5*")], "azure", "my-gpt5", "gpt-5") is not None
+    assert denial([rules("user m4", allow="azure/my-gpt5")], "azure", "my-gpt5", "gpt-5") is None

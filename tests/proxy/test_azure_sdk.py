@@ -262,6 +262,67 @@ def test_limits_hold_for_deployments(azure: Daemon, recorder: Recorder) -> None:
     assert "limit" in spent.value.body["message"]
 
 
+def test_who_may_not_use_a_model_may_not_use_its_deployments(azure: Daemon, recorder: Recorder) -> None:
+    answers(recorder, CHAT)
+    key = azure.add_user("denied")
+
+    def asked(path: str, model: str) -> tuple[int, str]:
+        answer = azure.send(path, {"model": model, "messages": SAY}, key=key)
+        return answer.status, answer.json.get("error", {}).get("message", "")
+
+    ways = [
+        ("/openai/deployments/chat-of-mine/chat/completions", ""),
+        ("/openai/deployments/CHAT-of-mine/chat/completions", ""),  # the same to Azure
+        ("/v1/chat/completions", "azure/chat-of-mine"),
+        ("/v1/chat/completions", "fast"),
+    ]
+    assert {asked(*way)[0] for way in ways} == {200}
+    azure.here("model", "deny", "gpt-4*", "--user", "denied")
+    for way in ways:
+        status, message = asked(*way)
+        assert status == 403
+        assert "denied for user denied by the rule gpt-4*: it is gpt-4o" in message
+    supposed = json.loads(azure.here("why", "--user", "denied", "--model", "azure/chat-of-mine", "-o", "json"))
+    assert (supposed["passes"], supposed["error"]) == (False, "model_not_allowed")
+    assert asked("/v1/chat/completions", "azure/other")[0] == 200
+
+
+def test_models_that_a_key_may_use_are_without_deployments_of_what_is_denied(azure: Daemon, recorder: Recorder) -> None:
+    key = azure.add_user("lister")
+    with openai.OpenAI(base_url=azure.base_url, api_key=key, max_retries=0) as client:
+        assert "fast" in [one.id for one in client.models.list()]  # an alias of the deployment
+        azure.here("model", "deny", "gpt-4o", "--user", "lister")
+        assert "fast" not in [one.id for one in client.models.list()]
+
+
+def test_a_limit_on_a_model_binds_its_deployments_and_the_books_are_right(azure: Daemon, recorder: Recorder) -> None:
+    answers(recorder, CHAT)
+    key = azure.add_user("m4")
+    with openai.AzureOpenAI(azure_endpoint=azure.url, api_key=key, api_version=API_VERSION, max_retries=0) as client:
+        client.chat.completions.create(model="chat-of-mine", messages=SAY)
+        client.chat.completions.create(model="other", messages=SAY)
+        azure.calls("--user", "m4", count=2)
+        azure.here("limit", "set", "--user", "m4", "--requests", "2", "--per", "month", "--model", "gpt-4o")
+        azure.here("limit", "set", "--user", "m4", "--cost", "1", "--per", "month", "--model", "gpt-4*")
+        azure.here("limit", "set", "--user", "m4", "--requests", "9", "--per", "minute", "--model", "gpt-4*")
+        client.chat.completions.create(model="Chat-Of-Mine", messages=SAY)  # the same to Azure
+        with pytest.raises(openai.RateLimitError) as spent:
+            client.chat.completions.create(model="chat-of-mine", messages=SAY)
+        client.chat.completions.create(model="other", messages=SAY)
+    assert "gpt-4o" in spent.value.message
+    azure.calls("--user", "m4", count=5)
+    rows = {(row["window"], row["measure"]): row for row in azure.json("limit", "list", "--user", "m4")}
+    assert rows["month", "requests"]["spent"] == 2
+    assert rows["month", "cost"]["spent"] == "0.000088000"
+    supposed = json.loads(azure.here("why", "--user", "m4", "--model", "azure/chat-of-mine", "-o", "json"))
+    assert (supposed["passes"], supposed["error"]) == (False, "limit_spent")
+    checks = {
+        row["check"]: row["state"]
+        for row in json.loads(azure.llmctl("doctor", "--offline", "-o", "json", check=False).stdout)
+    }
+    assert (checks["roll-ups"], checks["balances"]) == ("ok", "ok")
+
+
 def test_what_azure_has_beside_is_refused(azure: Daemon, key: str, recorder: Recorder) -> None:
     answer = azure.send("/openai/v1/files", {}, key=key)
     assert (answer.status, answer.json["error"]["code"]) == (404, "not_supported")

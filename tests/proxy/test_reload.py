@@ -96,6 +96,25 @@ def test_calls_under_way_go_on_with_what_they_began_with(start: Start, faulty: F
 
 
 @WORKERS
+def test_what_a_deployment_is_holds_from_then_on_for_past_calls_too(start: Start, workers: int) -> None:
+    daemon, key = start(workers)
+    daemon.here("limit", "set", "--org", "--requests", "13", "--per", "day", "--model", "gpt-5")
+    assert try_all(daemon, key, "fine/mine") == {200}
+    change(daemon, "[providers.fine]", "[providers.fine.deployments]\nmine = 'gpt-5'\n[providers.fine]")
+    assert reload(daemon).returncode == 0
+    assert post(daemon.url, CHAT, ask("fine/mine"), key).status == 200
+    assert try_all(daemon, key, "fine/mine") == {429}
+    daemon.here("limit", "set", "--org", "--requests", "99", "--per", "day", "--model", "gpt-5")
+    daemon.here("model", "deny", "gpt-5", "--org")
+    assert try_all(daemon, key, "fine/mine") == {403}
+    change(daemon, "mine = 'gpt-5'", "")
+    assert reload(daemon).returncode == 0
+    assert try_all(daemon, key, "fine/mine") == {200}
+    assert daemon.stop() == 0
+    assert "Traceback" not in "".join(daemon.log)
+
+
+@WORKERS
 def test_a_wrong_configuration_changes_nothing_and_is_told(start: Start, tmp_path: Path, workers: int) -> None:
     daemon, key = start(workers)
     good = daemon.config.read_text()

@@ -25,7 +25,19 @@ from llmctl.domain.demand import Demand
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Limit, needed
 from llmctl.domain.window import SLOT_S, window_end, window_start
-from llmctl.store import balances, fold, grants, groups, ids, invariants, limits, recovery, users
+from llmctl.store import (
+    balances,
+    configured,
+    deployments,
+    fold,
+    grants,
+    groups,
+    ids,
+    invariants,
+    limits,
+    recovery,
+    users,
+)
 from llmctl.store.audit import Author
 from llmctl.store.batch import Batch, OpenCall, Outcome
 from llmctl.store.booking import Closing, Granted, Opening
@@ -66,6 +78,7 @@ class Known:
     open: OpenCall
     end_user: str
     owner: int
+    deployed: dict[str, str]  # the machine's own: what the other model is, for all calls that ever were
     state: str = "open"
     cost_nano: int = 0
     tokens: int = 0
@@ -79,7 +92,7 @@ class Known:
             "user": limit.principal_id == call.user_id,
             "key": limit.principal_id == call.key_id,
         }[limit.principal]
-        if not mine or (limit.model_pattern and limit.model_pattern != call.model):
+        if not mine or limit.model_pattern not in ("", call.model, self.deployed.get(call.model)):
             return False
         if limit.each == "user" and call.user_id != other.user_id:
             return False
@@ -127,6 +140,7 @@ class Ledger(RuleBasedStateMachine):
         self.slots = {owner: Slots() for owner in OWNERS}
         self.calls: list[Known] = []
         self.grants: list[Given] = []
+        self.deployed: dict[str, str] = {}
         self.parents: dict[str, str | None] = {}
         self.zones: dict[str, str | None] = {}
         self.now_s = MOMENTS_S[0]
@@ -210,6 +224,25 @@ class Ledger(RuleBasedStateMachine):
     def change_zone(self, group: str, zone: str) -> None:
         self._zone(group, zone)
 
+    @rule(other=st.sampled_from([None, *MODELS]))
+    def say_what_a_deployment_is(self, other: str | None) -> None:
+        """In the configuration, with which a gateway starts or reloads."""
+        self.deployed.clear()
+        self.deployed.update({MODELS[1]: other} if other else {})
+        configured.keep(self.books.path, {"openai": self.deployed}, self.now_s)
+
+    @rule(user=st.sampled_from(sorted(USERS)), age_s=st.sampled_from([0, 4, 8]))
+    def ask_before_and_after_a_deployment_is_another_model(self, user: str, age_s: int) -> None:
+        """Within a minute, of limits that are older than one."""
+        self.set_limit("org", "requests", "minute", "", MODELS[0], 3, False)
+        self.say_what_a_deployment_is(None)
+        self.now_s += 66
+        wish = (user, MODELS[1], "e1", 400, 400, 200, age_s)
+        self._ask(OWNERS[0], [], [wish, wish])
+        self.now_s += 6
+        self.say_what_a_deployment_is(MODELS[0])
+        self._ask(OWNERS[1], [], [wish, wish])
+
     # ---- what callers and providers do ----
 
     @rule(
@@ -265,7 +298,7 @@ class Ledger(RuleBasedStateMachine):
         granted = iter(outcome.opened)
         for opening, result in zip(openings, outcome.holds, strict=True):
             if isinstance(result, Granted):
-                one = Known(next(granted), opening.end_user, owner)
+                one = Known(next(granted), opening.end_user, owner, self.deployed)
                 self._check(one, opening, result.output_tokens, granted=True)
                 self.calls.append(one)
             else:
@@ -371,7 +404,7 @@ class Ledger(RuleBasedStateMachine):
             0,
             0,
         )
-        return Known(call, opening.end_user, 0)
+        return Known(call, opening.end_user, 0, self.deployed)
 
     def _open(self, owner: int | None = None) -> list[Known]:
         return [one for one in self.calls if one.state == "open" and owner in (None, one.owner)]
@@ -417,6 +450,7 @@ class Ledger(RuleBasedStateMachine):
             now_s=self.now_s,
             version=version,
             folded=folded,
+            deployments=deployments.load(tx),
             slots_complete_from_s=self.slots[owner].complete_from_s(self.now_s),
         )
 
