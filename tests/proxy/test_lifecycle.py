@@ -321,7 +321,7 @@ def test_what_prevents_a_start_is_said_in_one_line(tmp_path: Path, faulty: Fault
     daemon.database.rename(tmp_path / "elsewhere.db")
     status, said = refuses_to_start(daemon)
     assert (status, said.count("\n")) == (1, 1)
-    assert "llmctl.db" in said and "llmctl init" in said
+    assert "llmctl.db" in said and "init --if-not-exists" in said
     daemon.database.write_bytes(b"this is no database at all" * 1_000)
     status, said = refuses_to_start(daemon)
     assert (status, said.count("\n")) == (1, 1)

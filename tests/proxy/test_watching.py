@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from tests.support.daemon import Daemon
@@ -32,6 +33,9 @@ def test_status_says_why_a_gateway_is_not_ready(tmp_path: Path, recorder: Record
     from .conftest import gateway_before
 
     with gateway_before(tmp_path, recorder) as daemon:
-        text = daemon.config.read_text()
-        daemon.config.write_text(text.replace('admin_listen = "127.0.0.1:0"', 'admin_listen = "127.0.0.1:9"'))
-        assert "not ready (no answer from http://127.0.0.1:9/readyz)" in daemon.llmctl("status").stdout
+        daemon.process.send_signal(signal.SIGSTOP)
+        try:
+            said = daemon.llmctl("status").stdout
+        finally:
+            daemon.process.send_signal(signal.SIGCONT)
+        assert f"not ready (no answer from {daemon.admin_url}/readyz)" in said
