@@ -62,7 +62,7 @@ def list_reason(
         return UNKNOWN
     for part in objects:
         kind = part.get("type")
-        if kind is not None:
+        if kind is not None and (names is None or "role" not in part):  # who says something is no part
             reason = part_reason(part, bytes(kind), rules, path, images, depth)
         else:
             reason = UNKNOWN if names is None else message_reason(part, names, rules, path, images, depth)

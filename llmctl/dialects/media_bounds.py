@@ -26,7 +26,8 @@ _BITS_PER_S_MIN = 6_000
 # By ending, what such files usually have.
 _BITS_PER_S = {"flac": 400_000, "m4a": 96_000, "mp4": 96_000, "ogg": 32_000, "opus": 32_000, "webm": 32_000}
 _BITS_PER_S_USUAL = 128_000
-_FLAC = b"fLaC"
+_BITS_PER_S_MAX = 10_000_000  # 192,000 samples of 24 bits for two ears
+_FLAC, _PCM = b"fLaC", 1
 REMOTE_AUDIO_SECONDS_MAX = 4 * 3_600  # Mistral takes three hours: docs.mistral.ai/capabilities/audio_transcription
 REMOTE_AUDIO_SECONDS = 600
 # Ten audio tokens a second of what is heard (developers.openai.com/api/docs/guides/realtime-costs), twenty of what is
@@ -72,7 +73,11 @@ def audio_seconds(filename: str, size: int, beginning: bytes) -> int:
     """What a file of so many bytes probably is; of a WAV and of most FLAC, its head says it."""
     bits_per_s = _BITS_PER_S.get(filename.rpartition(".")[2].lower(), _BITS_PER_S_USUAL)
     said = _seconds_said(size, beginning)
-    return max(1, _ceil(size * 8, bits_per_s) if said is None else said)
+    if (
+        said is None or not _ceil(size * 8, _BITS_PER_S_MAX) <= said <= REMOTE_AUDIO_SECONDS_MAX
+    ):  # heads may say anything
+        return max(1, _ceil(size * 8, bits_per_s))
+    return max(1, said)
 
 
 def _seconds_said(size: int, beginning: bytes) -> int | None:
@@ -83,7 +88,10 @@ def _seconds_said(size: int, beginning: bytes) -> int | None:
         samples_per_s, samples = numbers >> 44, numbers & (1 << 36) - 1
         return _ceil(samples, samples_per_s) if samples and samples_per_s else None
     if beginning.startswith(b"RIFF") and beginning[8:16] == b"WAVEfmt ":
-        bytes_per_s = int.from_bytes(beginning[28:32], "little")
+        kind, channels = (int.from_bytes(beginning[at : at + 2], "little") for at in (20, 22))
+        samples_per_s, bytes_per_s = (int.from_bytes(beginning[at : at + 4], "little") for at in (24, 28))
+        if kind == _PCM:  # decoders go by the samples
+            bytes_per_s = samples_per_s * channels * int.from_bytes(beginning[34:36], "little") // 8
         return _ceil(size, bytes_per_s) if bytes_per_s else None
     return None
 

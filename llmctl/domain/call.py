@@ -42,7 +42,8 @@ class Ask(NamedTuple):
     guess: Usage | None = None  # what it probably uses, for an answer that does not say; None: its text is counted
     end_user: str = ""  # as the body names it; counts only for keys that act for end users
     continues: str = ""  # the id of the stored response that it goes on from
-    refers_to: tuple[str, ...] = ()  # ids of what is in stored answers: items, containers, spoken answers
+    refers_to: tuple[str, ...] = ()  # ids of what is in the caller's stored answers: items, containers, spoken answers
+    mentions: tuple[str, ...] = ()  # ids of what may be in stored answers, and then in the caller's own
     stores: bool = False  # the provider keeps the answer, and gives it out by its id
     background: bool = False  # the answer may be only an id, and the rest be made later
 

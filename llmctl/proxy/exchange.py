@@ -161,14 +161,14 @@ class Exchange:
         status = None if client.missed else answer.status
         if call.endpoint.kind == "object":
             return End(answer, self._background.heard(call, reading, status, broken))
+        stored_id = reading.object_id if call.asked.ask.stores else ""
+        if stored_id and call.asked.ask.background and (reading.goes_on or not reading.finished):
+            # At once: the client knows the id, and asks for it before an estimate would be there.
+            return End(answer, Deferral(call.id, _kept(stored_id, credential), status))
         closing = await self._closing(call, reading, status, broken, streamed=streamed)
-        if not (call.asked.ask.stores and reading.object_id):
-            if not reading.part_ids:
-                return End(answer, closing)
-            return End(answer, msgspec.structs.replace(closing, kept=_kept(reading.part_ids[0], credential)))
-        kept = _kept(reading.object_id, credential)
-        if call.asked.ask.background and (reading.goes_on or not reading.finished):
-            return End(answer, Deferral(call.id, kept, status))
+        if not (stored_id or reading.part_ids):
+            return End(answer, closing)
+        kept = _kept(stored_id or reading.part_ids[0], credential)
         return End(answer, msgspec.structs.replace(closing, kept=kept, deferred=flight.deferred))
 
     def _reader(

@@ -126,6 +126,8 @@ class Handler:
             if asked.ask.refers_to:
                 stored = await self._objects.referred_to(arrival.caller, asked.ask.refers_to)
                 arrival.stored = arrival.stored or stored
+            if asked.ask.mentions:
+                arrival.stored = arrival.stored or self._objects.mentioned(arrival.caller, asked.ask.mentions)
             return await self._until_answered(arrival, match, asked, secret)
         finally:
             setup.bodies.release(user_id, len(body))

@@ -4,23 +4,20 @@ wait for what becomes of theirs."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from llmctl.config import Config
 from llmctl.domain.errors import Refused
 from llmctl.domain.price import Price
 from llmctl.domain.principal import Caller
 from llmctl.store import deferred, objects, prices
-from llmctl.store.database import Store, Tx, storing
+from llmctl.store.database import Store, storing
 from llmctl.store.deferred import DeferredCall
 from llmctl.store.objects import StoredObject
 
 # An object is noted with the booking of its call, some milliseconds after its client has the id: one that is not there
 # is looked for again before we say so. Also of those that are somebody else's: how long it takes tells nothing.
 LOOK_AGAIN_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
-
-
-Find = Callable[[Tx, str, int], StoredObject | None]
 
 
 class Objects:
@@ -54,16 +51,33 @@ class Objects:
     async def referred_to(self, caller: Caller, part_ids: Sequence[str]) -> StoredObject:
         """The stored answer that the first of these is in; they all have to be the caller's own. Raises
         Refused("object_not_found")."""
-        found = [await self._look(caller, part_id, objects.with_part) for part_id in part_ids]
-        for part_id, stored in zip(part_ids, found, strict=True):
-            if stored is None:
-                raise Refused(
-                    "object_not_found",
-                    f"there is no stored item or container {part_id!r} of yours",
-                    hint="send the content itself",
-                )
-        assert found[0] is not None
-        return found[0]
+        first: StoredObject | None = None
+        waits = iter(LOOK_AGAIN_S)  # for all of them together
+        for part_id in part_ids:
+            while (found := self._with_part(caller, part_id)) is None:
+                if (pause_s := next(waits, None)) is None:
+                    raise _no_part(part_id)
+                await asyncio.sleep(pause_s)
+            first = first or found
+        assert first is not None
+        return first
+
+    def mentioned(self, caller: Caller, part_ids: Sequence[str]) -> StoredObject | None:
+        """The first stored answer of the caller's that one of these is in. Raises Refused("object_not_found") for what
+        is in somebody else's alone."""
+        first: StoredObject | None = None
+        for part_id in part_ids:
+            found = self._with_part(caller, part_id)
+            with storing():
+                foreign = found is None and objects.is_part(self._store.connection, part_id)
+            if foreign:
+                raise _no_part(part_id)
+            first = first or found
+        return first
+
+    def _with_part(self, caller: Caller, part_id: str) -> StoredObject | None:
+        with storing():
+            return objects.with_part(self._store.connection, part_id, caller.user_id)
 
     def waiting(self) -> list[tuple[int, int]]:
         """Calls that go on at a provider: id and starting time (ms). Raises StoreError."""
@@ -79,11 +93,16 @@ class Objects:
             price = None if call.price_id is None else prices.get(self._store.connection, call.price_id)
             return call, price
 
-    async def _look(self, caller: Caller, object_id: str, find: Find = objects.find) -> StoredObject | None:
+    async def _look(self, caller: Caller, object_id: str) -> StoredObject | None:
         for pause_s in (*LOOK_AGAIN_S, 0.0):
             with storing():
-                found = find(self._store.connection, object_id, caller.user_id)
+                found = objects.find(self._store.connection, object_id, caller.user_id)
             if found is not None or not pause_s:
                 return found
             await asyncio.sleep(pause_s)
         return None
+
+
+def _no_part(part_id: str) -> Refused:
+    what = f"there is no stored item or container {part_id!r} of yours"
+    return Refused("object_not_found", what, hint="send the content itself")

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from llmctl.domain.errors import AlreadyExists, LlmctlError, NotFound, SchemaMismatch, StoreBroken, StoreUnavailable
+from llmctl.domain.errors import (
+    AlreadyExists,
+    LlmctlError,
+    NotFound,
+    SchemaMismatch,
+    StoreBroken,
+    StoreError,
+    StoreUnavailable,
+)
 
 from . import audit, owners
 from .audit import Author
@@ -99,7 +107,7 @@ def restore(source: Path, database: Path, author: Author) -> Restored:
         else:
             try:
                 _fill(database, copy.path)
-            except BaseException:
+            except StoreError:
                 kept.unlink()
                 raise
     return Restored(kept, carried)
@@ -138,17 +146,23 @@ def _kept_if_sound(database: Path, name: str) -> Path | None:
 
 def _fill(database: Path, source: Path) -> None:
     """All pages of `source` into the database, in one transaction like any other: who reads or waits for the lock
-    meanwhile has this file open, and would go on with what was taken away if another took its name."""
+    meanwhile has this file open, and would go on with what was taken away if another took its name. Raises StoreError:
+    then nothing has changed."""
     with (
         storing(),
-        closing(sqlite3.connect(source.absolute().as_uri() + "?mode=ro", uri=True)) as reading,
+        closing(sqlite3.connect(source, isolation_level=None)) as reading,
         closing(sqlite3.connect(database, isolation_level=None, timeout=LOCK_TIMEOUT_S)) as writing,
     ):
+        (pages,), (wanted,) = (one.execute("PRAGMA page_size").fetchone() for one in (reading, writing))
+        if pages != wanted:  # who has the database open cannot change its own
+            reading.execute(f"PRAGMA page_size = {wanted}")
+            reading.execute("VACUUM")
         writing.execute("PRAGMA journal_mode = WAL")
         writing.execute("PRAGMA synchronous = FULL")
         writing.execute("PRAGMA wal_autocheckpoint = 0")
         reading.backup(writing)
-        writing.execute("PRAGMA wal_checkpoint").fetchall()  # as far as readers let it
+        with suppress(sqlite3.Error):  # as far as readers and the disk let it: it is done already
+            writing.execute("PRAGMA wal_checkpoint").fetchall()
 
 
 def _moved(database: Path, name: str) -> Path:

@@ -53,6 +53,11 @@ def with_part(reader: sqlite3.Connection, part_id: str, user_id: int) -> StoredO
     return _one(reader, where, part_id, user_id)
 
 
+def is_part(reader: sqlite3.Connection, part_id: str) -> bool:
+    """Whether something with this id is in an object of anybody's."""
+    return reader.execute("SELECT 1 FROM object_parts WHERE id = ? LIMIT 1", (part_id,)).fetchone() is not None
+
+
 def _one(reader: sqlite3.Connection, where: str, object_id: str, user_id: int) -> StoredObject | None:
     row = reader.execute(
         f"{_SELECT} {where} ORDER BY o.call_id DESC LIMIT 1", (object_id, user_id, DEFERRED)

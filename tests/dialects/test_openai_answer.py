@@ -319,3 +319,17 @@ def test_an_answer_that_is_heard_can_be_referred_to() -> None:
     message = {"role": "assistant", "content": '"audio": {"id": "audio_2"}'}
     said = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
     assert OPENAI.read_answer(CHAT, json.dumps(said).encode()).part_ids == ()
+
+
+def test_only_the_ids_that_the_provider_gives_can_be_referred_to() -> None:
+    """The schemas of somebody's MCP server may say anything."""
+    schema = {"type": "object", "id": "rs_theirs", "container_id": "cntr_theirs"}
+    output = [
+        {"type": "mcp_list_tools", "id": "mcpl_1", "tools": [{"name": "t", "input_schema": schema}]},
+        {"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1"},
+        {"type": "shell_call", "id": "sh_1", "environment": {"type": "container_reference", "container_id": "cntr_2"}},
+    ]
+    usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
+    body = json.dumps({"id": "resp_1", "object": "response", "output": output, "usage": usage}).encode()
+    expected = ("mcpl_1", "ci_1", "cntr_1", "sh_1", "cntr_2")
+    assert OPENAI.read_answer("responses", body).part_ids == expected

@@ -460,3 +460,62 @@ def test_answers_that_were_heard_are_referred_to() -> None:
     heard = {"role": "assistant", "audio": {"id": "audio_1"}}
     assert ask(CHAT, messages=[heard, {"role": "user", "content": "and?"}]).refers_to == ("audio_1",)
     assert ask(CHAT, messages=HELLO, modalities=["text", "audio"], audio={"voice": "alloy"}).refers_to == ()
+
+
+@pytest.mark.parametrize(
+    ("item", "refers_to", "mentions"),
+    [
+        ({"type": "item_reference", "id": "msg_1"}, ("msg_1",), ()),
+        ({"id": "msg_1"}, ("msg_1",), ()),
+        ({"id": "ui-1", "role": "user", "content": ""}, (), ()),
+        ({"type": "image_generation_call", "id": "ig_1", "result": " ", "quality": "high"}, ("ig_1",), ()),
+        ({"type": "image_generation_call", "id": "ig_1", "result": "AAAA"}, (), ()),
+        (
+            {"type": "message", "id": "msg_1", "role": "assistant", "status": "incomplete", "content": []},
+            (),
+            ("msg_1",),
+        ),
+        ({"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "so"}]}, (), ("rs_1",)),
+        ({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}, (), ()),
+        ({"type": "reasoning", "id": None, "summary": []}, (), ()),
+        ({"type": "web_search_call", "id": "ws_1", "status": "completed"}, (), ()),
+        ({"type": "additional_tools", "tools": [{"type": "code_interpreter", "container": "cntr_1"}]}, ("cntr_1",), ()),
+    ],
+)
+def test_an_item_refers_to_what_only_its_id_tells(
+    item: dict[str, Any], refers_to: tuple[str, ...], mentions: tuple[str, ...]
+) -> None:
+    found = ask("responses", input=[{"role": "user", "content": "Hi"}, item])
+    assert (found.refers_to, found.mentions) == (refers_to, mentions)
+
+
+def test_no_spelling_hides_a_reference() -> None:
+    item = rb'{"type":"image\u005fgeneration_call","\u0069d":"ig_1","result": null ,"quality":"high"}'
+    body = b'{"model":"m","input":[%b]}' % item
+    assert OPENAI.read_request("responses", body).ask.refers_to == ("ig_1",)
+    empty = b'{"model":"m","input":[{"type":"reasoning","id":"rs_1","content":[ ]}]}'
+    assert OPENAI.read_request("responses", empty).ask.mentions == ("rs_1",)
+    for endpoint in ("responses", "responses.input_tokens"):
+        with pytest.raises(Refused):
+            OPENAI.read_request(endpoint, b'{"model":"m","input":[{"type":"item_reference","id":"a","id":"b"}]}')
+    with pytest.raises(Refused):
+        OPENAI.read_request(CHAT, b'{"model":"m","messages":[{"role":"assistant","audio":{"id":"a","id":"b"}}]}')
+
+
+def test_what_a_message_says_is_judged_whatever_type_it_says_it_is() -> None:
+    film = [{"type": "video_url", "video_url": {"url": "https://x"}}]
+    for kind in ("text", "thinking"):
+        assert ask(CHAT, messages=[{"role": "user", "type": kind, "content": film}]).unbounded_input
+    spoken = ask(CHAT, messages=[{"role": "assistant", "type": "text", "audio": {"id": "audio_1"}}])
+    assert spoken.unbounded_input and spoken.refers_to == ("audio_1",)
+    file = [{"type": "input_file", "file_id": "file_1"}]
+    assert ask("responses", input=[{"type": "function_call", "role": "user", "content": file}]).unbounded_input
+
+
+def test_pages_are_held_for_whatever_else_is_there() -> None:
+    pdf = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}}
+    film = {"type": "video_url", "video_url": {"url": "https://x"}}
+    messages = [{"role": "user", "content": [film, pdf]}]
+    assert dict(ask(CHAT, messages=messages).extras)["pages"] == 1_000
+    parsers = [{"id": "file-parser", "pdf": {"engine": engine}} for engine in ("pdf-text", "mistral-ocr")]
+    assert dict(ask(CHAT, messages=messages, plugins=parsers).extras)["pages"] == 1_000

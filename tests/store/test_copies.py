@@ -130,6 +130,43 @@ def test_a_restore_that_fails_leaves_nothing(books: Books, tmp_path: Path, monke
     assert books.rows("SELECT count(*) FROM users") == [(1,)]
 
 
+def test_what_was_there_is_kept_where_the_disk_is_full_after_the_restore(
+    books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy.db"
+    copies.backup(books.path, copy)
+    books.add_user("alice")
+
+    class Full(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
+            if sql == "PRAGMA wal_checkpoint":
+                raise sqlite3.OperationalError("database or disk is full")
+            return super().execute(sql, *parameters)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(copies.sqlite3, "connect", lambda *args, **more: connect(*args, **{"factory": Full, **more}))
+    restored = copies.restore(copy, books.path, books.author)
+    assert restored.kept is not None and restored.kept.exists()
+
+
+@pytest.mark.parametrize("larger", ["copy", "database"])
+def test_a_copy_is_put_back_whatever_size_its_pages_have(tmp_path: Path, larger: str) -> None:
+    books = Books(tmp_path / "llmctl.db")
+    books.add_user("alice")
+    copy = tmp_path / "copy.db"
+    copies.backup(books.path, copy)
+    books.add_user("bob")
+    books.store.close()
+    with closing(sqlite3.connect(copy if larger == "copy" else books.path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+        connection.execute("PRAGMA page_size = 8192")
+        connection.execute("VACUUM")
+    copies.restore(copy, books.path, books.author)
+    with closing(sqlite3.connect(books.path)) as connection:
+        assert connection.execute("SELECT name FROM users").fetchall() == [("alice",)]
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
 def test_nothing_is_written_into_a_file_that_has_lost_its_name(tmp_path: Path) -> None:
     books = Books(tmp_path / "llmctl.db")
     other = Books(tmp_path / "other.db")

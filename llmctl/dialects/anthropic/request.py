@@ -15,7 +15,7 @@ from ...domain.errors import Refused
 from ..content import FILES, URLS, Images, Names, Rules, cache_write_ttl, list_reason
 from ..request import Request, advisor, end_user_id, read_model, read_outputs, read_tier, thinking_floor
 from ..wire.fields import Fields, may_say, read_object, read_objects, read_one
-from ..wire.lenient import is_present, members, name_of
+from ..wire.lenient import is_present, name_of
 from .usage import placed
 
 COUNT_TOKENS = "messages.count_tokens"
@@ -120,7 +120,7 @@ def _container(fields: Fields) -> tuple[str, ...]:
     if value is None:
         return ()
     if memoryview(value)[0] == ord("{"):  # with skills; perhaps a new one
-        value = members(value).get("id")
+        value = fields.object("container", frozenset({"id"})).raw("id")  # type: ignore[union-attr]  # it is there
     return (name_of(value),) if is_present(value) else ()
 
 

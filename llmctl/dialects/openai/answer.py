@@ -190,13 +190,13 @@ class Facts:
             self.object_id = object_id
         self.status = name_of(holder.get("status")) or self.status
         if "output" in holder:
-            found = part_ids(bytes(holder["output"]))
+            found = part_ids(holder["output"])
             self.part_ids = found if keeps else tuple(one for one in found if one.startswith(CONTAINERS))
 
     def read_spoken(self, text: bytes) -> None:
         """The id of an answer that is heard: https://developers.openai.com/api/docs/guides/audio"""
-        if b'"audio"' in text and (found := _SPOKEN.search(text)) is not None:
-            self.part_ids = (found[1].decode(),)
+        if b'"audio"' in text and (found := _SPOKEN.findall(text)):
+            self.part_ids = tuple(dict.fromkeys(one.decode() for one in found))
 
     def _read_usage(self, holder: dict[str, Raw]) -> None:
         if self._endpoint in MEDIA:

@@ -18,6 +18,7 @@ from ..content import (
     Images,
     Names,
     Rules,
+    is_nothing,
     list_reason,
     message_reason,
     part_reason,
@@ -177,7 +178,8 @@ def items_reason(value: Raw | None, rules: Rules, names: Names, images: Images) 
         elif kind == b'"compaction_trigger"':
             turns = UNKNOWN_TURNS
         else:
-            reason = reason or part_reason(item, kind, rules, "input", images, 0)
+            unlike = "content" in item and not is_nothing(item["content"])  # what a message says, in what is none
+            reason = reason or (UNKNOWN if unlike else part_reason(item, kind, rules, "input", images, 0))
     return reason, turns
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..content import FILES, UNKNOWN, URLS
 from ..media_bounds import DOCUMENT_PAGES_MAX, REMOTE_AUDIO_SECONDS_MAX, audio_seconds_max
 from ..wire.fields import Fields, may_say, read_objects
 from ..wire.lenient import count, inner, plain_value
@@ -16,6 +15,7 @@ from ..wire.lenient import count, inner, plain_value
 # A price's fee for a search is that of five.
 _RESULTS_PER_FEE = 5
 _SEARCHES_MAX = 10  # of a model that searches as often as it likes
+_FILES = (b'"file"', b'"file_url"', b'"input_file"', b'"document"', b'"document_url"')
 _PARSER = "file-parser"
 _FREE_ENGINES = ("cloudflare-ai", "native", "pdf-text")  # https://openrouter.ai/docs/features/multimodal/pdfs
 
@@ -26,7 +26,9 @@ def extras(fields: Fields, reason: str) -> tuple[tuple[str, int], ...]:
     if reason and may_say(fields.text, b"audio"):  # wherever it is fetched from
         found.append(("audio_seconds", audio_seconds_max(len(fields.body)) + REMOTE_AUDIO_SECONDS_MAX))
     plugins = list(_objects(fields, "plugins"))
-    if reason in (FILES, URLS, UNKNOWN) and not any(map(_parses_for_nothing, plugins)):
+    parsers = [plugin for plugin in plugins if plugin.get("id") == _PARSER]
+    files = reason and any(may_say(fields.text, word) for word in _FILES)
+    if files and not (parsers and all(map(_parses_for_nothing, parsers))):
         found.append(("pages", DOCUMENT_PAGES_MAX))
     by_plugins = sum(_more_fees(plugin) for plugin in plugins)
     by_tools = sum(_more_fees(inner(tool, "parameters")) for tool in _objects(fields, "tools")) * _SEARCHES_MAX
@@ -42,7 +44,7 @@ def _objects(fields: Fields, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _parses_for_nothing(plugin: dict[str, Any]) -> bool:
-    return plugin.get("id") == _PARSER and inner(plugin, "pdf").get("engine") in _FREE_ENGINES
+    return inner(plugin, "pdf").get("engine") in _FREE_ENGINES
 
 
 def _more_fees(values: dict[str, Any]) -> int:

@@ -79,7 +79,7 @@ def read_chat(fields: Fields, model: str) -> Request:
     images = Images()
     reason = messages_reason(fields.values.get("messages"), images)
     more = extras(fields, reason) if reason or turns else ()
-    spoken = spoken_references(fields.raw("messages")) if reason else ()
+    spoken = spoken_references(fields.raw("messages")).refers_to if reason else ()
     reason = _reference(fields) or reason or _media_output(fields)
     request = _generating(
         fields, "chat.completions", model, reason, turns, images, multiplier=_choices(fields), options=True
@@ -108,7 +108,7 @@ def read_response(fields: Fields, model: str) -> Request:
         stores=fields.boolean("store") is not False,
         background=bool(fields.boolean("background")),
         extras=extras(fields, item_reason) if item_reason or turns else (),
-        refers_to=response_references(fields) if item_reason or turns or images.count else (),
+        **response_references(fields)._asdict(),
     )
     return request._replace(ask=ask)
 
@@ -132,7 +132,7 @@ def read_count(fields: Fields, model: str) -> Request:
         free=True,
         end_user=_end_user(fields),
         continues=_continued(fields),
-        refers_to=response_references(fields),
+        **response_references(fields)._asdict(),
     )
     return Request(ask, fields.body, fields)
 
