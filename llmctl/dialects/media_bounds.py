@@ -72,12 +72,10 @@ def audio_seconds_max(size: int, beginning: bytes = b"") -> int:
 def audio_seconds(filename: str, size: int, beginning: bytes) -> int:
     """What a file of so many bytes probably is; of a WAV and of most FLAC, its head says it."""
     bits_per_s = _BITS_PER_S.get(filename.rpartition(".")[2].lower(), _BITS_PER_S_USUAL)
-    said = _seconds_said(size, beginning)
-    if (
-        said is None or not _ceil(size * 8, _BITS_PER_S_MAX) <= said <= REMOTE_AUDIO_SECONDS_MAX
-    ):  # heads may say anything
-        return max(1, _ceil(size * 8, bits_per_s))
-    return max(1, said)
+    said = _seconds_said(size, beginning)  # which may be anything
+    if said is not None and _ceil(size * 8, _BITS_PER_S_MAX) <= said <= REMOTE_AUDIO_SECONDS_MAX:
+        return max(1, said)
+    return max(1, _ceil(size * 8, bits_per_s))
 
 
 def _seconds_said(size: int, beginning: bytes) -> int | None:
