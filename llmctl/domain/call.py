@@ -35,9 +35,7 @@ class Ask(NamedTuple):
     media_input: bool = False  # audio or images are read, beside what `unbounded_input` says
     media_output: bool = False  # audio or images may be answered, beside what `unbounded_input` says
     units: tuple[tuple[str, int], ...] = ()  # what is billed by another unit than tokens: meter and how many at most
-    extras: tuple[
-        tuple[str, int], ...
-    ] = ()  # the same of what may be billed beside tokens, of the providers that do so
+    extras: tuple[tuple[str, int], ...] = ()  # the same of what some providers bill beside tokens
     output_fixed: bool = False  # no field of the request lowers how much is generated
     guess: Usage | None = None  # what it probably uses, for an answer that does not say; None: its text is counted
     end_user: str = ""  # as the body names it; counts only for keys that act for end users

@@ -127,7 +127,8 @@ class Handler:
                 stored = await self._objects.referred_to(arrival.caller, asked.ask.refers_to)
                 arrival.stored = arrival.stored or stored
             if asked.ask.mentions:
-                arrival.stored = arrival.stored or self._objects.mentioned(arrival.caller, asked.ask.mentions)
+                mentioned = self._objects.mentioned(arrival.caller, asked.ask.mentions)
+                arrival.stored = arrival.stored or mentioned
             return await self._until_answered(arrival, match, asked, secret)
         finally:
             setup.bodies.release(user_id, len(body))

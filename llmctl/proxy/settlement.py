@@ -16,9 +16,8 @@ from llmctl.store.deferred import DeferredCall
 from .call import Call
 
 UsageSource = Literal["reported", "estimated"]
-ANTHROPIC = (
-    "anthropic"  # as the catalogue of prices calls its own API: of others that serve its models, nothing is said
-)
+# As the catalogue of prices calls its own API: of others that serve its models, nothing is said.
+ANTHROPIC = "anthropic"
 
 
 def released(call: Call, *, status: int | None, error: str, now_s: float) -> Closing:

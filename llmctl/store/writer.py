@@ -191,8 +191,7 @@ class Writer:
         self.ids = CallIds(self._owner.slot, last_id)
         self._slots = Slots(last_id)
         with store.write() as tx:
-            (zone,) = tx.execute("SELECT timezone FROM settings").fetchone()
-            if zone != self._default_zone:
+            if limits.default_zone(tx) != self._default_zone:
                 # Balances of the old zone's windows would miss what is settled from now on; who serves too goes by the
                 # new one from its next call on.
                 balances.forget(tx)

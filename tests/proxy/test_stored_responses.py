@@ -198,6 +198,12 @@ def test_what_is_in_a_stored_response_is_its_owners_alone_too_and_asked_for_wher
             with pytest.raises(openai.NotFoundError, match="of yours; send the content itself"):
                 ask(model=MODEL, **body)
     assert keeper.asked == []
+    mine = colleague.responses.create(model=MODEL, input="x").id
+    keeper.asked.clear()
+    mentioning = [{"type": "reasoning", "id": f"ci_{number}", "summary": []}]
+    with pytest.raises(openai.NotFoundError, match="of yours; send the content itself"):
+        colleague.responses.create(model=MODEL, input=mentioning, previous_response_id=mine)
+    assert keeper.asked == []
     own = {"type": "message", "role": "assistant", "id": f"msg_{number}", "content": "as it was sent along"}
     search = {"type": "web_search_call", "id": f"ws_{number}", "status": "completed", "action": {"type": "search"}}
     assert colleague.responses.create(model=MODEL, input=[own, search])

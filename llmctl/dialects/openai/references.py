@@ -48,11 +48,11 @@ def response_references(fields: Fields) -> References:
     return References(tuple(refers_to), tuple(mentions))
 
 
-def spoken_references(messages: Raw | None) -> References:
+def spoken_references(messages: Raw | None) -> tuple[str, ...]:
     """In a chat: answers that were heard."""
     audios = [values["audio"] for message in items(messages) if is_present((values := members(message)).get("audio"))]
     read = [audio for one in audios for audio in read_one(one, "messages.audio") or ()]
-    return References(tuple(dict.fromkeys(name_of(audio["id"]) for audio in read if is_present(audio.get("id")))))
+    return tuple(dict.fromkeys(name_of(audio["id"]) for audio in read if is_present(audio.get("id"))))
 
 
 def _may_refer(value: Raw) -> bool:

@@ -79,7 +79,7 @@ def read_chat(fields: Fields, model: str) -> Request:
     images = Images()
     reason = messages_reason(fields.values.get("messages"), images)
     more = extras(fields, reason) if reason or turns else ()
-    spoken = spoken_references(fields.raw("messages")).refers_to if reason else ()
+    spoken = spoken_references(fields.raw("messages")) if reason else ()
     reason = _reference(fields) or reason or _media_output(fields)
     request = _generating(
         fields, "chat.completions", model, reason, turns, images, multiplier=_choices(fields), options=True
