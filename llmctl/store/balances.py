@@ -14,7 +14,7 @@ from llmctl.domain.window import BUCKET_S, MINUTE_S, SLOT_S, Window, window_end,
 
 from . import deployments, rollups
 from .ids import at_or_after
-from .sql import Reading, as_json, from_json
+from .sql import Reading, as_json, from_json, run
 
 # After its start a window is surely over, in every zone, and what follows a clock that was set back is not lost.
 PAST_S: dict[Window, int] = {
@@ -53,6 +53,11 @@ class Place:
     @property
     def slides(self) -> bool:
         return self.limit.window == "minute"
+
+    @property
+    def counts_from_s(self) -> int:
+        """The start of the oldest slot that counts in it, if it slides."""
+        return self.row[2] - MINUTE_S
 
 
 def places(
@@ -142,6 +147,11 @@ def move(tx: sqlite3.Connection, settled: Mapping[Row, int]) -> None:
     )
 
 
+def slots_from_s(limit: Limit) -> int:
+    """From then on a limit per minute was there for all calls: no slot is missing, if nobody has set the clock."""
+    return limit.created_at_s + SLOT_S
+
+
 def forget(tx: sqlite3.Connection) -> None:
     """Every balance that a change of zone, tree or group may have moved: the next hold computes it anew. Slots of a
     minute are the same in all zones, and only complete while all of them stay."""
@@ -165,6 +175,9 @@ HELD: dict[Measure, str] = {
     "requests": "1",
     "concurrency": "1",
 }
+
+
+SLOT = f"started_at_ms / 1000 / {SLOT_S} * {SLOT_S}"  # of a call: when its slot began
 
 
 def booked(place: Place) -> Reading[Standing]:
@@ -192,32 +205,49 @@ def booked(place: Place) -> Reading[Standing]:
     return standing(place, settled, held)
 
 
-def slide(place: Place, one: Standing, complete_from_s: int = 0) -> Reading[bool]:
+def slide(place: Place, one: Standing) -> Reading[None]:
     """Adds what the slots of the minute before this one count to a standing of a limit per minute, and those after it,
-    which have begun if a call is judged a while after it came: by their balances (True), or by the calls themselves.
-    Before `complete_from_s`, a slot may have no balance though there were calls."""
-    from_s, start_s, end_s = place.window_start_s - MINUTE_S, place.window_start_s, place.window_start_s + MINUTE_S
-    # A limit too young to have a balance of each slot?
-    young = from_s < max(place.limit.created_at_s, complete_from_s) + SLOT_S
-    if young:
-        before = yield from _called(place, from_s, start_s)
-        after = yield from _called(place, start_s + SLOT_S, end_s)
-        settled, held = before[0] + after[0], before[1] + after[1]
-        oldest_s = before[2] // SLOT_S * SLOT_S if before[2] is not None else start_s
-    else:
-        rows = yield (
-            """
-            SELECT coalesce(sum(settled), 0), coalesce(sum(held), 0), min(coalesce(min(window_start), ?4), ?4)
-            FROM balances
-            WHERE limit_id = ?1 AND member_id = ?2 AND window_start >= ?3 AND window_start < ?5 AND window_start <> ?4
-              AND (settled <> 0 OR held <> 0)
-            """,
-            (place.limit.id, place.member_id, from_s, start_s, end_s),
-        )
-        settled, held, oldest_s = rows[0]
+    which have begun if a call is judged a while after it came."""
+    rows = yield (
+        """
+        SELECT coalesce(sum(settled), 0), coalesce(sum(held), 0), min(coalesce(min(window_start), ?4), ?4)
+        FROM balances
+        WHERE limit_id = ?1 AND member_id = ?2 AND window_start >= ?3 AND window_start < ?5 AND window_start <> ?4
+          AND (settled <> 0 OR held <> 0)
+        """,
+        (*place.row[:2], place.counts_from_s, place.window_start_s, place.window_start_s + MINUTE_S),
+    )
+    _slid(one, *rows[0])
+
+
+def slide_by_calls(place: Place, one: Standing) -> Reading[None]:
+    """The same where a slot may have no balance though there were calls."""
+    start_s = place.window_start_s
+    before = yield from _called(place, place.counts_from_s, start_s)
+    after = yield from _called(place, start_s + SLOT_S, start_s + MINUTE_S)
+    oldest_s = before[2] // SLOT_S * SLOT_S if before[2] is not None else start_s
+    _slid(one, before[0] + after[0], before[1] + after[1], oldest_s)
+
+
+def _slid(one: Standing, settled: int, held: int, oldest_s: int) -> None:
     one.add_others(settled, held)
     one.window_end_s = oldest_s + SLOT_S + MINUTE_S
-    return not young
+
+
+def fill_slots(tx: sqlite3.Connection, place: Place) -> None:
+    """Makes the balances that are missing among the slots that count in this one, by the calls."""
+    where, parameters = run(tx, counted(place))
+    settled, held = called(place.limit.measure)
+    from_s = place.counts_from_s
+    tx.execute(
+        f"""
+        INSERT INTO balances (limit_id, member_id, window_start, settled, held)
+        SELECT :limit, :member, {SLOT}, {settled}, {held} FROM calls
+        WHERE id >= :first AND started_at_ms >= :start * 1000 AND state IN ('open', 'settled') AND {where} GROUP BY 3
+        ON CONFLICT DO NOTHING
+        """,
+        parameters | {"limit": place.limit.id, "first": at_or_after(from_s), "start": from_s},
+    )
 
 
 def counted(place: Place, *, any_member: bool = False) -> Reading[tuple[str, dict[str, object]]]:
@@ -303,7 +333,7 @@ def now(limit: Limit, member_id: int, now_s: int) -> Reading[Standing]:
     )
     found = standing(place, *rows[0]) if rows else (yield from booked(place))
     if place.slides:
-        yield from slide(place, found)
+        yield from (slide_by_calls if place.counts_from_s < slots_from_s(limit) else slide)(place, found)
     found.grant(now_s)
     return found
 

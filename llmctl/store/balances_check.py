@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from llmctl.domain.limit import Limit
-from llmctl.domain.window import MINUTE_S, SLOT_S
 
 from . import balances, limits, rollups
 from .balances import HELD, SETTLED, Place, Row, called
@@ -31,7 +30,7 @@ def wrong(tx: sqlite3.Connection, now_s: int) -> tuple[list[Row], int]:
     checked = 0
     for limit in limits.listing(tx, default_zone=limits.default_zone(tx)):
         place = balances.place_of(limit, 0, now_s)
-        from_s = place.window_start_s - (MINUTE_S if place.slides else 0)
+        from_s = place.counts_from_s if place.slides else place.window_start_s
         (count,) = tx.execute(
             "SELECT count(*) FROM balances WHERE limit_id = ? AND window_start BETWEEN ? AND ?",
             (limit.id, from_s, place.window_start_s),
@@ -91,7 +90,7 @@ def member_of(limit: Limit) -> str:
 def _by_calls(tx: sqlite3.Connection, place: Place, from_s: int) -> tuple[str, dict[str, object]]:
     """What is finer than roll-ups are kept: slots of a minute, and end users."""
     where, parameters = run(tx, balances.counted(place, any_member=True))
-    slot = f"started_at_ms / 1000 / {SLOT_S} * {SLOT_S}" if place.slides else ":start"
+    slot = balances.SLOT if place.slides else ":start"
     settled, held = called(place.limit.measure)
     truth = f"""
         SELECT {member_of(place.limit)}, {slot}, {settled}, {held} FROM calls

@@ -7,7 +7,7 @@ settle that is repeated (after a failed commit, or by recovery) counts once.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add
 
@@ -24,6 +24,7 @@ from .balances import Place, Row
 from .booking import Closing, Deferral, Granted, HoldResult, Kept, Opening
 from .deployments import Deployments, model_of
 from .interned import Interned
+from .slots import Slots
 from .sql import Bulk, as_json, run
 
 
@@ -112,10 +113,9 @@ class Batch:
         version: int,
         folded: int,
         deployments: Deployments,
-        slots_complete_from_s: int = 0,
+        slots: Slots,
     ) -> None:
-        """`folded`: up to this bucket of the roll-ups, the summaries may hold them too. Slots of minutes before
-        `slots_complete_from_s` may be missing."""
+        """`folded`: up to this bucket of the roll-ups, the summaries may hold them too."""
         self._tx = tx
         self._interned = interned
         self._owner = owner
@@ -125,16 +125,17 @@ class Batch:
         self.version = version
         self._folded = folded
         self._deployments = deployments
-        self._slots_complete_from_s = slots_complete_from_s
+        self._slots = slots
         self._limits: dict[tuple[tuple[int, ...], int, int], tuple[Limit, ...]] = {}
         self._placed: dict[tuple[int, int, int, str, str, int], tuple[Place, ...]] = {}
         self._newcomers: dict[str, int] = {}  # end users of whom nothing is booked yet: ids below 0, for this batch
 
     def apply(self, closings: Sequence[tuple[OpenCall, Closing]], openings: Sequence[Opening]) -> Outcome:
         outcome = Outcome([], [], [])
-        moves = self._settle(closings, outcome) if closings else {}
         placed = [self._placed_now(opening) for opening in openings]
         wanted = {place.row: place for places in placed if places for place in places}
+        self._fill_slots(wanted.values())
+        moves = self._settle(closings, outcome) if closings else {}
         standings = balances.existing(self._tx, {**{row: move.place for row, move in moves.items()}, **wanted})
         for row, move in moves.items():
             # A balance without a row is built, when a hold needs it, from the facts: they have this settle already.
@@ -146,13 +147,22 @@ class Batch:
                 standings[row] = run(self._tx, balances.booked(place))
             if place.limit.extras:
                 standings[row].grant(self._now_s)
-            if place.slides and run(self._tx, balances.slide(place, standings[row], self._slots_complete_from_s)):
+            if place.slides:
+                run(self._tx, balances.slide(place, standings[row]))
                 for move in moves.values():  # of this batch, not written yet
                     if move.place.is_beside(place):
                         standings[row].add_others(move.settled, move.held)
         self._hold(openings, placed, standings, outcome)
         balances.write(self._tx, self._by_lasting_ids(standings) if self._newcomers else standings)
         return outcome
+
+    def _fill_slots(self, places: Iterable[Place]) -> None:
+        """Before anything changes: from then on they are moved as any other balance."""
+        for place in places:
+            # Those of whom nothing is booked yet have none.
+            if place.slides and place.member_id >= 0 and self._slots.may_be_missing(place):
+                balances.fill_slots(self._tx, place)
+                self._slots.filled(place)
 
     def _settle(self, closings: Sequence[tuple[OpenCall, Closing]], outcome: Outcome) -> dict[Row, Move]:
         """Closes rows and adds to the roll-ups; returns by how much balances move."""

@@ -95,7 +95,7 @@ def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]
             SELECT member_id, sum(settled), sum(held) FROM balances
             WHERE limit_id = ? AND window_start >= ? GROUP BY member_id
             """,
-            (limit.id, place.window_start_s - MINUTE_S),
+            (limit.id, place.counts_from_s),
         )
         return {user_id: (settled, held) for user_id, settled, held in rows}
     where = "true"

@@ -320,8 +320,13 @@ class Writer:
             self._refusal_log.committed(refused)
             return outcome
         except BaseException:
-            self._interned.forget()
+            self._forget()
             raise
+
+    def _forget(self) -> None:
+        """What a transaction has told us that was rolled back."""
+        self._interned.forget()
+        self._slots.forget()
 
     def _opened(self, tx: sqlite3.Connection, closing: Closing) -> OpenCall | None:
         """The call that ends; None: it has ended already."""
@@ -333,6 +338,7 @@ class Writer:
     def _batch(self, tx: sqlite3.Connection) -> Batch:
         version, folded, zone = self._state(tx)
         now_s = int(self._clock_s())
+        self._slots.look_at_clock(now_s)
         return Batch(
             tx,
             self._interned,
@@ -343,7 +349,7 @@ class Writer:
             version=version,
             folded=folded,
             deployments=self._deployments_at(tx, version),
-            slots_complete_from_s=self._slots.complete_from_s(now_s),
+            slots=self._slots,
         )
 
     def _state(self, tx: sqlite3.Connection) -> tuple[int, int, str]:
@@ -421,7 +427,7 @@ class Writer:
             self._upkeep.checkpoint_if_due(store)
             if time.monotonic() >= self._recover_at_s:
                 self._recover_at_s = time.monotonic() + RECOVER_EVERY_S
-                self._slots.complete_from_s(int(self._clock_s()))  # who has no calls sees a clock change too
+                self._slots.look_at_clock(int(self._clock_s()))  # who has no calls sees a clock change too
                 self.failed = self.failed or store.replaced()
                 with storing():
                     owners = recovery.open_owners(store.connection)
@@ -461,7 +467,7 @@ class Writer:
                     self._batch(tx).apply(found, [])
                 return len(found)
         except BaseException:
-            self._interned.forget()
+            self._forget()
             raise
 
     def _close_store(self, store: Store) -> None:

@@ -341,7 +341,7 @@ class Ledger(RuleBasedStateMachine):
     def pass_time(self, step_s: int) -> None:
         for moment_s in (self.now_s, self.now_s + step_s):  # each process looks at the clock every few seconds
             for slots in self.slots.values():
-                slots.complete_from_s(moment_s)
+                slots.look_at_clock(moment_s)
         self.now_s += step_s
 
     @rule()
@@ -441,6 +441,7 @@ class Ledger(RuleBasedStateMachine):
 
     def _batch(self, tx: Any, owner: int) -> Batch:
         version, folded = tx.execute("SELECT settings_version, folded_bucket FROM settings").fetchone()
+        self.slots[owner].look_at_clock(self.now_s)
         return Batch(
             tx,
             self.interned[owner],
@@ -451,7 +452,7 @@ class Ledger(RuleBasedStateMachine):
             version=version,
             folded=folded,
             deployments=deployments.load(tx),
-            slots_complete_from_s=self.slots[owner].complete_from_s(self.now_s),
+            slots=self.slots[owner],
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from llmctl.domain.errors import Refused
+from llmctl.domain.errors import Refused, StoreError
 from llmctl.store import balances, groups
 from llmctl.store.booking import Closing, Granted
 from llmctl.store.ledger import Ledger
@@ -137,6 +137,47 @@ async def test_a_limit_set_now_counts_the_minute_before_it(books: Books) -> None
             at_ms = int((time.time() - back_s) * 1000)
             assert isinstance(await ledger.hold(opening(ledger, books.caller(secret), at_ms=at_ms)), Granted)
         books.limit("org", 3, measure="requests", window="minute")
+        results = [await ledger.hold(opening(ledger, books.caller(secret))) for _ in range(2)]
+        assert [type(one) for one in results] == [Granted, Refused]
+    finally:
+        await ledger.close()
+
+
+async def test_the_minute_before_a_limit_is_counted_once_and_not_for_each_call(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a thousand calls a second it has 60,000 of them, and every batch would wait for all."""
+    secret = books.add_user("alice")
+    ledger = books.ledger()
+    await ledger.start()
+    filled, fill_slots = [], balances.fill_slots
+    monkeypatch.setattr(balances, "fill_slots", lambda tx, place: (filled.append(place), fill_slots(tx, place)))
+    try:
+        for back_s in (30, 20):
+            at_ms = int((time.time() - back_s) * 1000)
+            one = opening(ledger, books.caller(secret), at_ms=at_ms)
+            assert isinstance(await ledger.hold(one), Granted)
+            ledger.settle(closing(one.call_id, input_tokens=150, output_tokens=50))
+        books.limit("user alice", 20, measure="requests", window="minute")
+        results = [await ledger.hold(opening(ledger, books.caller(secret))) for _ in range(19)]
+        assert [type(one) for one in results] == [Granted] * 18 + [Refused]
+        assert len(filled) == 1
+    finally:
+        await ledger.close()
+
+
+async def test_what_a_failed_transaction_filled_is_filled_again(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = books.add_user("alice")
+    ledger = books.ledger()
+    await ledger.start()
+    try:
+        at_ms = int((time.time() - 30) * 1000)
+        assert isinstance(await ledger.hold(opening(ledger, books.caller(secret), at_ms=at_ms)), Granted)
+        books.limit("org", 2, measure="requests", window="minute")
+        with monkeypatch.context() as broken:
+            broken.setattr(balances, "write", lambda tx, standings: tx.execute("SELECT * FROM nowhere"))
+            with pytest.raises(StoreError):
+                await ledger.hold(opening(ledger, books.caller(secret)))
         results = [await ledger.hold(opening(ledger, books.caller(secret))) for _ in range(2)]
         assert [type(one) for one in results] == [Granted, Refused]
     finally:
