@@ -79,17 +79,7 @@ def calls(
 
 
 def _filters(found: Found, kinds: frozenset[Kind]) -> CallFilters:
+    from llmctl.store.balances import FAR_S
     from llmctl.store.calls import CallFilters
 
-    return CallFilters(
-        since_s=found.since_s,
-        until_s=None if found.ends_now else found.until_s,
-        group_id=found.group_id,
-        user_id=found.user_id,
-        key_id=found.key_id,
-        model=found.model,
-        provider=found.provider,
-        end_user=found.end_user,
-        tag=found.tag,
-        kinds=kinds,
-    )
+    return CallFilters(found.which._replace(until_s=FAR_S) if found.ends_now else found.which, kinds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -98,9 +97,9 @@ def follow_calls(run: App, filters: CallFilters, first: Sequence[Call], zone: Zo
     """Prints calls as they end, the oldest first, until Ctrl-C. Reads only: it never makes a call wait."""
     show = _printer(run, zone)
     # A call that is open may yet fail, or be estimated.
-    begun = replace(filters, kinds=filters.kinds | {"open"}) if filters.kinds else filters
+    begun = filters._replace(kinds=filters.kinds | {"open"}) if filters.kinds else filters
     with run.reading() as tx:
-        waiting = store.newest(tx, replace(filters, kinds=frozenset({"open"})), calls_max=PENDING_MAX)
+        waiting = store.newest(tx, filters._replace(kinds=frozenset({"open"})), calls_max=PENDING_MAX)
         last_id = max((call.call_id for call in (*first, *waiting)), default=store.newest_id_before(run.now_s))
         recent = store.after(tx, filters, call_id=store.step_back(last_id, OVERLAP_S), calls_max=RECENT_MAX)
     show([call for call in reversed(first) if call.state != "open"])
@@ -109,7 +108,7 @@ def follow_calls(run: App, filters: CallFilters, first: Sequence[Call], zone: Zo
     while True:
         floor = store.step_back(last_id, OVERLAP_S)
         with run.reading() as tx:
-            looked_at = store.by_ids(tx, replace(filters, kinds=frozenset()), sorted(pending))
+            looked_at = store.by_ids(tx, filters._replace(kinds=frozenset()), sorted(pending))
             new = store.after(tx, begun, call_id=floor, calls_max=PAGE + len(seen))
             over = {call.call_id for call in looked_at if call.state != "open"}
             ended = store.by_ids(tx, filters, sorted(over - seen))

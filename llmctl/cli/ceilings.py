@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llmctl.store.database import Tx
-    from llmctl.store.usage import Filters
+    from llmctl.store.filters import Filters
 
     from .context import App
 

@@ -118,11 +118,11 @@ def calls(run: App) -> Iterator[Check]:
 
 def _prices(run: App, unpriced: Sequence[tuple[str, int]]) -> Iterator[Check]:
     """Models without a price, and those at a ceiling."""
-    from llmctl.store import usage
+    from llmctl.store.filters import Filters
 
     from . import ceilings
 
-    recent = usage.Filters(since_s=run.now_s - UNPRICED_DAYS * 86_400, until_s=run.now_s + 1)
+    recent = Filters(since_s=run.now_s - UNPRICED_DAYS * 86_400, until_s=run.now_s + 1)
     with run.reading() as tx:
         at_ceiling = ceilings.calls_at(run, tx, recent)
         priced_since = bool(unpriced) and bool(ceilings.source_of(run, tx, *unpriced[0][0].split("/", 1)))

@@ -18,6 +18,7 @@ from .errors import UsageMistake
 if TYPE_CHECKING:
     from llmctl.store import keys
     from llmctl.store.database import Tx
+    from llmctl.store.filters import Filters
 
     from .context import App
 
@@ -61,25 +62,18 @@ class Asked:
 class Found(NamedTuple):
     """The filters as the store takes them."""
 
-    group_id: int | None
-    user_id: int | None
-    key_id: int | None
+    which: Filters
     group: str
     user: str
     key: str
-    model: str
-    provider: str
-    end_user: str
-    tag: str
-    since_s: int
-    until_s: int
     zone: ZoneInfo
     ends_now: bool
 
     @property
     def partial(self) -> str:
         """For a heading: which of the subject's calls; "" for all."""
-        named = (self.provider, self.model, self.end_user and f"for {self.end_user}", self.tag and f"tag {self.tag}")
+        of = self.which
+        named = (of.provider, of.model, of.end_user and f"for {of.end_user}", of.tag and f"tag {of.tag}")
         return " ".join(part for part in named if part)
 
     @property
@@ -105,6 +99,7 @@ def booked_name(end_user: str | None) -> str:
 def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
     """Raises NotFound, UsageMistake. Times are in the zone of the group that is reported, or of the user's."""
     from llmctl.store import groups, users
+    from llmctl.store.filters import Filters
 
     group = groups.get_past(tx, asked.group) if asked.group is not None else None
     key = _key(tx, asked.key) if asked.key is not None else None
@@ -116,19 +111,22 @@ def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
     _check_labels(tx, asked)
     if asked.provider is not None:
         _check_provider(tx, run, asked.provider)
-    return Found(
+    which = Filters(
+        since_s=since_s,
+        until_s=until_s,
         group_id=group.id if group else None,
         user_id=user.id if user else None,
         key_id=key.row_id if key else None,
-        group=past_name(group.name, removed=group.removed) if group else "",
-        user=past_name(user.name, removed=user.removed) if user else "",
-        key=key.label if key else "",
         model=run.config.aliases.get(asked.model, asked.model) if asked.model else "",
         provider=asked.provider or "",
         end_user=booked_name(asked.end_user),
         tag=asked.tag or "",
-        since_s=since_s,
-        until_s=until_s,
+    )
+    return Found(
+        which,
+        group=past_name(group.name, removed=group.removed) if group else "",
+        user=past_name(user.name, removed=user.removed) if user else "",
+        key=key.label if key else "",
         zone=zone,
         ends_now=asked.until is None,
     )

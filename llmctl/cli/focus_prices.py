@@ -14,7 +14,8 @@ from llmctl.domain.price import Price, pick
 from llmctl.domain.window import window_end
 from llmctl.store import price_history, prices
 from llmctl.store import usage as store
-from llmctl.store.usage import By, Cell, Filters, Row, Sums
+from llmctl.store.filters import Filters
+from llmctl.store.usage import By, Cell, Row, Sums
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo

@@ -42,8 +42,9 @@ class Report:
 
 def read(tx: Tx, run: App, key: Key, since_s: int) -> Report:
     from llmctl.store import keys, usage
+    from llmctl.store.filters import Filters
 
-    filters = usage.Filters(since_s=since_s, until_s=run.now_s + 1, key_id=key.row_id)
+    filters = Filters(since_s=since_s, until_s=run.now_s + 1, key_id=key.row_id)
     return Report(
         key, keys.secrets_of(tx, key), _places(tx, key), usage.report(tx, filters, ["model"], run.zone), since_s
     )

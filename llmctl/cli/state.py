@@ -12,7 +12,8 @@ from llmctl.domain.limit import Standing
 from llmctl.domain.window import window_start
 from llmctl.store import limits, owners, serving, standings
 from llmctl.store import usage as reports
-from llmctl.store.usage import Filters, Sums
+from llmctl.store.filters import Filters
+from llmctl.store.usage import Sums
 
 from . import humanize
 from .text import safe

@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
+from llmctl.domain.moment import rfc3339 as rfc3339
+
 from .errors import UsageMistake
 from .render import Column
 
@@ -79,11 +81,6 @@ def duration_s(text: str) -> int:
     if span is None:
         raise UsageMistake(f"{text!r} is not a span of time", hint="write it as 15m, 24h, 7d, 4w or 1mo")
     return _checked(text, int(span[1]) * _UNIT_S[span[2]])
-
-
-def rfc3339(at_s: int | None) -> str | None:
-    """UTC with Z, for JSON and CSV."""
-    return None if at_s is None else _local(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_ms(at_ms: int) -> str:

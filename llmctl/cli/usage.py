@@ -75,18 +75,7 @@ def usage(
     rows_max = whole_number(limit, "-n", least=1) if limit is not None else None
     with run.reading() as tx:
         found = filters.find(tx, run, asked)
-        which = store.Filters(
-            since_s=found.since_s,
-            until_s=found.until_s,
-            group_id=found.group_id,
-            user_id=found.user_id,
-            key_id=found.key_id,
-            model=found.model,
-            provider=found.provider,
-            end_user=found.end_user,
-            tag=found.tag,
-        )
-        which = store.told(tx, which)
+        which = store.told(tx, found.which)
         if run.out.format != "table":
             for note in widened(run, found, which):
                 run.out.prose(note)

@@ -19,7 +19,8 @@ from llmctl.domain.money import PRICE_UNITS, usd_exact, usd_plain
 from llmctl.domain.price import Price
 from llmctl.domain.window import Window, window_end, window_start
 from llmctl.store import usage as store
-from llmctl.store.usage import By, Filters, Row, Sums
+from llmctl.store.filters import Filters
+from llmctl.store.usage import By, Row, Sums
 
 from .focus_prices import BY, Priced
 from .render import Column, write_csv

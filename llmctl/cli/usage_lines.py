@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from llmctl.domain.limit import Limit, Standing
 from llmctl.store import groups, limits, standings
 from llmctl.store import usage as store
-from llmctl.store.usage import By, Cell, Filters, Row
+from llmctl.store.filters import Filters
+from llmctl.store.usage import By, Cell, Row
 
 from .usage_tree import Line, tree
 
@@ -72,7 +73,7 @@ def _text(cell: Cell, by: By) -> str:
 def _parents(report: Report) -> dict[int, int | None]:
     """The group that is reported has none: what else its parent holds is not in the report."""
     found = groups.parents(report.tx)
-    return found if report.found.group_id is None else found | {report.found.group_id: None}
+    return found if report.found.which.group_id is None else found | {report.found.which.group_id: None}
 
 
 def _trends(report: Report) -> dict[tuple[Cell, ...], list[int]] | None:
@@ -110,7 +111,7 @@ def _standing_overall(report: Report) -> Standing | None:
     if found.partial or not found.ends_now:
         return None
     principal, principal_id = "org", 0
-    for kind, row_id in (("key", found.key_id), ("user", found.user_id), ("group", found.group_id)):
+    for kind, row_id in (("key", found.which.key_id), ("user", found.which.user_id), ("group", found.which.group_id)):
         if row_id is not None:
             principal, principal_id = kind, row_id
             break

@@ -18,7 +18,7 @@ from .usage_tree import Line
 
 if TYPE_CHECKING:
     from llmctl.store.database import Tx
-    from llmctl.store.usage import Filters
+    from llmctl.store.filters import Filters
 
     from .context import App
     from .filters import Found
@@ -47,7 +47,7 @@ def notes(report: Report, lines: Sequence[Line], total: Line) -> list[str]:
 
 def widened(run: App, found: Found, told: Filters) -> list[str]:
     """Where a report counts more than was asked for."""
-    edges = (("from", found.since_s, told.since_s), ("until", found.until_s, told.until_s))
+    edges = (("from", found.which.since_s, told.since_s), ("until", found.which.until_s, told.until_s))
     return [
         f"! counted {word} {times.moment_short(told_s, found.zone, run.now_s)}, "
         f"not {times.moment_short(asked_s, found.zone, run.now_s)}: "

@@ -99,7 +99,8 @@ def _wanted(run: App, since: str | None, until: str | None, model: str | None) -
     with run.reading() as tx:
         asked = dict.fromkeys(Asked.__slots__) | {"model": model, "since": since, "until": until}
         found = filters.find(tx, run, Asked(**asked))
-    return Wanted(found.since_s, None if found.ends_now else found.until_s, found.model or EVERY_MODEL)
+    which = found.which
+    return Wanted(which.since_s, None if found.ends_now else which.until_s, which.model or EVERY_MODEL)
 
 
 def _survey(run: App, wanted: Wanted, sellers: dict[str, Seller]) -> tuple[list[Line], bool]:

@@ -9,6 +9,7 @@ import time
 
 from llmctl.config import Config
 from llmctl.domain.errors import StoreError
+from llmctl.domain.moment import rfc3339
 from llmctl.domain.redaction import Redactor
 from llmctl.store import contents, ids
 from llmctl.store.booking import Closing, Deferral
@@ -61,7 +62,7 @@ class Contents:
         self._waiting_bytes += size
         record: dict[str, object] = {
             "call": ids.shown(call.id),
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(call.started_at_ms / 1_000)),
+            "at": rfc3339(call.started_at_ms / 1_000),
             "user": call.caller.user_name,
             "group": call.caller.group_name,
             "key": call.caller.key_public_id,

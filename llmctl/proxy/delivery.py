@@ -21,6 +21,7 @@ import aiohttp
 
 from llmctl.config.alerts import Command, Email, Receiver, Webhook
 from llmctl.domain.errors import ConfigError
+from llmctl.domain.moment import rfc3339
 from llmctl.store.alerts import Delivery
 
 TIMEOUT_S = 15.0
@@ -57,8 +58,13 @@ async def deliver(receiver: Receiver, delivery: Delivery) -> None:
 def document(delivery: Delivery) -> dict[str, object]:
     """What webhooks and commands get, as JSON."""
     alert = delivery.alert
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(delivery.at_s))
-    return {"id": delivery.alert_id, "at": at, "kind": alert.kind, "text": alert.text, "facts": dict(alert.facts)}
+    return {
+        "id": delivery.alert_id,
+        "at": rfc3339(delivery.at_s),
+        "kind": alert.kind,
+        "text": alert.text,
+        "facts": dict(alert.facts),
+    }
 
 
 def signature(secret: str, at_s: int, body: bytes) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from llmctl.domain.errors import LlmctlError, Refused, StoreError
+from llmctl.domain.moment import rfc3339
 
 Retry = Literal["as the SDK thinks", "never", "later"]
 
@@ -111,7 +111,7 @@ def _rate_headers(refused: Refused, dialect: str, now_s: float) -> dict[str, str
     remaining = max(0, amount - (spent if isinstance(spent, int) else 0) - (held if isinstance(held, int) else 0))
     if dialect == "anthropic":
         name = f"anthropic-ratelimit-{measure}"
-        reset = datetime.fromtimestamp(resets_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        reset = rfc3339(resets_at_s)
         return {f"{name}-limit": str(amount), f"{name}-remaining": str(remaining), f"{name}-reset": reset}
     reset = f"{max(0, round(resets_at_s - now_s))}s"
     return {

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import aiohttp
@@ -19,6 +18,7 @@ from llmctl.dialects.model_list import model_body, models_body
 from llmctl.domain import access
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Standing
+from llmctl.domain.moment import rfc3339
 from llmctl.domain.money import usd_plain
 from llmctl.domain.principal import Caller
 from llmctl.store.own_usage import OwnUsage
@@ -83,7 +83,7 @@ class Local:
         standings = await self._reader.standings(caller.limits, user_id=caller.user_id, now_s=now_s)
         today, month = await self._reader.own_usage(caller.user_id, caller.zone, now_s)
         return {
-            "key": {"id": caller.key_public_id, "name": caller.key_name, "expires_at": _moment(caller.expires_at_s)},
+            "key": {"id": caller.key_public_id, "name": caller.key_name, "expires_at": rfc3339(caller.expires_at_s)},
             "user": caller.user_name,
             "group": caller.group_name or None,
             "limits": [_standing(one) for one in standings],
@@ -157,10 +157,6 @@ def _used(usage: OwnUsage) -> dict[str, object]:
     }
 
 
-def _moment(at_s: int | None) -> str | None:
-    return None if at_s is None else datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _standing(standing: Standing) -> dict[str, object]:
     limit = standing.limit
 
@@ -180,5 +176,5 @@ def _standing(standing: Standing) -> dict[str, object]:
         "spent": shown(standing.settled),
         "held": shown(standing.held),
         "left": shown(max(0, standing.left)),
-        "resets_at": _moment(resets),
+        "resets_at": rfc3339(resets),
     }

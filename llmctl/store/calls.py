@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from llmctl.domain.usage import USAGE_CLASSES, Usage
 
-from . import balances, ids, labels
+from . import ids
+from .filters import Filters, conditions
 from .interned import raw_usage
-from .sql import as_json, run
+from .sql import as_json
 from .usage import leaf
 
 Kind = Literal["failed", "estimated", "unpriced", "ceiling", "refused", "open"]
@@ -19,19 +20,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 PROVIDER_STATED = "provider"  # the source of a cost that no price of ours made
 
 
-@dataclass(frozen=True, slots=True)
-class CallFilters:
+class CallFilters(NamedTuple):
     """Which calls. `kinds`: any of them; empty: all."""
 
-    since_s: int = 0
-    until_s: int | None = None
-    group_id: int | None = None
-    user_id: int | None = None
-    key_id: int | None = None
-    model: str = ""
-    provider: str = ""
-    end_user: str = ""
-    tag: str = ""  # among theirs
+    which: Filters = Filters()
     kinds: frozenset[Kind] = frozenset()
 
 
@@ -80,7 +72,7 @@ class Call:
 
 def newest(tx: sqlite3.Connection, filters: CallFilters, *, calls_max: int) -> list[Call]:
     """The newest calls first."""
-    return _select(tx, filters, "ORDER BY c.id DESC LIMIT :calls_max", {"calls_max": calls_max})
+    return _select(tx, filters, "ORDER BY r.id DESC LIMIT :calls_max", {"calls_max": calls_max})
 
 
 def after(tx: sqlite3.Connection, filters: CallFilters, *, call_id: int, calls_max: int) -> list[Call]:
@@ -88,21 +80,21 @@ def after(tx: sqlite3.Connection, filters: CallFilters, *, call_id: int, calls_m
     return _select(
         tx,
         filters,
-        "AND c.id > :after ORDER BY c.id LIMIT :calls_max",
+        "AND r.id > :after ORDER BY r.id LIMIT :calls_max",
         {"after": call_id, "calls_max": calls_max},
     )
 
 
 def by_ids(tx: sqlite3.Connection, filters: CallFilters, call_ids: Sequence[int]) -> list[Call]:
     """Those of these calls that the filters let pass, the oldest first."""
-    sql = "AND c.id IN (SELECT value FROM json_each(:ids)) ORDER BY c.id"
+    sql = "AND r.id IN (SELECT value FROM json_each(:ids)) ORDER BY r.id"
     return _select(tx, filters, sql, {"ids": as_json(call_ids)})
 
 
 def attempts_of(tx: sqlite3.Connection, call: Call) -> list[Call]:
     """All attempts of the call that this one belongs to, in order; only itself where there was one."""
     first_id = call.first_id or call.call_id
-    sql = "AND (c.id = :first_id OR c.attempt_of = :first_id) ORDER BY c.id"
+    sql = "AND (r.id = :first_id OR r.attempt_of = :first_id) ORDER BY r.id"
     return _select(tx, CallFilters(), sql, {"first_id": first_id})
 
 
@@ -129,12 +121,12 @@ def raw_usage_of(tx: sqlite3.Connection, call_id: int) -> str:
 
 # A call that failed reached a provider and brought no answer; a refused one never left.
 _KINDS: dict[Kind, str] = {
-    "failed": "c.state IN ('settled', 'released') AND (c.error_id IS NOT NULL OR c.status >= 400)",
-    "estimated": "c.usage_source = 'estimated'",
-    "unpriced": "c.state = 'settled' AND c.cost_nano IS NULL",
-    "ceiling": "c.state = 'settled' AND c.price_id IN (SELECT id FROM prices WHERE source = 'ceiling')",
-    "refused": "c.state = 'refused'",
-    "open": "c.state = 'open'",
+    "failed": "r.state IN ('settled', 'released') AND (r.error_id IS NOT NULL OR r.status >= 400)",
+    "estimated": "r.usage_source = 'estimated'",
+    "unpriced": "r.state = 'settled' AND r.cost_nano IS NULL",
+    "ceiling": "r.state = 'settled' AND r.price_id IN (SELECT id FROM prices WHERE source = 'ceiling')",
+    "refused": "r.state = 'refused'",
+    "open": "r.state = 'open'",
 }
 
 
@@ -146,61 +138,44 @@ def _select(tx: sqlite3.Connection, filters: CallFilters, rest: str, more: dict[
 
 
 def _conditions(tx: sqlite3.Connection, filters: CallFilters) -> tuple[str, dict[str, object]]:
-    conditions = ["c.id >= :first AND c.started_at_ms >= :since_ms"]
-    parameters: dict[str, object] = {
-        "first": ids.at_or_after(filters.since_s),
-        "since_ms": filters.since_s * 1000,
+    which = filters.which
+    where, parameters = conditions(tx, which._replace(model=""))
+    # No upper bound on ids: after a clock went back, an id is later than its call.
+    found = [where, "r.id >= :first AND r.started_at_ms >= :since_ms AND r.started_at_ms < :until_ms"]
+    parameters |= {
+        "first": ids.at_or_after(which.since_s),
+        "since_ms": which.since_s * 1000,
+        "until_ms": which.until_s * 1000,
     }
-    if filters.until_s is not None:
-        # No upper bound on ids: after a clock went back, an id is later than its call.
-        conditions.append("c.started_at_ms < :until_ms")
-        parameters["until_ms"] = filters.until_s * 1000
-    if filters.group_id is not None:
-        conditions.append("c.lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :group_id)")
-        parameters["group_id"] = filters.group_id
-    if filters.user_id is not None:
-        conditions.append("c.user_id = :user_id")
-        parameters["user_id"] = filters.user_id
-    if filters.key_id is not None:
-        conditions.append("c.key_id = :key_id")
-        parameters["key_id"] = filters.key_id
-    if filters.provider:
-        conditions.append("m.provider = :provider")
-        parameters["provider"] = filters.provider
-    if filters.model:
+    if which.model:
         # A call that was refused before it was routed has only the model that was asked for.
-        conditions.append(
-            "(c.model_id IN (SELECT value FROM json_each(:models))"
-            " OR (c.model_id = 0 AND asked.name = :model COLLATE NOCASE))"
-        )
-        parameters |= {"models": as_json(run(tx, balances.model_ids(filters.model))), "model": filters.model}
-    more, named = labels.conditions(tx, tag=filters.tag, end_user=filters.end_user)
-    conditions += [condition.replace("r.", "c.") for condition in more]
-    parameters |= named
+        of_model, named = conditions(tx, Filters(model=which.model))
+        found.append(f"({of_model} OR (r.model_id = 0 AND asked.name = :model COLLATE NOCASE))")
+        parameters |= {**named, "model": which.model}
     if filters.kinds:
-        conditions.append("(" + " OR ".join(f"({_KINDS[kind]})" for kind in sorted(filters.kinds)) + ")")
-    return " AND ".join(conditions), parameters
+        found.append("(" + " OR ".join(f"({_KINDS[kind]})" for kind in sorted(filters.kinds)) + ")")
+    return " AND ".join(found), parameters
 
 
 _SELECT = f"""
-    SELECT c.id, c.started_at_ms, u.name, u.name || '/' || k.name, k.public_id, l.path, end_user.name,
-           m.provider, m.model, e.dialect, e.endpoint, asked.name, served.name, c.stream, c.state, c.status,
-           error.name, c.usage_source, c.cost_nano, c.price_id, p.source, c.held_nano, c.latency_ms, c.ttft_ms,
-           tags.name, c.attempt_of, c.own_cost_nano, c.own_price_id, tier.name,
-           {", ".join(f"c.{name}" for name in USAGE_CLASSES)}
-    FROM calls c
-    JOIN users u ON u.id = c.user_id
-    JOIN keys k ON k.id = c.key_id
-    JOIN lineages l ON l.id = c.lineage_id
-    JOIN endpoints e ON e.id = c.endpoint_id
-    JOIN names asked ON asked.id = c.request_model_id
-    LEFT JOIN models m ON m.id = c.model_id
-    LEFT JOIN names served ON served.id = c.response_model_id
-    LEFT JOIN names end_user ON end_user.id = c.end_user_id
-    LEFT JOIN names error ON error.id = c.error_id
-    LEFT JOIN names tags ON tags.id = c.tags_id
-    LEFT JOIN names tier ON tier.id = c.service_tier_id
-    LEFT JOIN prices p ON p.id = coalesce(c.price_id, c.own_price_id)
+    SELECT r.id, r.started_at_ms, u.name, u.name || '/' || k.name, k.public_id, l.path, end_user.name,
+           m.provider, m.model, e.dialect, e.endpoint, asked.name, served.name, r.stream, r.state, r.status,
+           error.name, r.usage_source, r.cost_nano, r.price_id, p.source, r.held_nano, r.latency_ms, r.ttft_ms,
+           tags.name, r.attempt_of, r.own_cost_nano, r.own_price_id, tier.name,
+           {", ".join(f"r.{name}" for name in USAGE_CLASSES)}
+    FROM calls r
+    JOIN users u ON u.id = r.user_id
+    JOIN keys k ON k.id = r.key_id
+    JOIN lineages l ON l.id = r.lineage_id
+    JOIN endpoints e ON e.id = r.endpoint_id
+    JOIN names asked ON asked.id = r.request_model_id
+    LEFT JOIN models m ON m.id = r.model_id
+    LEFT JOIN names served ON served.id = r.response_model_id
+    LEFT JOIN names end_user ON end_user.id = r.end_user_id
+    LEFT JOIN names error ON error.id = r.error_id
+    LEFT JOIN names tags ON tags.id = r.tags_id
+    LEFT JOIN names tier ON tier.id = r.service_tier_id
+    LEFT JOIN prices p ON p.id = coalesce(r.price_id, r.own_price_id)
 """
 _FACTS = 29  # columns before the usage classes
 

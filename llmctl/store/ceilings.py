@@ -11,8 +11,8 @@ from llmctl.domain.deployment import named
 from llmctl.domain.window import window_end
 
 from . import ids, price_history, usage
+from .filters import Filters, conditions
 from .revision import Seller
-from .usage import Filters
 from .usage_sources import CLOCK_BACK_S
 
 Model = tuple[str, str]  # provider, upstream model
@@ -97,7 +97,7 @@ def _joined(days: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _booked(tx: sqlite3.Connection, filters: Filters, from_s: int, end_s: int) -> dict[Model, int]:
-    where, parameters = usage.conditions(tx, filters)
+    where, parameters = conditions(tx, filters)
     rows = tx.execute(
         f"""
         SELECT m.provider, m.model, n.calls

@@ -7,7 +7,6 @@ from __future__ import annotations
 import sqlite3
 
 from .names import column
-from .sql import as_json
 
 
 def with_tag(tx: sqlite3.Connection, tag: str) -> list[int]:
@@ -24,16 +23,3 @@ def providers(tx: sqlite3.Connection) -> set[str]:
 def of_end_user(tx: sqlite3.Connection, name: str) -> int | None:
     row = tx.execute("SELECT id FROM names WHERE name = ?", (name,)).fetchone()
     return None if row is None else int(row[0])
-
-
-def conditions(tx: sqlite3.Connection, *, tag: str, end_user: str) -> tuple[list[str], dict[str, object]]:
-    """SQL and its parameters, on calls that are named `r`."""
-    found: list[str] = []
-    parameters: dict[str, object] = {}
-    if tag:
-        found.append("r.tags_id IN (SELECT value FROM json_each(:tags))")
-        parameters["tags"] = as_json(with_tag(tx, tag))
-    if end_user:
-        found.append("r.end_user_id = :end_user_id AND r.end_user_id <> 0")
-        parameters["end_user_id"] = of_end_user(tx, end_user)
-    return found, parameters

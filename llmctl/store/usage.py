@@ -13,9 +13,8 @@ from zoneinfo import ZoneInfo
 from llmctl.domain.errors import BadInput
 from llmctl.domain.window import BUCKET_S, Window, window_end, window_start
 
-from . import balances, labels
+from .filters import Filters, conditions
 from .rollups import Stretch
-from .sql import as_json, run
 from .usage_sources import LABELS, Times, can_begin_at, can_end_at, many_labelled, of_calls, of_labelled, of_rollups
 
 By = Literal["group", "user", "key", "end_user", "tag", "model", "provider", "hour", "day", "week", "month"]
@@ -23,20 +22,6 @@ BYS: tuple[By, ...] = get_args(By)
 PERIODS: dict[By, Window] = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
 _NOT_ROLLED_UP: frozenset[By] = frozenset({"end_user", "tag"})
 PERIODS_MAX = 20_000  # hours of more than two years: beyond it the report is no use to anybody
-
-
-class Filters(NamedTuple):
-    """What is reported. Times are unix seconds."""
-
-    since_s: int
-    until_s: int  # exclusive
-    group_id: int | None = None  # with all groups below it, as the tree was when the calls started
-    user_id: int | None = None
-    key_id: int | None = None
-    model: str = ""  # a pattern on `provider/model` or the bare model
-    provider: str = ""
-    end_user: str = ""
-    tag: str = ""  # among a call's
 
 
 @dataclass(slots=True)
@@ -256,29 +241,6 @@ def _period_text(period: By, start_s: int, zone: ZoneInfo) -> str:
         return f"{local:%Y-%m}"
     # The offset tells the two hours apart that the end of summer time has.
     return local.isoformat(timespec="minutes") if period == "hour" else f"{local:%Y-%m-%d}"
-
-
-def conditions(tx: sqlite3.Connection, filters: Filters) -> tuple[str, dict[str, object]]:
-    """SQL and its parameters, on roll-ups or calls that are named `r`: all filters but the times."""
-    found = ["true"]
-    parameters: dict[str, object] = {}
-    if filters.group_id is not None:
-        found.append("r.lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :group_id)")
-        parameters["group_id"] = filters.group_id
-    if filters.user_id is not None:
-        found.append("r.user_id = :user_id")
-        parameters["user_id"] = filters.user_id
-    if filters.key_id is not None:
-        found.append("r.key_id = :key_id")
-        parameters["key_id"] = filters.key_id
-    if filters.provider:
-        found.append("r.model_id IN (SELECT id FROM models WHERE provider = :provider)")
-        parameters["provider"] = filters.provider
-    if filters.model:
-        found.append("r.model_id IN (SELECT value FROM json_each(:models))")
-        parameters["models"] = as_json(run(tx, balances.model_ids(filters.model)))
-    more, named = labels.conditions(tx, tag=filters.tag, end_user=filters.end_user)
-    return " AND ".join([*found, *more]), parameters | named
 
 
 class _Names:

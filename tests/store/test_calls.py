@@ -5,6 +5,7 @@ from pathlib import Path
 from llmctl.store import calls
 from llmctl.store.calls import CallFilters
 from llmctl.store.database import Store
+from llmctl.store.filters import Filters
 from tests.cli.shop import DAY_S, NOW_S, Shop
 
 RAW = '{"prompt_tokens":1000,"completion_tokens":200}'
@@ -26,7 +27,7 @@ async def test_calls_are_listed_by_time_and_by_id(tmp_path: Path) -> None:
     tx = store.connection
     everything = CallFilters()
     assert [call.call_id for call in calls.newest(tx, everything, calls_max=2)] == ids[:1:-1]
-    recent = CallFilters(since_s=NOW_S - 2 * DAY_S, until_s=NOW_S)
+    recent = CallFilters(Filters(since_s=NOW_S - 2 * DAY_S, until_s=NOW_S))
     assert [call.call_id for call in calls.newest(tx, recent, calls_max=9)] == ids[2:0:-1]
     assert [call.call_id for call in calls.after(tx, everything, call_id=ids[1], calls_max=9)] == ids[2:]
     assert [call.call_id for call in calls.by_ids(tx, calls.CallFilters(), [ids[3], ids[0], 5])] == [ids[0], ids[3]]
@@ -49,7 +50,7 @@ async def test_time_is_found_by_the_primary_key_without_an_index_on_it(tmp_path:
     path = tmp_path / "llmctl.db"
     await booked(path)
     store = Store(path, readonly=True)
-    where, parameters = calls._conditions(store.connection, CallFilters(since_s=NOW_S))
+    where, parameters = calls._conditions(store.connection, CallFilters(Filters(since_s=NOW_S)))
     plan = store.connection.execute(f"EXPLAIN QUERY PLAN {calls._SELECT} WHERE {where}", parameters).fetchall()
-    assert "SEARCH c USING INTEGER PRIMARY KEY (rowid>?)" in plan[0][3]
+    assert "SEARCH r USING INTEGER PRIMARY KEY (rowid>?)" in plan[0][3]
     store.close()

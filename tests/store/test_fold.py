@@ -18,8 +18,8 @@ from llmctl.domain.window import BUCKET_S
 from llmctl.store import fold, groups, limits, scopes, standings, usage
 from llmctl.store.audit import Author
 from llmctl.store.database import Store, _migrate, migrations
+from llmctl.store.filters import Filters
 from llmctl.store.ledger import Ledger
-from llmctl.store.usage import Filters
 from tests.support.ledgers import Books, closing, opening
 
 UTC = ZoneInfo("UTC")

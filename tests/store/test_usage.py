@@ -12,7 +12,7 @@ from llmctl.domain.usage import Usage
 from llmctl.store import fold, groups, limits, prune, scopes, standings, usage, users
 from llmctl.store.audit import Author
 from llmctl.store.database import Store
-from llmctl.store.usage import Filters
+from llmctl.store.filters import Filters
 from tests.cli.shop import DAY_S, DOLLAR, NOW_S, Shop
 
 UTC = ZoneInfo("UTC")
