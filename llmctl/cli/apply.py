@@ -13,6 +13,7 @@ import typer
 from llmctl.domain.errors import BadInput, LlmctlError
 from llmctl.domain.limit import Limit
 from llmctl.domain.organisation import Change, LimitSpec, Plan, plan
+from llmctl.domain.scope import ORGANISATION
 
 from . import aliases, context, humanize
 from .ask import DryRun, Yes, confirm
@@ -211,7 +212,7 @@ def _difference(change: Change) -> str:
 
 def _text(side: object) -> str:
     if isinstance(side, LimitSpec):
-        limit = Limit(0, "", "", 0, side.each, side.measure, side.window, "UTC", side.models, side.amount, side.soft)
+        limit = Limit(0, ORGANISATION, side.each, side.measure, side.window, "UTC", side.models, side.amount, side.soft)
         each = f" for each {side.each.replace('_', '-')}" if side.each else ""
         ordered = sorted(side.grants, key=lambda grant: (grant.until_s, grant.member))
         amounts = [humanize.set_amount(side.measure, one.amount) for one in ordered]

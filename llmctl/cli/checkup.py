@@ -156,8 +156,9 @@ def names(run: App) -> Iterator[Check]:
         limited = limits.listing(tx, default_zone=run.config.timezone)
     for rule in rules:
         if rule.pattern in run.config.aliases:
-            scope = "--org" if rule.on == "organisation" else f"--{rule.on}"
-            what = f"{rule.effect} {rule.pattern} on {rule.on}"
+            on = rule.scope.label
+            scope = "--org" if rule.scope.principal == "org" else f"--{on}"
+            what = f"{rule.effect} {rule.pattern} on {on}"
             yield _left_behind(run, what, rule.pattern, f"llmctl model reset {rule.pattern} {scope}")
     for limit in limited:
         if limit.model_pattern in run.config.aliases:

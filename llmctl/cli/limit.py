@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llmctl.domain.limit import Limit
-    from llmctl.store.scopes import Scope
+    from llmctl.domain.scope import Scope
 
     from .context import App
 

@@ -122,7 +122,7 @@ def _ended(limit: Limit, withdrawn: list[Granted]) -> dict[str, object]:
 
 def _member(tx: Tx, limit: Limit, user: str | None, end_user: str | None) -> str:
     """Whom of a limit on each is meant, as they are called in the ledger; "" = all. Raises DoesNotFit."""
-    if user is not None and limit.principal == "user":
+    if user is not None and limit.scope.principal == "user":
         from llmctl.store import grants
 
         grants.check_applies(tx, limit, user)

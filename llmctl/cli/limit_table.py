@@ -66,7 +66,12 @@ def member_columns(each: Each, *, granted: bool) -> tuple[Column[Nearest], ...]:
 
 
 def on_text(limit: Limit) -> str:
-    return limit.on.replace("organisation", "org").removeprefix("group ").removeprefix("user ").removeprefix("key ")
+    return whom_text(limit.scope.principal, limit.scope.name, limit.each)
+
+
+def whom_text(principal: str, name: str, each: str) -> str:
+    """`org`, `sales, each user`."""
+    return f"{name or principal}{', each ' + each.replace('_', '-') if each else ''}"
 
 
 def spent_text(row: Nearest) -> str:

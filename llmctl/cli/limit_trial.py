@@ -36,7 +36,7 @@ def show(run: App, tx: Tx, limit: Limit, *, told: str) -> None:
     if not last.complete:
         lines.append("! Some calls of that time are forgotten (llmctl prune): it would have been more.")
     values = {
-        **on_values(limit.on),
+        **on_values(limit),
         "measure": limit.measure,
         "amount": usd_exact(limit.amount) if limit.measure == "cost" else limit.amount,
         "window": limit.window,

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llmctl.domain.access import ModelRule
+    from llmctl.domain.scope import Scope
     from llmctl.store.database import Tx
     from llmctl.store.model_rules import Effect, Rule
-    from llmctl.store.scopes import Scope
 
 app = noun("""
 Who may use which models. Every level must agree: organisation, groups, user, key. Deny beats allow; no rule means all.
@@ -94,12 +94,13 @@ def reset(
     yes: Yes = False,
 ) -> None:
     """Take the rule for a pattern away again. No scope: the organisation."""
-    from llmctl.store import model_rules, scopes
+    from llmctl.domain.scope import ORGANISATION
+    from llmctl.store import model_rules
 
     run = context.of(ctx)
     check_one_scope(org=org, group=group, user=user, key=key)
     with run.reading() as tx:
-        where = scope(tx, org=org, group=group, user=user, key=key) or scopes.ORGANISATION
+        where = scope(tx, org=org, group=group, user=user, key=key) or ORGANISATION
         rules = {one.pattern: one for one in model_rules.listing(tx, scope=where)}
     model = aliases.behind(run, pattern)
     rule = rules.get(model) or rules.get(pattern)  # by its own name: from before there was such an alias
@@ -123,13 +124,14 @@ def reset(
 def _put(
     ctx: typer.Context, effect: Effect, pattern: str, *, org: bool, group: str | None, user: str | None, key: str | None
 ) -> None:
-    from llmctl.store import model_rules, scopes
+    from llmctl.domain.scope import ORGANISATION
+    from llmctl.store import model_rules
 
     run = context.of(ctx)
     check_one_scope(org=org, group=group, user=user, key=key)
     told, pattern = aliases.told(run, pattern), aliases.behind(run, pattern)
     with run.writing() as (tx, author):
-        where = scope(tx, org=org, group=group, user=user, key=key) or scopes.ORGANISATION
+        where = scope(tx, org=org, group=group, user=user, key=key) or ORGANISATION
         before = next((rule for rule in model_rules.listing(tx, scope=where) if rule.pattern == pattern), None)
         changed = model_rules.put(tx, author, where, effect, pattern)
         rules, above = model_rules.listing(tx, scope=where), _above(tx, where)
@@ -170,13 +172,9 @@ def _values(where: Scope, effect: Effect | None, pattern: str, *, changed: bool)
 
 def _columns() -> tuple[Column[Rule], ...]:
     return (
-        Column("on", lambda r: _principal(r.on), "ON", lambda r: r.on),
-        Column("name", lambda r: r.on.partition(" ")[2] or None),
+        Column("on", lambda r: r.scope.principal, "ON", lambda r: r.scope.label),
+        Column("name", lambda r: r.scope.name or None),
         Column("effect", lambda r: r.effect, "RULE", fixed=True),
         Column("pattern", lambda r: r.pattern, "MODELS"),
         Column("created_at", lambda r: rfc3339(r.created_at_s)),
     )
-
-
-def _principal(label: str) -> str:
-    return "org" if label == "organisation" else label.partition(" ")[0]

@@ -12,8 +12,8 @@ from .errors import UsageMistake, not_possible
 from .times import duration_s
 
 if TYPE_CHECKING:
+    from llmctl.domain.scope import Scope
     from llmctl.store.database import Tx
-    from llmctl.store.scopes import Scope
 
     from .render import Column
 
@@ -48,11 +48,12 @@ Newest = Annotated[str, typer.Option("-n", "--limit", metavar="N", help="How man
 
 def scope(tx: Tx, *, org: bool, group: str | None, user: str | None, key: str | None) -> Scope | None:
     """The one principal that was named; None if there was none. Raises UsageMistake for two, NotFound."""
+    from llmctl.domain.scope import ORGANISATION
     from llmctl.store import scopes
 
     check_one_scope(org=org, group=group, user=user, key=key)
     if org:
-        return scopes.ORGANISATION
+        return ORGANISATION
     if group is not None:
         return scopes.of_group(tx, group)
     if user is not None:

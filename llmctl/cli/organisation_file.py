@@ -13,7 +13,7 @@ from llmctl.domain.limit import MEASURES, Each, Measure
 from llmctl.domain.money import parse_usd, usd_plain
 from llmctl.domain.network import check_networks
 from llmctl.domain.organisation import ATTRIBUTES, ORG, Effect, GrantSpec, LimitSpec, Member, Organisation, organisation
-from llmctl.domain.principal import PrincipalKind
+from llmctl.domain.scope import PrincipalKind
 from llmctl.domain.window import WINDOWS
 
 from .times import rfc3339

@@ -12,8 +12,8 @@ from . import humanize
 from .times import rfc3339
 
 if TYPE_CHECKING:
+    from llmctl.domain.scope import Scope
     from llmctl.store.database import Tx
-    from llmctl.store.scopes import Scope
 
     from .context import App
 
@@ -39,12 +39,12 @@ def limits_of_user(tx: Tx, run: App, user: str) -> list[Line]:
     lines = []
     for limit in limits.binding(tx, who, default_zone=run.config.timezone):
         if limit.each == "end_user":
-            if limit.principal == "user":
+            if limit.scope.principal == "user":
                 lines.append(_line(tx, run, limit))
             continue
         standing = standings.of_member(tx, limit, who.id, run.now_s)
-        own = limit.principal == "user" or limit.each == "user"
-        on = "own" if own else limit.on.removeprefix("group ")
+        own = limit.scope.principal == "user" or limit.each == "user"
+        on = "own" if own else limit.on_name
         lines.append(Line(f"{limit_text(limit, standing.extra)}, {on}{_left(standing)}", limit_values(standing)))
     return lines
 
@@ -98,7 +98,7 @@ def limit_values(standing: Standing, member: str = "") -> dict[str, object]:
 
     return {
         "id": f"l{limit.id}",
-        **on_values(limit.on),
+        **on_values(limit),
         "measure": limit.measure,
         "amount": exact(limit.amount),
         "granted": exact(standing.extra),
@@ -114,16 +114,9 @@ def limit_values(standing: Standing, member: str = "") -> dict[str, object]:
     }
 
 
-def on_values(on: str) -> dict[str, str | None]:
-    """Whom a limit is on, from its label: `group sales, each user`."""
-    whom, _, each = on.partition(", each ")
-    principal, _, name = whom.partition(" ")
-    is_org = principal == "organisation"
-    return {
-        "on": "org" if is_org else principal,
-        "name": None if is_org else name,
-        "each": each.replace("-", "_") or None,
-    }
+def on_values(limit: Limit) -> dict[str, str | None]:
+    """Whom a limit is on."""
+    return {"on": limit.scope.principal, "name": limit.scope.name or None, "each": limit.each or None}
 
 
 def _left(standing: Standing) -> str:

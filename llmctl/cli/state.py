@@ -92,7 +92,7 @@ class Near:
     @property
     def on(self) -> str:
         """`sales`, `alice (sales, each user)`."""
-        on = self.standing.limit.on.removeprefix("group ").removeprefix("user ").removeprefix("key ")
+        on = self.standing.limit.on_name
         return f"{self.member} ({on})" if self.member else on
 
     @property

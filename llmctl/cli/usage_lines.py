@@ -96,8 +96,8 @@ def _standings_of_rows(report: Report) -> dict[int | None, Standing]:
             found[row_id] = standing
 
     for limit in _cost_limits(report):
-        if limit.principal == by and not limit.each and limit.principal_id in row_ids:
-            tighten(limit.principal_id, standings.of_member(tx, limit, 0, now_s))
+        if limit.scope.principal == by and not limit.each and limit.scope.id in row_ids:
+            tighten(limit.scope.id, standings.of_member(tx, limit, 0, now_s))
         elif by == "user" and limit.each == "user":
             for user_id, standing in standings.by_member(tx, limit, now_s).items():
                 if user_id in row_ids:
@@ -118,7 +118,7 @@ def _standing_overall(report: Report) -> Standing | None:
     mine = [
         standings.of_member(report.tx, limit, principal_id, report.run.now_s)
         for limit in _cost_limits(report)
-        if (limit.principal, limit.principal_id) == (principal, principal_id) and not limit.each
+        if (limit.scope.principal, limit.scope.id) == (principal, principal_id) and not limit.each
     ]
     return max(mine, key=gone, default=None)
 

@@ -13,8 +13,8 @@ from . import context, humanize, why_cost
 from .command import single
 from .errors import UsageMistake
 from .filters import booked_name
+from .limit_table import whom_text
 from .options import whole_number
-from .overview import on_values
 from .render import Column
 from .times import end_short, rfc3339, rfc3339_ms
 
@@ -177,9 +177,12 @@ def _values(one: Looked, *, passed: bool = False) -> dict[str, object]:
     def exact(number: int) -> str | int:
         return usd_exact(number) if one.measure == "cost" else number
 
+    principal, name, each = one.whom
     return {
         "id": f"l{one.limit_id}",
-        **on_values(one.on),
+        "on": principal,
+        "name": name or None,
+        "each": each or None,
         "measure": one.measure,
         "window": None if one.measure == "concurrency" else one.window,
         "models": one.models or None,
@@ -224,7 +227,7 @@ def _table(run: App, limits: Sequence[Looked], *, passed: bool) -> None:
     run.out.rows(
         (
             Column("id", None, "ID", lambda one: f"l{one.limit_id}", fixed=True),
-            Column("on", None, "ON", _on),
+            Column("on", None, "ON", lambda one: whom_text(*one.whom)),  # as `llmctl limit list` has it
             Column("limit", None, "LIMIT", _limit_text, fixed=True),
             Column("spent", None, "SPENT", lambda one: _short(one, one.spent), right=True, drop=1),
             Column("held", None, "HELD", lambda one: _short(one, one.held), right=True, drop=2),
@@ -234,11 +237,6 @@ def _table(run: App, limits: Sequence[Looked], *, passed: bool) -> None:
         ),
         limits,
     )
-
-
-def _on(one: Looked) -> str:
-    """As `llmctl limit list` has it."""
-    return one.on.replace("organisation", "org").removeprefix("group ").removeprefix("user ").removeprefix("key ")
 
 
 def _limit_text(one: Looked) -> str:

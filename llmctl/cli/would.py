@@ -11,11 +11,11 @@ from llmctl.domain.demand import Demand, model_facts, price_for, worst_case
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Standing, binds, decide
 from llmctl.domain.route import Route, resolve
+from llmctl.domain.scope import Scope
 from llmctl.domain.why import Looked, looked_at
 
 if TYPE_CHECKING:
     from llmctl.store.database import Tx
-    from llmctl.store.scopes import Scope
 
     from .context import App
 
@@ -120,7 +120,7 @@ def _who(tx: Tx, run: App, user: str | None, key: str | None) -> _Who:
 
     if key is not None:
         one = keys.get(tx, key)
-        user, scope = one.user, scopes.Scope("key", one.row_id, one.label)
+        user, scope = one.user, Scope("key", one.row_id, one.label)
         off = "the key is revoked" if one.revoked_at_s is not None else ""
         if one.expires_at_s is not None and one.expires_at_s <= run.now_s:
             off = off or "the key has expired"

@@ -12,6 +12,7 @@ from .access import covers
 from .demand import Demand
 from .errors import Refused
 from .money import AMOUNT_NANO_MAX, usd_fine, usd_plain, usd_set
+from .scope import Scope
 from .window import Window
 
 Measure = Literal["cost", "tokens", "requests", "concurrency"]
@@ -38,9 +39,7 @@ class Limit:
     """Principal + measure + amount + window. `amount` is nano-USD, tokens, calls, or calls at once."""
 
     id: int
-    on: str  # for people: "organisation", "group sales, each user"
-    principal: str
-    principal_id: int
+    scope: Scope
     each: Each
     measure: Measure
     window: Window
@@ -50,6 +49,20 @@ class Limit:
     soft: bool
     created_at_s: int = 0
     extras: tuple[Extra, ...] = ()
+
+    @property
+    def on(self) -> str:
+        """For people: `organisation`, `group sales, each user`."""
+        return f"{self.scope.label}{self._of_each}"
+
+    @property
+    def on_name(self) -> str:
+        """The same where it is plain what has such a name: `organisation`, `sales, each user`."""
+        return f"{self.scope.name or self.scope.label}{self._of_each}"
+
+    @property
+    def _of_each(self) -> str:
+        return f", each {self.each.replace('_', '-')}" if self.each else ""
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from .errors import BadInput
 from .limit import Each, Measure
-from .principal import PrincipalKind
+from .scope import PrincipalKind
 from .window import Window
 
 Effect = Literal["allow", "deny"]

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from .access import ModelRule
 from .limit import Limit
-
-PrincipalKind = Literal["org", "group", "user", "key"]
-ORG_ID = 0  # there is one organisation; its limits and rules carry this id
 
 
 @dataclass(frozen=True, slots=True)

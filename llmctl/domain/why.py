@@ -14,10 +14,11 @@ Verdict = Literal["fits", "capped", "soft", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """One limit, as it stood for one call. Numbers are in the limit's own unit (nano-USD, tokens, calls)."""
+    """One limit, as it stood for one call. Numbers are in the limit's own unit (nano-USD, tokens, calls). Refusals are
+    kept with what was looked at, field by field."""
 
     limit_id: int
-    on: str
+    on: str  # the limit's label
     measure: str
     window: str
     zone: str
@@ -29,6 +30,13 @@ class Looked:
     wanted: int  # the call's worst case as it was asked for
     least: int  # the smallest useful form of it
     resets_at_s: int | None
+
+    @property
+    def whom(self) -> tuple[str, str, str]:
+        """Kind and name of what the limit is on ("org" has none), and of what it is on each: "" is of none."""
+        scope, _, each = self.on.partition(", each ")
+        principal, _, name = scope.partition(" ")
+        return principal if name else "org", name, each.replace("-", "_")
 
     @property
     def left(self) -> int:

@@ -258,13 +258,13 @@ def counted(place: Place, *, any_member: bool = False) -> Reading[tuple[str, dic
     parameters: dict[str, object] = {
         "start": place.window_start_s,
         "end": place.window_end_s if place.window_end_s is not None else FAR_S,
-        "principal": limit.principal_id,
+        "principal": limit.scope.id,
         "member": place.member_id,
     }
-    if limit.principal == "group":
+    if limit.scope.principal == "group":
         conditions.append("lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :principal)")
-    elif limit.principal in ("user", "key"):
-        conditions.append(f"{limit.principal}_id = :principal")
+    elif limit.scope.principal in ("user", "key"):
+        conditions.append(f"{limit.scope.principal}_id = :principal")
     if limit.each and not any_member:
         conditions.append(f"{limit.each}_id = :member")
     if limit.each == "end_user":

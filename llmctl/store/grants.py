@@ -61,16 +61,16 @@ def listing(tx: sqlite3.Connection, limit: Limit, now_s: int, *, member: str = "
 def check_applies(tx: sqlite3.Connection, limit: Limit, user: str) -> None:
     """Raises LlmctlError if the limit never counts a call of this user, as they are now; NotFound."""
     who = users.get(tx, user)
-    if limit.principal == "group":
-        fits = limit.principal_id in scopes.chain(tx, scopes.of_user(tx, user)).lineage
-    elif limit.principal == "key":
+    if limit.scope.principal == "group":
+        fits = limit.scope.id in scopes.chain(tx, scopes.of_user(tx, user)).lineage
+    elif limit.scope.principal == "key":
         keys = tx.execute("SELECT id FROM keys WHERE user_id = ?", (who.id,)).fetchall()
-        fits = (limit.principal_id,) in keys
+        fits = (limit.scope.id,) in keys
     else:
-        fits = limit.principal == "org" or limit.principal_id == who.id
+        fits = limit.scope.principal == "org" or limit.scope.id == who.id
     if not fits:
         where = f"is in {who.group}" if who.group else "is in no group"
-        hint = f"{who.name} {where}" if limit.principal == "group" else "See: llmctl limit list"
+        hint = f"{who.name} {where}" if limit.scope.principal == "group" else "See: llmctl limit list"
         raise LlmctlError(
             f"limit l{limit.id} ({limit.on}) never applies to {who.name}", hint=hint, code="limit_not_theirs"
         )

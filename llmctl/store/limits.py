@@ -11,11 +11,12 @@ from llmctl.domain.access import check_pattern
 from llmctl.domain.errors import NotFound
 from llmctl.domain.limit import Each, Extra, Limit, Measure
 from llmctl.domain.money import usd_plain
+from llmctl.domain.scope import PrincipalKind, Scope
 from llmctl.domain.window import Window
 
 from . import audit, scopes
 from .audit import Author
-from .scopes import ALIVE_SQL, APPLYING_SQL, LABEL_SQL, Scope
+from .scopes import ALIVE_SQL, APPLYING_SQL, NAME_SQL
 
 # The zone of a limit's windows: of its group or the nearest group above it that has one; of a user's or key's group.
 _ZONE_SQL = """
@@ -35,7 +36,7 @@ _GRANTS_SQL = (
     "SELECT json_group_array(json_array(member_id, g.amount, until_at)) FROM grants g WHERE limit_id = limits.id"
 )
 _COLUMNS = f"""
-    id, {LABEL_SQL} AS label, principal, principal_id, each, measure, window,
+    id, {NAME_SQL} AS name, principal, principal_id, each, measure, window,
     CASE principal WHEN 'org' THEN NULL ELSE {_ZONE_SQL} END AS zone, model_pattern, amount, soft,
     created_at
 """
@@ -202,13 +203,13 @@ def reaches_end_users(tx: sqlite3.Connection, scope: Scope, now_s: int) -> bool:
     return bool(found)
 
 
-_Row = tuple[int, str, str, int, Each, Measure, Window, str | None, str, int, int, int, str]
+_Row = tuple[int, str, PrincipalKind, int, Each, Measure, Window, str | None, str, int, int, int, str]
 
 
 def _limit(row: _Row, default_zone: str) -> Limit:
     (
         limit_id,
-        label,
+        name,
         principal,
         principal_id,
         each,
@@ -221,12 +222,9 @@ def _limit(row: _Row, default_zone: str) -> Limit:
         created_at_s,
         extras,
     ) = row
-    on = f"{label}, each {each.replace('_', '-')}" if each else label
     return Limit(
         id=limit_id,
-        on=on,
-        principal=principal,
-        principal_id=principal_id,
+        scope=Scope(principal, principal_id, name),
         each=each,
         measure=measure,
         window=window,

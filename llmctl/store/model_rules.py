@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmctl.domain.access import ModelRule, check_pattern
+from llmctl.domain.scope import Scope
 
 from . import audit, scopes
 from .audit import Author
-from .scopes import ALIVE_SQL, APPLYING_SQL, LABEL_SQL, Scope
+from .scopes import ALIVE_SQL, APPLYING_SQL, NAME_SQL
 
 Effect = Literal["allow", "deny"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    on: str
+    scope: Scope
     effect: Effect
     pattern: str
     created_at_s: int
@@ -59,12 +60,16 @@ def reset(tx: sqlite3.Connection, author: Author, scope: Scope, pattern: str) ->
 
 
 def listing(tx: sqlite3.Connection, *, scope: Scope | None = None) -> list[Rule]:
-    sql = f"SELECT {LABEL_SQL}, effect, pattern, created_at FROM model_rules WHERE {ALIVE_SQL}"
-    order = " ORDER BY CASE principal WHEN 'org' THEN 0 WHEN 'group' THEN 1 WHEN 'user' THEN 2 ELSE 3 END, 1, pattern"
-    if scope is None:
-        return [Rule(*row) for row in tx.execute(sql + order)]
-    mine = " AND principal = ? AND principal_id = ?"
-    return [Rule(*row) for row in tx.execute(sql + mine + order, (scope.principal, scope.id))]
+    mine = "" if scope is None else "AND principal = ? AND principal_id = ?"
+    rows = tx.execute(
+        f"""
+        SELECT principal, principal_id, {NAME_SQL} AS name, effect, pattern, created_at FROM model_rules
+        WHERE {ALIVE_SQL} {mine}
+        ORDER BY CASE principal WHEN 'org' THEN 0 WHEN 'group' THEN 1 WHEN 'user' THEN 2 ELSE 3 END, name, pattern
+        """,
+        () if scope is None else (scope.principal, scope.id),
+    )
+    return [Rule(Scope(*row[:3]), *row[3:]) for row in rows]
 
 
 def applying(
@@ -73,14 +78,15 @@ def applying(
     """The rules of a call, one entry a level that has any."""
     rows = tx.execute(
         f"""
-        SELECT principal, principal_id, effect, pattern, {LABEL_SQL} FROM model_rules
+        SELECT principal, principal_id, {NAME_SQL}, effect, pattern FROM model_rules
         WHERE {APPLYING_SQL} ORDER BY id
         """,
         (json.dumps(lineage), user_id, key_id),
     )
-    levels: dict[tuple[str, int], list[ModelRule]] = {}
-    for principal, principal_id, effect, pattern, label in rows:
-        levels.setdefault((principal, principal_id), []).append(ModelRule(effect, pattern, label))
+    levels: dict[Scope, list[ModelRule]] = {}
+    for *level, effect, pattern in rows:
+        scope = Scope(*level)
+        levels.setdefault(scope, []).append(ModelRule(effect, pattern, scope.label))
     return tuple(tuple(rules) for rules in levels.values())
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from llmctl.domain.limit import Limit
 from llmctl.domain.organisation import ORG, Change, GrantSpec, LimitSpec, Member, Organisation, Place, organisation
+from llmctl.domain.scope import ORGANISATION, Scope
 
 from . import grants, groups, keys, limits, model_rules, scopes, users
 from .audit import Author
-from .scopes import Scope
 
 
 def read(tx: sqlite3.Connection, *, default_zone: str, now_s: int) -> Organisation:
@@ -40,12 +40,12 @@ def read(tx: sqlite3.Connection, *, default_zone: str, now_s: int) -> Organisati
     ]
     rules: dict[Place, dict[str, model_rules.Effect]] = {}
     for rule in model_rules.listing(tx):
-        rules.setdefault(_place(rule.on), {})[rule.pattern] = rule.effect
+        rules.setdefault(_place(rule.scope), {})[rule.pattern] = rule.effect
     found: dict[Place, dict[tuple[str, ...], LimitSpec]] = {}
     for limit in limits.listing(tx, default_zone=default_zone):
         spec = LimitSpec(limit.measure, limit.amount, limit.window, limit.each, limit.model_pattern, limit.soft)
         spec = replace(spec, grants=_grants(tx, limit, now_s))
-        found.setdefault(_place(limit.on.partition(", each ")[0]), {})[spec.identity] = spec
+        found.setdefault(_place(limit.scope), {})[spec.identity] = spec
     return organisation(
         Member(one.kind, one.name, one.attributes, rules.get(one.place, {}), found.get(one.place, {}))
         for one in everybody
@@ -141,13 +141,9 @@ def _limit(tx: sqlite3.Connection, author: Author, change: Change, default_zone:
 
 def _scope(tx: sqlite3.Connection, member: Member) -> Scope:
     if member.kind == "org":
-        return scopes.ORGANISATION
+        return ORGANISATION
     return {"group": scopes.of_group, "user": scopes.of_user, "key": scopes.of_key}[member.kind](tx, member.name)
 
 
-def _place(label: str) -> Place:
-    if label == scopes.ORGANISATION.label:
-        return ORG
-    kind, _, name = label.partition(" ")
-    assert kind in ("group", "user", "key"), label
-    return kind, name.lower()  # type: ignore[return-value]
+def _place(scope: Scope) -> Place:
+    return scope.principal, scope.name.lower()

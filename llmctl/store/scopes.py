@@ -1,24 +1,13 @@
-"""What a limit or a model rule is set on: the organisation, a group, a user or a key."""
+"""Finds what limits and model rules are set on, and whose bind whom."""
 
 from __future__ import annotations
 
 import sqlite3
 from typing import NamedTuple
 
-from llmctl.domain.principal import ORG_ID, PrincipalKind
+from llmctl.domain.scope import Scope
 
 from . import groups, users
-
-
-class Scope(NamedTuple):
-    principal: PrincipalKind
-    id: int
-    name: str  # "", "sales", "alice", "alice/laptop"
-
-    @property
-    def label(self) -> str:
-        """For people: `organisation`, `group sales`, `user alice`, `key alice/laptop`."""
-        return "organisation" if self.principal == "org" else f"{self.principal} {self.name}"
 
 
 class Chain(NamedTuple):
@@ -28,9 +17,6 @@ class Chain(NamedTuple):
     lineage: tuple[int, ...]
     user_id: int = -1
     key_id: int = -1
-
-
-ORGANISATION = Scope("org", ORG_ID, "")
 
 
 def of_group(tx: sqlite3.Connection, name: str) -> Scope:
@@ -63,14 +49,13 @@ def chain(tx: sqlite3.Connection, scope: Scope) -> Chain:
     return Chain(groups.lineage(tx, group_id), user_id, key_id)
 
 
-# The name of a principal for people, as an SQL expression over (principal, principal_id).
-LABEL_SQL = """
+# The name of a principal, as an SQL expression over (principal, principal_id).
+NAME_SQL = """
     CASE principal
-        WHEN 'org' THEN 'organisation'
-        WHEN 'group' THEN 'group ' || (SELECT name FROM groups WHERE id = principal_id)
-        WHEN 'user' THEN 'user ' || (SELECT name FROM users WHERE id = principal_id)
-        ELSE 'key ' || (SELECT u.name || '/' || k.name FROM keys k JOIN users u ON u.id = k.user_id
-                        WHERE k.id = principal_id)
+        WHEN 'org' THEN ''
+        WHEN 'group' THEN (SELECT name FROM groups WHERE id = principal_id)
+        WHEN 'user' THEN (SELECT name FROM users WHERE id = principal_id)
+        ELSE (SELECT u.name || '/' || k.name FROM keys k JOIN users u ON u.id = k.user_id WHERE k.id = principal_id)
     END
 """
 # Limits and rules of removed groups and users, and of revoked keys, bind nobody and are not shown.

@@ -99,7 +99,7 @@ def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]
         )
         return {user_id: (settled, held) for user_id, settled, held in rows}
     where = "true"
-    if limit.principal == "group":
+    if limit.scope.principal == "group":
         where += " AND lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :principal)"
     if limit.model_pattern:
         where += " AND model_id IN (SELECT value FROM json_each(:models))"
@@ -119,7 +119,7 @@ def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]
         {
             "start": place.window_start_s,
             "end": balances.FAR_S if place.window_end_s is None else place.window_end_s,
-            "principal": limit.principal_id,
+            "principal": limit.scope.id,
             "models": as_json(run(tx, balances.covered_ids(limit.model_pattern))) if limit.model_pattern else "[]",
             **plan.parameters,
         },

@@ -14,6 +14,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from llmctl.domain.scope import ORGANISATION
 from llmctl.store import fold, groups, limits, scopes, users
 from llmctl.store.audit import Author
 from llmctl.store.database import Store, create, file_bytes
@@ -65,7 +66,7 @@ def _organisation(tx: sqlite3.Connection, now_s: int, users_count: int) -> None:
         tx.execute("INSERT INTO names VALUES (?, ?)", (number + 1, model))
     tx.execute("INSERT INTO endpoints VALUES (1, 'openai', 'chat.completions')")
     tx.execute("INSERT INTO usage_shapes VALUES (1, ?)", (SHAPE,))
-    for scope, each in ((scopes.ORGANISATION, ""), (scopes.ORGANISATION, "user"), (scopes.of_group(tx, "group-1"), "")):
+    for scope, each in ((ORGANISATION, ""), (ORGANISATION, "user"), (scopes.of_group(tx, "group-1"), "")):
         limits.put(
             tx,
             author,

@@ -8,10 +8,11 @@ import pytest
 
 from llmctl.domain.alert import DAY_S, HOUR_S, Pace, failing, limit_crossed, runaway, unpriced
 from llmctl.domain.limit import Extra, Limit, Standing
+from llmctl.domain.scope import Scope
 
 USD = 1_000_000_000
 PERCENTS = (50, 80, 100)
-LIMIT = Limit(3, "group sales", "group", 1, "", "cost", "month", "Europe/Berlin", "", 200 * USD, False)
+LIMIT = Limit(3, Scope("group", 1, "sales"), "", "cost", "month", "Europe/Berlin", "", 200 * USD, False)
 START_S, END_S = 1_793_487_600, 1_796_079_600  # November 2026 in Berlin
 
 
@@ -33,7 +34,7 @@ def test_a_limit_says_whose_it_is_how_much_is_gone_and_when_it_resets() -> None:
     assert alert.text == (
         "80 % of limit l3 (group sales) is gone: $160.00 of $200.00 per month spent; it resets Tue 01 Dec 00:00 CET"
     )
-    each = replace(LIMIT, on="group sales, each user", each="user", measure="tokens", model_pattern="gpt-*", amount=10)
+    each = replace(LIMIT, each="user", measure="tokens", model_pattern="gpt-*", amount=10)
     alert = limit_crossed(standing(10, each), PERCENTS, "alice")
     assert alert is not None
     assert alert.text.startswith(

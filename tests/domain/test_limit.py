@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from llmctl.domain.demand import Demand, Rates
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import HOLD_MAX, MEASURES, RETRY_S_MAX, Grant, Limit, Standing, decide, needed
+from llmctl.domain.scope import Scope
 
 USD = 1_000_000_000
 NOW_S = 1_795_000_000  # 18 Nov 2026, 10:26:40 UTC
@@ -21,9 +22,7 @@ RATES = Rates(input_rate=1 * USD, output_rate=10 * USD)  # USD 1 and 10 per mill
 def limit(measure: str = "cost", amount: int = 10 * USD, **changes: object) -> Limit:
     facts = {
         "id": 3,
-        "on": "group sales, each user",
-        "principal": "group",
-        "principal_id": 1,
+        "scope": Scope("group", 1, "sales"),
         "each": "user",
         "measure": measure,
         "window": "total" if measure == "concurrency" else "month",
@@ -324,7 +323,11 @@ def test_a_call_that_exceeds_the_whole_limit_will_never_pass() -> None:
 
 
 def test_a_full_house_is_a_rate() -> None:
-    error = refused(standing(limit("concurrency", 20, on="group engineering", model_pattern="gpt-5*"), 0, 20))
+    error = refused(
+        standing(
+            limit("concurrency", 20, scope=Scope("group", 2, "engineering"), each="", model_pattern="gpt-5*"), 0, 20
+        )
+    )
     assert (error.code, error.retry_after_s) == ("rate_limited", 1)
     assert error.message == "limit l3 (group engineering, gpt-5*): 20 at once, all in use"
     assert isinstance(decided([standing(limit("concurrency", 20), 0, 19)], demand()), Grant)

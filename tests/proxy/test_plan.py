@@ -13,6 +13,7 @@ from llmctl.domain.demand import UNKNOWN_TURNS, Bounds, Demand, Rates
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Limit
 from llmctl.domain.price import Tariff
+from llmctl.domain.scope import ORGANISATION
 from llmctl.proxy.directory import Directory
 from llmctl.proxy.lessons import Lessons
 from llmctl.proxy.plan import Plan, plan_of
@@ -34,7 +35,7 @@ def tariff(**rates: int) -> Tariff:
 
 
 def limit(measure: str = "cost", *, soft: bool = False, model: str = "") -> Limit:
-    return Limit(1, "organisation", "org", 0, "", measure, "day", "UTC", model, 5, soft)  # type: ignore[arg-type]
+    return Limit(1, ORGANISATION, "", measure, "day", "UTC", model, 5, soft)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

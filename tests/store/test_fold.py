@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from llmctl.domain.scope import ORGANISATION
 from llmctl.domain.window import BUCKET_S
 from llmctl.store import fold, groups, limits, scopes, standings, usage
 from llmctl.store.audit import Author
@@ -81,7 +82,7 @@ def set_limits(store: Store) -> None:
     author = Author("tester", NOW_S)
     with store.write() as tx:
         for window in ("hour", "day", "month", "total"):
-            for scope, each in ((scopes.ORGANISATION, ""), (scopes.of_group(tx, "emea"), "user")):
+            for scope, each in ((ORGANISATION, ""), (scopes.of_group(tx, "emea"), "user")):
                 limits.put(tx, author, scope, measure="cost", window=window, amount=1, each=each, default_zone="UTC")  # type: ignore[arg-type]
 
 

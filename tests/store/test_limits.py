@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from llmctl.domain.errors import NotFound
+from llmctl.domain.scope import ORGANISATION
 from llmctl.store import groups, limits, scopes, users
 from llmctl.store.audit import Author
 from llmctl.store.database import Store
@@ -22,7 +23,7 @@ def put(store: Store, author: Author, amount: int, scope: str = "", **more: obje
     with store.write() as tx:
         kind, _, name = scope.partition(" ")
         find = {"group": scopes.of_group, "user": scopes.of_user}
-        where = find[kind](tx, name) if scope else scopes.ORGANISATION
+        where = find[kind](tx, name) if scope else ORGANISATION
         facts: dict[str, object] = {"measure": "cost", "window": "month", "default_zone": "UTC"} | more
         return limits.put(tx, author, where, amount=amount, **facts)  # type: ignore[arg-type]
 

@@ -88,10 +88,10 @@ class Known:
         call, other = self.open, like.open
         mine = {
             "org": True,
-            "group": limit.principal_id in call.lineage,
-            "user": limit.principal_id == call.user_id,
-            "key": limit.principal_id == call.key_id,
-        }[limit.principal]
+            "group": limit.scope.id in call.lineage,
+            "user": limit.scope.id == call.user_id,
+            "key": limit.scope.id == call.key_id,
+        }[limit.scope.principal]
         if not mine or limit.model_pattern not in ("", call.model, self.deployed.get(call.model)):
             return False
         if limit.each == "user" and call.user_id != other.user_id:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from llmctl.domain.scope import ORGANISATION
 from llmctl.domain.usage import Usage
-from llmctl.store import balances, calls, fold, limits, price_edit, prices, repricing, revision, scopes
+from llmctl.store import balances, calls, fold, limits, price_edit, prices, repricing, revision
 from llmctl.store.audit import Author
 from llmctl.store.calls import Call, CallFilters
 from llmctl.store.database import Store, create
@@ -79,9 +80,7 @@ async def test_a_call_is_repriced_by_the_price_of_its_own_time_and_everything_fo
     old, new = await some_calls(path, 20, 1, fold_all=True)
     store = Store(path)
     with store.write() as tx:
-        put = limits.put(
-            tx, AUTHOR, scopes.ORGANISATION, measure="cost", window="month", amount=9 * DOLLAR, default_zone=ZONE
-        )
+        put = limits.put(tx, AUTHOR, ORGANISATION, measure="cost", window="month", amount=9 * DOLLAR, default_zone=ZONE)
         place = balances.place_of(put.limit, 0, NOW_S - DAY_S)
         balances.write(tx, {place.row: run(tx, balances.booked(place))})
     price(path, 2)
@@ -243,7 +242,7 @@ async def test_a_limit_on_each_end_user_and_the_calls_agree_afterwards(path: Pat
         limits.put(
             tx,
             AUTHOR,
-            scopes.ORGANISATION,
+            ORGANISATION,
             measure="cost",
             window="month",
             amount=90 * DOLLAR,

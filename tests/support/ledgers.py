@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llmctl.domain.demand import Demand, Rates
 from llmctl.domain.principal import Caller
+from llmctl.domain.scope import ORGANISATION
 from llmctl.domain.usage import Usage
 from llmctl.store import callers, fold, groups, keys, limits, scopes, users
 from llmctl.store.audit import Author
@@ -40,7 +41,7 @@ class Books:
         kind, _, name = scope.partition(" ")
         with self.store.write() as tx:
             where = {
-                "org": lambda: scopes.ORGANISATION,
+                "org": lambda: ORGANISATION,
                 "group": lambda: scopes.of_group(tx, name),
                 "user": lambda: scopes.of_user(tx, name),
                 "key": lambda: scopes.of_key(tx, name),
