@@ -9,7 +9,8 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
-PARALLEL := -n auto --dist loadfile  # a daemon is started for each file: its tests stay together
+# One more than there are cores: many tests wait. A daemon is started for each file: its tests stay together.
+PARALLEL := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
 .PHONY: help install serve test check format docs bench bench-peers replay soak clean

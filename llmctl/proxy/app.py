@@ -182,6 +182,8 @@ class Gateway:
         except LlmctlError:
             setup.directory.close()
             raise
+        if before is not None:
+            setup.upstream.take_over(before.upstream)
         await setup.start()
         self._setups.append(setup)
         self._background.configure(config, setup.upstream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Literal, NamedTuple
 
@@ -18,12 +19,14 @@ Why = Literal["unreachable", "busy", "credential", "forbidden", "timeout", "opti
 
 
 class Failure(NamedTuple):
-    """An attempt without an answer, that may be followed by another. `billable`: the provider may have generated."""
+    """An attempt without an answer, that may be followed by another. `billable`: the provider may have generated;
+    `unwanted`: nobody waits for another."""
 
     why: Why
     billable: bool = False
     credential: int = 0  # its number
     retry_after_s: float | None = None
+    unwanted: bool = False
 
 
 class Attempt(NamedTuple):
@@ -44,19 +47,29 @@ FIRST = Attempt()
 
 def retry_after_s(headers: CIMultiDictProxy[str]) -> float | None:
     """How long the provider wants to be left alone; None where it does not say, or nothing that makes sense."""
-    milliseconds, text = headers.get("retry-after-ms", ""), headers.get("retry-after", "").strip()
+    text = headers.get("retry-after", "").strip()
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    seconds = _number(text)
+    return _until(text) if seconds is None else seconds
+
+
+def _number(text: str) -> float | None:
     try:
-        if milliseconds:
-            return _sensible(float(milliseconds) / 1000)
-        if text:
-            return _sensible(float(text))
+        return _sensible(float(text))
     except ValueError:
-        pass
+        return None
+
+
+def _until(date: str) -> float | None:
+    """In each of its forms it is in UTC: RFC 9110, 5.6.7."""
     try:
-        return _sensible(parsedate_to_datetime(text).timestamp() - time.time()) if text else None
+        at = parsedate_to_datetime(date)
+        return _sensible((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
 
 
-def _sensible(seconds: float) -> float | None:
-    return seconds if 0 <= seconds < float("inf") else None
+def _sensible(number: float) -> float | None:
+    return number if 0 <= number < float("inf") else None

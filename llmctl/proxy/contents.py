@@ -16,7 +16,6 @@ from llmctl.store.booking import Closing, Deferral
 
 from . import json_strings
 from .call import Call
-from .compression import decoded
 from .json_strings import Redact
 from .own_patterns import OwnPatterns, compiled
 from .relay import KeptAnswer
@@ -116,7 +115,7 @@ class Contents:
 
     def _record(self, record: dict[str, object], request: bytes, kept: KeptAnswer) -> dict[str, object]:
         most = self._settings.bytes_max
-        answer = decoded(b"".join(kept.chunks), kept.encoding)
+        answer = kept.plain()
         own = OwnPatterns(self._patterns)
 
         def redact(text: str) -> str:

@@ -35,6 +35,15 @@ class Credentials:
         self._rests_until_s: dict[int, float] = {}
         self._failures: dict[int, int] = {}
 
+    def take_over(self, before: Credentials) -> None:
+        """What was learned of those that are here still, before the configuration was read again."""
+        numbers = {one.number: mine.number for one in before._credentials if (mine := self._alike(one)) is not None}
+        self._rests_until_s = {numbers[n]: until_s for n, until_s in before._rests_until_s.items() if n in numbers}
+        self._failures = {numbers[n]: failures for n, failures in before._failures.items() if n in numbers}
+
+    def _alike(self, other: Credential) -> Credential | None:
+        return next((one for one in self._credentials if one.fingerprint == other.fingerprint), None)
+
     def choose(self, tried: Collection[int] = ()) -> Credential | None:
         """One by weight, of those that were not tried yet and do not rest, if there are such; None: there is none."""
         if len(self._credentials) < 2:

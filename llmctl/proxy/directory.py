@@ -40,6 +40,7 @@ class Directory:
         self._callers: dict[bytes, Caller] = {}
         self._routes: dict[tuple[str, str], Route] = {}
         self._prices: dict[tuple[str, str], tuple[Price, ...]] = {}
+        self._stand_ins: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {}  # by dialect and route
         self._targets = {provider.name: provider.target for provider in config.providers.values()}
 
     def close(self) -> None:
@@ -90,17 +91,29 @@ class Directory:
             self._routes[model, dialect] = route
         return self._config.providers[route.provider], route.model
 
-    def speaker(self, model: str, dialect: str) -> Provider | None:
-        """Whose model that is, if it can be asked in this dialect."""
+    def spoken(self, model: str, dialect: str) -> tuple[Provider, str] | None:
+        """The same; None where it cannot be asked in this dialect."""
         try:
-            return self.route(model, dialect)[0]
+            return self.route(model, dialect)
         except Refused:
             return None
 
-    def stand_ins(self, model: str, provider: Provider, upstream_model: str) -> tuple[str, ...]:
-        """What is asked instead, in order, where this model does not answer."""
+    def stand_ins(self, model: str, dialect: str) -> tuple[str, ...]:
+        """What is asked instead, in order, where this model does not answer, whichever of its names the configuration
+        has. Raises Refused("model_not_found")."""
         fallbacks = self._config.fallbacks
-        return fallbacks.get(model) or fallbacks.get(f"{provider.name}/{upstream_model}", ())
+        if model in fallbacks or not fallbacks:
+            return fallbacks.get(model, ())
+        if dialect not in self._stand_ins:
+            self._stand_ins[dialect] = {
+                route: others for name, others in fallbacks.items() if (route := self._resolved(name, dialect))
+            }
+        provider, upstream_model = self.route(model, dialect)
+        return self._stand_ins[dialect].get((provider.name, upstream_model), ())
+
+    def _resolved(self, model: str, dialect: str) -> tuple[str, str] | None:
+        found = self.spoken(model, dialect)
+        return None if found is None else (found[0].name, found[1])
 
     def keeper(self, stored: StoredObject, dialect: str) -> Provider:
         """The provider that keeps it. Raises Refused("object_not_found"): it is no longer here, or not so asked."""

@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from llmctl.config.presets import SIGV4
 from llmctl.dialects.wire.fields import may_say
 from llmctl.domain.call import Reading
 from llmctl.domain.errors import Refused
@@ -80,41 +81,47 @@ class Exchange:
             credential = await self._upstream.credential(provider, call.attempt.tried, fingerprint=fingerprint)
         except UpstreamFailure as failure:
             return self._no_answer(call, failure, failure.credential)
-        number = credential.number if credential else 0
         outgoing, client = self._outgoing(call, credential), Client(call.http)
         if self._watch.is_pointless(client):
             return End(client.answer, _unsent_or_unanswered(call, outgoing, "client_gone"))
         with self._watch.over(call, client, outgoing) as flight:
-            try:
-                flight.response = response = await self._upstream.send(provider, outgoing)
-            except UpstreamFailure as failure:
-                return self._no_answer(call, failure, number)
-            except asyncio.CancelledError:
-                if not flight.cut:
-                    raise
-                flight.task.uncancel()
-                if flight.cut == "provider_timeout":
-                    return self._no_answer(call, too_late(provider), number)
-                answer: web.StreamResponse = flight.client.answer
-                if flight.cut == REVOKED:
-                    answer = _refused(call, _revoked())
-                return End(answer, _unsent_or_unanswered(call, outgoing, flight.cut))
-            try:
-                if response.status == 401:
-                    return self._credential_refused(call, response.status, number)
-                if response.status >= 400:
-                    return await self._provider_error(call, flight.client, response, credential)
-                self._upstream.credentials(provider).worked(number)
-                if call.attempt.without_option:  # that was it
-                    self._lessons.refuses_usage_option(provider.name, call.plan.model)
-                return await self._relay(call, flight, response, credential)
-            except BaseException:
-                if flight.client.started:
-                    flight.client.abort()  # else our error would be sent into the middle of the answer
+            end = await self._fly(call, flight, credential)
+        if end.failure is not None and flight.is_unwanted:
+            end = end._replace(failure=end.failure._replace(unwanted=True))
+        return end
+
+    async def _fly(self, call: Call, flight: Flight, credential: Credential | None) -> End:
+        provider, number = call.plan.provider, credential.number if credential else 0
+        try:
+            flight.response = response = await self._upstream.send(provider, flight.outgoing)
+        except UpstreamFailure as failure:
+            return self._no_answer(call, failure, number)
+        except asyncio.CancelledError:
+            if not flight.cut:
                 raise
-            finally:
-                # A response that was read to its end has given its connection back already; any other is cut.
-                response.close()
+            flight.task.uncancel()
+            if flight.cut == "provider_timeout":
+                return self._no_answer(call, too_late(provider), number)
+            answer: web.StreamResponse = flight.client.answer
+            if flight.cut == REVOKED:
+                answer = _refused(call, _revoked())
+            return End(answer, _unsent_or_unanswered(call, flight.outgoing, flight.cut))
+        try:
+            if response.status == 401:
+                return self._credential_refused(call, response.status, number)
+            if response.status >= 400:
+                return await self._provider_error(call, flight.client, response, credential)
+            self._upstream.credentials(provider).worked(number)
+            if call.attempt.without_option:  # that was it
+                self._lessons.refuses_usage_option(provider.name, call.plan.model)
+            return await self._relay(call, flight, response, credential)
+        except BaseException:
+            if flight.client.started:
+                flight.client.abort()  # else our error would be sent into the middle of the answer
+            raise
+        finally:
+            # A response that was read to its end has given its connection back already; any other is cut.
+            response.close()
 
     def _outgoing(self, call: Call, credential: Credential | None) -> Outgoing:
         provider = call.plan.provider
@@ -146,11 +153,11 @@ class Exchange:
         """Bytes through, a reader beside them. The client leaving changes nothing but where the bytes go."""
         content_type = response.headers.get("content-type", "")
         streamed = call.endpoint.dialect.streams(call.endpoint.name, call.asked, content_type)
-        client, mask = flight.client, _mask_of(credential)
+        client, mask = flight.client, _mask_of(call, credential)
         reader, without = self._reader(call, flight, response, credential, streamed=streamed)
         client.head(response.status, mask.whole(_headers(call, response, without)))
         if call.kept is not None:
-            call.kept.encoding = _encoding(response)
+            call.kept.encoding, call.kept.mask = _encoding(response), _mask_of(call, credential)
             if streamed and not content_type.startswith("audio/"):
                 call.kept.texts = call.endpoint.dialect.stream_texts
         broken, last = await _pass(call, flight, response, reader, mask, streamed=streamed)
@@ -212,39 +219,34 @@ class Exchange:
     ) -> End:
         """The provider's own refusal passes as it came, but for our credential, should it be in there."""
         body, encoding = await response.whole(ERROR_BODY_BYTES_MAX), _encoding(response)
-        mask, plain, without = _mask_of(credential), b"", _NONE
-        if body is None:
+        mask, without = _mask_of(call, credential), _NONE
+        plain = decoded(body, encoding) if body else b""
+        if body is None or (body and not plain and credential is not None):  # what cannot be read cannot be masked
             without = _PACKING | {b"content-type"}
-            message = (
-                f"provider {call.plan.provider.name} answered with HTTP {response.status}, and the rest did not come"
-            )
+            rest = "the rest did not come" if body is None else "the rest cannot be read"
+            message = f"provider {call.plan.provider.name} answered with HTTP {response.status}, and {rest}"
             body = call.endpoint.dialect.error_body(
                 response.status, code="provider_failed", type="", message=message, request_id=ids.shown(call.id)
             )
         else:
-            plain = decoded(body, encoding) if body else body
             forbidden = response.status == 403 and credential is not None and _FLAGGED.search(plain) is None
             if forbidden or (response.status == 400 and _KEY_INVALID.search(plain)):
                 return self._credential_refused(call, response.status, credential.number if credential else 0)
             if credential is not None and plain and not is_plain(encoding):  # packed, it could not be masked
                 body, without = plain, _PACKING
             body = mask.whole(body)
+        if call.kept is not None:
+            call.kept.take(mask.whole(plain))
         headers = _headers(call, response, without)
         if b"content-type" in without:
             headers += b"Content-Type: application/json\r\n"
         client.head(response.status, mask.whole(headers))
-        error, now_s = f"provider_{response.status}", time.perf_counter()
-        closing = settlement.failed(call, status=response.status, error=error, now_s=now_s)
-        if b'"usage' in plain:  # it was begun, and is billed
-            reading = call.endpoint.dialect.read_answer(call.endpoint.name, plain)
-            if reading.usage is not None:
-                closing = settlement.answered(
-                    call, reading, status=response.status, error=error, estimate=None, now_s=now_s
-                )
+        closing = _error_booked(call, response.status, plain)
         failure = None
         if response.status in BUSY:
             number = credential.number if credential else 0
-            failure = Failure("busy", credential=number, retry_after_s=retry_after_s(response.headers))
+            billed, rest_s = closing.usage_source is not None, retry_after_s(response.headers)
+            failure = Failure("busy", billable=billed, credential=number, retry_after_s=rest_s)
         elif _refuses_option(call, response.status, plain):
             failure = Failure("option")
         return End(client.unsent(body), closing, failure)
@@ -316,6 +318,15 @@ def _cut_short(call: Call, client: Client, broken: str) -> web.StreamResponse:
     return _refused(call, Refused(code, f"provider {call.plan.provider.name} broke off its answer"))
 
 
+def _error_booked(call: Call, status: int, body: bytes) -> Closing:
+    error, now_s = f"provider_{status}", time.perf_counter()
+    if b'"usage' in body:
+        reading = call.endpoint.dialect.read_answer(call.endpoint.name, body)
+        if reading.usage is not None:  # it was begun, and is billed
+            return settlement.answered(call, reading, status=status, error=error, estimate=None, now_s=now_s)
+    return settlement.failed(call, status=status, error=error, now_s=now_s)
+
+
 def _unsent_or_unanswered(call: Call, outgoing: Outgoing, error: str) -> Closing:
     """Of a call that was cut before its answer began."""
     if outgoing.sent_at_s is not None:
@@ -327,8 +338,12 @@ def _kept(object_id: str, credential: Credential | None) -> Kept:
     return Kept(object_id, credential.fingerprint if credential else "")
 
 
-def _mask_of(credential: Credential | None) -> Mask:
-    return Mask("" if credential is None else credential.secret)
+def _mask_of(call: Call, credential: Credential | None) -> Mask:
+    if credential is None:
+        return Mask()
+    if call.plan.provider.auth == SIGV4:  # of which parts go over the wire, and AWS repeats what was signed
+        return Mask(*credential.secret.split(":"))
+    return Mask(credential.secret)
 
 
 def _refuses_option(call: Call, status: int, body: bytes) -> bool:

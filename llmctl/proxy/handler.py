@@ -161,23 +161,27 @@ class Handler:
         """The first choice; then other credentials and what stands in for the model, while nothing was answered or may
         have been billed. Raises Refused: of the first choice."""
         first_id, attempt = arrival.id, FIRST
+        routing, model, dialect = arrival.setup.routing, asked.ask.model, match.endpoint.dialect.name
+        assert arrival.caller is not None
         if arrival.setup.config.fallbacks and arrival.stored is None:
-            attempt = arrival.setup.routing.first(asked.ask.model, match.endpoint.dialect.name)
-        answer: web.StreamResponse | None = None
+            attempt = routing.first(arrival.caller, model, dialect)
+        answered: tuple[int, web.StreamResponse] | None = None
         while True:
             try:
                 call = await self._admit(arrival, match, asked, secret, attempt)
             except Refused:
-                if answer is not None:
-                    return answer  # what stands in is not for this caller: what the first choice said counts
-                if not attempt.model:
+                if answered is None and not attempt.model:
                     raise
-                attempt = FIRST  # it was only not asked because it rests
+                following = routing.stand_in(attempt, arrival.caller, model, dialect)
+                if following is None and answered is not None:
+                    arrival.id, answer = answered  # nothing that stands in is for this caller: what was said counts
+                    return answer
+                attempt = following or FIRST  # that was only not asked because it rests
                 continue
             answer, following = await self._run(call, arrival.setup)
             if following is None:
                 return answer
-            attempt = following
+            answered, attempt = (call.id, answer), following
             arrival.again(*self._start())
             logger.info("call %s: attempt %d", ids.shown(first_id), attempt.number)
 

@@ -54,8 +54,7 @@ def plan_of(
     provider, model = directory.route(stand_in or ask.model, dialect)
     if stored is not None:
         provider = _keeper(stored, provider, ask, directory.keeper(stored, dialect))
-    sold_as = provider.sold_as(model)
-    denied = access.denial(caller.rules, provider.name, model, sold_as)
+    denied = denial(caller, provider, model)
     if denied is not None:
         raise Refused(
             "model_not_allowed",
@@ -67,7 +66,7 @@ def plan_of(
     if ask.free or model.startswith(ask.free_models):
         return Plan(provider, model, price, NOTHING, False, stored=stored, free=True)
     price = price_for(ask, price)
-    binding = [limit.measure for limit in caller.limits if binds(limit, provider.name, model, sold_as)]
+    binding = [limit.measure for limit in caller.limits if binds(limit, provider.name, model, provider.sold_as(model))]
     if price is None and "cost" in binding:
         raise Refused(
             "model_unpriced",
@@ -87,6 +86,11 @@ def plan_of(
     )
     demand = worst_case(ask, dialect, facts, price, bounds, lesson.tier_of(ask))
     return Plan(provider, model, price, demand, bool(binding), lesson, stored)
+
+
+def denial(caller: Caller, provider: Provider, model: str) -> str | None:
+    """Why the caller may not use it; None: they may."""
+    return access.denial(caller.rules, provider.name, model, provider.sold_as(model))
 
 
 def _keeper(stored: StoredObject, routed: Provider, ask: Ask, keeper: Provider) -> Provider:

@@ -120,10 +120,10 @@ class UnpackingReader:
 
 class Mask:
     """What a provider says, without our credential, should it repeat it: as it is, or as JSON may spell it; also where
-    it is cut in two by the end of a chunk."""
+    it is cut in two by the end of a chunk. `secrets`: what it is made of."""
 
-    def __init__(self, secret: str) -> None:
-        self._spellings = _spellings(secret) if len(secret) >= SECRET_CHARS_MIN else ()
+    def __init__(self, *secrets: str) -> None:
+        self._spellings = _spellings(secrets)
         self._held = b""
 
     def whole(self, data: bytes) -> bytes:
@@ -149,14 +149,19 @@ class Mask:
 
 
 @lru_cache(maxsize=64)
-def _spellings(secret: str) -> tuple[bytes, ...]:
+def _spellings(secrets: tuple[str, ...]) -> tuple[bytes, ...]:
+    found = [_spelled(secret) for secret in secrets if len(secret) >= SECRET_CHARS_MIN]
+    return tuple(spelling for spellings in found for spelling in spellings)
+
+
+def _spelled(secret: str) -> set[bytes]:
     """Slashes as PHP writes them, and what .NET and Gson do not leave as it is."""
     dotnet = "".join(f"\\u{ord(char):04X}" if char in "+&<>'`" else char for char in secret)
     gson = "".join(f"\\u{ord(char):04x}" if char in "=&<>'" else char for char in secret)
     slashed = [
         text.replace("/", slash) for text in (secret, dotnet, gson) for slash in ("/", "\\/", "\\u002F", "\\u002f")
     ]
-    return tuple({text.encode() for text in slashed})
+    return {text.encode() for text in slashed}
 
 
 def _begun(data: bytes, secret: bytes) -> int:
@@ -170,18 +175,24 @@ def _begun(data: bytes, secret: bytes) -> int:
 class KeptAnswer:
     """An answer's first bytes, as they came."""
 
-    __slots__ = ("_left", "chunks", "encoding", "texts")
+    __slots__ = ("_left", "chunks", "encoding", "mask", "texts")
 
     def __init__(self, bytes_max: int) -> None:
         self._left = bytes_max
         self.chunks: list[bytes] = []
         self.encoding = ""
+        self.mask = Mask()
         self.texts: Callable[[bytes], list[str]] | None = None  # reads a stream: there, a text comes in many pieces
 
     def take(self, chunk: bytes) -> None:
         if self._left > 0:
             self.chunks.append(chunk[: self._left])
             self._left -= len(chunk)
+
+    def plain(self) -> bytes:
+        """Without our credential, also where it is cut off in the middle of it."""
+        masked = self.mask.feed(decoded(b"".join(self.chunks), self.encoding))
+        return masked if self.is_cut else masked + self.mask.close(b"")
 
     @property
     def is_cut(self) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from llmctl.config import Config, Provider
+from llmctl.domain.principal import Caller
 
 from .attempts import FIRST, Attempt, Failure
 from .call import Call
 from .credentials import REFUSED_REST_S
 from .directory import Directory
+from .plan import denial
 from .upstream import Upstream
 
 
@@ -21,22 +21,23 @@ class Routing:
         self._directory = directory
         self._upstream = upstream
 
-    def first(self, model: str, dialect: str) -> Attempt:
-        """Where to begin: what was asked for, or what stands in for it while all its provider's credentials rest.
-        Raises Refused: the model does not exist."""
+    def first(self, caller: Caller, model: str, dialect: str) -> Attempt:
+        """Where to begin: what was asked for, or what stands in for it while all its provider's credentials rest. Who
+        may not use the model is not helped out. Raises Refused: the model does not exist."""
         provider, upstream_model = self._directory.route(model, dialect)
-        if self._upstream.credentials(provider).all_rest:
-            stand_ins = self._directory.stand_ins(model, provider, upstream_model)
-            return self._stand_in(stand_ins, FIRST, dialect) or FIRST
+        if self._upstream.credentials(provider).all_rest and denial(caller, provider, upstream_model) is None:
+            return self.stand_in(FIRST, caller, model, dialect) or FIRST
         return FIRST
 
     def following(self, call: Call, failure: Failure) -> Attempt | None:
         """The attempt after one that failed so; None: what the provider said goes to the client."""
         provider, attempt = call.plan.provider, call.attempt
+        self._note(provider, failure)
+        if failure.unwanted:
+            return None
         if failure.why == "option":
             first_id = attempt.first_id or call.id
             return attempt._replace(number=attempt.number + 1, first_id=first_id, without_option=True)
-        self._note(provider, failure)
         if call.plan.stored is not None:
             return None  # what it is about or goes on from is there, and nowhere else
         if failure.billable and not self._retries.after_timeout:
@@ -45,26 +46,32 @@ class Routing:
             return None
         tried = attempt.tried | {failure.credential}
         again = Attempt(attempt.model, attempt.place, attempt.number + 1, tried, attempt.first_id or call.id)
-        if self._upstream.credentials(provider).has_another(tried):
-            return again
-        model, dialect = call.asked.ask.model, call.endpoint.dialect.name
-        stand_ins = self._directory.stand_ins(model, *self._directory.route(model, dialect))
-        return self._stand_in(stand_ins, again, dialect)
+        stand_in = self.stand_in(again, call.caller, call.asked.ask.model, call.endpoint.dialect.name)
+        # The last attempt is for what stands in: credentials that are limited often are so together.
+        if stand_in is not None and again.number == self._retries.attempts_max:
+            return stand_in
+        return again if self._upstream.credentials(provider).has_another(tried) else stand_in
 
-    def _stand_in(self, stand_ins: Sequence[str], attempt: Attempt, dialect: str) -> Attempt | None:
+    def stand_in(self, attempt: Attempt, caller: Caller, model: str, dialect: str) -> Attempt | None:
+        """The same attempt with what comes next of that which stands in for this model; None: there is no more."""
+        stand_ins = self._directory.stand_ins(model, dialect)
         for place in range(attempt.place, len(stand_ins)):
-            if self._is_possible(stand_ins[place], dialect):
+            if self._is_possible(stand_ins[place], caller, dialect):
                 return attempt._replace(model=stand_ins[place], place=place + 1, tried=frozenset())
         return None
 
-    def _is_possible(self, model: str, dialect: str) -> bool:
-        """Only what speaks the client's dialect can stand in, and only what is not resting itself is worth asking."""
-        provider = self._directory.speaker(model, dialect)
-        return provider is not None and not self._upstream.credentials(provider).all_rest
+    def _is_possible(self, name: str, caller: Caller, dialect: str) -> bool:
+        """Only what speaks the client's dialect and what they may use can stand in, and only what is not resting itself
+        is worth asking."""
+        found = self._directory.spoken(name, dialect)
+        if found is None:
+            return False
+        provider, model = found
+        return not self._upstream.credentials(provider).all_rest and denial(caller, provider, model) is None
 
     def _note(self, provider: Provider, failure: Failure) -> None:
         credentials = self._upstream.credentials(provider)
-        if failure.why == "forbidden":
+        if failure.why in ("forbidden", "option"):
             return  # it may serve others, and other models
         if failure.why == "credential":
             credentials.rest(failure.credential, REFUSED_REST_S)

@@ -85,6 +85,12 @@ class Upstream:
         }
         self._pruning = asyncio.create_task(self._prune())
 
+    def take_over(self, before: Upstream) -> None:
+        """Which credentials rest, of those of the configuration before."""
+        for name, endpoint in self._endpoints.items():
+            if name in before._endpoints:
+                endpoint.credentials.take_over(before._endpoints[name].credentials)
+
     async def close(self) -> None:
         self._pruning.cancel()
         for pool in self._pools.values():

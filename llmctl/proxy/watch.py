@@ -43,6 +43,12 @@ class Flight:
     def __exit__(self, *_: object) -> None:
         self.others.discard(self)
 
+    @property
+    def is_unwanted(self) -> bool:
+        """Nobody waits for its answer."""
+        self.client.check_connection()
+        return self.client.gone or self.cut not in ("", "provider_timeout")
+
     def end(self, why: str) -> None:
         self.cut = why
         if self.response is not None:

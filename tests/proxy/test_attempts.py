@@ -26,6 +26,10 @@ database = "llmctl.db"
 attempts_max = 5
 [fallbacks]
 "three/m" = ["deaf/m", "one/m", "other/m"]
+bare = ["one/m"]
+[aliases]
+alias = "three/m"
+m-of-three = "three/m"
 """
 CREDENTIALS = {"three": 3, "deaf": 1, "one": 1, "other": 1}
 UNREACHABLE, TIMEOUT = Failure("unreachable"), Failure("timeout", billable=True)
@@ -43,6 +47,7 @@ class Routed:
             dialect = "anthropic" if name == "deaf" else "openai"
             text += f'[providers.{name}]\ndialect = "{dialect}"\nbase_url = "http://127.0.0.1:9/v1"\n'
             text += f"credentials = [{files}]\n"
+            text += 'models = ["bare"]\n' if name == "one" else ""
         (place / "config.toml").write_text(text)
         self.config = config.load(place / "config.toml")
         self.directory = Directory(self.config, Lessons())
@@ -88,15 +93,38 @@ def test_what_stands_in_has_others_behind_it_until_the_attempts_are_spent(routed
     assert routed.following(UNREACHABLE, provider="other", attempt=attempt._replace(place=3)) is None
 
 
+def test_the_last_attempt_is_for_what_stands_in(routed: Routed) -> None:
+    """Of three credentials, all of them limited, none would be left for it."""
+    attempt = Attempt(number=4, tried=frozenset({0}), first_id=1)
+    assert routed.following(UNREACHABLE, attempt=attempt) == Attempt("one/m", 2, 5, first_id=1)
+    last = Attempt("other/m", 3, number=4, first_id=1)
+    assert routed.following(UNREACHABLE, attempt=last) == last._replace(number=5, tried=frozenset({0}))
+
+
+def test_where_nobody_waits_for_another_there_is_none_and_the_failure_is_noted(routed: Routed) -> None:
+    assert routed.following(Failure("option", unwanted=True)) is None
+    assert routed.following(Failure("busy", retry_after_s=60, unwanted=True), provider="one") is None
+    assert routed.credentials("one").all_rest
+
+
+@pytest.mark.parametrize("name", ["three/m", "m-of-three", "alias"])
+def test_what_stands_in_does_so_by_whichever_name_the_model_is_asked_for(routed: Routed, name: str) -> None:
+    assert routed.directory.stand_ins(name, "openai") == ("deaf/m", "one/m", "other/m")
+    assert routed.directory.stand_ins("other/m", "openai") == ()
+    assert (
+        routed.directory.stand_ins("one/bare", "openai") == routed.directory.stand_ins("bare", "openai") == ("one/m",)
+    )
+
+
 def test_what_rests_itself_does_not_stand_in(routed: Routed) -> None:
     for number in range(3):
         routed.credentials("three").rest(number, 60)
-    assert routed.routing.first("three/m", "openai") == Attempt("one/m", 2)
+    assert routed.routing.first(routed.call().caller, "three/m", "openai") == Attempt("one/m", 2)
     routed.credentials("one").rest(0, 60)
-    assert routed.routing.first("three/m", "openai") == Attempt("other/m", 3)
+    assert routed.routing.first(routed.call().caller, "three/m", "openai") == Attempt("other/m", 3)
     assert routed.following(UNREACHABLE) == Attempt("other/m", 3, 2, first_id=5)
     routed.credentials("other").rest(0, 60)
-    assert routed.routing.first("three/m", "openai") == FIRST
+    assert routed.routing.first(routed.call().caller, "three/m", "openai") == FIRST
     assert routed.following(UNREACHABLE) is None
 
 

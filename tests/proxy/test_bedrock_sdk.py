@@ -242,12 +242,18 @@ def test_requests_are_signed_with_an_aws_key(tmp_path: Path, recorder: Recorder,
         credential_file = "{tmp_path / "aws"}"
     """
     with Daemon(tmp_path, providers) as daemon:
-        user = aws(daemon.add_user("signed"), daemon.url)
+        key = daemon.add_user("signed")
+        user = aws(key, daemon.url)
         talks(recorder)
         user.converse(modelId=ARN, messages=SAY)
         (row,) = daemon.calls(count=1)
         assert (row["state"], row["output_tokens"]) == ("settled", 4)
-    sent = recorder.last
+        sent = recorder.last
+        # What AWS says of a signature that does not fit: the whole request as it should have been signed.
+        said = {"message": f"x-amz-security-token:session+token/== {sent.headers['Authorization']}"}
+        recorder.reply(json.dumps(said).encode(), status=400, Content_Type="application/json")
+        answer = daemon.send(f"/model/{ARN.replace('/', '%2F')}/converse", {"messages": SAY}, key=key)
+        assert answer.status == 400 and "x-amz-security-token:*** AWS4-HMAC" in answer.json["message"]
     assert sent.headers["X-Amz-Security-Token"] == "session+token/=="
     assert re.search(r"Credential=AKIDEXAMPLE/\d{8}/eu-central-1/bedrock/aws4_request", sent.headers["Authorization"])
     assert sent.headers["Authorization"] == signature_of(

@@ -37,11 +37,18 @@ async def in_pieces(line: Line) -> None:
     await line.end_stream()
 
 
+async def repeats(line: Line) -> None:
+    """Our credential, in its answer and in its refusal."""
+    seen = await line.request()
+    said = {"echo": seen.headers["authorization"], "choices": [], "model": "m"}
+    await line.send_whole(json.dumps(said).encode(), status="400 Bad" if b"wrong" in seen.body else "200 OK")
+
+
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     directory = tmp_path_factory.mktemp("contents")
     extra = '[content]\nbytes_max = 4096\npatterns = ["PROMPT-TEXT"]\n'
-    faults = {**{name: FAULTS[name] for name in ("fine", "broken_gzip")}, "in_pieces": in_pieces}
+    faults = {**{name: FAULTS[name] for name in ("fine", "broken_gzip")}, "in_pieces": in_pieces, "repeats": repeats}
     with Faulty(faults) as faulty, Daemon(directory, faulty.providers(directory), extra=extra) as daemon:
         daemon.here("group", "add", "company", "-q")
         daemon.here("group", "add", "support", "--parent", "company", "-q")
@@ -95,6 +102,16 @@ def test_of_a_stream_its_text_is_kept_redacted_however_many_pieces_it_came_in(ga
     assert b"SECRET" in reply.body
     record = shown(gateway, reply.headers["x-llmctl-call-id"])
     assert record["answer"] == "It is\n[key] and [email]"
+
+
+@pytest.mark.parametrize("padding", ["", "wrong"])
+def test_our_credential_is_not_kept_should_a_provider_repeat_it(gateway: Daemon, padding: str) -> None:
+    gateway.here("content", "keep", "company")
+    key = gateway.add_user(f"echo{padding}", "support")
+    call = post(gateway.url, CHAT, ask("repeats/m", padding=padding), key).headers["x-llmctl-call-id"]
+    record = shown(gateway, call)
+    assert json.loads(record["answer"])["echo"] == "Bearer ***"
+    assert record["cut"] is False
 
 
 def test_long_ones_are_cut_and_what_is_no_text_is_kept_as_base64(gateway: Daemon) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
@@ -97,7 +98,7 @@ def test_failures_in_a_row_make_one_rest_longer_and_longer_until_it_works() -> N
         ({"retry-after": "inf"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": ""}, None),
-        ({"retry-after-ms": "soon", "retry-after": "7"}, None),
+        ({"retry-after-ms": "soon", "retry-after": "7"}, 7.0),
         ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, None),
         ({"retry-after": "9" * 400}, None),
     ],
@@ -109,6 +110,32 @@ def test_how_long_a_provider_wants_to_be_left_alone(headers: dict[str, str], sec
 def test_a_moment_is_a_time_from_now() -> None:
     found = retry_after_s(CIMultiDictProxy(CIMultiDict({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"})))
     assert found is not None and found > 1e8
+
+
+def test_a_moment_without_a_zone_is_one_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        date = time.strftime("%a %b %e %H:%M:%S %Y", time.gmtime(time.time() + 100))
+        found = retry_after_s(CIMultiDictProxy(CIMultiDict({"retry-after": date})))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found is not None and 90 < found <= 100
+
+
+def test_a_rest_outlives_the_configuration_that_the_credential_stays_in() -> None:
+    clock = Clock()
+    before = Credentials([Credential("a", 1, 0, "fa"), Credential("b", 1, 1, "fb")], clock_s=clock)
+    before.rest(0, 30)
+    for _ in range(FAILURES_FREE):
+        before.failed(1)
+    there = [Credential("b", 1, 0, "fb"), Credential("c", 1, 1, "fc"), Credential("a", 1, 2, "fa")]
+    after = Credentials(there, clock_s=clock)
+    after.take_over(before)
+    assert set(chosen(after)) == {"b", "c"}
+    after.failed(0)
+    assert set(chosen(after)) == {"c"}
 
 
 def test_a_credential_does_not_show_itself() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -18,6 +19,12 @@ TEXT = f'data: {{"echo": "Bearer {SECRET}"}}\n\ndata: [DONE]\n\n'.encode()
 
 def passed(mask: Mask, *chunks: bytes) -> bytes:
     return b"".join([*(mask.feed(chunk) for chunk in chunks), mask.close(b"")])
+
+
+def test_each_part_of_a_credential_is_masked_by_itself() -> None:
+    mask = Mask("AKIAIOSFODNN7EXAMPLE", SECRET, "short")
+    text = f"Credential=AKIAIOSFODNN7EXAMPLE/20261126 {SECRET} short".encode()
+    assert mask.whole(text) == b"Credential=***/20261126 *** short"
 
 
 @pytest.mark.parametrize("cut", range(1, len(TEXT)))
@@ -75,3 +82,11 @@ def test_an_answer_that_repeats_it(gateway: Daemon, key: str, recorder: Recorder
     recorder.reply(*pieces, content_type=content_type)
     answer = gateway.send(CHAT, {"model": "echo-1", "messages": [], "stream": stream}, key=key)
     assert answer.body == b"".join(pieces).replace(secret.encode(), b"***")
+
+
+def test_a_refusal_that_nobody_here_can_read_does_not_pass(gateway: Daemon, key: str, recorder: Recorder) -> None:
+    packed = gzip.compress(gzip.compress(recorder.api_key.encode()))
+    recorder.reply(packed, status=400, Content_Type="application/json", Content_Encoding="gzip, gzip")
+    answer = gateway.send(CHAT, {"model": "echo-1", "messages": []}, key=key)
+    assert (answer.status, answer.headers["content-encoding"]) == (400, None)
+    assert answer.json["error"]["message"].endswith("HTTP 400, and the rest cannot be read")

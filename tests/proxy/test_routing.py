@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon
-from tests.support.faulty import INPUT_TOKENS, OUTPUT_TOKENS, Faulty, Line, error, fine, whole
-from tests.support.wire import CHAT, MESSAGES, Reply, ask, post
+from tests.support.faulty import INPUT_TOKENS, OUTPUT_TOKENS, Faulty, Line, error, fine, usage, wait_until, whole
+from tests.support.wire import CHAT, MESSAGES, Reply, Wire, ask, post, request_bytes
 
 CREDENTIALS = ("good", "spent", "dead", "narrow")
 TIMEOUT_S = 1.0
@@ -56,6 +57,19 @@ async def flags(line: Line) -> None:
         await line.send_whole(whole(seen.anthropic))
 
 
+async def limited_and_billed(line: Line) -> None:
+    """It had begun, and says what that comes to."""
+    seen = await line.request()
+    said = json.loads(error(seen.anthropic, "rate_limit_error", "too many output tokens")) | {"usage": usage(False)}
+    await line.send_whole(json.dumps(said).encode(), status="429 Too Many Requests")
+
+
+async def limited_late(line: Line) -> None:
+    seen = await line.request()
+    await asyncio.sleep(1)
+    await line.send_whole(error(seen.anthropic, "rate_limit_error", "slow down"), status="429 Too Many Requests")
+
+
 async def silent(line: Line) -> None:
     await line.request()
     await line.until_hung_up()
@@ -72,13 +86,16 @@ FAULTS = {
     "keyed": by_credential,
     # Those that fail often rest: each test has its own.
     **{
-        name: busy("503 Service Unavailable") for name in ("busy", "busy2", "busy3", "busy4", "busy5", "busy6", "busy7")
+        name: busy("503 Service Unavailable") for name in "busy busy2 busy3 busy4 busy5 busy6 busy7 busy8 busy9".split()
     },
     "resting": busy("429 Too Many Requests", "retry-after: 86400"),
+    "tired": busy("429 Too Many Requests", "retry-after: 86400"),
     "overloaded": busy("529 Overloaded", "retry-after: 86400"),
     "odd": busy("429 Too Many Requests", "retry-after: -7", "retry-after-ms: soon"),
     "broken": busy("500 Internal Server Error"),
     "flagging": flags,
+    "billing": limited_and_billed,
+    "stalling": limited_late,
     "silent": silent,
     "reset": reset,
 }
@@ -88,6 +105,11 @@ FALLBACKS = """
 "flagging/m" = ["other/m"]
 "overloaded/m" = ["odd/m", "busy3/m"]
 "resting/m" = ["other/m"]
+"tired/m" = ["other/m"]
+"busy8/m" = ["fine/denied", "other/m"]
+"busy9/m" = ["fine/small", "other/m"]
+"billing/m" = ["fine/m"]
+"stalling/m" = ["fine/m"]
 "busy4/m" = ["fine/m"]
 "busy5/m" = ["fine/m"]
 "busy7/m" = ["fine/m"]
@@ -265,6 +287,43 @@ def test_a_model_that_is_denied_does_not_stand_in(gateway: Daemon, faulty: Fault
     gateway.here("model", "deny", "fine/denied", "--user", "alice")
     reply = post(gateway.url, CHAT, ask("odd/m"), key)
     assert (reply.status, reply.error["message"]) == (429, "said 429 Too Many Requests")
+    assert not faulty.seen("fine")
+
+
+def test_behind_what_the_caller_may_not_use_the_next_one_stands_in(gateway: Daemon, faulty: Faulty) -> None:
+    key = gateway.add_user("erin", "narrow")
+    gateway.here("model", "deny", "fine/denied", "--user", "erin")
+    gateway.here("limit", "set", "--user", "erin", "--cost", "0.000000001", "--per", "day", "--model", "fine/small")
+    for model in ("busy8/m", "busy9/m"):
+        reply = post(gateway.url, CHAT, ask(model), key)
+        assert reply.status == 200
+        assert [row["provider"] for row in attempts(gateway, reply)] == [model.partition("/")[0], "other"]
+    assert not faulty.seen("fine")
+
+
+def test_who_may_not_use_a_model_is_not_helped_out_while_it_rests(gateway: Daemon, faulty: Faulty) -> None:
+    key, other = gateway.add_user("frank", "narrow"), gateway.add_user("gina", "narrow")
+    gateway.here("model", "deny", "tired/m", "--user", "frank")
+    assert post(gateway.url, CHAT, ask("tired/m"), key).status == 403
+    assert post(gateway.url, CHAT, ask("tired/m"), other).status == 200  # from now on it rests
+    assert post(gateway.url, CHAT, ask("tired/m"), key).status == 403
+
+
+def test_an_answer_that_is_billed_is_the_last_one(gateway: Daemon, faulty: Faulty, key: str) -> None:
+    reply = post(gateway.url, CHAT, ask("billing/m"), key)
+    assert reply.status == 429
+    (row,) = attempts(gateway, reply)
+    assert (row["status"], row["input_tokens"], row["output_tokens"]) == (429, INPUT_TOKENS, OUTPUT_TOKENS)
+    assert not faulty.seen("fine")
+
+
+def test_a_client_that_left_gets_no_other_attempt(gateway: Daemon, faulty: Faulty, key: str) -> None:
+    with Wire(gateway.url) as wire:
+        wire.send(request_bytes(CHAT, ask("stalling/m"), key))
+        assert wait_until(lambda: faulty.seen("stalling"))
+    assert wait_until(lambda: gateway.json("calls", "-n", "1")[0]["state"] != "open")
+    (row,) = gateway.json("calls", "-n", "1")
+    assert (row["provider"], row["error"]) == ("stalling", "provider_429")
     assert not faulty.seen("fine")
 
 
