@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import calendar
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing as closing_of
 from pathlib import Path
 
 import msgspec
@@ -16,12 +14,13 @@ from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Standing
 from llmctl.store import balances, configured, invariants, limits, prices, repricing, standings
 from llmctl.store.booking import Granted, HoldResult
-from llmctl.store.database import Store, migrate_file, migrations
+from llmctl.store.database import Store, migrate_file
 from llmctl.store.ledger import Ledger
 from llmctl.store.price_rows import price_row
 from llmctl.store.revision import Seller, Wanted
 from llmctl.store.sql import run
 from tests.support.ledgers import DOLLAR, Books, closing, opening
+from tests.support.older import copy_as, schema_before
 
 AT_S = calendar.timegm((2026, 11, 25, 15, 0, 0))
 CALL_NANO_USD = 1_500_000  # of `closing()`
@@ -157,20 +156,6 @@ async def test_repricing_moves_the_balance_of_a_limit_on_the_model(books: Books,
     assert made_anew(books, limit_id).settled == 2 * CALL_NANO_USD
 
 
-def as_before(books: Books, path: Path) -> None:
-    """The same books in the schema that had no deployments."""
-    number = next(one for one, sql in migrations() if "CREATE TABLE deployments" in sql)
-    with closing_of(sqlite3.connect(path, isolation_level=None)) as old:
-        for _, sql in migrations()[: number - 1]:
-            old.executescript(sql)
-        old.execute(f"PRAGMA user_version = {number - 1}")
-        old.execute("ATTACH ? AS new", (str(books.path),))
-        for (table,) in old.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
-            columns = ", ".join(row[1] for row in old.execute(f"PRAGMA main.table_info({table})"))
-            old.execute(f"DELETE FROM main.{table}")
-            old.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}")
-
-
 async def test_an_older_database_counts_the_deployments_of_its_past_calls_once_a_gateway_starts(
     books: Books, tmp_path: Path
 ) -> None:
@@ -182,7 +167,7 @@ async def test_an_older_database_counts_the_deployments_of_its_past_calls_once_a
         await hold(books, before, secret, model)
     await before.close()
     path = tmp_path / "old.db"
-    as_before(books, path)
+    copy_as(schema_before("CREATE TABLE deployments"), books.path, path)
     migrate_file(path)
     books.store.close()
     books.path, books.store = path, Store(path)
