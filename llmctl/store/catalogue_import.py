@@ -103,23 +103,19 @@ def _provider_rows(provider: Provider, additions: Additions, notes: Counter[str]
             context_tokens = model.context_window
         dated = list(_dated_terms(provider.id, model, notes))
         notes["model skipped: no rate that we can meter"] += not dated
-        fees = [
+        of_model = [
             entry
             for entry in additions["fees"]
             if entry["provider"] == provider.id and any(fnmatchcase(model.id, pattern) for pattern in entry["models"])
         ]
-        for effective_from_s, terms in dated:
-            rows.append(
-                PriceRow(
-                    provider.id,
-                    model.id,
-                    canonical(clause),
-                    effective_from_s,
-                    encode(_with_fees(terms, fees)),
-                    context_tokens,
-                    output_tokens_max,
-                )
-            )
+        # Names with fees of their own go before the model's clause, which fits them too.
+        for name in (*(entry["name"] for entry in of_model if "name" in entry), ""):
+            match = canonical({"starts_with": name} if name else clause)
+            fees = [entry for entry in of_model if entry.get("name", name) == name]
+            for effective_from_s, terms in dated:
+                text = encode(_with_fees(terms, fees))
+                row = PriceRow(provider.id, name or model.id, match, effective_from_s, text)
+                rows.append(replace(row, context_tokens=context_tokens, output_tokens_max=output_tokens_max))
     return [*rows, *_added(provider.id, additions)]
 
 
