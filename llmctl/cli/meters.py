@@ -21,6 +21,7 @@ _ONE_CALL = Unit(1, "per call")
 _UNITS: Mapping[str, Unit] = {
     "request": _ONE_CALL,
     "web_search": _ONE_CALL,
+    "web_search_preview": _ONE_CALL,
     "file_search": _ONE_CALL,
     "code_interpreter": _ONE_CALL,
     "image_generation": _ONE_CALL,

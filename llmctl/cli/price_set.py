@@ -55,6 +55,9 @@ def set_(
     cache_image_read: Annotated[str | None, _tokens("cache_image_read", "tokens of images read from a cache")] = None,
     request: Annotated[str | None, _rate("request", "For each call.")] = None,
     web_search: Annotated[str | None, _rate("web_search", "For each search of the web.")] = None,
+    web_search_preview: Annotated[
+        str | None, _rate("web_search_preview", "For each search by OpenAI's older tool, where it costs more.")
+    ] = None,
     file_search: Annotated[str | None, _rate("file_search", "For each search in files.")] = None,
     code_interpreter: Annotated[str | None, _rate("code_interpreter", "For each run of the code interpreter.")] = None,
     image_generation: Annotated[str | None, _rate("image_generation", "For each call of the image tool.")] = None,

@@ -33,12 +33,15 @@ PARENT: Mapping[str, str] = {
 }
 # Rates per million calls; `request` counts each call of ours, the others the tool calls inside it.
 IMAGE_TOOL = "image_generation"
-TOOL_METERS = ("web_search", "file_search", "code_interpreter", IMAGE_TOOL)
+TOOL_METERS = ("web_search", "web_search_preview", "file_search", "code_interpreter", IMAGE_TOOL)
+# Searches of one kind cost what others do, where a price does not tell them apart.
+TOOL_PARENT: Mapping[str, str] = {"web_search_preview": "web_search"}
 # Rates per million of what a model bills instead of tokens, or beside them.
 UNIT_METERS = ("audio_seconds", "characters", "images", "pages", "search_units")
 METERS: tuple[str, ...] = (*PARENT, "request", *TOOL_METERS, *UNIT_METERS)
 SIDES = ("input", "output")  # what has no parent
 _OF_TEXT = frozenset((*PARENT, "request"))
+_FALLBACK: Mapping[str, str] = {**PARENT, **TOOL_PARENT}
 
 # Meter and class of usage, in the order of the classes.
 _COUNTED = (*((meter, f"{meter}_calls") for meter in TOOL_METERS), *((meter, meter) for meter in UNIT_METERS))
@@ -89,7 +92,7 @@ _FREE = Rate(0)  # billed by the second instead
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """Rates by meter (METERS). A token meter without a rate falls back to its parent's."""
+    """Rates by meter (METERS). A meter of tokens or searches without a rate falls back to its parent's."""
 
     rates: Mapping[str, Rate]
 
@@ -99,7 +102,7 @@ class Tariff:
             rate = self.rates.get(meter)
             if rate is not None:
                 return rate
-            meter = PARENT.get(meter, "")
+            meter = _FALLBACK.get(meter, "")
         return None
 
 

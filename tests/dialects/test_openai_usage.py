@@ -122,11 +122,50 @@ def test_billed_calls_of_tools_are_counted() -> None:
         {"type": "function_call"},
         "rubbish",
     ]
-    counts = count_tool_calls(Raw(json.dumps(output).encode()))
-    read = read_usage(json.dumps(CHAT).encode(), tool_calls=counts)
+    read = response_usage(output=output)
     assert read is not None
     assert (read.web_search_calls, read.file_search_calls) == (1, 1)
     assert (read.code_interpreter_calls, read.image_generation_calls) == (2, 1)
+
+
+def response_usage(**response: Any) -> Usage | None:
+    calls = count_tool_calls({name: Raw(json.dumps(value).encode()) for name, value in response.items()})
+    return read_usage(json.dumps(CHAT).encode(), tool_calls=calls)
+
+
+SEARCH = {"type": "web_search_call", "action": {"type": "search", "queries": ["a", "b"]}}
+
+
+@pytest.mark.parametrize(
+    ("tools", "searches", "in_preview"),
+    [
+        (["web_search"], 1, 0),
+        (["web_search_preview"], 0, 1),
+        (["function", "web_search_preview_2025_03_11"], 0, 1),
+        (["web_search", "web_search_preview"], 0, 1),  # either may have searched: the dearer
+        (["file_search"], 1, 0),
+        (None, 1, 0),
+    ],
+)
+def test_a_search_is_of_the_tool_that_the_response_repeats(
+    tools: list[str] | None, searches: int, in_preview: int
+) -> None:
+    listed = [{"type": kind} for kind in tools] if tools is not None else None
+    read = response_usage(output=[SEARCH], tools=listed)
+    assert read is not None
+    assert (read.web_search_calls, read.web_search_preview_calls) == (searches, in_preview)
+
+
+@pytest.mark.parametrize(("stated", "billed"), [(3, 3), (1, 2), (0, 2), (None, 2), ("9", 2), (-1, 2)])
+def test_a_search_that_asks_several_questions_is_billed_as_often_as_the_response_says(
+    stated: object, billed: int
+) -> None:
+    read = response_usage(output=[SEARCH, SEARCH], tool_usage={"web_search": {"num_requests": stated}})
+    assert read is not None
+    assert read.web_search_calls == billed
+    assert response_usage(tool_usage={"web_search": {"num_requests": 0}}) == read._replace(web_search_calls=0)
+    for odd in (None, [], {"web_search": None}, "x"):
+        assert response_usage(output=[SEARCH, SEARCH], tool_usage=odd) == read._replace(web_search_calls=2)
 
 
 def test_research_that_thinks_beside_its_answer() -> None:

@@ -227,6 +227,16 @@ def test_the_ceiling_of_units_is_that_of_the_dearest_tier_that_may_be_served(tie
     assert one.units_ceiling([("pages", 3_000), ("images", 9)], tier) == 3_000 * each * 1_000
 
 
+def test_searches_of_another_kind_cost_what_searches_do_unless_they_have_a_rate() -> None:
+    used = Usage(web_search_calls=1, web_search_preview_calls=3)
+    one, own = rates(web_search=10_000 * USD), rates(web_search=10_000 * USD, web_search_preview=25_000 * USD)
+    assert price(tariff=one).cost_nano_usd(used) == 40_000_000
+    assert price(tariff=own).cost_nano_usd(used) == 85_000_000
+    assert price(tariff=own).ceiling(1).tool_call_nano_usd == 25_000_000
+    parts = price(tariff=rates(input=1)).parts(used)
+    assert [(part.meter, part.rate) for part in parts] == [("web_search", None), ("web_search_preview", None)]
+
+
 def test_only_who_may_make_images_holds_what_they_cost() -> None:
     tariff = rates(input=1, web_search=10_000 * USD, image_generation=250_000 * USD)
     ceiling = price(tariff=tariff).ceiling(10)

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from llmctl.domain.usage import NO_USAGE, Usage
 from llmctl.store import calls
 from llmctl.store.calls import CallFilters
-from llmctl.store.database import Store
+from llmctl.store.database import Store, migrate_file
 from llmctl.store.filters import Filters
 from tests.cli.shop import DAY_S, NOW_S, Shop
+from tests.support.older import copy_as, schema_before
 
 RAW = '{"prompt_tokens":1000,"completion_tokens":200}'
+USED = Usage(input_tokens=1_000, cache_read_tokens=400, output_tokens=200)
 
 
 async def booked(path: Path) -> list[int]:
@@ -34,6 +37,18 @@ async def test_calls_are_listed_by_time_and_by_id(tmp_path: Path) -> None:
     assert calls.newest_id_before(NOW_S) < ids[3]
     assert calls.newest_id_before(NOW_S) > ids[2]
     store.close()
+
+
+async def test_calls_of_an_older_schema_have_nothing_of_the_classes_that_came_since(tmp_path: Path) -> None:
+    path, older = tmp_path / "llmctl.db", tmp_path / "older.db"
+    ids = await booked(path)
+    copy_as(schema_before("web_search_preview_calls"), path, older)
+    migrate_file(older)
+    for file in (path, older):
+        store = Store(file, readonly=True)
+        found = calls.by_ids(store.connection, CallFilters(), ids)
+        assert [call.usage for call in found] == [USED] * 3 + [NO_USAGE]
+        store.close()
 
 
 async def test_the_providers_own_usage_comes_back_byte_for_byte(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ class Facts:
         raw = _usage_in(holder)
         if raw is None or len(raw) > USAGE_BYTES_MAX:
             return
-        calls = count_tool_calls(holder.get("output"))
+        calls = count_tool_calls(holder)
         usage = read_usage(raw, generates=self._generates, tool_calls=calls)
         if usage is not None:
             self.usage, self._raw = usage, bytes(raw)

@@ -12,6 +12,7 @@ from ...domain.usage import COUNT_MAX, Usage
 from ..wire.lenient import count, counts, inner, is_count, items, members, plain
 
 INPUT_NAMES, OUTPUT_NAMES = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
+SEARCH, PREVIEW_SEARCH = "web_search_call", "web_search_preview_call"
 HIDDEN_TOKENS_MAX = 10_000_000  # more than any model thinks; beyond it the total is a mistake
 
 
@@ -124,7 +125,6 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
         input_ = max(input_, cached + written)
 
     output = max(output, reasoning)
-    searches, file_searches, interpreters, images = _tool_calls(values, usage, tool_calls)
     return Usage(
         input_tokens=input_,
         cache_read_tokens=cached,
@@ -135,16 +135,29 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
         reasoning_tokens=reasoning,
         output_audio_tokens=min(completion.get("audio_tokens", 0), output),
         output_image_tokens=min(completion.get("image_tokens", 0), output),
-        web_search_calls=searches,
-        file_search_calls=file_searches,
-        code_interpreter_calls=interpreters,
-        image_generation_calls=images,
         audio_seconds=audio_seconds,
+        **_tool_calls(values, usage, tool_calls),
     )
 
 
-def count_tool_calls(output: Raw | None) -> dict[str, int]:
-    """The items of a response's `output` that are billed by the call, by type."""
+def count_tool_calls(response: Mapping[str, Raw]) -> dict[str, int]:
+    """What a response bills by the call, by the type of its items."""
+    counts = _count_items(response.get("output"))
+    # One call may ask several questions, each billed; discounted ones are left out here, and may cost something.
+    stated = inner(plain(response.get("tool_usage", b"")), "web_search").get("num_requests")
+    if searches := max(counts.pop(SEARCH, 0), count(stated)):
+        counts[PREVIEW_SEARCH if _searches_in_preview(response.get("tools")) else SEARCH] = searches
+    return counts
+
+
+def _searches_in_preview(tools: Raw | None) -> bool:
+    """Which tool it was that searched, by those that the response repeats: its items are alike. On models that do not
+    reason the older one costs two and a half times as much: https://developers.openai.com/api/docs/pricing"""
+    kinds = (bytes(members(tool).get("type", b"")) for tool in items(tools)) if tools is not None else ()
+    return any(kind.startswith(b'"web_search_preview') for kind in kinds)
+
+
+def _count_items(output: Raw | None) -> dict[str, int]:
     counts: dict[str, int] = {}
     containers: set[bytes] = set()
     if output is None or b'_call"' not in bytes(output):
@@ -152,7 +165,7 @@ def count_tool_calls(output: Raw | None) -> dict[str, int]:
     for item in items(output):
         values = members(item)
         kind = bytes(values.get("type", b"")).strip(b'"').decode("ascii", "replace")
-        if kind == "web_search_call":
+        if kind == SEARCH:
             # OpenAI bills searches, not the opening of pages or finding in them.
             action = plain(values["action"]).get("type") if "action" in values else "search"
             if action not in ("search", None):
@@ -191,24 +204,24 @@ def _cache_write(usage: dict[str, int], prompt: dict[str, int]) -> int:
     )
 
 
-def _tool_calls(values: dict[str, Any], usage: dict[str, int], counted: dict[str, int]) -> tuple[int, int, int, int]:
-    """Searches of the web, searches in files, runs of the code interpreter, images."""
+def _tool_calls(values: dict[str, Any], usage: dict[str, int], counted: dict[str, int]) -> dict[str, int]:
     xai = inner(values, "server_side_tool_usage_details")
     if xai:
-        return (
-            count(xai.get("web_search_calls")) + count(xai.get("x_search_calls")),
-            count(xai.get("file_search_calls")) + count(xai.get("document_search_calls")),
-            count(xai.get("code_interpreter_calls")),
-            count(xai.get("image_generation_calls")),
-        )
+        return {
+            "web_search_calls": count(xai.get("web_search_calls")) + count(xai.get("x_search_calls")),
+            "file_search_calls": count(xai.get("file_search_calls")) + count(xai.get("document_search_calls")),
+            "code_interpreter_calls": count(xai.get("code_interpreter_calls")),
+            "image_generation_calls": count(xai.get("image_generation_calls")),
+        }
     searches = max(
-        counted.get("web_search_call", 0),
+        counted.get(SEARCH, 0),
         usage.get("num_search_queries", 0),  # Perplexity's deep research
         count(inner(values, "server_tool_use", "server_tool_use_details").get("web_search_requests")),  # OpenRouter
     )
-    return (
-        searches,
-        counted.get("file_search_call", 0),
-        counted.get("code_interpreter_call", 0),
-        counted.get("image_generation_call", 0),
-    )
+    return {
+        "web_search_calls": searches,
+        "web_search_preview_calls": counted.get(PREVIEW_SEARCH, 0),
+        "file_search_calls": counted.get("file_search_call", 0),
+        "code_interpreter_calls": counted.get("code_interpreter_call", 0),
+        "image_generation_calls": counted.get("image_generation_call", 0),
+    }

@@ -1,0 +1,83 @@
+"""From what a provider's answer says to the money: of each class, at the prices of the catalogue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.wire import post
+
+from .recorder import Recorder
+
+RESPONSES = "/v1/responses"
+
+
+@pytest.fixture(scope="module")
+def catalogued(tmp_path_factory: pytest.TempPathFactory, running_recorder: Recorder) -> Iterator[Daemon]:
+    directory = tmp_path_factory.mktemp("classes")
+    (directory / "credential").write_text(running_recorder.api_key)
+    providers = [
+        f'[providers.{name}]\nbase_url = "{running_recorder.base_url}"\ncredential_file = "credential"\n'
+        for name in ("openai", "gemini")
+    ]
+    with Daemon(directory, "".join(providers)) as daemon:
+        daemon.here("price", "sync")
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def user_key(catalogued: Daemon) -> str:
+    return catalogued.add_user("carla")
+
+
+def response(model: str, tool: str, *output: dict[str, Any], **more: Any) -> dict[str, Any]:
+    usage = {"input_tokens": 330, "output_tokens": 446, "total_tokens": 776}
+    said = {"id": "resp_1", "model": model, "status": "completed", "output": output}
+    return {**said, "tools": [{"type": tool}], "usage": usage, **more}
+
+
+SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "tool", "counts", "usd"),
+    [
+        ("gpt-4o", "web_search", {"web_search_calls": 1}, "0.015285"),
+        ("gpt-4o", "web_search_preview", {"web_search_preview_calls": 1}, "0.030285"),
+        ("gpt-5", "web_search_preview", {"web_search_preview_calls": 1}, "0.0148725"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_searches_cost_what_their_tool_does(
+    catalogued: Daemon,
+    user_key: str,
+    recorder: Recorder,
+    model: str,
+    tool: str,
+    counts: dict[str, int],
+    usd: str,
+    stream: bool,
+) -> None:
+    answer = response(model, tool, SEARCH)
+    if stream:
+        event = json.dumps({"type": "response.completed", "response": answer})
+        recorder.reply(f"event: response.completed\ndata: {event}\n\n".encode(), content_type="text/event-stream")
+    else:
+        recorder.reply(json.dumps(answer).encode(), content_type="application/json")
+    asked = {"model": model, "input": "weather?", "tools": [{"type": tool}], "stream": stream}
+    row = booked(catalogued, RESPONSES, asked, user_key)
+    assert {name: row[name] for name in counts} == counts
+    assert Decimal(row["cost_usd"]) == Decimal(usd)
+    assert row["web_search_calls"] + row["web_search_preview_calls"] == 1
+
+
+def booked(gateway: Daemon, path: str, asked: dict[str, Any], key: str) -> dict[str, Any]:
+    reply = post(gateway.url, path, asked, key)
+    assert reply.status == 200, reply.body
+    row: dict[str, Any] = gateway.call(reply.headers["x-llmctl-call-id"])
+    return row
