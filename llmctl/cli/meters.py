@@ -22,6 +22,7 @@ _UNITS: Mapping[str, Unit] = {
     "request": _ONE_CALL,
     "web_search": _ONE_CALL,
     "web_search_preview": _ONE_CALL,
+    "map_search": _ONE_CALL,
     "file_search": _ONE_CALL,
     "code_interpreter": _ONE_CALL,
     "image_generation": _ONE_CALL,

@@ -58,6 +58,7 @@ def set_(
     web_search_preview: Annotated[
         str | None, _rate("web_search_preview", "For each search by OpenAI's older tool, where it costs more.")
     ] = None,
+    map_search: Annotated[str | None, _rate("map_search", "For each search in maps.")] = None,
     file_search: Annotated[str | None, _rate("file_search", "For each search in files.")] = None,
     code_interpreter: Annotated[str | None, _rate("code_interpreter", "For each run of the code interpreter.")] = None,
     image_generation: Annotated[str | None, _rate("image_generation", "For each call of the image tool.")] = None,

@@ -33,9 +33,9 @@ PARENT: Mapping[str, str] = {
 }
 # Rates per million calls; `request` counts each call of ours, the others the tool calls inside it.
 IMAGE_TOOL = "image_generation"
-TOOL_METERS = ("web_search", "web_search_preview", "file_search", "code_interpreter", IMAGE_TOOL)
+TOOL_METERS = ("web_search", "web_search_preview", "map_search", "file_search", "code_interpreter", IMAGE_TOOL)
 # Searches of one kind cost what others do, where a price does not tell them apart.
-TOOL_PARENT: Mapping[str, str] = {"web_search_preview": "web_search"}
+TOOL_PARENT: Mapping[str, str] = {"web_search_preview": "web_search", "map_search": "web_search"}
 # Rates per million of what a model bills instead of tokens, or beside them.
 UNIT_METERS = ("audio_seconds", "characters", "images", "pages", "search_units")
 METERS: tuple[str, ...] = (*PARENT, "request", *TOOL_METERS, *UNIT_METERS)

@@ -26,6 +26,7 @@ class Usage(NamedTuple):  # one is made for every call: a tuple, because a froze
     output_image_tokens: int = 0
     web_search_calls: int = 0
     web_search_preview_calls: int = 0  # of OpenAI's older tool, which costs more on some models
+    map_search_calls: int = 0
     file_search_calls: int = 0
     code_interpreter_calls: int = 0
     image_generation_calls: int = 0

@@ -154,21 +154,32 @@ def test_searches_are_billed_by_the_query_or_before_gemini_3_by_the_prompt(model
     assert none.web_search_calls == 0
 
 
+PLACE = {"maps": {"uri": "x", "title": "y", "placeId": "z"}}
+PAGE = {"web": {"uri": "x", "title": "maps"}}
+ASKED = {"webSearchQueries": ["a", "b"]}
+
+
 @pytest.mark.parametrize(
-    ("grounding", "searches"),
+    ("grounding", "by_query", "by_prompt"),
     [
-        ({"groundingChunks": [{"web": {"uri": "x"}}, {"maps": {"uri": "x", "title": "y", "placeId": "z"}}]}, 1),
-        ({"groundingChunks": [{"maps": {"uri": "x"}}], "webSearchQueries": ["a", "b"]}, 2),
-        ({"groundingChunks": [{"web": {"uri": "x", "title": "maps"}}]}, 0),
-        ({"groundingChunks": {"maps": 1}}, 0),
-        ({"groundingChunks": [None, {"maps": None}]}, 0),
+        ({"groundingChunks": [PLACE]}, (0, 1), (0, 1)),
+        ({"groundingChunks": [PLACE], **ASKED}, (0, 2), (0, 1)),
+        ({"groundingChunks": [PAGE], **ASKED}, (2, 0), (1, 0)),
+        ({"groundingChunks": [PAGE, PLACE], **ASKED}, (2, 1), (1, 1)),
+        ({"groundingChunks": [PLACE, {"image": {"imageUri": "x"}}], **ASKED}, (2, 1), (1, 1)),
+        ({"groundingChunks": [PLACE], "searchEntryPoint": {"renderedContent": "x"}, **ASKED}, (2, 1), (1, 1)),
+        ({"groundingChunks": {"maps": 1}}, (0, 0), (0, 0)),
+        ({"groundingChunks": [None, {"maps": None}, PAGE]}, (0, 0), (0, 0)),
     ],
 )
-def test_an_answer_from_google_maps_is_billed_as_a_search(grounding: dict[str, Any], searches: int) -> None:
+def test_an_answer_from_google_maps_is_billed_as_such(
+    grounding: dict[str, Any], by_query: tuple[int, int], by_prompt: tuple[int, int]
+) -> None:
     usage = {"promptTokenCount": 5, "candidatesTokenCount": 1}
-    found = whole(model="gemini-3.5-flash", candidates=[{"groundingMetadata": grounding}], usageMetadata=usage).usage
-    assert found is not None
-    assert found.web_search_calls == searches
+    for model, searches in (("gemini-3.5-flash", by_query), ("gemini-2.5-flash", by_prompt)):
+        found = whole(model=model, candidates=[{"groundingMetadata": grounding}], usageMetadata=usage).usage
+        assert found is not None
+        assert (found.web_search_calls, found.map_search_calls) == searches
 
 
 @FORMS
@@ -178,6 +189,11 @@ def test_searches_of_a_stream_are_counted_once(form: Any) -> None:
     last["candidates"][0]["groundingMetadata"] = {"webSearchQueries": ["y", "z"]}
     reading = stream(form(first, last))
     assert reading.usage == Usage(input_tokens=1, output_tokens=2, web_search_calls=3)
+    last["candidates"][0]["groundingMetadata"] = {"groundingChunks": [PLACE, PLACE]}
+    assert stream(form(first, last)).usage == Usage(input_tokens=1, output_tokens=2, map_search_calls=2)
+    first["candidates"][0]["groundingMetadata"] |= {"groundingChunks": [PAGE]}
+    both = Usage(input_tokens=1, output_tokens=2, web_search_calls=2, map_search_calls=1)
+    assert stream(form(first, last)).usage == both
 
 
 @FORMS

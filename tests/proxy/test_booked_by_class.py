@@ -76,6 +76,26 @@ def test_searches_cost_what_their_tool_does(
     assert row["web_search_calls"] + row["web_search_preview_calls"] == 1
 
 
+PLACE = {"maps": {"uri": "https://maps.google.com/?cid=1", "title": "Lilia", "placeId": "places/1"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "searches", "usd"), [("gemini-2.5-flash", 1, "0.02505"), ("gemini-3.5-flash", 2, "0.028222")]
+)
+def test_answers_from_maps_cost_what_maps_do(
+    catalogued: Daemon, user_key: str, recorder: Recorder, model: str, searches: int, usd: str
+) -> None:
+    grounding = {"groundingChunks": [PLACE], "webSearchQueries": ["italian restaurants", "restaurants near me"]}
+    candidate = {"content": {"parts": [{"text": "Lilia."}]}, "finishReason": "STOP", "groundingMetadata": grounding}
+    counts = {"promptTokenCount": 100, "candidatesTokenCount": 8}
+    answer = {"candidates": [candidate], "modelVersion": model, "usageMetadata": counts}
+    recorder.reply(json.dumps(answer).encode(), content_type="application/json")
+    asked = {"contents": [{"parts": [{"text": "Where to eat?"}]}], "tools": [{"googleMaps": {}}]}
+    row = booked(catalogued, f"/v1beta/models/{model}:generateContent", asked, user_key)
+    assert (row["web_search_calls"], row["map_search_calls"]) == (0, searches)
+    assert Decimal(row["cost_usd"]) == Decimal(usd)
+
+
 def booked(gateway: Daemon, path: str, asked: dict[str, Any], key: str) -> dict[str, Any]:
     reply = post(gateway.url, path, asked, key)
     assert reply.status == 200, reply.body

@@ -23,6 +23,7 @@ EMBEDDINGS = frozenset({"embedContent", "batchEmbedContents", "predict"})
 NOTHING = Raw(b"{}")
 _CHARACTERS = "billableCharacterCount"
 _QUERIES = ("webSearchQueries", "imageSearchQueries")
+_WEB_SOURCES = {"web", "image"}
 _TEXTS = ("text", "output", "code", "content", "title")  # the second and third of code, the last two of Vertex AI
 _JSON_STARTS = (b"[", b"{")
 
@@ -81,7 +82,7 @@ class Facts:
     def __init__(self, endpoint: str) -> None:
         self._generates = endpoint not in EMBEDDINGS
         self._queries: set[str] = set()
-        self._asked_maps = False
+        self._from_web = self._from_maps = False
         self._model = ""
         self.usage: dict[str, Raw] = {}
         self.error = ""
@@ -96,7 +97,7 @@ class Facts:
         if candidates is not None:
             text = bytes(candidates)
             self.finished = self.finished or b'"finishReason"' in text
-            if b'SearchQueries"' in text or b'"maps"' in text:
+            if b'"groundingMetadata"' in text:
                 self._read_grounding(candidates)
         elif "promptFeedback" in values:  # blocked: there is nothing to answer
             self.finished = True
@@ -107,7 +108,7 @@ class Facts:
 
     def reading(self, output_text: str, share: float) -> Reading:
         raw = encoded(self.usage)
-        searches = billed_searches(self._queries, self._model, self._asked_maps)
+        searches = billed_searches(self._queries, self._model, web=self._from_web, maps=self._from_maps)
         usage = read_usage(raw, generates=self._generates, searches=searches) if raw else None
         return Reading(
             usage=usage,
@@ -127,9 +128,16 @@ class Facts:
                 found = grounding.get(name)
                 if isinstance(found, list):
                     self._queries.update(query for query in found if isinstance(query, str) and query.strip())
-            chunks = grounding.get("groundingChunks")
-            if isinstance(chunks, list) and any(isinstance(chunk, dict) and chunk.get("maps") for chunk in chunks):
-                self._asked_maps = True
+            sources = _sources(grounding.get("groundingChunks"))
+            self._from_maps = self._from_maps or "maps" in sources
+            # Google wants its suggestions shown with what a search found: an answer from Maps alone has none.
+            self._from_web = self._from_web or bool(sources & _WEB_SOURCES or grounding.get("searchEntryPoint"))
+
+
+def _sources(chunks: object) -> set[str]:
+    """The kinds of what an answer refers to: "web", "maps", ..."""
+    found = chunks if isinstance(chunks, list) else []
+    return {name for chunk in found if isinstance(chunk, dict) for name, source in chunk.items() if source}
 
 
 def _predicted(values: dict[str, Raw]) -> dict[str, Raw]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -27,7 +27,17 @@ _AUDIO, _IMAGE = ("AUDIO", 4), ("IMAGE", 2)  # as numbers where the client asked
 _BY_PROMPT = re.compile(r"(?:models/)?gemini-[12][.-]")
 
 
-def read_usage(raw: bytes | Raw, *, generates: bool = True, searches: int = 0) -> Usage | None:
+class Searches(NamedTuple):
+    """How many of each kind are billed."""
+
+    web: int = 0
+    maps: int = 0
+
+
+NO_SEARCHES = Searches()
+
+
+def read_usage(raw: bytes | Raw, *, generates: bool = True, searches: Searches = NO_SEARCHES) -> Usage | None:
     """The usage object `raw` in our classes; None if it states no usable figure. `searches`: those that the answer
     tells of and that are billed."""
     values = plain(raw)
@@ -56,7 +66,8 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, searches: int = 0) -
         reasoning_tokens=thoughts,
         output_audio_tokens=min(_tokens_of(_AUDIO, values, _MADE), output),
         output_image_tokens=min(_tokens_of(_IMAGE, values, _MADE), output),
-        web_search_calls=searches,
+        web_search_calls=searches.web,
+        map_search_calls=searches.maps,
     )
 
 
@@ -78,13 +89,19 @@ def served_tier(raw: bytes) -> str:
     return "" if tier == _STANDARD else tier
 
 
-def billed_searches(queries: Set[str], model: str, asked_maps: bool) -> int:
-    """Searches are billed by the query from Gemini 3 on, empty and repeated ones left out, and by the prompt before:
-    https://ai.google.dev/gemini-api/docs/google-search#pricing. So are those in Google Maps, whose queries no answer
-    tells, at the same price or (before Gemini 3) a lower one: https://ai.google.dev/gemini-api/docs/pricing"""
-    if not queries:
-        return int(asked_maps)
-    return 1 if _BY_PROMPT.match(model) else len(queries)
+def billed_searches(queries: Set[str], model: str, *, web: bool, maps: bool) -> Searches:
+    """What `queries` are billed as. `web` and `maps`: the answer has something from there.
+
+    Searches are billed by the query from Gemini 3 on, empty and repeated ones left out, and by the prompt before:
+    https://ai.google.dev/gemini-api/docs/google-search#pricing. So are those in Google Maps, by a price of their own,
+    if something was found there: https://ai.google.dev/gemini-api/docs/maps-grounding#pricing. Their queries stand
+    among the others; which are whose is not said, and an answer from both may have asked Maps more than once.
+    """
+    of_prompt = _BY_PROMPT.match(model) is not None
+    asked = min(len(queries), 1) if of_prompt else len(queries)
+    if not maps:
+        return Searches(web=asked)
+    return Searches(web=asked, maps=1) if web else Searches(maps=max(asked, 1))
 
 
 def _tokens_of(modality: tuple[str, int], values: dict[str, Any], names: tuple[str, ...]) -> int:

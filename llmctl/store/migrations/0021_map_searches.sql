@@ -1,0 +1,1 @@
+ALTER TABLE calls ADD COLUMN map_search_calls INTEGER NOT NULL DEFAULT 0;
