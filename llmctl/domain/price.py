@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from .money import PRICE_UNITS
-from .usage import COUNT_MAX, Usage
+from .usage import COUNT_MAX, USAGE_CLASSES, Usage
 
 # Token meters and the meter whose rate holds where they have none. Rates are per million tokens.
 PARENT: Mapping[str, str] = {
@@ -43,6 +43,8 @@ SIDES = ("input", "output")  # what has no parent
 _OF_TEXT = frozenset((*PARENT, "request"))
 _FALLBACK: Mapping[str, str] = {**PARENT, **TOOL_PARENT}
 
+# Where these stand among the classes: the parts of the input before one, those of the output before the other.
+_OUTPUT, _CALLS = USAGE_CLASSES.index("output_tokens"), USAGE_CLASSES.index("web_search_calls")
 # Meter and class of usage, in the order of the classes.
 _COUNTED = (*((meter, f"{meter}_calls") for meter in TOOL_METERS), *((meter, meter) for meter in UNIT_METERS))
 
@@ -347,7 +349,7 @@ def _input_units(usage: Usage) -> list[tuple[str, int]]:
     too, and providers seldom say how many: they count as fresh while they fit beside the cached ones. A part
     larger than the total (cached_tokens above prompt_tokens) counts as the total.
     """
-    if not any(usage[1:6]):  # the parts of the input: most calls have none
+    if not any(usage[1:_OUTPUT]):  # most calls have none
         return [("input", usage.input_tokens)]
     written = max(usage.cache_write_tokens, usage.cache_write_1h_tokens)
     left = max(
@@ -356,6 +358,7 @@ def _input_units(usage: Usage) -> list[tuple[str, int]]:
         usage.cache_read_tokens,
         usage.input_audio_tokens,
         usage.input_image_tokens,
+        usage.input_video_tokens,
     )
     left -= written
     read = min(usage.cache_read_tokens, left)
@@ -368,6 +371,8 @@ def _input_units(usage: Usage) -> list[tuple[str, int]]:
     left -= image
     cached_image = min(usage.input_image_tokens - image, read)
     read -= cached_image
+    video = min(usage.input_video_tokens, left)  # cached, it costs what text does
+    left -= video
     return [
         ("input", left),
         ("cache_read", read),
@@ -377,12 +382,13 @@ def _input_units(usage: Usage) -> list[tuple[str, int]]:
         ("cache_audio_read", cached_audio),
         ("input_image", image),
         ("cache_image_read", cached_image),
+        ("input_video", video),
     ]
 
 
 def _output_units(usage: Usage) -> list[tuple[str, int]]:
     """The output in disjoint classes that add up to it."""
-    if not any(usage[7:10]):  # the parts of the output
+    if not any(usage[_OUTPUT + 1 : _CALLS]):
         return [("output", usage.output_tokens)]
     left = max(usage.output_tokens, usage.reasoning_tokens, usage.output_audio_tokens, usage.output_image_tokens)
     audio = min(usage.output_audio_tokens, left)

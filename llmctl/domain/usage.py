@@ -20,6 +20,7 @@ class Usage(NamedTuple):  # one is made for every call: a tuple, because a froze
     cache_write_1h_tokens: int = 0  # part of cache_write_tokens
     input_audio_tokens: int = 0
     input_image_tokens: int = 0
+    input_video_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
     output_audio_tokens: int = 0

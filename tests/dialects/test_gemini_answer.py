@@ -125,6 +125,26 @@ def test_embeddings_have_input_alone_and_some_models_report_none() -> None:
     assert whole("embedContent", embedding={"values": [0.5]}).usage is None
 
 
+@pytest.mark.parametrize("name", ["promptTokenDetails", "promptTokensDetails"])
+def test_embeddings_of_media_are_told_apart(name: str) -> None:
+    """As the Gemini API spells it, and as Vertex AI does."""
+    counts = {"VIDEO": 500, "AUDIO": 300, "IMAGE": 258, "DOCUMENT": 40, "TEXT": 2}
+    details = [{"modality": modality, "tokenCount": count} for modality, count in counts.items()]
+    stated = {"promptTokenCount": 1_100, name: details}
+    expected = Usage(input_tokens=1_100, input_audio_tokens=300, input_image_tokens=298, input_video_tokens=500)
+    assert whole("embedContent", embedding={"values": [0.5]}, usageMetadata=stated).usage == expected
+    numbered = [{"modality": 3, "tokenCount": 500}, {"modality": 5, "tokenCount": 40}]
+    stated = {"promptTokenCount": 540, name: numbered}
+    read = whole("embedContent", embedding={"values": [0.5]}, usageMetadata=stated).usage
+    assert read == Usage(input_tokens=540, input_image_tokens=40, input_video_tokens=500)
+
+
+def test_pages_are_text_to_a_model_that_generates() -> None:
+    details = [{"modality": "DOCUMENT", "tokenCount": 40}, {"modality": "VIDEO", "tokenCount": 60}]
+    usage = usage_of(promptTokenCount=100, promptTokensDetails=details)
+    assert usage == Usage(input_tokens=100, input_video_tokens=60)
+
+
 def test_predictions_state_their_tokens_beside_each_vector() -> None:
     statistics = [{"statistics": {"token_count": count, "truncated": False}, "values": [0.5]} for count in (3, 4.0)]
     predictions = [{"embeddings": one} for one in statistics]

@@ -23,7 +23,13 @@ CHAT: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 20, "total_to
 def test_chat_and_responses_name_the_same_things_differently() -> None:
     chat = usage(
         **CHAT,
-        prompt_tokens_details={"cached_tokens": 60, "audio_tokens": 3, "image_tokens": 4, "cache_write_tokens": 30},
+        prompt_tokens_details={
+            "cached_tokens": 60,
+            "audio_tokens": 3,
+            "image_tokens": 4,
+            "video_tokens": 5,
+            "cache_write_tokens": 30,
+        },
         completion_tokens_details={"reasoning_tokens": 7, "audio_tokens": 2, "image_tokens": 1},
     )
     assert chat == Usage(
@@ -32,6 +38,7 @@ def test_chat_and_responses_name_the_same_things_differently() -> None:
         cache_write_tokens=30,
         input_audio_tokens=3,
         input_image_tokens=4,
+        input_video_tokens=5,
         output_tokens=20,
         reasoning_tokens=7,
         output_audio_tokens=2,

@@ -22,9 +22,9 @@ from llmctl.domain.price import (
 from llmctl.domain.usage import USAGE_CLASSES, Usage
 
 # `price.py` skips parts by their places in the tuple.
-assert USAGE_CLASSES[1:6] == ("cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", *USAGE_CLASSES[4:6])
-assert USAGE_CLASSES[6] == "output_tokens"
-assert [name.removesuffix("_calls") for name in USAGE_CLASSES[10:]] == [*TOOL_METERS, *UNIT_METERS]
+FIRST_COUNTED = USAGE_CLASSES.index("web_search_calls")
+assert all(name.endswith("_tokens") for name in USAGE_CLASSES[:FIRST_COUNTED])
+assert [name.removesuffix("_calls") for name in USAGE_CLASSES[FIRST_COUNTED:]] == [*TOOL_METERS, *UNIT_METERS]
 
 USD = 1_000_000_000  # a rate of a dollar per million tokens
 
@@ -273,7 +273,7 @@ def test_the_parts_add_up_to_the_cost_and_to_the_tokens(
     assert 0 <= cost * 10**6 - sum(part.nano_e6 for part in parts) < 10**6
     assert all(part.units > 0 and part.nano_e6 == part.units * (part.rate or 0) for part in parts)
     inputs = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens")
-    media = ("input_audio_tokens", "input_image_tokens")
+    media = ("input_audio_tokens", "input_image_tokens", "input_video_tokens")
     largest = max(getattr(usage, name) for name in (*inputs, *media))
     assert sum(part.units for part in parts if part.meter.startswith(("input", "cache"))) == largest
 

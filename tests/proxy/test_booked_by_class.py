@@ -96,6 +96,29 @@ def test_answers_from_maps_cost_what_maps_do(
     assert Decimal(row["cost_usd"]) == Decimal(usd)
 
 
+@pytest.mark.parametrize(
+    ("modality", "media_type", "usd_per_token"),
+    [
+        ("VIDEO", "video/mp4", "0.000012"),
+        ("AUDIO", "audio/mpeg", "0.0000065"),
+        ("DOCUMENT", "application/pdf", "0.00000045"),
+    ],
+)
+def test_embeddings_of_media_are_held_and_booked_at_the_rate_of_the_media(
+    catalogued: Daemon, user_key: str, recorder: Recorder, modality: str, media_type: str, usd_per_token: str
+) -> None:
+    details = [{"modality": modality, "tokenCount": 1_000}]
+    answer = {
+        "embedding": {"values": [0.5]},
+        "usageMetadata": {"promptTokenCount": 1_000, "promptTokenDetails": details},
+    }
+    recorder.reply(json.dumps(answer).encode(), content_type="application/json")
+    part = {"inlineData": {"mimeType": media_type, "data": "AAAA"}}
+    row = booked(catalogued, "/v1beta/models/gemini-embedding-2:embedContent", {"content": {"parts": [part]}}, user_key)
+    assert Decimal(row["cost_usd"]) == 1_000 * Decimal(usd_per_token)
+    assert Decimal(row["held_usd"]) == 8_192 * Decimal("0.000012")
+
+
 def booked(gateway: Daemon, path: str, asked: dict[str, Any], key: str) -> dict[str, Any]:
     reply = post(gateway.url, path, asked, key)
     assert reply.status == 200, reply.body

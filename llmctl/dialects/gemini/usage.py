@@ -23,7 +23,8 @@ _MADE = ("candidatesTokensDetails",)
 # Vertex AI's name of how a call was served -> the tier that prices know.
 _TRAFFIC = {"ON_DEMAND": "", "ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex"}
 _STANDARD = "standard"
-_AUDIO, _IMAGE = ("AUDIO", 4), ("IMAGE", 2)  # as numbers where the client asked for `enum-encoding=int`
+# As numbers where the client asked for `enum-encoding=int`.
+_AUDIO, _IMAGE, _VIDEO, _DOCUMENT = ("AUDIO", 4), ("IMAGE", 2), ("VIDEO", 3), ("DOCUMENT", 5)
 _BY_PROMPT = re.compile(r"(?:models/)?gemini-[12][.-]")
 
 
@@ -55,13 +56,17 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, searches: Searches =
             output += missing
         else:
             input_ += missing
+    # Models that generate bill pages as text and images alike. Those that embed have no rate for pages, and bill images
+    # dearer than text: https://ai.google.dev/gemini-api/docs/pricing#gemini-embedding-2
+    images = _IMAGE if generates else (*_IMAGE, *_DOCUMENT)
     cached = usage.get("cachedContentTokenCount", 0)
     input_ = max(input_, cached)
     return Usage(
         input_tokens=input_,
         cache_read_tokens=cached,
         input_audio_tokens=min(_tokens_of(_AUDIO, values, _GIVEN), input_),
-        input_image_tokens=min(_tokens_of(_IMAGE, values, _GIVEN), input_),
+        input_image_tokens=min(_tokens_of(images, values, _GIVEN), input_),
+        input_video_tokens=min(_tokens_of(_VIDEO, values, _GIVEN), input_),
         output_tokens=output,
         reasoning_tokens=thoughts,
         output_audio_tokens=min(_tokens_of(_AUDIO, values, _MADE), output),
@@ -104,7 +109,7 @@ def billed_searches(queries: Set[str], model: str, *, web: bool, maps: bool) -> 
     return Searches(web=asked, maps=1) if web else Searches(maps=max(asked, 1))
 
 
-def _tokens_of(modality: tuple[str, int], values: dict[str, Any], names: tuple[str, ...]) -> int:
+def _tokens_of(modality: tuple[str | int, ...], values: dict[str, Any], names: tuple[str, ...]) -> int:
     return sum(
         count(one.get("tokenCount"))
         for name in names

@@ -131,6 +131,7 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
         cache_write_tokens=min(written, input_ - cached),  # OpenAI: "unadjusted", may include what was read
         input_audio_tokens=min(input_audio, input_),
         input_image_tokens=min(prompt.get("image_tokens", 0), input_),
+        input_video_tokens=min(prompt.get("video_tokens", 0), input_),
         output_tokens=output,
         reasoning_tokens=reasoning,
         output_audio_tokens=min(completion.get("audio_tokens", 0), output),

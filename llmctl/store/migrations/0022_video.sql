@@ -1,0 +1,1 @@
+ALTER TABLE calls ADD COLUMN input_video_tokens INTEGER NOT NULL DEFAULT 0;
