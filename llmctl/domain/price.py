@@ -202,6 +202,8 @@ class Price:
         """What is billed: meter, units, and the rate if there is one."""
         tier, tenths = self._placed(service_tier)
         tariff = self._tariff(tier, at_s)
+        if usage.cache_read_audio_tokens and "cache_audio_read" not in tariff.rates:
+            usage = usage._replace(cache_read_audio_tokens=0)  # nobody says that it costs less than what is fresh
         metered = _input_units(usage)
         by_second = usage.audio_seconds and "audio_seconds" in tariff.rates and "input_audio" not in tariff.rates
         input_tokens = usage.input_tokens if len(metered) == 1 else sum([units for _, units in metered])
@@ -345,9 +347,9 @@ def pick(prices: Sequence[Price], at_s: int) -> Price | None:
 
 
 def _input_units(usage: Usage) -> list[tuple[str, int]]:
-    """The input in disjoint classes that add up to it. Audio and images may have been read from the cache
-    too, and providers seldom say how many: they count as fresh while they fit beside the cached ones. A part
-    larger than the total (cached_tokens above prompt_tokens) counts as the total.
+    """The input in disjoint classes that add up to it. Audio and images may have been read from the cache too, and
+    providers seldom say how many: but for audio that is known to be from there, they count as fresh while they fit
+    beside the cached ones. A part larger than the total (cached_tokens above prompt_tokens) counts as the total.
     """
     if not any(usage[1:_OUTPUT]):  # most calls have none
         return [("input", usage.input_tokens)]
@@ -363,7 +365,8 @@ def _input_units(usage: Usage) -> list[tuple[str, int]]:
     left -= written
     read = min(usage.cache_read_tokens, left)
     left -= read
-    audio = min(usage.input_audio_tokens, left)
+    known = min(usage.cache_read_audio_tokens, usage.input_audio_tokens, read)
+    audio = min(usage.input_audio_tokens - known, left)
     left -= audio
     cached_audio = min(usage.input_audio_tokens - audio, read)
     read -= cached_audio

@@ -21,6 +21,7 @@ class Usage(NamedTuple):  # one is made for every call: a tuple, because a froze
     input_audio_tokens: int = 0
     input_image_tokens: int = 0
     input_video_tokens: int = 0
+    cache_read_audio_tokens: int = 0  # part of cache_read_tokens and of input_audio_tokens
     output_tokens: int = 0
     reasoning_tokens: int = 0
     output_audio_tokens: int = 0

@@ -65,7 +65,7 @@ def test_thoughts_and_tool_prompts_are_outside_the_counts_that_they_belong_to() 
                 {"modality": "AUDIO", "tokenCount": 35},
             ],
             "toolUsePromptTokensDetails": [{"modality": "AUDIO", "tokenCount": 5}],
-            "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 60}],
+            "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 30}, {"modality": "TEXT", "tokenCount": 30}],
             "candidatesTokensDetails": [
                 {"modality": "IMAGE", "tokenCount": 12},
                 {"modality": "AUDIO", "tokenCount": 3},
@@ -78,6 +78,7 @@ def test_thoughts_and_tool_prompts_are_outside_the_counts_that_they_belong_to() 
         cache_read_tokens=60,
         input_audio_tokens=40,
         input_image_tokens=25,
+        cache_read_audio_tokens=30,
         output_tokens=50,
         reasoning_tokens=30,
         output_audio_tokens=3,
@@ -137,6 +138,12 @@ def test_embeddings_of_media_are_told_apart(name: str) -> None:
     stated = {"promptTokenCount": 540, name: numbered}
     read = whole("embedContent", embedding={"values": [0.5]}, usageMetadata=stated).usage
     assert read == Usage(input_tokens=540, input_image_tokens=40, input_video_tokens=500)
+
+
+def test_audio_from_a_cache_is_audio_and_no_more_than_was_cached() -> None:
+    cached = [{"modality": "AUDIO", "tokenCount": 70}]
+    usage = usage_of(promptTokenCount=100, cachedContentTokenCount=60, cacheTokensDetails=cached)
+    assert usage == Usage(input_tokens=100, cache_read_tokens=60, input_audio_tokens=60, cache_read_audio_tokens=60)
 
 
 def test_pages_are_text_to_a_model_that_generates() -> None:

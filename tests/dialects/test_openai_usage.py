@@ -71,6 +71,21 @@ def test_cached_input_is_one_class_however_it_is_spelled(spelled: dict[str, Any]
     assert usage(**CHAT, **spelled) == Usage(input_tokens=100, cache_read_tokens=60, output_tokens=20)
 
 
+@pytest.mark.parametrize("name", ["prompt_tokens_details", "input_token_details"])
+def test_audio_from_a_cache_is_told_apart(name: str) -> None:
+    details = {
+        "audio_tokens": 70,
+        "cached_tokens": 60,
+        "cached_tokens_details": {"audio_tokens": 50, "text_tokens": 10},
+    }
+    assert usage(**CHAT, **{name: details}) == Usage(
+        input_tokens=100, cache_read_tokens=60, input_audio_tokens=70, cache_read_audio_tokens=50, output_tokens=20
+    )
+    read = usage(**CHAT, **{name: details | {"cached_tokens_details": [50]}})
+    assert read is not None
+    assert read.cache_read_audio_tokens == 0
+
+
 def test_more_cached_than_prompt_never_makes_a_negative() -> None:
     read = usage(prompt_tokens=10, completion_tokens=5, total_tokens=15, prompt_tokens_details={"cached_tokens": 161})
     assert read == Usage(input_tokens=161, cache_read_tokens=161, output_tokens=5)

@@ -227,6 +227,22 @@ def test_the_ceiling_of_units_is_that_of_the_dearest_tier_that_may_be_served(tie
     assert one.units_ceiling([("pages", 3_000), ("images", 9)], tier) == 3_000 * each * 1_000
 
 
+def test_audio_from_a_cache_costs_less_where_that_is_said_and_has_a_rate() -> None:
+    """Of 1,000 tokens 500 are text, all fresh, and 500 audio, of which 400 were cached."""
+    used = Usage(input_tokens=1_000, cache_read_tokens=400, input_audio_tokens=500, cache_read_audio_tokens=400)
+    cheaper = rates(input=3, cache_read=1, input_audio=10, cache_audio_read=2)
+    assert units(price(tariff=cheaper), used) == {"input": 500, "input_audio": 100, "cache_audio_read": 400}
+    guessed = {"input": 100, "cache_read": 400, "input_audio": 500}
+    assert units(price(tariff=cheaper), used._replace(cache_read_audio_tokens=0)) == guessed
+    assert units(price(tariff=rates(input=3, cache_read=1, input_audio=10)), used) == guessed
+    odd = used._replace(cache_read_audio_tokens=9_000)
+    assert units(price(tariff=cheaper), odd) == {"input": 500, "input_audio": 100, "cache_audio_read": 400}
+
+
+def units(of: Price, used: Usage) -> dict[str, int]:
+    return {part.meter: part.units for part in of.parts(used)}
+
+
 def test_searches_of_another_kind_cost_what_searches_do_unless_they_have_a_rate() -> None:
     used = Usage(web_search_calls=1, web_search_preview_calls=3)
     one, own = rates(web_search=10_000 * USD), rates(web_search=10_000 * USD, web_search_preview=25_000 * USD)

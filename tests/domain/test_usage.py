@@ -52,8 +52,8 @@ def test_no_usage_is_nothing_of_every_class() -> None:
 def test_the_classes_are_those_of_the_outside_contract() -> None:
     assert set(USAGE_CLASSES) == {
         "input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "input_audio_tokens",
-        "input_image_tokens", "input_video_tokens", "output_tokens", "reasoning_tokens", "output_audio_tokens",
-        "output_image_tokens",
+        "input_image_tokens", "input_video_tokens", "cache_read_audio_tokens", "output_tokens", "reasoning_tokens",
+        "output_audio_tokens", "output_image_tokens",
         "web_search_calls", "web_search_preview_calls", "map_search_calls", "file_search_calls",
         "code_interpreter_calls", "image_generation_calls",
         "audio_seconds", "characters", "images", "pages", "search_units",

@@ -119,6 +119,19 @@ def test_embeddings_of_media_are_held_and_booked_at_the_rate_of_the_media(
     assert Decimal(row["held_usd"]) == 8_192 * Decimal("0.000012")
 
 
+def test_audio_from_a_cache_costs_what_cached_audio_does(catalogued: Daemon, user_key: str, recorder: Recorder) -> None:
+    details = [{"modality": "AUDIO", "tokenCount": 10_000}, {"modality": "TEXT", "tokenCount": 10_000}]
+    cached = [{"modality": "AUDIO", "tokenCount": 10_000}]
+    counts = {"promptTokenCount": 20_000, "cachedContentTokenCount": 10_000, "candidatesTokenCount": 0}
+    usage = {**counts, "promptTokensDetails": details, "cacheTokensDetails": cached}
+    answer = {"candidates": [{"finishReason": "STOP"}], "modelVersion": "gemini-2.5-flash", "usageMetadata": usage}
+    recorder.reply(json.dumps(answer).encode(), content_type="application/json")
+    asked = {"contents": [{"parts": [{"text": "What is said?"}]}]}
+    row = booked(catalogued, "/v1beta/models/gemini-2.5-flash:generateContent", asked, user_key)
+    assert (row["input_audio_tokens"], row["cache_read_audio_tokens"]) == (10_000, 10_000)
+    assert Decimal(row["cost_usd"]) == Decimal("0.004")  # 10,000 of text at $0.30, of cached audio at $0.10
+
+
 def booked(gateway: Daemon, path: str, asked: dict[str, Any], key: str) -> dict[str, Any]:
     reply = post(gateway.url, path, asked, key)
     assert reply.status == 200, reply.body

@@ -517,6 +517,10 @@ def test_documented_models_and_fees_say_where_they_are_from_and_are_needed(genai
         assert named, entry
 
 
+# As much was cached: it may be the other half.
+HALF_AUDIO = Usage(input_tokens=1_000_000, cache_read_tokens=500_000, input_audio_tokens=500_000)
+
+
 @pytest.mark.parametrize(
     ("provider", "model", "usage", "usd"),
     [
@@ -543,6 +547,8 @@ def test_documented_models_and_fees_say_where_they_are_from_and_are_needed(genai
         ("google", "gemini-embedding-2", Usage(input_tokens=1_000_000, input_audio_tokens=1_000_000), "6.5"),
         ("google", "gemini-embedding-2", Usage(input_tokens=1_000_000, input_image_tokens=1_000_000), "0.45"),
         ("google", "gemini-2.5-flash", Usage(input_tokens=1_000_000, input_video_tokens=1_000_000), "0.3"),
+        ("google", "gemini-2.5-flash", HALF_AUDIO, "0.515"),
+        ("google", "gemini-2.5-flash", HALF_AUDIO._replace(cache_read_audio_tokens=500_000), "0.2"),
         ("google", "imagen-4.0-generate-001", Usage(images=1), "0.04"),
         ("google", "gemini-3.5-flash", Usage(web_search_calls=1), "0.014"),
         ("google", "gemini-3.5-flash", Usage(map_search_calls=1), "0.014"),

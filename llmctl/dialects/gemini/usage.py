@@ -19,6 +19,7 @@ from ..wire.lenient import count, counts, is_count, is_present, plain, short_nam
 _STATED = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount")
 PREDICTED = "token_count"  # of each of the texts that Vertex AI embedded
 _GIVEN = ("promptTokensDetails", "promptTokenDetails", "toolUsePromptTokensDetails")  # embeddings spell the second
+_CACHED = ("cacheTokensDetails",)
 _MADE = ("candidatesTokensDetails",)
 # Vertex AI's name of how a call was served -> the tier that prices know.
 _TRAFFIC = {"ON_DEMAND": "", "ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex"}
@@ -61,12 +62,15 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, searches: Searches =
     images = _IMAGE if generates else (*_IMAGE, *_DOCUMENT)
     cached = usage.get("cachedContentTokenCount", 0)
     input_ = max(input_, cached)
+    cached_audio = min(_tokens_of(_AUDIO, values, _CACHED), cached)
+    audio = max(_tokens_of(_AUDIO, values, _GIVEN), cached_audio)
     return Usage(
         input_tokens=input_,
         cache_read_tokens=cached,
-        input_audio_tokens=min(_tokens_of(_AUDIO, values, _GIVEN), input_),
+        input_audio_tokens=min(audio, input_),
         input_image_tokens=min(_tokens_of(images, values, _GIVEN), input_),
         input_video_tokens=min(_tokens_of(_VIDEO, values, _GIVEN), input_),
+        cache_read_audio_tokens=cached_audio,
         output_tokens=output,
         reasoning_tokens=thoughts,
         output_audio_tokens=min(_tokens_of(_AUDIO, values, _MADE), output),

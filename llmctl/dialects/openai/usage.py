@@ -92,9 +92,10 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
     total = usage.get("total_tokens", 0)
     if not (input_stated or output_stated or total):
         return None
-    prompt = counts(
-        inner(values, "prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")
+    of_prompt = inner(
+        values, "prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details"
     )
+    prompt = counts(of_prompt)
     completion = counts(inner(values, "completion_tokens_details", "output_tokens_details"))
 
     output = max(usage.get("completion_tokens", 0), usage.get("output_tokens", 0))
@@ -102,7 +103,8 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
     cached = _cache_read(usage, prompt)
     written = _cache_write(usage, prompt)
     reasoning = completion.get("reasoning_tokens", 0)
-    input_audio = max(prompt.get("audio_tokens", 0), usage.get("audio_prompt_tokens", 0))
+    cached_audio = min(count(inner(of_prompt, "cached_tokens_details").get("audio_tokens")), cached)
+    input_audio = max(prompt.get("audio_tokens", 0), usage.get("audio_prompt_tokens", 0), cached_audio)
 
     audio_seconds = usage.get("prompt_audio_seconds", 0)
     missing = total - input_ - output  # tokens that only the total shows
@@ -132,6 +134,7 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
         input_audio_tokens=min(input_audio, input_),
         input_image_tokens=min(prompt.get("image_tokens", 0), input_),
         input_video_tokens=min(prompt.get("video_tokens", 0), input_),
+        cache_read_audio_tokens=cached_audio,
         output_tokens=output,
         reasoning_tokens=reasoning,
         output_audio_tokens=min(completion.get("audio_tokens", 0), output),
