@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from llmctl.domain.money import PRICE_UNITS, usd_plain
-from llmctl.domain.price import METERS, PARENT, TOOL_METERS, Rate
+from llmctl.domain.price import IMAGE_TOOL_METERS, METERS, PARENT, TOOL_METERS, Rate
 
 
 class Unit(NamedTuple):
@@ -37,6 +37,7 @@ _UNITS: Mapping[str, Unit] = {
 FLAGS: Mapping[str, str] = {
     **{meter: f"--{meter.replace('_', '-')}" for meter in (*PARENT, "characters")},
     **{meter: f"--per-{meter.replace('_', '-')}" for meter in ("request", *TOOL_METERS)},
+    **{meter: f"--{meter.removesuffix('_tokens').replace('_', '-')}" for meter in IMAGE_TOOL_METERS},
     "audio_seconds": "--per-audio-minute",
     "images": "--per-image",
     "pages": "--per-page",

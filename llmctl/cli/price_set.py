@@ -62,6 +62,15 @@ def set_(
     file_search: Annotated[str | None, _rate("file_search", "For each search in files.")] = None,
     code_interpreter: Annotated[str | None, _rate("code_interpreter", "For each run of the code interpreter.")] = None,
     image_generation: Annotated[str | None, _rate("image_generation", "For each call of the image tool.")] = None,
+    image_tool_text_tokens: Annotated[
+        str | None, _tokens("image_tool_text_tokens", "tokens of text that the image tool reads")
+    ] = None,
+    image_tool_image_tokens: Annotated[
+        str | None, _tokens("image_tool_image_tokens", "tokens of images that it sees")
+    ] = None,
+    image_tool_output_tokens: Annotated[
+        str | None, _tokens("image_tool_output_tokens", "tokens of images that it makes, instead of its calls")
+    ] = None,
     audio_seconds: Annotated[str | None, _rate("audio_seconds", "For each minute of audio that is heard.")] = None,
     characters: Annotated[str | None, _rate("characters", "Per million characters that are spoken.")] = None,
     images: Annotated[str | None, _rate("images", "For each image that is made.")] = None,

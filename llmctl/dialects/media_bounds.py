@@ -15,6 +15,9 @@ _PIXELS = 1 << 20
 _AUTO_SIZE = (1_536, 1_024)
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 PARTIAL_IMAGE_TOKENS = 100  # each, beside the image: same page
+PARTIAL_IMAGES_MAX = 100  # OpenAI sends 3
+FRAMES_MAX = 16  # of an animated answer
+SVG = "SVG is billed as the tokens of another model, and not metered yet"
 
 # Text: no token has less than a byte; four characters are usual (help.openai.com, "What are tokens").
 _BYTES_PER_TOKEN = 4

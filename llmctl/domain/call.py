@@ -28,7 +28,7 @@ class Ask(NamedTuple):
     image_bytes: int = 0  # of the body
     inputs: int = 1  # how many may fill the context window, each for itself, where bytes do not bound them (embeddings)
     server_tool_turns: int = 0  # each turn of a server-side tool bills the input again
-    image_tool: bool = False  # one of those tools makes images
+    image_tool_tokens: int = 0  # of one image, at most, if one of those tools makes images
     service_tier: str = ""  # as asked; the answer says what was served
     cache_write_ttl: str = ""  # "", "5m", "1h": cache writes that the request asks for
     wants_usage: bool = True  # a stream: did the client ask for the usage chunk?

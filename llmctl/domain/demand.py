@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .errors import Refused
 from .money import PRICE_UNITS
+from .price import IMAGE_TOOL_METERS
 
 if TYPE_CHECKING:
     from .call import Ask
     from .price import CacheWrites, Price
 
 IMAGES = "images"  # the reason of a request whose images alone are not bounded by its bytes
+# OpenAI's model that makes images takes 16, and bills one with 6,240 tokens at most and some for its tiles:
+# https://developers.openai.com/api/docs/guides/image-generation, .../images-vision#calculating-costs
+IMAGES_SEEN_MAX, IMAGE_SEEN_TOKENS_MAX = 16, 7_000
+IMAGE_PROMPT_TOKENS_MAX = 32_000  # as many characters: https://developers.openai.com/api/reference/resources/images
 UNKNOWN_TURNS = -1  # server-side tools without a bound of their own: the configured default counts
 
 
@@ -116,11 +122,24 @@ def worst_case(
             media=bool(ask.unbounded_input) or ask.media_input,
             media_output=ask.media_output,
         )
-        fees = ceiling.fees_nano_usd(tool_turns(ask, bounds), image_tool=ask.image_tool)
+        turns = tool_turns(ask, bounds)
+        fees = ceiling.fees_nano_usd(turns, image_tool=ask.image_tool_tokens > 0)
+        if ask.image_tool_tokens:  # billed by the token, or by the call where the answer does not say how many
+            by_token = price.units_ceiling(_image_tool_units(ask, turns), service_tier)
+            fees = max(fees, ceiling.fees_nano_usd(turns, image_tool=False) + by_token)
         if ask.units or ask.extras:
             fees += price.units_ceiling((*ask.units, *ask.extras), service_tier)
         rates = Rates(ceiling.input_rate, ceiling.output_rate, fees)
     return demand_of(ask, facts, rates, bounds)
+
+
+def _image_tool_units(ask: Ask, turns: int) -> Iterator[tuple[str, int]]:
+    """What the model behind the tool for images reads and makes at most: in each turn a prompt, the images of the
+    conversation and those that earlier turns made."""
+    given = IMAGES_SEEN_MAX if ask.unbounded_input else 0
+    seen = turns * min(given + turns // 2, IMAGES_SEEN_MAX)
+    most = turns * IMAGE_PROMPT_TOKENS_MAX, seen * IMAGE_SEEN_TOKENS_MAX, turns * ask.image_tool_tokens
+    return zip(IMAGE_TOOL_METERS, most, strict=True)
 
 
 def _cache_writes(ask: Ask, dialect: str) -> CacheWrites:

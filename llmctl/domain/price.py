@@ -36,8 +36,12 @@ IMAGE_TOOL = "image_generation"
 TOOL_METERS = ("web_search", "web_search_preview", "map_search", "file_search", "code_interpreter", IMAGE_TOOL)
 # Searches of one kind cost what others do, where a price does not tell them apart.
 TOOL_PARENT: Mapping[str, str] = {"web_search_preview": "web_search", "map_search": "web_search"}
+# Rates per million tokens of the model behind that tool, where an answer says how many: then its calls are not billed
+# too.
+IMAGE_TOOL_OUTPUT = "image_tool_output_tokens"
+IMAGE_TOOL_METERS = ("image_tool_text_tokens", "image_tool_image_tokens", IMAGE_TOOL_OUTPUT)
 # Rates per million of what a model bills instead of tokens, or beside them.
-UNIT_METERS = ("audio_seconds", "characters", "images", "pages", "search_units")
+UNIT_METERS = (*IMAGE_TOOL_METERS, "audio_seconds", "characters", "images", "pages", "search_units")
 METERS: tuple[str, ...] = (*PARENT, "request", *TOOL_METERS, *UNIT_METERS)
 SIDES = ("input", "output")  # what has no parent
 _OF_TEXT = frozenset((*PARENT, "request"))
@@ -89,7 +93,7 @@ class Rate:
         return max(self.base, *(rate for above, rate in self.steps if input_tokens > above), 0)
 
 
-_FREE = Rate(0)  # billed by the second instead
+_FREE = Rate(0)  # billed by another unit instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +216,13 @@ class Price:
             metered.append(("request", 1))
         if any(usage[-len(_COUNTED) :]):
             metered += [(meter, getattr(usage, name)) for meter, name in _COUNTED]
+        instead = {"input_audio"} if by_second else set()
+        if usage.image_tool_output_tokens and IMAGE_TOOL_OUTPUT in tariff.rates:
+            instead.add(IMAGE_TOOL)
         lines = []
         for meter, units in metered:
             if units:
-                rate = _FREE if by_second and meter == "input_audio" else tariff.find(meter)
+                rate = _FREE if meter in instead else tariff.find(meter)
                 cost = None if rate is None else rate.at(input_tokens)
                 lines.append((meter, units, cost if cost is None or meter not in PARENT else _tenths(cost, tenths)))
         return lines

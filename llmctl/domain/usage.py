@@ -32,6 +32,9 @@ class Usage(NamedTuple):  # one is made for every call: a tuple, because a froze
     file_search_calls: int = 0
     code_interpreter_calls: int = 0
     image_generation_calls: int = 0
+    image_tool_text_tokens: int = 0  # what that tool's own model read and made: no part of the input and output
+    image_tool_image_tokens: int = 0
+    image_tool_output_tokens: int = 0
     audio_seconds: int = 0  # of speech that was read; rounded up
     characters: int = 0  # that were spoken
     images: int = 0  # that were made

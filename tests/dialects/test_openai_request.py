@@ -232,9 +232,6 @@ def test_tools_that_the_provider_runs_bill_the_input_again(tool: dict[str, Any],
 
 
 def test_other_ways_to_have_the_provider_work_on_the_input() -> None:
-    assert ask("responses", input="x", tools=[{"type": "image_generation"}]).image_tool
-    assert not ask("responses", input="x", tools=[{"type": "web_search"}]).image_tool
-    assert not ask("responses", input="image_generation").image_tool
     assert ask(CHAT, messages=HELLO, web_search_options={}).server_tool_turns == 1
     assert ask(CHAT, messages=HELLO, model="vendor/m:online").server_tool_turns == 1
     assert ask(CHAT, messages=HELLO, model="perplexity/sonar-deep-research").server_tool_turns == UNKNOWN_TURNS
@@ -244,6 +241,43 @@ def test_other_ways_to_have_the_provider_work_on_the_input() -> None:
     assert ask("responses", input="x", context_management=compaction).server_tool_turns == UNKNOWN_TURNS
     brought = [{"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]}]
     assert ask("responses", input=brought).server_tool_turns == UNKNOWN_TURNS
+
+
+HIGH = 10_650  # 7,100 for a square, and half as much again
+
+
+@pytest.mark.parametrize(
+    ("tools", "tokens"),
+    [
+        ([{}], HIGH),
+        ([{"quality": "auto", "size": "auto"}], HIGH),
+        ([{"quality": "low", "size": "1024x1024"}], 500),
+        ([{"quality": "Low", "size": "1024x1024"}, {"quality": "high"}], HIGH),
+        ([{"quality": "max", "size": "3840x2160"}], 224_649),
+        ([{"partial_images": 3}], HIGH + 300),
+        ([{"partial_images": 10**9}], HIGH + 10_000),
+        ([{"output_format": "gif"}], 16 * HIGH),
+        ([{"quality": 7, "size": None, "partial_images": "3", "output_format": []}], HIGH),
+    ],
+)
+def test_an_image_of_the_providers_tool_has_a_size_and_a_quality(tools: list[dict[str, Any]], tokens: int) -> None:
+    listed = [{"type": "web_search"}, *({"type": "image_generation", **tool} for tool in tools)]
+    assert ask("responses", input="x", tools=listed).image_tool_tokens == tokens
+
+
+def test_a_tool_for_images_may_come_in_other_ways() -> None:
+    assert ask("responses", input="x", tools=[{"type": "web_search"}]).image_tool_tokens == 0
+    assert ask("responses", input="image_generation").image_tool_tokens == 0
+    brought = [{"type": "additional_tools", "role": "developer", "tools": [{"type": "image_generation"}]}]
+    assert ask("responses", input=brought).image_tool_tokens == HIGH
+    escaped = rb'{"model":"m","input":"x","tools":[{"type":"image_generation","qual\u0069ty":"m\u0061x"}]}'
+    assert OPENAI.read_request("responses", escaped).ask.image_tool_tokens == 4 * HIGH
+
+
+def test_a_tool_that_writes_svg_is_refused_as_it_is_for_images() -> None:
+    with pytest.raises(Refused) as caught:
+        ask("responses", input="x", tools=[{"type": "image_generation", "output_format": "svg"}])
+    assert (caught.value.code, caught.value.param) == ("not_supported", "tools")
 
 
 @pytest.mark.parametrize("kind", ["openrouter:advisor", "openrouter:adv\\u0069sor"])

@@ -178,6 +178,35 @@ def test_a_search_is_of_the_tool_that_the_response_repeats(
     assert (read.web_search_calls, read.web_search_preview_calls) == (searches, in_preview)
 
 
+@pytest.mark.parametrize(
+    ("stated", "tokens"),
+    [
+        (
+            {"input_tokens": 60, "input_tokens_details": {"text_tokens": 50, "image_tokens": 10}, "output_tokens": 9},
+            (50, 10, 9),
+        ),
+        ({"input_tokens": 60, "output_tokens": 9}, (0, 60, 9)),
+        ({"input_tokens": 60, "input_tokens_details": {"text_tokens": 90}}, (60, 0, 0)),
+        ({"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}, (0, 0, 0)),
+        ({"input_tokens": -1, "output_tokens": "9", "input_tokens_details": []}, (0, 0, 0)),
+        ([], (0, 0, 0)),
+        (None, (0, 0, 0)),
+    ],
+)
+def test_the_tokens_of_the_tool_for_images_stand_beside_those_of_the_model(
+    stated: object, tokens: tuple[int, int, int]
+) -> None:
+    read = response_usage(output=[{"type": "image_generation_call"}], tool_usage={"image_gen": stated})
+    assert read == Usage(
+        input_tokens=100,
+        output_tokens=20,
+        image_generation_calls=1,
+        image_tool_text_tokens=tokens[0],
+        image_tool_image_tokens=tokens[1],
+        image_tool_output_tokens=tokens[2],
+    )
+
+
 @pytest.mark.parametrize(("stated", "billed"), [(3, 3), (1, 2), (0, 2), (None, 2), ("9", 2), (-1, 2)])
 def test_a_search_that_asks_several_questions_is_billed_as_often_as_the_response_says(
     stated: object, billed: int

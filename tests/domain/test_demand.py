@@ -15,6 +15,7 @@ from llmctl.domain.demand import (
     input_bound,
     refuse_unbounded,
     tool_turns,
+    worst_case,
 )
 from llmctl.domain.price import Price, Rate, Tariff
 from llmctl.domain.usage import Usage
@@ -155,6 +156,35 @@ def test_server_tools_without_a_bound_have_the_admin_s() -> None:
 
 
 # ---- the output ----
+
+
+@pytest.mark.parametrize(
+    ("asked", "turns", "prompts", "images", "made"),
+    [
+        ({}, 1, 32_000, 0, 500),
+        ({}, 4, 4 * 32_000, 4 * 2 * 7_000, 4 * 500),  # each may show what those before it made
+        ({"images": 3, "unbounded_input": "images"}, 1, 32_000, 16 * 7_000, 500),
+        ({"unbounded_input": "a stored response"}, 2, 2 * 32_000, 2 * 16 * 7_000, 2 * 500),
+        ({}, 10**6, 10**6 * 32_000, 10**6 * 16 * 7_000, 10**6 * 500),
+    ],
+)
+def test_a_tool_for_images_holds_what_its_model_reads_and_makes(
+    asked: dict[str, object], turns: int, prompts: int, images: int, made: int
+) -> None:
+    each = 1_000_000  # a nano-dollar a unit
+    meters = {"image_tool_text_tokens": each, "image_tool_image_tokens": 2 * each, "image_tool_output_tokens": 3 * each}
+    by_call = {"input": 0, "output": 0, "web_search": 7 * each, "image_generation": 11 * each}
+    ask = ASK._replace(server_tool_turns=turns, image_tool_tokens=500)._replace(**asked)
+
+    def fees(rates: dict[str, int]) -> int:
+        price = Price(1, "p", "m", "admin", 0, Tariff({meter: Rate(rate) for meter, rate in rates.items()}))
+        found = worst_case(ask, "openai", FACTS, price, Bounds(), "").rates
+        assert found is not None
+        return found.request_nano_usd
+
+    assert fees(by_call | meters) == 7 * turns + prompts + 2 * images + 3 * made
+    assert fees(by_call) == 11 * turns
+    assert fees(by_call | {"image_generation": 10**6 * each, "image_tool_output_tokens": 3 * each}) == 10**6 * turns
 
 
 def test_the_client_s_own_maximum_counts() -> None:

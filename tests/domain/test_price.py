@@ -253,6 +253,23 @@ def test_searches_of_another_kind_cost_what_searches_do_unless_they_have_a_rate(
     assert [(part.meter, part.rate) for part in parts] == [("web_search", None), ("web_search_preview", None)]
 
 
+def test_images_of_a_tool_are_billed_by_the_token_or_by_the_call_and_never_by_both() -> None:
+    used = Usage(
+        image_generation_calls=2, image_tool_text_tokens=100, image_tool_image_tokens=10, image_tool_output_tokens=1_000
+    )
+    by_call = rates(image_generation=250_000 * USD)
+    both = rates(
+        image_generation=250_000 * USD,
+        image_tool_text_tokens=5 * USD,
+        image_tool_image_tokens=8 * USD,
+        image_tool_output_tokens=32 * USD,
+    )
+    assert price(tariff=by_call).cost_nano_usd(used) == 500_000_000
+    assert price(tariff=both).cost_nano_usd(used) == 32_000_000 + 500_000 + 80_000
+    unstated = Usage(image_generation_calls=2)
+    assert price(tariff=both).cost_nano_usd(unstated) == 500_000_000
+
+
 def test_only_who_may_make_images_holds_what_they_cost() -> None:
     tariff = rates(input=1, web_search=10_000 * USD, image_generation=250_000 * USD)
     ceiling = price(tariff=tariff).ceiling(10)

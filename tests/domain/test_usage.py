@@ -55,6 +55,7 @@ def test_the_classes_are_those_of_the_outside_contract() -> None:
         "input_image_tokens", "input_video_tokens", "cache_read_audio_tokens", "output_tokens", "reasoning_tokens",
         "output_audio_tokens", "output_image_tokens",
         "web_search_calls", "web_search_preview_calls", "map_search_calls", "file_search_calls",
-        "code_interpreter_calls", "image_generation_calls",
+        "code_interpreter_calls", "image_generation_calls", "image_tool_text_tokens", "image_tool_image_tokens",
+        "image_tool_output_tokens",
         "audio_seconds", "characters", "images", "pages", "search_units",
     }  # fmt: skip

@@ -76,6 +76,25 @@ def test_searches_cost_what_their_tool_does(
     assert row["web_search_calls"] + row["web_search_preview_calls"] == 1
 
 
+IMAGE = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "AAAA", "quality": "low"}
+MADE = {"input_tokens": 40, "input_tokens_details": {"text_tokens": 40, "image_tokens": 0}, "output_tokens": 272}
+
+
+@pytest.mark.parametrize(("stated", "usd"), [({"image_gen": MADE}, "0.0137765"), ({}, "0.2548725")])
+def test_images_of_a_tool_cost_what_their_tokens_do_where_the_answer_says_them(
+    catalogued: Daemon, user_key: str, recorder: Recorder, stated: dict[str, Any], usd: str
+) -> None:
+    answer = response("gpt-5", "image_generation", IMAGE, tool_usage=stated)
+    recorder.reply(json.dumps(answer).encode(), content_type="application/json")
+    tool = {"type": "image_generation", "quality": "max", "size": "3840x2160"}
+    asked = {"model": "gpt-5", "input": "a hat", "tools": [tool], "max_tool_calls": 1, "max_output_tokens": 1_000}
+    row = booked(catalogued, RESPONSES, asked, user_key)
+    assert row["image_generation_calls"] == 1
+    assert row["image_tool_output_tokens"] == stated.get("image_gen", {}).get("output_tokens", 0)
+    assert Decimal(row["cost_usd"]) == Decimal(usd)
+    assert Decimal(row["held_usd"]) > 224_649 * Decimal("0.000032")
+
+
 PLACE = {"maps": {"uri": "https://maps.google.com/?cid=1", "title": "Lilia", "placeId": "places/1"}}
 
 

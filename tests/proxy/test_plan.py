@@ -123,7 +123,7 @@ def test_media_and_premium_tiers_are_held_at_their_own_rates(
         ({}, 1),
         ({"server_tool_turns": 3}, 1 + 3 * 10),
         ({"server_tool_turns": UNKNOWN_TURNS}, 1 + 4 * 10),
-        ({"server_tool_turns": 3, "image_tool": True}, 1 + 3 * 100),
+        ({"server_tool_turns": 3, "image_tool_tokens": 1}, 1 + 3 * 100),
         ({"units": (("pages", 2),)}, 1 + 2 * 1_000),
         ({"extras": (("characters", 3),)}, 1 + 3 * 100_000),
         ({"units": (("pages", 2),), "extras": (("characters", 3),)}, 1 + 2 * 1_000 + 3 * 100_000),

@@ -527,6 +527,8 @@ HALF_AUDIO = Usage(input_tokens=1_000_000, cache_read_tokens=500_000, input_audi
         ("openai", "dall-e-3", Usage(images=2), "0.24"),
         ("openai", "gpt-5", Usage(code_interpreter_calls=1, file_search_calls=2, web_search_calls=1), "0.045"),
         ("openai", "gpt-5", Usage(image_generation_calls=1), "0.25"),
+        ("openai", "gpt-5", Usage(image_generation_calls=1, image_tool_output_tokens=272), "0.008704"),
+        ("openai", "gpt-5", Usage(image_generation_calls=1, image_tool_output_tokens=100_000), "3.2"),
         ("openai", "gpt-4.1-mini", Usage(web_search_calls=1), "0.01"),
         ("openai", "gpt-4.1-mini", Usage(web_search_preview_calls=1), "0.025"),
         ("azure", "gpt-4o", Usage(web_search_preview_calls=1), "0.025"),

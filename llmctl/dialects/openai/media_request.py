@@ -23,8 +23,6 @@ from ..wire.shortened import full_size
 from .content import texts_reason
 
 IMAGES_MAX = 1_000  # in one request; OpenAI makes 10, and takes 16
-FRAMES_MAX = 16  # of an animated answer
-PARTIAL_IMAGES_MAX = 100  # OpenAI sends 3
 DOCUMENTS_MAX = 100_000
 MODERATION_MODEL = "omni-moderation-latest"  # OpenAI's default
 # OpenAI's, which are free of charge: https://developers.openai.com/api/docs/guides/moderation. Mistral bills its own.
@@ -87,15 +85,15 @@ def _images(
         raise bad_request(f"the request holds more than {IMAGES_MAX:,} images")
     output_format = fields.string("output_format") or ""
     if output_format.lower() == "svg":
-        raise Refused(
-            "not_supported", "SVG is billed as the tokens of another model, and not metered yet", param="output_format"
-        )
+        raise Refused("not_supported", bounds.SVG, param="output_format")
     count = max(1, fields.integer("n", most=IMAGES_MAX) or 1)
     size, quality = fields.string("size") or "", fields.string("quality") or ""
     tokens_max = bounds.image_tokens(size, quality, dearest=True)
     tokens = bounds.image_tokens(size, quality, dearest=False)
-    frames = FRAMES_MAX if output_format.lower() == "gif" else 1
-    partial_tokens = bounds.PARTIAL_IMAGE_TOKENS * (fields.integer("partial_images", most=PARTIAL_IMAGES_MAX) or 0)
+    frames = bounds.FRAMES_MAX if output_format.lower() == "gif" else 1
+    partial_tokens = bounds.PARTIAL_IMAGE_TOKENS * (
+        fields.integer("partial_images", most=bounds.PARTIAL_IMAGES_MAX) or 0
+    )
     input_tokens = bounds.text_tokens(text_bytes - image_bytes)
     return Ask(
         endpoint=endpoint,

@@ -20,7 +20,7 @@ from ..wire.lenient import items
 from .content import REFERENCES, RESPONSE_ITEMS, RESPONSE_NAMES, items_reason, messages_reason, texts_reason
 from .extras import extras
 from .references import response_references, spoken_references
-from .tools import chat_tool_turns, makes_images, response_tool_turns, search_turns
+from .tools import chat_tool_turns, image_tool_tokens, response_tool_turns, search_turns
 
 CHOICES_MAX = 10_000  # n, best_of: OpenAI takes 128
 PROMPTS_MAX = 10_000  # in one request: OpenAI takes 2,048
@@ -197,7 +197,7 @@ def _generating(
         images=images.count,
         image_bytes=images.bytes,
         server_tool_turns=turns,
-        image_tool=turns != 0 and makes_images(fields.text),
+        image_tool_tokens=image_tool_tokens(fields) if turns else 0,
         service_tier=read_tier(fields),
         cache_write_ttl=cache_write_ttl(fields.text),
         wants_usage=wants_usage,

@@ -10,8 +10,12 @@ from __future__ import annotations
 from msgspec import Raw
 
 from ...domain.demand import UNKNOWN_TURNS
+from ...domain.errors import Refused
+from ...domain.usage import count_of
+from ..media_bounds import FRAMES_MAX, PARTIAL_IMAGE_TOKENS, PARTIAL_IMAGES_MAX, SVG, image_tokens
 from ..request import advisor
 from ..wire.fields import Fields, may_say, read_object, read_objects
+from ..wire.lenient import plain_value
 
 _CLIENT_TOOLS = frozenset(
     {
@@ -28,6 +32,8 @@ _CLIENT_TOOLS = frozenset(
 _EITHER_SIDE = {b'"shell"': ("environment", b'"local"'), b'"tool_search"': ("execution", b'"client"')}
 # OpenRouter's and xAI's fields that have the provider search once before the model answers.
 _SEARCH_FIELDS = frozenset({"web_search_options", "plugins", "search_parameters"})
+_IMAGE_TOOL = b"image_generation"
+_IMAGE_FIELDS = ("size", "quality", "output_format", "partial_images")
 _RESEARCH = "deep-research"  # Perplexity's model searches dozens of times by itself, and bills what it read
 _ADVISOR = b"openrouter:advisor"
 
@@ -53,9 +59,25 @@ def response_tool_turns(fields: Fields) -> int:
     return turns if calls_max is None else calls_max
 
 
-def makes_images(body: bytes) -> bool:
-    """Whether the provider's tool for images may be among the tools of a request."""
-    return may_say(body, b"image_generation")
+def image_tool_tokens(fields: Fields) -> int:
+    """What one image of the provider's tool is billed with at most; 0 if no such tool may be among those of the
+    request. One that is brought in another way than by `tools` makes images as if nothing were said of them."""
+    if not may_say(fields.text, _IMAGE_TOOL):
+        return 0
+    value = fields.raw("tools")
+    tools = (read_objects(value, "tools") or ()) if value is not None else ()
+    wanted = [tool for tool in tools if may_say(tool.get("type", Raw(b"")), _IMAGE_TOOL)]
+    return max(map(_image_tokens, wanted or [{}]))
+
+
+def _image_tokens(tool: dict[str, Raw]) -> int:
+    said = {name: plain_value(tool[name]) for name in _IMAGE_FIELDS if name in tool}
+    size, quality, output_format = (str(said.get(name)).lower() for name in ("size", "quality", "output_format"))
+    if output_format == "svg":
+        raise Refused("not_supported", SVG, param="tools")
+    frames = FRAMES_MAX if output_format == "gif" else 1
+    partial_tokens = PARTIAL_IMAGE_TOKENS * min(count_of(said.get("partial_images")), PARTIAL_IMAGES_MAX)
+    return image_tokens(size, quality, dearest=True) * frames + partial_tokens
 
 
 def tools_turns(value: Raw | None, path: str) -> int:

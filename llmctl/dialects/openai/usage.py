@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw
 
+from ...domain.price import IMAGE_TOOL_METERS
 from ...domain.usage import COUNT_MAX, Usage
 from ..wire.lenient import count, counts, inner, is_count, items, members, plain
 
@@ -145,13 +146,24 @@ def _read_any(raw: bytes | Raw, generates: bool, tool_calls: dict[str, int]) -> 
 
 
 def count_tool_calls(response: Mapping[str, Raw]) -> dict[str, int]:
-    """What a response bills by the call, by the type of its items."""
+    """What a response bills of its tools: calls by the type of its items, and the tokens of images by their classes.
+
+    `tool_usage`: https://developers.openai.com/api/reference/resources/responses
+    """
     counts = _count_items(response.get("output"))
+    stated = plain(response.get("tool_usage", b""))
     # One call may ask several questions, each billed; discounted ones are left out here, and may cost something.
-    stated = inner(plain(response.get("tool_usage", b"")), "web_search").get("num_requests")
-    if searches := max(counts.pop(SEARCH, 0), count(stated)):
+    if searches := max(counts.pop(SEARCH, 0), count(inner(stated, "web_search").get("num_requests"))):
         counts[PREVIEW_SEARCH if _searches_in_preview(response.get("tools")) else SEARCH] = searches
-    return counts
+    return counts | _image_tokens(inner(stated, "image_gen"))
+
+
+def _image_tokens(stated: dict[str, Any]) -> dict[str, int]:
+    """What is not told apart is of images, which cost more than text. So is what was cached: it may be left out."""
+    text = min(count(inner(stated, "input_tokens_details").get("text_tokens")), count(stated.get("input_tokens")))
+    image = count(stated.get("input_tokens")) - text
+    found = zip(IMAGE_TOOL_METERS, (text, image, count(stated.get("output_tokens"))), strict=True)
+    return {name: tokens for name, tokens in found if tokens}
 
 
 def _searches_in_preview(tools: Raw | None) -> bool:
@@ -228,4 +240,5 @@ def _tool_calls(values: dict[str, Any], usage: dict[str, int], counted: dict[str
         "file_search_calls": counted.get("file_search_call", 0),
         "code_interpreter_calls": counted.get("code_interpreter_call", 0),
         "image_generation_calls": counted.get("image_generation_call", 0),
+        **{name: counted.get(name, 0) for name in IMAGE_TOOL_METERS},
     }

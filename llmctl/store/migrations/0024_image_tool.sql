@@ -1,0 +1,4 @@
+-- Of the model behind a tool that makes images, where an answer says it: no part of input_tokens and output_tokens.
+ALTER TABLE calls ADD COLUMN image_tool_text_tokens INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE calls ADD COLUMN image_tool_image_tokens INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE calls ADD COLUMN image_tool_output_tokens INTEGER NOT NULL DEFAULT 0;
