@@ -1,1 +1,0 @@
-ALTER TABLE calls ADD COLUMN map_search_calls INTEGER NOT NULL DEFAULT 0;

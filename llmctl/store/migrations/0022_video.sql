@@ -1,1 +1,0 @@
-ALTER TABLE calls ADD COLUMN input_video_tokens INTEGER NOT NULL DEFAULT 0;

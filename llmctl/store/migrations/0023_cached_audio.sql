@@ -1,1 +1,0 @@
-ALTER TABLE calls ADD COLUMN cache_read_audio_tokens INTEGER NOT NULL DEFAULT 0;
