@@ -149,8 +149,11 @@ def _is_left_behind(path: str) -> bool:
 
 
 def _refuse(listening: socket.socket) -> None:
-    with suppress(OSError):  # nowhere but on Linux
-        listening.shutdown(socket.SHUT_RDWR)
+    """Once: of a socket that does not listen, Linux remembers the shutdown, and hands it on to each connection that is
+    accepted when it listens again."""
+    if listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        with suppress(OSError):  # nowhere but on Linux
+            listening.shutdown(socket.SHUT_RDWR)
 
 
 def _name(listening: socket.socket) -> str:

@@ -56,6 +56,31 @@ def use(daemon: Daemon, line: str) -> None:
     daemon.config.write_text(text.replace('listen = "127.0.0.1:0"', line, 1))
 
 
+def tcp(workers: int) -> Server:
+    return Server(Address("127.0.0.1", 0), admin_listen=Address("127.0.0.1", 0), workers=workers)
+
+
+def test_a_socket_that_rested_however_often_hears_its_clients_once_it_listens_again() -> None:
+    """A worker that fails to start again and again rests each time."""
+    sockets = listening(tcp(2))
+    place = sockets.clients[1][0]
+    sockets.clients[0][0].close()  # so that all come to the other one
+    for _ in range(3):
+        sockets.rest(1)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(place.getsockname())
+    place.listen()
+    with socket.create_connection(place.getsockname()) as client:
+        served, _ = place.accept()
+        with served:
+            served.settimeout(5)
+            client.sendall(b"a call")
+            assert served.recv(100) == b"a call"
+            served.sendall(b"its answer")
+            assert client.recv(100) == b"its answer"
+    sockets.close()
+
+
 # ---- unix sockets ----
 
 
