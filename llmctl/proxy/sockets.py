@@ -38,14 +38,9 @@ class Sockets:
     def admin_address(self) -> str:
         return _name(self.admin)
 
-    def refuse_clients(self, number: int) -> None:
-        """No new connections to this worker: whoever knocked on a socket that other processes still have open would be
-        let in by none of them, and wait until the last one ends."""
-        self.rest(number)
-        self.unlink()
-
     def rest(self, number: int) -> None:
-        """Until this worker listens again, the others get its connections."""
+        """No new connections to this worker until it listens again: the others get them. Whoever knocked on a socket
+        of its own that other processes still have open would be let in by none of them."""
         if not self.shared:
             for each in self.clients[number]:
                 _refuse(each)
@@ -55,7 +50,7 @@ class Sockets:
         _refuse(self.admin)
 
     def unlink(self) -> None:
-        """Ours alone: whoever takes our place may listen there already."""
+        """When all stop, not one worker. Our file alone: whoever takes our place may listen there already."""
         with suppress(FileNotFoundError):
             if self.path and _file_at(self.path) == self.file:
                 Path(self.path).unlink()

@@ -150,7 +150,9 @@ class Worker:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._reports.stopping()
         if for_good:
-            self._sockets.refuse_clients(self._number)
+            self._sockets.rest(self._number)
+        if self._channel is None or self._orphaned:  # else the supervisor does, when all are to stop
+            self._sockets.unlink()
         if self._orphaned:  # whoever takes our place wants the address now, not when the last call has ended
             gateway.close_admin()
             self._sockets.refuse_admin()

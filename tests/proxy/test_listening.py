@@ -116,6 +116,30 @@ def test_a_unix_socket_serves_those_who_may_open_it(daemon: Daemon, tmp_path: Pa
     assert not path.exists()
 
 
+def test_one_worker_that_is_told_to_stop_leaves_the_socket_to_the_others(daemon: Daemon, tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    use(daemon, f'listen = "unix:{path}"')
+    daemon.args = ["--workers", "2"]
+    key = daemon.add_user("alice")
+    daemon.start()
+    victim = workers_of(daemon)[0]
+    os.kill(victim, signal.SIGTERM)
+    assert wait_until(lambda: victim not in workers_of(daemon))
+    assert over_unix(path, key) == 200
+    assert daemon.stop() == 0
+    assert not path.exists()
+
+
+def test_workers_whose_supervisor_died_make_room_for_its_successor(daemon: Daemon, tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    use(daemon, f'listen = "unix:{path}"')
+    daemon.args = ["--workers", "2"]
+    daemon.start()
+    daemon.process.kill()
+    assert wait_until(lambda: not path.exists())
+    daemon.kill()
+
+
 def test_a_unix_socket_that_the_dead_left_is_taken_over(daemon: Daemon, tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
     use(daemon, f'listen = "unix:{path}"')
