@@ -10,12 +10,12 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from llmctl.config import Config
 from llmctl.domain.errors import ConfigError, LlmctlError, SchemaMismatch, StoreBroken
 from llmctl.store.serving import Serving
 
+from .reloading import FAILED, RELOADED, Child, Reload, Renew
 from .sockets import Sockets
 from .systemd import Notifier
 
@@ -30,8 +30,8 @@ HUNG_S = 20.0  # without a word: it hangs, and is started anew; well within Watc
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 MESSAGE_BYTES_MAX = 32 << 10
 
-# What the supervisor and a worker say to each other: one message, one datagram.
-RELOAD, READY, ALIVE, RELOADED, FAILED = b"reload", b"ready", b"alive", b"reloaded", b"failed "
+# What a worker says to its supervisor by itself, and reloading.py what both say of a reload: one message, one datagram.
+READY, ALIVE = b"ready", b"alive"
 
 
 def exit_code_of(error: LlmctlError) -> int:
@@ -39,18 +39,6 @@ def exit_code_of(error: LlmctlError) -> int:
     if isinstance(error, ConfigError):
         return EXIT_CONFIG
     return EXIT_BROKEN if isinstance(error, (StoreBroken, SchemaMismatch)) else EXIT_FAILED
-
-
-@dataclass(slots=True)
-class Child:
-    """A worker, as its supervisor sees it."""
-
-    number: int
-    pid: int
-    channel: socket.socket
-    heard_at_s: float
-    ready: bool = False
-    reloading: bool = False
 
 
 Run = Callable[[Config, int, socket.socket], int]  # one worker's life; returns its exit code
@@ -63,15 +51,15 @@ class Supervisor:
         self,
         config: Config,
         *,
-        renew: Callable[[Config], tuple[Config, list[str]]],
+        renew: Renew,
         work: Run,
         sockets: Sockets,
         notifier: Notifier,
         serving: Serving,
     ) -> None:
         """`renew` reads and checks the configuration anew; it raises LlmctlError."""
-        self._config = config
-        self._renew = renew
+        self._wanted = config.server.workers
+        self._reloading = Reload(config, renew, serving)
         self._work = work
         self._sockets = sockets
         self._notifier = notifier
@@ -84,9 +72,6 @@ class Supervisor:
         self._awake_at_s = time.monotonic()
         self._told_ready = False
         self._reload_again = False
-        self._reload_pending = False
-        self._reload_errors: list[str] = []
-        self._reload_notes: list[str] = []
         self._status = EXIT_OK
 
     def run(self) -> int:
@@ -97,7 +82,7 @@ class Supervisor:
         for signum in SIGNALS:
             signal.signal(signum, lambda _signum, _frame: None)  # what counts is the byte that wakes the loop
         self._selector.register(self._woken, selectors.EVENT_READ, None)
-        for number in range(self._config.server.workers):
+        for number in range(self._wanted):
             self._start(number)
         while self._workers or self._due_at_s:
             for key, _ in self._selector.select(self._patience_s()):
@@ -146,7 +131,7 @@ class Supervisor:
             each.close()
         self._selector.close()
         self._serving.release()
-        os._exit(self._work(self._config, number, theirs))
+        os._exit(self._work(self._reloading.config, number, theirs))
 
     def _end_hung(self) -> None:
         """Its calls are booked by the others. One that begins may take its time: it books what the dead left open."""
@@ -172,6 +157,8 @@ class Supervisor:
             self._sockets.rest(number)
 
     def _start_due(self) -> None:
+        if self._reloading.pending:  # which configuration they are to have is not known yet
+            return
         now_s = time.monotonic()
         for number in [number for number, at_s in self._due_at_s.items() if at_s <= now_s]:
             del self._due_at_s[number]
@@ -221,9 +208,7 @@ class Supervisor:
             self._pause_s.pop(worker.number, None)
             self._tell_ready()
         elif message == RELOADED or message.startswith(FAILED):
-            worker.reloading = False
-            if message != RELOADED:
-                self._reload_errors.append(message.removeprefix(FAILED).decode(errors="replace"))  # it may be cut
+            self._reloading.on_answer(worker, message)
             self._look_whether_reloaded()
         elif not message:  # it ends, and has nothing more to say
             self._deafen(worker)
@@ -245,35 +230,19 @@ class Supervisor:
     # ---- reloading ----
 
     def _reload(self) -> None:
-        """The new configuration is checked here first: workers are only told of one that is right."""
         if self._stopping:
             return
-        if self._reload_pending:
+        if self._reloading.pending:
             self._reload_again = True
             return
         self._notifier.reloading()
-        self._reload_pending, self._reload_errors, self._reload_notes = True, [], []
-        try:
-            self._config, self._reload_notes = self._renew(self._config)
-        except LlmctlError as error:
-            self._reload_errors.append(str(error))
-        except Exception:
-            logger.exception("the reload failed")
-            self._reload_errors.append("the reload failed: this is a bug, see the log")
-        else:
-            self._due_at_s = dict.fromkeys(self._due_at_s, 0.0)  # what kept them from starting may be mended
-            for worker in self._workers.values():
-                with suppress(OSError):  # one that is dying is started again with the new one
-                    worker.channel.send(RELOAD)
-                    worker.reloading = True
+        self._reloading.begin(self._workers.values())
+        self._due_at_s = dict.fromkeys(self._due_at_s, 0.0)  # what kept them from starting may be mended
         self._look_whether_reloaded()
 
     def _look_whether_reloaded(self) -> None:
-        if not self._reload_pending or any(worker.reloading for worker in self._workers.values()):
+        if not self._reloading.ends(self._workers.values()):
             return
-        self._reload_pending = False
-        self._serving.reloaded(error=self._reload_errors[0] if self._reload_errors else "", notes=self._reload_notes)
-        log_reload(self._reload_errors, self._reload_notes)
         self._tell_ready()
         if self._reload_again:
             self._reload_again = False
@@ -283,19 +252,13 @@ class Supervisor:
 
     def _tell_ready(self) -> None:
         ready = sum(worker.ready for worker in self._workers.values())
-        if self._told_ready or ready == self._config.server.workers:
+        if self._told_ready or ready == self._wanted:
             self._told_ready = True
-            self._notifier.ready(f"{ready} of {self._config.server.workers} workers serve")
+            self._notifier.ready(f"{ready} of {self._wanted} workers serve")
 
     def _patience_s(self) -> float:
-        waits = [at_s - time.monotonic() for at_s in self._due_at_s.values()]
+        due_at_s = () if self._reloading.pending else self._due_at_s.values()
+        waits = [at_s - time.monotonic() for at_s in due_at_s]
         if self._notifier.watchdog_s is not None:
             waits.append(self._notifier.watchdog_s / 4)
         return max(0.0, min([*waits, BEAT_S]))
-
-
-def log_reload(errors: list[str], notes: list[str]) -> None:
-    if errors:
-        logger.error("the configuration of before stays: %s", errors[0])
-    else:
-        logger.info("; ".join(["took over the configuration", *notes]))

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -19,19 +19,16 @@ from llmctl.store.serving import Serving
 
 from . import memory
 from .app import Gateway
+from .reloading import BACK, FAILED, RELOAD, RELOADED, Renew, log_reload
 from .sockets import Sockets
 from .supervisor import (
     ALIVE,
     BEAT_S,
     EXIT_FAILED,
     EXIT_OK,
-    FAILED,
     MESSAGE_BYTES_MAX,
     READY,
-    RELOAD,
-    RELOADED,
     exit_code_of,
-    log_reload,
 )
 from .systemd import Notifier
 
@@ -39,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ERROR_BYTES_MAX = 8_000
-
-Renew = Callable[[Config], tuple[Config, list[str]]]
 
 
 class Reports(Protocol):
@@ -122,6 +117,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._orphaned = False  # the process that started this one is gone
         self._reload = asyncio.Event()
+        self._goes_back = False  # to the configuration of before: not every worker could take over the new one
 
     def run(self) -> int:
         """Returns an exit code. Raises LlmctlError: it cannot start."""
@@ -174,7 +170,8 @@ class Worker:
         def on_channel() -> None:
             assert self._channel is not None
             message = self._channel.recv(MESSAGE_BYTES_MAX)
-            if message == RELOAD:
+            if message in (RELOAD, BACK):
+                self._goes_back = message == BACK
                 self._reload.set()
             elif not message:
                 loop.remove_reader(self._channel)
@@ -204,15 +201,17 @@ class Worker:
         return failure
 
     async def _reload_when_told(self, gateway: Gateway) -> None:
+        before = self._config
         while True:
             await self._reload.wait()
             self._reload.clear()
             self._reports.reloading()
-            error, notes = "", list[str]()
+            error, config, notes = "", before, list[str]()
             try:
-                config, notes = await asyncio.to_thread(self._renew, self._config)
+                if not self._goes_back:
+                    config, notes = await asyncio.to_thread(self._renew, self._config)
                 await gateway.reload(config)
-                self._config = config
+                before, self._config = self._config, config
             except LlmctlError as failure:
                 error = str(failure)
             except Exception:

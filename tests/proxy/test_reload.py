@@ -52,6 +52,14 @@ def try_all(daemon: Daemon, key: str, model: str, times: int = 12) -> set[int]:
     return {post(daemon.url, CHAT, ask(model), key).status for _ in range(times)}
 
 
+def is_answered(daemon: Daemon, key: str, model: str) -> bool:
+    """By a worker that runs, where another one is stopped."""
+    try:
+        return post(daemon.url, CHAT, ask(model), key, timeout_s=0.5).status == 200
+    except TimeoutError:
+        return False
+
+
 @WORKERS
 def test_a_new_alias_holds_when_the_command_returns(start: Start, workers: int) -> None:
     daemon, key = start(workers, extra="[aliases]\nquick = 'fine/m'")
@@ -199,6 +207,25 @@ def test_a_worker_that_is_started_again_has_the_configuration_of_now(start: Star
     assert wait_until(lambda: len(workers_of(daemon)) == 2 and daemon.get("/readyz", admin=True)[0] == 200, 15)
     assert wait_until(lambda: try_all(daemon, key, "swift", 4) == {200}, 10)
     assert daemon.stop() == 0
+
+
+def test_what_one_worker_cannot_take_over_the_others_give_back(start: Start) -> None:
+    """Also those that are started later have the configuration of before."""
+    daemon, key = start(2, extra="[aliases]\nquick = 'fine/m'")
+    late, early = workers_of(daemon)
+    os.kill(late, signal.SIGSTOP)
+    change(daemon, "quick =", "swift =")
+    os.kill(daemon.process.pid, signal.SIGHUP)
+    assert wait_until(lambda: is_answered(daemon, key, "swift"))
+    daemon.config.write_text("broken")
+    os.kill(late, signal.SIGCONT)
+    assert wait_until(lambda: "the configuration of before stays" in "".join(daemon.log))
+    assert (try_all(daemon, key, "swift"), try_all(daemon, key, "quick")) == ({404}, {200})
+    os.kill(early, signal.SIGKILL)
+    assert wait_until(lambda: len(workers_of(daemon)) == 2 and early not in workers_of(daemon), 15)
+    assert (try_all(daemon, key, "swift"), try_all(daemon, key, "quick")) == ({404}, {200})
+    assert daemon.stop() == 0
+    assert "Traceback" not in "".join(daemon.log)
 
 
 def test_many_reloads_under_load_drop_no_call_and_leave_nothing_behind(start: Start, faulty: Faulty) -> None:

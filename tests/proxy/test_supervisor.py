@@ -15,8 +15,9 @@ import pytest
 
 from llmctl.config import Config, Server
 from llmctl.config.server import Address
+from llmctl.proxy.reloading import BACK, FAILED, RELOAD, RELOADED, Child, Reload
 from llmctl.proxy.sockets import Sockets, listening
-from llmctl.proxy.supervisor import FAILED, HUNG_S, Child, Supervisor
+from llmctl.proxy.supervisor import HUNG_S, Supervisor
 from llmctl.proxy.systemd import Notifier
 from llmctl.store.database import create
 from llmctl.store.serving import Serving
@@ -85,12 +86,36 @@ def test_an_error_that_is_cut_inside_a_character_is_read(one: Supervisor) -> Non
     with ours, theirs:
         theirs.send(FAILED + "no provider münchen".encode()[: len("no provider m") + 1])
         one._on_message(Child(0, os.getpid(), ours, 0.0))
-    assert one._reload_errors == ["no provider m\ufffd"]
+    assert one._reloading.errors == ["no provider m\ufffd"]
 
 
 def test_a_reload_that_fails_in_a_way_that_nobody_expected_is_told(
     one: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
     one._reload()
-    assert not one._reload_pending
+    assert not one._reloading.pending
     assert "the configuration of before stays: the reload failed: this is a bug" in caplog.text
+
+
+def test_a_worker_that_cannot_go_back_after_a_reload_makes_room_for_one_that_has_the_configuration_of_before(
+    one: Supervisor, tmp_path: Path
+) -> None:
+    before, fresh = one._reloading.config, Config(tmp_path / "fresh.toml", tmp_path / "llmctl.db")
+    reload = Reload(before, lambda _: (fresh, []), one._serving)
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+    with subprocess.Popen(["sleep", "60"]) as process:
+        workers = [Child(number, process.pid, pair[0], 0.0) for number, pair in enumerate(pairs)]
+        reload.begin(workers)
+        assert [pair[1].recv(100) for pair in pairs] == [RELOAD, RELOAD]
+        reload.on_answer(workers[0], RELOADED)
+        assert not reload.ends(workers)
+        reload.on_answer(workers[1], FAILED + b"no lock")
+        assert not reload.ends(workers)
+        assert pairs[0][1].recv(100) == BACK
+        reload.on_answer(workers[0], FAILED + b"still no lock")
+        assert reload.ends(workers)
+        assert process.wait(5) == -signal.SIGTERM
+    assert (reload.config, reload.errors[0]) == (before, "no lock")
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
