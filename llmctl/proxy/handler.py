@@ -80,9 +80,12 @@ class Handler:
         try:
             answer = await self._serve(arrival)
         except LlmctlError as error:
+            goes_on = True
             if error.code == "invalid_api_key" and arrival.secret:
-                await self._strangers.delay(setup.proxies.client_of(http), arrival.secret)
+                goes_on = await self._strangers.delay(setup.proxies.client_of(http), arrival.secret)
             answer = self._refuse(arrival, as_refused(error))
+            if not goes_on:
+                answer.force_close()
         except Exception:
             logger.exception("call %s failed", ids.shown(arrival.id))
             answer = self._refuse(arrival, Refused("internal_error", "the gateway failed", hint="tell your admin"))

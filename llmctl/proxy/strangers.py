@@ -1,5 +1,6 @@
-"""Who tries keys. Their answers come late, so that trying is slow and a flood is cheap; nobody who has a key waits,
-whatever others at the same address do, and one old key that a forgotten program shows for ever is no trying."""
+"""Who tries keys. Their answers come late, or cost them the connection, so that trying is slow and a flood is cheap;
+nobody who has a key waits, whatever others at the same address do, and one old key that a forgotten program shows for
+ever is no trying."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ FREE = 20  # different wrong keys of an address in a minute that are answered at
 MINUTE_S = 60.0
 DELAY_S = 0.1  # of the next one, then doubled
 DELAY_S_MAX = 2.0
-WAITING_MAX = 1_000  # answers that are held back at once; beyond it the connections themselves would be the load
-WAITING_PER_ADDRESS_MAX = 20
+WAITING_MAX = 1_000  # answers that are held back at once; beyond it they would be the load, and end their connections
+WAITING_PER_ADDRESS_MAX = 200
 ADDRESSES_MAX = 10_000
 
 
@@ -37,12 +38,15 @@ class Strangers:
         self._known: dict[str, _Stranger] = {}
         self._waiting = 0
 
-    async def delay(self, address: str, secret: str) -> None:
-        """Waits as long as this address has to for the answer to this wrong key."""
+    async def delay(self, address: str, secret: str) -> bool:
+        """Waits as long as this address has to for the answer to this wrong key. False: too many wait already; it is to
+        be the last answer of its connection."""
         stranger = self._note(address, secret)
         delay_s = delay_of(stranger.tries)
-        if not delay_s or self._waiting >= WAITING_MAX or stranger.waiting >= WAITING_PER_ADDRESS_MAX:
-            return
+        if not delay_s:
+            return True
+        if self._waiting >= WAITING_MAX or stranger.waiting >= WAITING_PER_ADDRESS_MAX:
+            return False
         self._waiting += 1
         stranger.waiting += 1
         try:
@@ -50,6 +54,7 @@ class Strangers:
         finally:
             self._waiting -= 1
             stranger.waiting -= 1
+        return True
 
     def _note(self, address: str, secret: str) -> _Stranger:
         now_s = self._clock_s()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -13,7 +13,7 @@ from llmctl.proxy import strangers
 from llmctl.proxy.strangers import ADDRESSES_MAX, DELAY_S_MAX, FREE, WAITING_PER_ADDRESS_MAX, Strangers, delay_of
 from tests.support.daemon import Daemon
 from tests.support.faulty import FAULTS, Faulty
-from tests.support.wire import CHAT, ask, post
+from tests.support.wire import CHAT, Wire, ask, post, request_bytes
 
 
 class Clock:
@@ -75,6 +75,7 @@ async def test_a_flood_takes_bounded_memory_and_holds_few_answers_back(monkeypat
     waits = [asyncio.create_task(known.delay("192.0.2.1", f"key {number}")) for number in range(500)]
     await asyncio.sleep(0.05)
     assert sum(not wait.done() for wait in waits) == WAITING_PER_ADDRESS_MAX
+    assert [await wait for wait in waits if wait.done()].count(False) == 500 - FREE - WAITING_PER_ADDRESS_MAX
     for number in range(ADDRESSES_MAX + 100):
         await known.delay(f"2001:db8::{number:x}", "key")
     assert len(known._known) == ADDRESSES_MAX
@@ -84,21 +85,21 @@ async def test_a_flood_takes_bounded_memory_and_holds_few_answers_back(monkeypat
     assert time.monotonic() - began_s < 5
 
 
-def test_who_tries_keys_waits_and_who_has_one_does_not(gateway: Daemon) -> None:
+def test_who_tries_keys_waits_or_has_to_connect_anew_and_who_has_one_does_not(gateway: Daemon) -> None:
     key = gateway.add_user("alice")
-
-    def wrong(number: int) -> int:
-        return post(gateway.url, CHAT, ask("fine/m"), f"sk-llmctl-{number:048d}").status
-
-    with ThreadPoolExecutor(40) as pool:
+    with ExitStack() as opened:
+        wires = [opened.enter_context(Wire(gateway.url)) for _ in range(FREE + WAITING_PER_ADDRESS_MAX + 30)]
         began_s = time.monotonic()
-        tries = [pool.submit(wrong, number) for number in range(60)]
+        for number, wire in enumerate(wires):
+            wire.send(request_bytes(CHAT, ask("fine/m"), f"sk-llmctl-{number:048d}"))
         took = []
         for _ in range(10):
             one_s = time.monotonic()
             assert post(gateway.url, CHAT, ask("fine/m"), key).status == 200
             took.append(time.monotonic() - one_s)
-        assert {one.result() for one in tries} == {401}
+        replies = [wire.reply() for wire in wires]
         assert time.monotonic() - began_s >= DELAY_S_MAX
+    assert {reply.status for reply in replies} == {401}
     assert sorted(took)[len(took) // 2] < 0.5
+    assert 10 <= [reply.headers.get("connection") for reply in replies].count("close") <= 30
     assert len([line for line in gateway.log if "wrong keys from 127.0.0.1" in line]) == 1
