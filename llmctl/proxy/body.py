@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import ClientConnectionError, StreamReader
 from aiohttp.web import BaseRequest, RequestPayloadError
+from multidict import istr
 
 from llmctl.config.server import Server
 from llmctl.dialects.wire.multipart import FormReader
@@ -15,6 +16,8 @@ from llmctl.domain.errors import Refused
 
 from .uploads import Spool, Upload
 
+# What a body may be sent in, and once.
+PLAIN_CODINGS = ((istr("content-encoding"), "identity"), (istr("transfer-encoding"), "chunked"))
 SMALL_BYTES_MAX = 64 << 10  # what aiohttp buffers of a connection anyway
 # RuntimeError: aiohttp's reader, of a connection that closed before it was asked.
 BROKEN_OFF = (RequestPayloadError, ClientConnectionError, OSError, RuntimeError)
@@ -93,9 +96,10 @@ class BodyReader:
 
     def _check(self, request: BaseRequest) -> None:
         """What the head says, before anything is read."""
-        encoding = request.headers.get("content-encoding", "identity").lower()
-        if encoding != "identity":
-            raise Refused("bad_request", f"a body with content-encoding {encoding!r}", hint="send it uncompressed")
+        for name, plain in PLAIN_CODINGS:
+            coding = ", ".join(request.headers.getall(name, (plain,))).lower()
+            if coding != plain:  # aiohttp takes chunks apart, whatever else is named beside them
+                raise Refused("bad_request", f"a body with {name} {coding!r}", hint="send it uncompressed")
         announced = request.content_length
         if announced is not None and announced > self._bytes_max:
             raise self._too_large()

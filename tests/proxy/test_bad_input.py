@@ -504,6 +504,30 @@ def test_what_is_no_http_gets_an_error_that_repeats_nothing(
     assert faulty.seen("fine") == []
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [["Content-Encoding: identity", "Content-Encoding: br"], ["Content-Encoding: br", "Content-Encoding: identity"]],
+    ids=["br-last", "br-first"],
+)
+def test_every_encoding_that_a_body_has_counts(gateway: Daemon, faulty: Faulty, key: str, lines: list[str]) -> None:
+    faulty.clear()
+    reply = post(gateway.url, CHAT, GOOD, key, *lines)
+    assert_refused(reply, 400, "bad_request")
+    assert "content-encoding" in reply.error["message"]
+    assert faulty.seen("fine") == []
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "deflate,chunked", "chunked, chunked"])
+def test_chunks_of_what_is_packed_are_not_taken_for_the_body(
+    gateway: Daemon, faulty: Faulty, key: str, coding: str
+) -> None:
+    faulty.clear()
+    with Wire(gateway.url) as wire:
+        wire.send(chunked(CHAT, GOOD, key).replace(b": chunked", b": " + coding.encode()))
+        assert_refused(wire.reply(), 400, "bad_request")
+    assert faulty.seen("fine") == []
+
+
 def test_a_smuggled_request_is_not_served(gateway: Daemon, faulty: Faulty, key: str) -> None:
     inner = request_bytes(CHAT, GOOD, key)
     for outer in (
