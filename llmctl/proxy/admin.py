@@ -32,3 +32,7 @@ class Admin:
                 body=await asyncio.to_thread(self._metrics.text), headers={"Content-Type": CONTENT_TYPE_METRICS}
             )
         return web.Response(text="here are /healthz, /readyz and /metrics\n", status=404)
+
+    def malformed(self, reason: str) -> web.Response:
+        """The answer to what cannot be read as a request."""
+        return web.Response(status=400, text=f"this request cannot be read: {reason}\n")

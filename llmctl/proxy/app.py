@@ -12,8 +12,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from llmctl import tokenizer
 from llmctl.config import Config
 from llmctl.domain.errors import LlmctlError, StoreError
@@ -33,7 +31,7 @@ from .handler import Handler
 from .lessons import Lessons
 from .metrics import CROWDED, Metrics, SharedStats
 from .objects import Objects
-from .server import HttpServer
+from .server import Handle, HttpServer, Malformed
 from .setup import Setup
 from .sightings import Sightings
 from .sockets import BACKLOG
@@ -66,6 +64,7 @@ class Gateway:
         self._certificate: Certificate | None = None
         self._clients: list[asyncio.Server] = []
         self._admin: asyncio.Server | None = None
+        self._webs: list[HttpServer] = []  # for clients, for the admin
 
     async def start(self, clients: Sequence[socket.socket], admin: socket.socket | None) -> None:
         """Raises LlmctlError: a credential or the database is missing, ... Then nothing is left open."""
@@ -131,7 +130,8 @@ class Gateway:
         setup = await self._set_up(config, before=self._setups[-1])
         self._config = config
         self._ledger.configure(share_percent=config.bounds.cap_share_percent)
-        self._web.configure(config.server)
+        for web in self._webs:
+            web.configure(config.server)
         self._alerts.configure(config)
         self._contents.configure(config)
         before, self._handler.setup = self._handler.setup, setup
@@ -211,10 +211,27 @@ class Gateway:
     async def _listen(self, clients: Sequence[socket.socket], admin: socket.socket | None) -> None:
         loop = asyncio.get_running_loop()
         server = self._config.server
-        self._web = HttpServer(
-            self._handler.handle,
-            malformed=self._handler.malformed,
-            server=server,
+        web = self._http_server(self._handler.handle, self._handler.malformed)
+        tls = None if self._certificate is None else self._certificate.context
+        handshake_s = None if tls is None else server.timeouts.client_header_s
+        for one in clients:
+            listen = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
+            # Each worker closes a descriptor of its own: the supervisor's stays.
+            self._clients.append(
+                await listen(web, sock=one.dup(), backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s)
+            )
+        if admin is not None:
+            pages = Admin(Exposition(self._config, self._blocks), self.not_ready)
+            self._admin = await loop.create_server(
+                self._http_server(pages.handle, pages.malformed), sock=admin.dup(), backlog=BACKLOG
+            )
+
+    def _http_server(self, handle: Handle, malformed: Malformed) -> HttpServer:
+        """Each has its own count of connections: who fills the one does not shut the other."""
+        web = HttpServer(
+            handle,
+            malformed=malformed,
+            server=self._config.server,
             crowded=lambda: self._metrics.refused(CROWDED),
             access_log=None,
             auto_decompress=False,
@@ -223,23 +240,14 @@ class Gateway:
             max_headers=HEADERS_MAX,
             lingering_time=1.0,
         )
-        tls = None if self._certificate is None else self._certificate.context
-        handshake_s = None if tls is None else server.timeouts.client_header_s
-        for one in clients:
-            listen = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
-            # Each worker closes a descriptor of its own: the supervisor's stays.
-            self._clients.append(
-                await listen(self._web, sock=one.dup(), backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s)
-            )
-        if admin is not None:
-            pages = web.Server(Admin(Exposition(self._config, self._blocks), self.not_ready).handle, access_log=None)
-            self._admin = await loop.create_server(pages, sock=admin.dup())
+        self._webs.append(web)
+        return web
 
     async def _hang_up(self) -> None:
         for listening in self._clients:
             listening.close()
-        await self._web.shutdown(1.0)
         self.close_admin()
+        await asyncio.gather(*(web.shutdown(1.0) for web in self._webs))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

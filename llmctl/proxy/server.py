@@ -1,5 +1,5 @@
-"""The clients' side of HTTP: aiohttp's low-level server, with answers of ours to what is no HTTP, and with bounds on
-who may have how many connections, and for how long without a word."""
+"""HTTP as clients and the admin meet it: aiohttp's low-level server, with answers of ours to what is no HTTP, and with
+bounds on who may have how many connections, and for how long without a word."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .client import ClientAnswer
 
 logger = logging.getLogger(__name__)
 
+Handle = Callable[[BaseRequest], Awaitable[StreamResponse]]
 Malformed = Callable[[str], web.Response]
 
 # Nobody has asked for anything yet: the shortest that every client understands.
@@ -31,7 +32,7 @@ class HttpServer(web.Server):
 
     def __init__(
         self,
-        handler: Callable[[BaseRequest], Awaitable[StreamResponse]],
+        handler: Handle,
         *,
         malformed: Malformed,
         server: Server,

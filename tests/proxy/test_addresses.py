@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,27 @@ def test_silence_before_a_head_ends_a_connection(gateway: Daemon) -> None:
         slow.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: ")
         assert (silent.rest(), slow.rest()) == (b"", b"")
     assert time.monotonic() - began_s < 3
+
+
+def test_the_admin_listener_is_bounded_alike_and_by_itself(gateway: Daemon) -> None:
+    key = gateway.add_user("scraped")
+    began_s = time.monotonic()
+    with ExitStack() as opened:
+        crowd = [opened.enter_context(Wire(gateway.admin_url)) for _ in range(45)]
+        for wire in crowd[:20]:
+            wire.send(b"GET /metrics HTTP/1.1\r\nHost: ")
+        assert call(gateway, key).status == 200
+        assert [wire.rest()[:13] for wire in crowd].count(b"HTTP/1.1 503 ") == 5
+    assert gateway.get("/readyz", admin=True)[0] == 200
+    with Wire(gateway.admin_url) as kept:
+        kept.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert kept.reply("GET").status == 200
+        assert kept.rest() == b""
+    with Wire(gateway.admin_url) as odd:
+        odd.send(b"GET /healthz\x00 HTTP/7\r\n\r\n")
+        reply = odd.reply("GET")
+        assert (reply.status, b"cannot be read" in reply.body, odd.rest()) == (400, True, b"")
+    assert time.monotonic() - began_s < 4
 
 
 def test_a_body_that_trickles_ends_in_time(gateway: Daemon) -> None:
