@@ -35,7 +35,7 @@ _NOT_UPSTREAM = HOP_BY_HOP | frozenset(
 _NOT_UPSTREAM |= frozenset(b"x-goog-fieldmask x-http-method-override x-vertex-ai-llm-shared-request-type".split())
 # Towards the client: what identifies the organisation at its provider, and what belongs to that connection alone.
 _NOT_DOWNSTREAM = HOP_BY_HOP | frozenset(
-    b"set-cookie content-length openai-organization openai-project anthropic-organization-id "
+    b"set-cookie set-cookie2 content-length openai-organization openai-project anthropic-organization-id "
     b"alt-svc strict-transport-security".split()
 )
 _HIDDEN = (b"x-llmctl-", b"x-forwarded-")  # ours, and what proxies say of a client's address

@@ -9,9 +9,11 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
-# Whatever an error message may have picked up: keys of ours and of providers, and what stands where keys do.
+# Whatever an error message may have picked up: keys of ours and of providers, and what stands where keys do. One word
+# looks like a key and is none: OpenSSL's for a certificate that its key does not belong to.
 _SECRET = re.compile(
-    r"(\b(?:sk|key|gsk|xai|pplx|AIza)[-_A-Za-z]{0,12}[-_](?=[\w-]{12})|\bAIza|\bya29\.|\bBearer\s+|[?&][\w.-]*(?:key|token)=)"
+    r"(\b(?!KEY_VALUES_MISMATCH(?![\w-]))(?:sk|key|gsk|xai|pplx|AIza)[-_A-Za-z]{0,12}[-_](?=[\w-]{12})"
+    r"|\bAIza|\bya29\.|\bBearer\s+|[?&][\w.-]*(?:key|token)=)"
     r"[^\s'\"&,;)\]}]+",
     re.IGNORECASE,
 )

@@ -94,6 +94,7 @@ def test_response_headers_pass_but_for_the_organisations_own(gateway: Daemon, ke
         x_ratelimit_remaining_requests="7",
         x_new_header="kept",
         set_cookie="__cf_bm=1",
+        set_cookie2="__cf_bm=1",
         openai_organization="org-secret",
         openai_project="proj-secret",
         anthropic_organization_id="org-secret",
@@ -108,7 +109,14 @@ def test_response_headers_pass_but_for_the_organisations_own(gateway: Daemon, ke
     assert answer.call_id.startswith("c_")
     shown = {name.lower() for name in answer.headers}
     assert shown.isdisjoint(
-        {"set-cookie", "openai-organization", "openai-project", "anthropic-organization-id", "x-llmctl-output-capped"}
+        {
+            "set-cookie",
+            "set-cookie2",
+            "openai-organization",
+            "openai-project",
+            "anthropic-organization-id",
+            "x-llmctl-output-capped",
+        }
     )
 
 

@@ -106,6 +106,7 @@ def test_words_are_not_secrets() -> None:
         "took over the configuration",
         "task-4 of disk-usage-report",
         "provider key_rotation is slow",
+        "[X509: KEY_VALUES_MISMATCH] key values mismatch",
         "c_056HHZGV8WC0",
     ):
         assert masked(text) == text
