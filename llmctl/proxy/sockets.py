@@ -15,6 +15,7 @@ from llmctl.domain.errors import ConfigError
 
 BACKLOG = 4096
 ADMIN = "admin"  # FileDescriptorName= of a socket for /metrics; all others are for clients
+FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 HINT = "stop what uses it, or choose another with --listen or in [server]"
 
 
@@ -26,6 +27,7 @@ class Sockets:
     clients: tuple[tuple[socket.socket, ...], ...]
     admin: socket.socket
     shared: bool
+    admin_is_lent: bool = False
     path: str = ""  # of our unix socket
     file: tuple[int, ...] = ()  # and which file that is
 
@@ -46,8 +48,10 @@ class Sockets:
                 _refuse(each)
 
     def refuse_admin(self) -> None:
-        """The same for the admin address: its worker is gone, others may go on with their calls."""
-        _refuse(self.admin)
+        """The same for the admin address: its worker is gone, others may go on with their calls. Who knocks at one that
+        systemd holds waits for the next gateway; systemd gives up a socket that was shut down."""
+        if not self.admin_is_lent:
+            _refuse(self.admin)
 
     def unlink(self) -> None:
         """When all stop, not one worker. Our file alone: whoever takes our place may listen there already."""
@@ -63,25 +67,37 @@ class Sockets:
 def listening(server: Server, handed_over: Iterable[tuple[str, socket.socket]] = ()) -> Sockets:
     """Raises ConfigError: an address is taken, or not ours."""
     given = list(handed_over)
-    clients = tuple(each for name, each in given if name != ADMIN)
-    admins = [each for name, each in given if name == ADMIN]
-    for each in (*clients, *admins):
-        each.setblocking(False)
-    admin = admins[0] if admins else _tcp(server.admin_listen, shared=False)
+    clients = tuple(_lent(each) for name, each in given if name != ADMIN)
+    admins = [_lent(each) for name, each in given if name == ADMIN]
+    lent = bool(admins)
+    admin = admins[0] if lent else _tcp(server.admin_listen, shared=False)
     try:
         if clients:
-            return Sockets((clients,) * server.workers, admin, shared=True)
+            return Sockets((clients,) * server.workers, admin, shared=True, admin_is_lent=lent)
         if server.listen.path:
             path = server.listen.path
             one = _unix(path, server.listen_mode)
-            return Sockets(((one,),) * server.workers, admin, shared=True, path=path, file=_file_at(path))
+            return Sockets(((one,),) * server.workers, admin, True, lent, path=path, file=_file_at(path))
         first = _tcp(server.listen, shared=server.workers > 1)
         address = Address(server.listen.host, first.getsockname()[1])
         others = [_tcp(address, shared=True) for _ in range(server.workers - 1)]
-        return Sockets(tuple((each,) for each in (first, *others)), admin, shared=False)
+        return Sockets(tuple((each,) for each in (first, *others)), admin, shared=False, admin_is_lent=lent)
     except BaseException:
         admin.close()
         raise
+
+
+def _lent(one: socket.socket) -> socket.socket:
+    """A socket of systemd's, if one can listen on it. Raises ConfigError."""
+    try:
+        if one.family not in FAMILIES or one.type != socket.SOCK_STREAM:
+            raise OSError
+        one.listen(BACKLOG)
+    except OSError:  # also with Accept=yes: it is a connection
+        hint = "write ListenStream= (an address or a path) and Accept=no in its .socket unit"
+        raise ConfigError("a socket that systemd hands over is none to listen on", hint=hint) from None
+    one.setblocking(False)
+    return one
 
 
 def _tcp(address: Address, *, shared: bool) -> socket.socket:
@@ -153,4 +169,6 @@ def _refuse(listening: socket.socket) -> None:
 
 def _name(listening: socket.socket) -> str:
     name = listening.getsockname()
+    if isinstance(name, bytes):  # without a file: written with an @, as systemd does
+        name = "@" + name[1:].decode(errors="replace")
     return str(Address("", 0, name) if isinstance(name, str) else Address(*name[:2]))

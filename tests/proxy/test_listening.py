@@ -19,6 +19,7 @@ from typing import Self
 import pytest
 
 from llmctl.config.server import Address, Server
+from llmctl.domain.errors import ConfigError
 from llmctl.proxy.sockets import listening
 from tests.support.daemon import LLMCTL, Daemon
 from tests.support.faulty import FAULTS, Faulty, wait_until
@@ -305,6 +306,34 @@ def test_sockets_that_systemd_holds_are_served_and_stay_open(daemon: Daemon, wor
         finally:
             daemon.process.send_signal(signal.SIGTERM)
             assert daemon.process.wait(20) == 0
+
+
+def test_a_socket_of_systemd_s_that_has_no_file_is_named_as_systemd_does() -> None:
+    name = f"llmctl-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind(f"\0{name}")
+        sockets = listening(tcp(1), [("", abstract)])
+        assert sockets.addresses == [f"unix:@{name}"]
+        sockets.close()
+
+
+def test_a_socket_of_systemd_s_on_which_nobody_can_listen_is_said() -> None:
+    connected, other = socket.socketpair()
+    udp = socket.socket(type=socket.SOCK_DGRAM)
+    with connected, other, udp:
+        for name, one in (("", udp), ("", connected), ("admin", udp)):
+            with pytest.raises(ConfigError, match="a socket that systemd hands over is none to listen on") as refused:
+                listening(tcp(1), [(name, one)])
+            assert "Accept=no" in refused.value.hint
+
+
+def test_the_admin_s_socket_that_systemd_holds_is_not_shut_down() -> None:
+    """systemd would give it up."""
+    with socket.create_server(("127.0.0.1", 0)) as admin:
+        sockets = listening(tcp(1), [("admin", admin)])
+        sockets.refuse_admin()
+        assert admin.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        sockets.close()
 
 
 def test_a_credential_that_systemd_loaded_stands_in_for_the_variable(
