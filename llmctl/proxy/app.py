@@ -28,6 +28,7 @@ from .cells import Block
 from .contents import Contents
 from .exposition import Exposition
 from .handler import Handler
+from .handshakes import TlsListener
 from .lessons import Lessons
 from .metrics import CROWDED, Metrics, SharedStats
 from .objects import Objects
@@ -62,7 +63,7 @@ class Gateway:
         self._inflight = Inflight()
         self._lessons = Lessons()
         self._certificate: Certificate | None = None
-        self._clients: list[asyncio.Server] = []
+        self._clients: list[asyncio.Server | TlsListener] = []
         self._admin: asyncio.Server | None = None
         self._webs: list[HttpServer] = []  # for clients, for the admin
 
@@ -210,16 +211,14 @@ class Gateway:
 
     async def _listen(self, clients: Sequence[socket.socket], admin: socket.socket | None) -> None:
         loop = asyncio.get_running_loop()
-        server = self._config.server
         web = self._http_server(self._handler.handle, self._handler.malformed)
-        tls = None if self._certificate is None else self._certificate.context
-        handshake_s = None if tls is None else server.timeouts.client_header_s
         for one in clients:
+            ours = one.dup()  # each worker closes a descriptor of its own: the supervisor's stays
+            if self._certificate is not None:
+                self._clients.append(TlsListener(web, ours, self._certificate.context))
+                continue
             listen = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
-            # Each worker closes a descriptor of its own: the supervisor's stays.
-            self._clients.append(
-                await listen(web, sock=one.dup(), backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s)
-            )
+            self._clients.append(await listen(web, sock=ours, backlog=BACKLOG))
         if admin is not None:
             pages = Admin(Exposition(self._config, self._blocks), self.not_ready)
             self._admin = await loop.create_server(

@@ -61,7 +61,15 @@ class HttpServer(web.Server):
         self.crowd.configure(server)
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, None, loop=self._loop, **self._kwargs)
+
+    def let_in(self, host: str) -> Connection | None:
+        """One that counts before it is made. None: it is one too many."""
+        if self.crowd.enter(host):
+            return Connection(self, host, loop=self._loop, **self._kwargs)
+        self.crowd.leave(host)
+        self.crowded()
+        return None
 
 
 class Crowd:
@@ -97,27 +105,38 @@ class Crowd:
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_address", "_http", "_silence")
+    __slots__ = ("_counted", "_host", "_http", "_silence")
 
-    def __init__(self, server: HttpServer, **more: Any) -> None:
+    def __init__(self, server: HttpServer, host: str | None, **more: Any) -> None:
+        """`host`: of one that counts already."""
         super().__init__(server, **more)
         self._http = server
+        self._host = host or ""
+        self._counted = host is not None
+        self._silence: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        peer = transport.get_extra_info("peername")
-        self._address = str(peer[0]) if isinstance(peer, (tuple, list)) else ""
         # On a connection that was used already, the shorter of patience and keep-alive is the keep-alive's.
         self._silence = self._loop.call_later(self._http.header_s, self._end_if_silent)
-        if not self._http.crowd.enter(self._address) and self.transport is not None:
+        if self._counted:
+            return
+        self._host = host_of(transport.get_extra_info("peername"))
+        if not self._http.crowd.enter(self._host) and self.transport is not None:
             self._http.crowded()
             self.transport.write(CROWDED)
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        assert self._silence is not None
         self._silence.cancel()
-        self._http.crowd.leave(self._address)
+        self._http.crowd.leave(self._host)
         super().connection_lost(exc)
+
+    def leave_unless_made(self) -> None:
+        """Of one that counted before it was made, and may never have been."""
+        if self._silence is None:
+            self._http.crowd.leave(self._host)
 
     def handle_error(
         self,
@@ -139,6 +158,11 @@ class Connection(web.RequestHandler):
     def _end_if_silent(self) -> None:
         if self._request_count == 0:
             self.force_close()
+
+
+def host_of(peer: object) -> str:
+    """Of a socket's address; empty: it is no host's."""
+    return str(peer[0]) if isinstance(peer, (tuple, list)) else ""
 
 
 def _as_http_1_1(response: web.Response) -> StreamResponse:

@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -434,14 +435,28 @@ def test_a_certificate_that_is_not_there_or_not_its_key_prevents_a_start(daemon:
     assert "certificate.pem" in said
 
 
-def test_a_client_that_never_shakes_hands_is_dropped(daemon: Daemon, tmp_path: Path) -> None:
+def test_a_client_that_never_shakes_hands_counts_and_is_dropped(daemon: Daemon, tmp_path: Path) -> None:
     certificate(tmp_path, "first")
+    use(daemon, 'listen = "127.0.0.1:0"\nconnections_max = 5')
     text = daemon.config.read_text() + TLS
-    daemon.config.write_text(text + "[server.timeouts]\nclient_header_s = 0.5\n")
+    daemon.config.write_text(text + "[server.timeouts]\nclient_header_s = 1.5\n")
     daemon.start()
     host, _, port = daemon.url.removeprefix("https://").partition(":")
     began_s = time.monotonic()
-    with socket.create_connection((host, int(port)), timeout=10) as silent:
-        assert silent.recv(100) == b""
+    with ExitStack() as opened:
+        silent = [opened.enter_context(socket.create_connection((host, int(port)), timeout=10)) for _ in range(30)]
+        assert [one.recv(100) for one in silent[5:]] == [b""] * 25
+        silent[0].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent[0].recv(100)
+        silent[0].settimeout(10)
+        assert [one.recv(100) for one in silent[:5]] == [b""] * 5
     assert time.monotonic() - began_s < 5
+    for _ in range(10):
+        with socket.create_connection((host, int(port)), timeout=10) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert b"HTTP" not in plain.recv(100)
+    for _ in range(10):
+        assert served(daemon)  # of none that failed anything is left that counts
     assert daemon.stop() == 0
+    assert "Traceback" not in "".join(daemon.log)
