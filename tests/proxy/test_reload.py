@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -213,7 +214,11 @@ def test_what_one_worker_cannot_take_over_the_others_give_back(start: Start) -> 
     """Also those that are started later have the configuration of before."""
     daemon, key = start(2, extra="[aliases]\nquick = 'fine/m'")
     late, early = workers_of(daemon)
-    os.kill(late, signal.SIGSTOP)
+    assert try_all(daemon, key, "quick") == {200}  # both are there
+    with Path(f"{daemon.database}.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # else it may be stopped while it has the lock that the other one needs
+        os.kill(late, signal.SIGSTOP)
+        time.sleep(0.1)  # until each of its threads has stopped
     change(daemon, "quick =", "swift =")
     os.kill(daemon.process.pid, signal.SIGHUP)
     assert wait_until(lambda: is_answered(daemon, key, "swift"))
