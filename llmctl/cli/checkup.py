@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import resource
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from llmctl.domain.errors import LlmctlError
+from llmctl.domain.hints import price_set
 
 from . import humanize
 
@@ -129,13 +131,13 @@ def _prices(run: App, unpriced: Sequence[tuple[str, int]]) -> Iterator[Check]:
         without = [model for model in at_ceiling if not ceilings.has_price(run, tx, *model.split("/", 1))]
     if unpriced:
         model, _ = unpriced[0]
-        mend = f"llmctl price set {model} --input ... --output ..."
+        mend = price_set(model)
         text = f"{_most(unpriced)} cost nobody knows what"
         yield Check("prices", "warning", text, "llmctl usage reprice" if priced_since else mend)
     if at_ceiling:
         mend = "llmctl usage reprice"
         if without:
-            mend = f"llmctl price set {without[0]} --input ... --output ..., then: {mend}"
+            mend = f"{price_set(without[0])}, then: {mend}"
         yield Check("ceilings", "warning", f"{_most([*at_ceiling.items()])} booked at a ceiling", mend)
     if not unpriced and not at_ceiling:
         yield Check("prices", "ok", f"every call of the last {UNPRICED_DAYS} days has one")
@@ -159,7 +161,7 @@ def names(run: App) -> Iterator[Check]:
             on = rule.scope.label
             scope = "--org" if rule.scope.principal == "org" else f"--{on}"
             what = f"{rule.effect} {rule.pattern} on {on}"
-            yield _left_behind(run, what, rule.pattern, f"llmctl model reset {rule.pattern} {scope}")
+            yield _left_behind(run, what, rule.pattern, f"llmctl model reset {shlex.quote(rule.pattern)} {scope}")
     for limit in limited:
         if limit.model_pattern in run.config.aliases:
             what = f"limit l{limit.id} on {limit.on}"

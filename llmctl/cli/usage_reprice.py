@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from llmctl.domain.hints import price_set
 from llmctl.domain.money import usd_exact
 
 from . import context, filters, humanize
@@ -149,4 +150,4 @@ def _unpriced(lines: Sequence[Line]) -> list[str]:
     if not unpriced:
         return []
     calls, model = sum(line.unpriced for line in unpriced), unpriced[0].model
-    return [f"! {humanize.plural(calls, 'call')} without a price: llmctl price set {model} --input ... --output ..."]
+    return [f"! {humanize.plural(calls, 'call')} without a price: {price_set(model)}"]

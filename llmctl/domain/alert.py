@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from .hints import price_set
 from .limit import Standing
 from .money import usd_short
 from .window import MINUTE_S
@@ -98,7 +99,7 @@ def failing(provider: str, *, calls: int, failed: int, now_s: int) -> Alert | No
 
 def unpriced(model: str, *, now_s: int) -> Alert:
     """A model without a price was called: no limit on money sees it. Once a day."""
-    text = f"calls of {model} have no price; give it one: llmctl price set {model} --input ... --output ..."
+    text = f"calls of {model} have no price; give it one: {price_set(model)}"
     return Alert("unpriced", f"unpriced/{model}/{now_s // DAY_S}", text, {"model": model})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import html
 import json
 import smtplib
 import ssl
@@ -75,7 +76,7 @@ def signature(secret: str, at_s: int, body: bytes) -> str:
 
 async def _post(receiver: Webhook, delivery: Delivery) -> None:
     url = receiver.url or receiver.url_secret.read()
-    content = document(delivery) if receiver.format == "json" else {"text": f"llmctl: {delivery.alert.text}"}
+    content = document(delivery) if receiver.format == "json" else _slack(delivery)
     body = json.dumps(content).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "llmctl"}
     if receiver.signing:
@@ -86,6 +87,12 @@ async def _post(receiver: Webhook, delivery: Delivery) -> None:
     ):
         if not 200 <= answer.status < 300:
             raise Undelivered(f"HTTP {answer.status}")
+
+
+def _slack(delivery: Delivery) -> dict[str, object]:
+    """Names of end users and models stand in it: three characters would make mentions and links of them.
+    Source: api.slack.com/reference/surfaces/formatting, "Escaping text"."""
+    return {"text": f"llmctl: {html.escape(delivery.alert.text, quote=False)}"}
 
 
 async def _mail(receiver: Email, delivery: Delivery) -> None:

@@ -9,6 +9,7 @@ from llmctl.domain import access
 from llmctl.domain.call import Ask
 from llmctl.domain.demand import Bounds, Demand, model_facts, price_for, refuse_unbounded, worst_case
 from llmctl.domain.errors import Refused
+from llmctl.domain.hints import price_set
 from llmctl.domain.limit import binds
 from llmctl.domain.price import Price
 from llmctl.domain.principal import Caller
@@ -71,7 +72,7 @@ def plan_of(
         raise Refused(
             "model_unpriced",
             f"model {ask.model!r} has no price, and your organisation limits spend",
-            hint=f"ask your admin: llmctl price set {provider.name}/{model} --input ... --output ..., or a --ceiling",
+            hint=f"ask your admin: {price_set(f'{provider.name}/{model}')}, or a --ceiling",
             param="model",
         )
     if binding and (refused := refuse_unbounded(ask, bounds, provider.image_tokens_max)) is not None:

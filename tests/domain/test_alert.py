@@ -85,3 +85,8 @@ def test_a_provider_fails_when_every_second_call_does() -> None:
 def test_a_model_without_a_price_is_told_once_a_day() -> None:
     assert unpriced("local/x", now_s=0).key == unpriced("local/x", now_s=DAY_S - 1).key
     assert "llmctl price set local/x" in unpriced("local/x", now_s=0).text
+
+
+def test_a_model_that_a_key_holder_named_runs_nothing_where_the_command_is_pasted() -> None:
+    text = unpriced("fine/$(touch${IFS}pwned);m", now_s=0).text
+    assert text.endswith("llmctl price set 'fine/$(touch${IFS}pwned);m' --input ... --output ...")

@@ -21,7 +21,7 @@ import pytest
 
 from llmctl.config import Alerts as Settings
 from llmctl.config import Config
-from llmctl.config.alerts import Command, Email, Receiver, Secret
+from llmctl.config.alerts import Command, Email, Receiver, Secret, Webhook
 from llmctl.domain.alert import Alert
 from llmctl.proxy import delivery
 from llmctl.proxy.alerts import GIVE_UP_S, Alerts, next_attempt_s
@@ -205,6 +205,16 @@ def test_an_admin_can_see_that_it_works(gateway: Daemon, hook: Hook) -> None:
     assert "hook" in done.stderr + done.stdout
     assert wait_until(lambda: "this is a test of llmctl's alerts" in hook.texts("/flaky"), 20)
     assert "this is a test" in gateway.here("alert", "list")
+
+
+async def test_a_name_that_is_not_ours_mentions_nobody_in_slack_and_is_no_link_there(hook: Hook) -> None:
+    alert = Alert("limit", "k", "<!channel> <https://evil.example|click> & more")
+    slack = Webhook(f"{hook.url}/escaped", Secret(), Secret(), "slack")
+    await deliver(slack, Delivery(1, "slack", 0, 0, alert))
+    escaped = "llmctl: &lt;!channel&gt; &lt;https://evil.example|click&gt; &amp; more"
+    assert hook.texts("/escaped") == [escaped]
+    await deliver(slack._replace(format="json"), Delivery(1, "slack", 0, 0, alert))
+    assert hook.texts("/escaped") == [escaped, alert.text]
 
 
 def test_where_nobody_is_configured_a_test_says_so(tmp_path: Path) -> None:
