@@ -1,7 +1,8 @@
 """Looks out for what admins should know, and tells them: beside the calls, never in their way.
 
-One process of those that serve a database looks at the limits and delivers; whoever holds the lock file. Each process
-looks at its own calls for providers that fail. What was noticed is in the database before anybody is told.
+One process of those that serve a database looks at the limits and delivers; whoever holds the lock file. One worker of
+each gateway looks at the calls of all its workers for providers that fail. What was noticed is in the database before
+anybody is told.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ Counts = Mapping[str, tuple[int, int]]  # provider -> calls and failed calls sin
 
 
 class Alerts:
-    """`run` until cancelled. `counts`: this process's calls by provider."""
+    """`run` until cancelled. `counts`: calls by provider, of those whose failures are told here."""
 
     def __init__(self, config: Config, counts: Callable[[], Counts]) -> None:
         self._config = config
         self._settings = config.alerts
         self._counts = counts
-        self._counted: Counts = {}
+        self._counted = counts()  # a worker that takes a dead one's place goes on with its numbers
         self._lock: int | None = None
         self._delivering: dict[str, asyncio.Task[None]] = {}  # by receiver: one that is dead holds up no other
         self._lookout = store.Lookout(config.timezone)
@@ -75,7 +76,7 @@ class Alerts:
 
     async def _look_and_tell(self, settings: Settings) -> None:
         """By the same settings from looking to telling, whatever is reloaded meanwhile."""
-        now_s, found = int(time.time()), self._failing()
+        now_s, found = int(time.time()), await asyncio.to_thread(self._failing)
         leading = self._leads()
         if not (leading or found):
             return
@@ -93,7 +94,7 @@ class Alerts:
         return self._lock is not None
 
     def _failing(self) -> list[Alert]:
-        """Providers of whose calls in this process, in the last minute, too many failed."""
+        """On a thread. Providers of whose calls in the last minute too many failed."""
         if time.monotonic() - self._providers_at_s < PROVIDERS_EVERY_S:
             return []
         self._providers_at_s = time.monotonic()

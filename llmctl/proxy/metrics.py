@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 
 from llmctl.store.booking import Closing
 from llmctl.store.writer import LedgerStats
 
 from .attempts import Failure
-from .cells import Block, Series
+from .cells import Block, Series, sums
 
 SERIES_MAX = 1_000  # provider x model: clients name models, and must not fill the memory of a time-series database
 OTHER = "other"
@@ -23,6 +24,7 @@ _FAILURES = frozenset({"provider_credential", "provider_failed", "provider_timeo
 
 # Families in the shared memory. A histogram has a cell a bucket, one for what is longer, and one for the sum in us.
 REQUESTS, REFUSALS, MODELS, LEDGER, DURATIONS = "requests", "refusals", "models", "ledger", "durations"
+PROVIDERS = "providers"  # calls, and those of them that the provider failed
 HISTOGRAM_CELLS = len(BUCKETS_S) + 2
 LEDGER_COUNTS = ("holds", "settled_above_hold", "estimated", "unpriced", "recovered")
 
@@ -67,7 +69,6 @@ class Metrics:
         self._cells = block.cells
         self._requests: dict[tuple[str, str, int | str], int] = {}
         self._models: dict[tuple[str, str], int] = {}
-        self._providers: dict[str, list[int]] = {}
         self._request_s = Histogram(block, "request")
         self._overhead_s = Histogram(block, "overhead")
         self._first_byte_s = Histogram(block, "first_byte")
@@ -116,15 +117,10 @@ class Metrics:
             self._request_s.observe(closing.latency_ms / 1000)
         if closing.ttft_ms is not None:
             self._first_byte_s.observe(closing.ttft_ms / 1000)
-        calls = self._providers.get(provider)
-        if calls is None:
-            calls = self._providers[provider] = [0, 0]
-        calls[0] += 1
-        calls[1] += _has_failed(closing.error, failure)
-
-    def by_provider(self) -> dict[str, tuple[int, int]]:
-        """Calls since this process began, and those of them that the provider failed."""
-        return {provider: (calls, failed) for provider, (calls, failed) in self._providers.items()}
+        attempts = self._block.place((PROVIDERS, provider), 2)
+        if attempts is not None:
+            cells[attempts] += 1
+            cells[attempts + 1] += _has_failed(closing.error, failure)
 
     def _new_request(self, request: tuple[str, str, int | str]) -> int:
         provider, dialect, code = request
@@ -148,6 +144,12 @@ class Metrics:
 
     def _models_place(self, provider: str, model: str) -> int | None:
         return self._block.place((MODELS, provider, model), len(TOKENS) + 1)
+
+
+def by_provider(blocks: Sequence[memoryview]) -> dict[str, tuple[int, int]]:
+    """Calls since the start in all workers, and those of them that the provider failed."""
+    counted = sums(blocks)
+    return {labels[0]: (cells[0], cells[1]) for (family, *labels), cells in counted.items() if family == PROVIDERS}
 
 
 def _has_failed(error: str, failure: Failure | None) -> bool:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -25,9 +26,12 @@ from llmctl.config.alerts import Command, Email, Receiver, Secret, Webhook
 from llmctl.domain.alert import Alert
 from llmctl.proxy import delivery
 from llmctl.proxy.alerts import GIVE_UP_S, Alerts, next_attempt_s
+from llmctl.proxy.cells import Block, shared_memory
 from llmctl.proxy.delivery import Undelivered, deliver
+from llmctl.proxy.metrics import Metrics, by_provider
 from llmctl.store import alerts as store
 from llmctl.store.alerts import Delivery
+from llmctl.store.booking import Closing
 from llmctl.store.database import Store, create, schema_version
 from tests.support.daemon import Daemon
 from tests.support.faulty import FAULTS, Faulty, wait_until
@@ -270,6 +274,24 @@ def telling(tmp_path: Path) -> Iterator[Telling]:
 
     yield tell
     database.close()
+
+
+async def test_failures_of_a_provider_are_told_once_whichever_workers_saw_them(
+    telling: Telling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmctl.proxy.alerts.PROVIDERS_EVERY_S", 0.0)
+    memory = shared_memory(4)
+    told = telling({}, [])
+    alerts = Alerts(told.config, partial(by_provider, memory))
+    for block in memory:  # in each too few to say anything
+        worker = Metrics(Block(block))
+        for _ in range(5):
+            worker.booked("acme", "openai", "m", Closing(1, "settled", 502, "provider_500"), known=True)
+    for look in (alerts, alerts, Alerts(told.config, partial(by_provider, memory))):  # the last in a dead one's place
+        await look._turn()
+    with told.database.read() as tx:
+        (alert,) = store.listing(tx, most=9)
+    assert alert.text == "provider acme fails: 20 of 20 calls in the last 60 s"
 
 
 async def test_a_receiver_that_a_reload_removes_gets_what_was_under_way(tmp_path: Path, telling: Telling) -> None:
