@@ -7,6 +7,8 @@ import hashlib
 import hmac
 import html
 import json
+import os
+import signal
 import smtplib
 import ssl
 import subprocess
@@ -179,7 +181,8 @@ async def _run(receiver: Command, delivery: Delivery) -> None:
     try:
         await process.communicate(json.dumps(document(delivery)).encode())
     except BaseException:
-        process.kill()
+        with suppress(OSError):  # it has just ended, or is root's by now
+            os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own: with all that it started
         raise
     if process.returncode:
         raise Undelivered(f"ended with {process.returncode}")

@@ -344,6 +344,25 @@ open("{said}", "a").write("told ")
     assert said.read_text() == "told "
 
 
+async def test_a_command_that_hangs_is_ended_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "TIMEOUT_S", 0.5)
+    hangs = Command(("/bin/sh", "-c", f"sleep 4244 & echo $! > {tmp_path}/child; wait"))
+    with pytest.raises(Undelivered, match="no answer in time"):
+        await deliver(hangs, Delivery(1, "script", 0, 0, Alert("test", "k", "t")))
+    child = int((tmp_path / "child").read_text())
+    assert await asyncio.to_thread(wait_until, lambda: has_ended(child))
+
+
+def has_ended(process: int) -> bool:
+    """Also where nobody asks what became of it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("Z")
+    except FileNotFoundError:
+        return True
+
+
 async def test_a_mail_that_a_slow_server_takes_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "TIMEOUT_S", 0.3)  # more than each reply takes, less than all of them
     with MailBox(pause_s=0.1, farewell=b"421 too busy to say goodbye") as box:
