@@ -37,6 +37,7 @@ DELIVERIES_MAX = 20  # to one receiver, after one look
 RETRY_S = 5  # then doubled
 RETRY_S_MAX = 3_600
 GIVE_UP_S = 86_400
+END_S_MAX = 10.0  # at the end, for what is under way: cut, it would be delivered again by the next start
 
 Counts = Mapping[str, tuple[int, int]]  # provider -> calls and failed calls since the start
 
@@ -54,6 +55,7 @@ class Alerts:
         self._lookout = store.Lookout(config.timezone)
         self._looked_at_s = self._providers_at_s = self._paces_at_s = time.monotonic()
         self._written_ns = 0
+        self._ending = False
 
     def configure(self, config: Config) -> None:
         """From the next look on."""
@@ -63,10 +65,18 @@ class Alerts:
         try:
             await take_turns("alerts", self._turn, EVERY_S)
         finally:
-            for task in self._delivering.values():
-                task.cancel()
+            await self._end_deliveries()
             if self._lock is not None:
                 os.close(self._lock)
+
+    async def _end_deliveries(self) -> None:
+        """Those under way end and are noted, within the time that calls have too; nothing more is begun."""
+        self._ending = True
+        if under_way := list(self._delivering.values()):
+            _, late = await asyncio.wait(under_way, timeout=min(END_S_MAX, self._config.server.timeouts.shutdown_s))
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _turn(self) -> None:
         try:
@@ -150,7 +160,7 @@ class Alerts:
         """Up to the first that fails: the next look begins with those after it."""
         try:
             for delivery in deliveries:
-                if not await self._deliver(receiver, delivery):
+                if self._ending or not await self._deliver(receiver, delivery):
                     return
         finally:
             del self._delivering[name]

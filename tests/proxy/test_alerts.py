@@ -308,6 +308,7 @@ async def test_a_mail_server_that_is_dead_holds_up_nobody(
     tmp_path: Path, telling: Telling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llmctl.proxy.alerts.EVERY_S", 0.01)
+    monkeypatch.setattr("llmctl.proxy.alerts.END_S_MAX", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         receivers = {"dead": mail_to(silent.getsockname()[1]), "script": TOUCH}
         told = telling(receivers, [str(tmp_path / str(number)) for number in range(40)])
@@ -342,6 +343,36 @@ open("{said}", "a").write("told ")
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert said.read_text() == "told "
+
+
+async def test_at_the_end_what_is_under_way_is_delivered_and_noted_and_nothing_more_is_begun(
+    tmp_path: Path, telling: Telling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmctl.proxy.alerts.EVERY_S", 0.01)
+    said = tmp_path / "said"
+    told = telling({"script": Command(("/bin/sh", "-c", f"echo $0 >> {said}; sleep 0.3"))}, ["one", "two"])
+    running = asyncio.create_task(told.alerts.run())
+    assert await asyncio.to_thread(wait_until, said.exists)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    with told.database.read() as tx:
+        assert {one.text for one in store.listing(tx, most=9) if one.delivered} == {"one"}
+    assert said.read_text() == "one\n"
+
+
+async def test_the_end_waits_no_longer_than_calls_may(telling: Telling, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmctl.proxy.alerts.EVERY_S", 0.01)
+    told = telling({"script": Command(("/bin/sh", "-c", "sleep 4243"))}, ["one"])
+    server = told.config.server
+    hurried = server._replace(timeouts=server.timeouts._replace(shutdown_s=0.1))
+    told.alerts.configure(told.config._replace(server=hurried))
+    running = asyncio.create_task(told.alerts.run())
+    while not told.alerts._delivering:
+        await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait_for(asyncio.gather(running, return_exceptions=True), 5)
+    with told.database.read() as tx:
+        assert store.listing(tx, most=9)[0].pending == ("script",)
 
 
 async def test_a_command_that_hangs_is_ended_with_all_that_it_started(
