@@ -23,12 +23,14 @@ _SPENT = {"cost": "spent", "tokens": "used", "requests": "made"}
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """`kind`: one of KINDS. `key` is the same for the same crossing, seen again."""
+    """`kind`: one of KINDS. `key` is the same for the same crossing, seen again. `outdone_by`: the keys of those after
+    which this one is no news."""
 
     kind: str
     key: str
     text: str
     facts: Mapping[str, object] = field(default_factory=dict)
+    outdone_by: Sequence[str] = ()
 
 
 def limit_crossed(standing: Standing, percents: Sequence[int], member: str = "") -> Alert | None:
@@ -61,9 +63,10 @@ def limit_crossed(standing: Standing, percents: Sequence[int], member: str = "")
         "amount": amount,
         "soft": limit.soft,
     }
-    # An amount that was raised can be crossed again.
-    key = f"limit/{limit.id}/{standing.member_id}/{standing.window_start_s}/{amount}/{percent}"
-    return Alert("limit", key, text, facts)
+    # An amount that was raised can be crossed again. A lower share comes after a higher one where calls are repriced.
+    crossing = f"limit/{limit.id}/{standing.member_id}/{standing.window_start_s}/{amount}"
+    higher = [f"{crossing}/{other}" for other in percents if other > percent]
+    return Alert("limit", f"{crossing}/{percent}", text, facts, higher)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,12 +80,11 @@ def _forget_old(tx: sqlite3.Connection, now_s: int) -> None:
 
 
 def unknown(tx: sqlite3.Connection, found: Sequence[Alert]) -> list[Alert]:
-    """Those that were not told yet."""
-    rows = tx.execute(
-        "SELECT key FROM alerts WHERE key IN (SELECT value FROM json_each(?))", (as_json([a.key for a in found]),)
-    )
+    """Those that were not told yet, nor what outdoes them."""
+    keys = as_json([key for alert in found for key in (alert.key, *alert.outdone_by)])
+    rows = tx.execute("SELECT key FROM alerts WHERE key IN (SELECT value FROM json_each(?))", (keys,))
     told = {key for (key,) in rows}
-    return [alert for alert in found if alert.key not in told]
+    return [alert for alert in found if told.isdisjoint((alert.key, *alert.outdone_by))]
 
 
 def due(tx: sqlite3.Connection, receiver: str, now_s: int, *, most: int) -> list[Delivery]:

@@ -51,6 +51,24 @@ def test_a_crossing_is_told_once_for_as_long_as_its_window_goes_on(books: Books,
     assert told(later_s) == []
 
 
+def test_a_lower_share_is_no_news_after_a_higher_one_in_the_same_window(books: Books) -> None:
+    books.add_user("alice")
+    limit = books.limit("org", 100, window="month")
+
+    def told(settled: int, now_s: int = NOW_S) -> list[object]:
+        with books.store.write() as tx:
+            place = balances.place_of(limits.get(tx, f"l{limit}", default_zone="UTC"), 0, now_s)
+            balances.write(tx, {place.row: balances.standing(place, settled, 0)})
+            found = alerts.unknown(tx, alerts.Lookout("UTC").limits_crossed(tx, (50, 80, 100), now_s))
+            return [alert.facts["percent"] for alert in alerts.add(tx, found, [], now_s)]
+
+    assert told(80) == [80]
+    assert told(60) == []  # as after `usage reprice`
+    assert told(100) == [100]
+    assert told(85) == []
+    assert told(60, NOW_S + 32 * alerts.DAY_S) == [50]
+
+
 def test_what_is_told_of_a_limit_that_is_gone_is_forgotten(books: Books) -> None:
     limit = books.limit("org", 100, window="total")
     facts = {"limit": f"l{limit}", "window": "total"}
