@@ -462,7 +462,7 @@ def test_a_credential_that_is_not_there_is_told_with_its_place(tmp_path: Path, m
         monkeypatch.setenv("OPENAI_API_KEY", " \n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for name in ("nothing", "binary", "."):
-        with pytest.raises(ConfigError, match="cannot read the credential file") as caught:
+        with pytest.raises(ConfigError, match="cannot read the secret file") as caught:
             CredentialSource(file=str(tmp_path / name)).read()
         assert caught.value.__cause__ is None and caught.value.__suppress_context__
 

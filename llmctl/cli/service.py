@@ -19,6 +19,8 @@ from .context import program
 from .unit import CREDENTIALS, STATE, Unit
 
 if TYPE_CHECKING:
+    from llmctl.config import Config
+
     from .context import App
 
 NAME = "llmctl.service"
@@ -84,7 +86,6 @@ def install(
 
 def _unit(run: App, user: str) -> Unit:
     config = run.config
-    sources = [source for provider in config.providers.values() for source in provider.credentials]
     called = program()
     words = (sys.executable, "-m", "llmctl") if " -m " in called else (str(_absolute(called)),)
     return Unit(
@@ -93,10 +94,20 @@ def _unit(run: App, user: str) -> Unit:
         config=config.path.absolute(),
         database=config.database.absolute(),
         user=user,
-        credentials=tuple(sorted({name for source in sources for name in source.env.split(":") if name})),
+        credentials=tuple(sorted(_variables(config))),
         port=config.server.listen.port,
         socket=config.server.listen.path,
+        shutdown_s=config.server.timeouts.shutdown_s,
     )
+
+
+def _variables(config: Config) -> set[str]:
+    """Where secrets are looked for, of providers and of who is told of alerts."""
+    from llmctl.config.alerts import secrets
+
+    found = [source.env for provider in config.providers.values() for source in provider.credentials]
+    found += [secret.env for receiver in config.alerts.receivers.values() for secret in secrets(receiver)]
+    return {name for variables in found for name in variables.split(":") if name}
 
 
 def _absolute(called: str) -> Path:

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from llmctl.domain.errors import ConfigError
-
+from .secret import Secret, read_secret
 from .toml_table import NOTHING, Table
 
 RUNAWAY_FACTOR = 10
 RUNAWAY_USD_MIN = 5
 LIMIT_PERCENTS = (50, 80, 100)
-
-
-class Secret(NamedTuple):
-    """Where a secret is read from, at each use; never the secret itself."""
-
-    env: str = ""
-    file: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.env or self.file)
-
-    def read(self) -> str:
-        """Raises ConfigError."""
-        if self.env:
-            value = os.environ.get(self.env, "")
-        else:
-            try:
-                value = Path(self.file).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):
-                raise ConfigError(f"cannot read {self.file}", hint="check its path and mode") from None
-        if not value.strip():
-            raise ConfigError(f"{self.env or self.file} is empty or not set", hint="set it")
-        return value.strip()
 
 
 class Webhook(NamedTuple):
@@ -73,6 +48,11 @@ class Alerts(NamedTuple):
     receivers: Mapping[str, Receiver] = NOTHING
 
 
+def secrets(receiver: Receiver) -> tuple[Secret, ...]:
+    """Those that have to be there for it."""
+    return tuple(field for field in receiver if isinstance(field, Secret) and field)
+
+
 def read(table: Table) -> Alerts:
     """The table `[alerts]`. Raises ConfigError."""
     percents = table.integers("limit_percents", LIMIT_PERCENTS, least=1, most=1_000)
@@ -97,13 +77,13 @@ def _receiver(table: Table) -> Receiver:
 
 def _webhook(table: Table) -> Webhook:
     url = table.string("url", "")
-    secret = _secret(table, "url")
+    secret = read_secret(table, "url")
     if bool(url) == bool(secret):
         raise table.error("", "a webhook needs an address", 'write url = "https://...", or url_env or url_file')
     if url and urlsplit(url).scheme not in ("http", "https"):
         raise table.error("url", "is no address", 'write one such as "https://hooks.example.com/llmctl"')
     kind = table.choice("format", "json", ("json", "slack"))
-    return Webhook(url, secret, _secret(table, "secret"), "slack" if kind == "slack" else "json")
+    return Webhook(url, secret, read_secret(table, "secret"), "slack" if kind == "slack" else "json")
 
 
 def _email(table: Table) -> Email:
@@ -117,7 +97,7 @@ def _email(table: Table) -> Email:
         port=table.integer("port", 25, least=1, most=65_535),
         tls="starttls" if tls == "starttls" else "tls" if tls else "",
         user=table.string("user", ""),
-        password=_secret(table, "password"),
+        password=read_secret(table, "password"),
         sender=sender,
         recipients=recipients,
     )
@@ -131,10 +111,3 @@ def _command(table: Table) -> Command:
 
 
 _KINDS: Mapping[str, Callable[[Table], Receiver]] = {"webhook": _webhook, "email": _email, "command": _command}
-
-
-def _secret(table: Table, name: str) -> Secret:
-    env, file = table.env_name(f"{name}_env"), table.file(f"{name}_file", "")
-    if env and file:
-        raise table.error(f"{name}_env", f"{name}_env and {name}_file are both set", "keep one")
-    return Secret(env, file)

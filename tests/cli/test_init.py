@@ -61,6 +61,20 @@ def test_providers_whose_credential_is_in_the_environment_are_entered_without_it
     assert bare_cli.json("config", "check")["missing_credentials"] == ["openai"]
 
 
+def test_a_secret_for_alerts_that_is_not_there_is_said_before_the_alert(
+    bare_cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare_cli("init")
+    with (home / "config.toml").open("a") as config:
+        config.write('[alerts.to.ops]\nurl_env = "HOOK_URL"\nsecret_env = "HOOK_SECRET"\n')
+    monkeypatch.setenv("HOOK_URL", "https://hooks.example.com")
+    assert "! alerts.to.ops: HOOK_SECRET is empty or not set" in bare_cli("config", "check").out
+    assert bare_cli.json("config", "check")["missing_for_alerts"] == ["ops"]
+    (home / "HOOK_SECRET").write_text("loaded by systemd\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(home))
+    assert bare_cli.json("config", "check")["missing_for_alerts"] == []
+
+
 def test_a_provider_with_an_address_for_each_region_is_entered_where_one_is_set(
     bare_cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

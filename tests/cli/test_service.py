@@ -33,6 +33,16 @@ def test_the_unit_is_for_this_configuration(cli: Cli, empty: Path) -> None:
     assert cli.json("service", "print")["unit"] == unit
 
 
+def test_it_may_take_as_long_to_stop_as_calls_may_and_gets_the_secrets_for_alerts(cli: Cli, empty: Path) -> None:
+    with (empty / "config.toml").open("a") as config:
+        config.write("[server.timeouts]\nshutdown_s = 599.5\n")
+        config.write('[alerts.to.ops]\nurl_env = "HOOK_URL"\nsecret_env = "HOOK_SECRET"\n')
+    unit = cli("service", "print").out
+    assert "\nTimeoutStopSec=630\n" in unit
+    loaded = re.findall(r"LoadCredential=(\w+):", unit)
+    assert loaded == ["HOOK_SECRET", "HOOK_URL", "OPENAI_API_KEY"]
+
+
 def test_a_port_of_the_privileged_and_a_unix_socket_get_what_they_need(cli: Cli, empty: Path) -> None:
     config = empty / "config.toml"
     plain = config.read_text()
@@ -71,12 +81,14 @@ def test_what_the_account_could_not_start_or_read_is_said(cli: Cli, tmp_path: Pa
     assert "which is not open to nobody: the service could not start" in warning
     for said in (cli(*command[:-1], "nobody-there").out, cli(*command[:-1], "nobody-there").out):  # also when unchanged
         assert f"! {warning}\n" in said.replace("nobody-there", "nobody")
-    found = Unit(("/bin/sh",), Path("/bin/sh"), Path("/etc/passwd"), DATABASE, "nobody", (), 4000)
+    found = Unit(("/bin/sh",), Path("/bin/sh"), Path("/etc/passwd"), DATABASE, "nobody", (), 4000, shutdown_s=60)
     assert service._warnings(found) == []
 
 
 def test_an_interpreter_at_home_can_be_reached() -> None:
-    unit = Unit(("/opt/llmctl/bin/llmctl",), Path("/usr/bin/python3"), CONFIG, DATABASE, "llmctl", (), 4000)
+    unit = Unit(
+        ("/opt/llmctl/bin/llmctl",), Path("/usr/bin/python3"), CONFIG, DATABASE, "llmctl", (), 4000, shutdown_s=60
+    )
     assert "\nProtectHome=yes\n" in unit.text()
     at_home = replace(unit, interpreter=Path("/root/.pyenv/versions/3.11.7/bin/python3.11"))
     assert "\nProtectHome=read-only\n" in at_home.text()

@@ -22,7 +22,8 @@ import pytest
 
 from llmctl.config import Alerts as Settings
 from llmctl.config import Config
-from llmctl.config.alerts import Command, Email, Receiver, Secret, Webhook
+from llmctl.config.alerts import Command, Email, Receiver, Webhook
+from llmctl.config.secret import Secret
 from llmctl.domain.alert import Alert
 from llmctl.proxy import delivery
 from llmctl.proxy.alerts import GIVE_UP_S, Alerts, next_attempt_s

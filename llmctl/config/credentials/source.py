@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 from llmctl.domain.errors import ConfigError
 
 from ..presets import AUTHS, AWS_KEY_ENV, SIGV4, Preset
+from ..secret import of_file, of_variable
 from ..toml_table import Table, is_base_url
 from .entra import AUTHORITY, SCOPE, Entra, is_name
 from .oauth import Grant
@@ -51,29 +50,10 @@ class CredentialSource(NamedTuple):
 
     def _text(self) -> tuple[str, str]:
         """What is there, and where that is."""
-        if self.env:
-            value = ":".join(_variable(name) for name in self.env.split(":")).rstrip(":")
-            place = f"the environment variable {self.env}"
-        else:
-            try:
-                value = Path(self.file).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):
-                hint = "check its path and mode"
-                raise ConfigError(f"cannot read the credential file {self.file}", hint=hint) from None
-            place = self.file
-        return value.strip(), place
-
-
-def _variable(name: str) -> str:
-    """From the environment; else what systemd put there under this name (LoadCredential=), because a unit's environment
-    is for all to read."""
-    if value := os.environ.get(name, "").strip():
-        return value
-    directory = os.environ.get("CREDENTIALS_DIRECTORY", "")
-    try:
-        return Path(directory, name).read_text(encoding="utf-8").strip() if directory else ""
-    except (OSError, UnicodeDecodeError):
-        return ""
+        if not self.env:
+            return of_file(self.file), self.file
+        value = ":".join(map(of_variable, self.env.split(":"))).rstrip(":")
+        return value, f"the environment variable {self.env}"
 
 
 class Shown(NamedTuple):
