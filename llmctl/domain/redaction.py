@@ -9,11 +9,30 @@ from collections.abc import Iterator, Sequence
 # In code, and in JSON that a text quotes, a line break is written out: its letter belongs to no word.
 _BROKEN = r"(?<=\\[nrt])"
 _EMAIL = re.compile(rf"(?:{_BROKEN}|(?<![\w.+-])(?!(?<=\\)[nrt]))[\w.+-]++@[\w-]++(?:\.[\w-]++)++")
-# Beginnings that say what a secret is: OpenAI's and ours, AWS's, GitHub's, Google's, Slack's, a private key, a JWT.
-_KEY = re.compile(
-    rf"(?:{_BROKEN}|\b)(?:sk-[\w-]{{16,}}|(?:AKIA|ASIA)[0-9A-Z]{{16}}|gh[pousr]_\w{{20,}}|AIza[\w-]{{30,}}"
-    r"|xox[abprs]-[\w-]{10,}|(?<!-)eyJ[\w-]{10,}+\.[\w-]{10,}+\.[\w-]*+)"
+# Beginnings that say what a secret is. Where names begin so too (xai-grok-4), what follows has to be one long word.
+_KEYS = (
+    r"sk-[\w-]{16,}",  # OpenAI, Anthropic, ours, many others
+    r"gsk_[A-Za-z0-9]{20,}",  # Groq
+    r"xai-[A-Za-z0-9]{20,}",
+    r"pplx-[A-Za-z0-9]{20,}",  # Perplexity
+    r"nvapi-[\w-]{20,}",
+    r"hf_[A-Za-z0-9]{30,}",  # Hugging Face
+    r"r8_[A-Za-z0-9]{30,}",  # Replicate
+    r"fw_[A-Za-z0-9]{20,}",  # Fireworks
+    r"tgp_v1_[\w-]{30,}",  # Together
+    r"AIza[\w-]{30,}",  # Google
+    r"ya29\.[\w-]{16,}",  # its access tokens
+    r"A[KS]IA[0-9A-Z]{16}",  # AWS
+    r"ABSK[\w+/=]{40,}",  # Bedrock
+    r"gh[pousr]_\w{20,}",  # GitHub
+    r"github_pat_\w{20,}",
+    r"glpat-[\w.-]{20,}",  # GitLab
+    r"npm_[A-Za-z0-9]{30,}",
+    r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}",  # Stripe
+    r"xox[abprs]-[\w-]{10,}",  # Slack
+    r"(?<!-)eyJ[\w-]{10,}+\.[\w-]{10,}+\.[\w-]*+",  # a JWT
 )
+KEY = re.compile(rf"(?:{_BROKEN}|\b)(?:{'|'.join(_KEYS)})")
 _BEGIN, _END = "-----BEGIN ", "-----END "
 _PRIVATE = re.compile(r"[A-Z ]{0,20}PRIVATE KEY-----")
 _DIGITS = re.compile(rf"(?:{_BROKEN}|(?<![\w.]))(?:\d[ -]?){{12,18}}\d(?![\w.])")
@@ -22,7 +41,7 @@ KINDS = ("email", "card", "key")
 # A search holds the interpreter's lock to its end: long texts are looked through piece by piece, cut where nothing of
 # the above can go on.
 PIECE_CHARACTERS = 16 << 10
-_CUT = re.compile(r"[^\w.+@ -]")
+_CUT = re.compile(r"[^\w.+@/= -]")
 
 
 class Redactor:
@@ -41,7 +60,7 @@ class Redactor:
 
     def _without_kinds(self, text: str) -> str:
         if "key" in self._kinds:
-            text = _KEY.sub("[key]", text)
+            text = KEY.sub("[key]", text)
         if "email" in self._kinds and "@" in text:
             text = _EMAIL.sub("[email]", text)
         if "card" in self._kinds:

@@ -9,12 +9,13 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
-# Whatever an error message may have picked up: keys of ours and of providers, and what stands where keys do. One word
-# looks like a key and is none: OpenSSL's for a certificate that its key does not belong to.
+from llmctl.domain.redaction import KEY
+
+# Whatever an error message may have picked up: beside keys, what is called one, and what stands where keys do. One word
+# is called so and is none: OpenSSL's for a certificate that its key does not belong to.
 _SECRET = re.compile(
-    r"(\b(?!KEY_VALUES_MISMATCH(?![\w-]))(?:sk|key|gsk|xai|pplx|AIza)[-_A-Za-z]{0,12}[-_](?=[\w-]{12})"
-    r"|\bAIza|\bya29\.|\bBearer\s+|[?&][\w.-]*(?:key|token)=)"
-    r"[^\s'\"&,;)\]}]+",
+    r"(\b(?!KEY_VALUES_MISMATCH(?![\w-]))(?:sk|key)[-_A-Za-z]{0,12}[-_](?=[\w-]{12})"
+    r"|\bBearer\s+|[?&][\w.-]*(?:key|token)=)[^\s'\"&,;)\]}]+",
     re.IGNORECASE,
 )
 _CALL = re.compile(r"\bc_[0-9A-Z]{12}\b")
@@ -31,7 +32,7 @@ def set_up(kind: str, stream: TextIO = sys.stderr) -> bool:
 
 
 def masked(text: str) -> str:
-    return _SECRET.sub(r"\1***", text)
+    return KEY.sub("***", _SECRET.sub(r"\1***", text))
 
 
 class Text(logging.Formatter):

@@ -92,6 +92,9 @@ def test_it_can_be_chosen(daemon: Daemon) -> None:
 
 SECRETS = ["sk-llmctl-4mTq8ZbV0sKd2RfXh6YpLw9c", "sk-proj-4mTq8ZbV0sKd2RfXh6YpLw9c", "sk-ant-api03-4mTq8ZbV0sKd2RfX"]
 SECRETS += ["AIzaSyD4mTq8ZbV0sKd2RfXh6YpLw9c0123456", "gsk_4mTq8ZbV0sKd2RfXh6YpLw9c", "ya29.a0AfH6SMB4mTq8ZbV0"]
+SECRETS += [
+    f"{beginning}{'4mTq8ZbV0sKd2RfXh6Yp' * 2}" for beginning in ("ABSK", "hf_", "nvapi-", "github_pat_", "xai-")
+]
 
 
 @pytest.mark.parametrize("secret", SECRETS)
