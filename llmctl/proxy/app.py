@@ -91,7 +91,7 @@ class Gateway:
         )
         await self._ledger.start()
         self._opened.push_async_callback(self._ledger.close)
-        self._metrics = Metrics(self._block)
+        self._metrics = Metrics(self._block, self._blocks)
         self._objects = Objects(config)
         self._opened.callback(self._objects.close)
         telemetry = Telemetry(config.telemetry) if config.telemetry.endpoint else None

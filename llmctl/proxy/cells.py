@@ -56,6 +56,25 @@ class Block:
         return place
 
 
+class Names:
+    """The series of one family in all blocks."""
+
+    def __init__(self, blocks: Sequence[memoryview], family: str) -> None:
+        self._blocks = [(memory[: CELLS * 8].cast("q"), memory[CELLS * 8 :]) for memory in blocks]
+        self._read = [0] * len(blocks)  # bytes of each block's names: they only become more
+        self._family = family
+        self._found: set[Series] = set()
+
+    def now(self) -> set[Series]:
+        """Without the family. Of names that were there before, nothing is read again."""
+        for number, (cells, names) in enumerate(self._blocks):
+            read, self._read[number] = self._read[number], cells[0]
+            if read < self._read[number]:
+                added = _decoded(names[read : self._read[number]])
+                self._found.update(series[1:] for _, series in added if series[0] == self._family)
+        return self._found
+
+
 def sums(blocks: Sequence[memoryview]) -> dict[Series, list[int]]:
     """Every series, over all blocks."""
     found: dict[Series, list[int]] = {}
@@ -70,4 +89,8 @@ def sums(blocks: Sequence[memoryview]) -> dict[Series, list[int]]:
 
 
 def _names(cells: memoryview, names: memoryview) -> list[tuple[int, Series]]:
-    return [_decoder.decode(line) for line in bytes(names[: cells[0]]).splitlines()]
+    return _decoded(names[: cells[0]])
+
+
+def _decoded(names: memoryview) -> list[tuple[int, Series]]:
+    return [_decoder.decode(line) for line in bytes(names).splitlines()]

@@ -9,9 +9,10 @@ from llmctl.store.booking import Closing
 from llmctl.store.writer import LedgerStats
 
 from .attempts import Failure
-from .cells import Block, Series, sums
+from .cells import Block, Names, Series, sums
 
-SERIES_MAX = 1_000  # provider x model: clients name models, and must not fill the memory of a time-series database
+# provider x model, in all workers together: clients name models, and must not fill a time-series database's memory
+SERIES_MAX = 1_000
 OTHER = "other"
 GONE, RETRIED = "gone", "retried"  # instead of a status: the client had left, or saw the next attempt's
 CROWDED = "too_many_connections"  # a reason of refusal that has no call
@@ -64,11 +65,13 @@ class SharedStats(LedgerStats):
 class Metrics:
     """Belongs to the event loop."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, blocks: Sequence[memoryview]) -> None:
+        """`block`: the one of `blocks` that is this worker's."""
         self._block = block
         self._cells = block.cells
         self._requests: dict[tuple[str, str, int | str], int] = {}
         self._models: dict[tuple[str, str], int] = {}
+        self._named = Names(blocks, MODELS)
         self._request_s = Histogram(block, "request")
         self._overhead_s = Histogram(block, "overhead")
         self._first_byte_s = Histogram(block, "first_byte")
@@ -103,16 +106,16 @@ class Metrics:
         if place is None:
             place = self._new_request(request)
         cells[place] += 1
-        sums = self._models.get((provider, model))
-        if sums is None:
-            sums = self._new_model(provider, model, known=known or closing.usage_source == "reported")
+        model_place = self._models.get((provider, model))
+        if model_place is None:
+            model_place = self._new_model(provider, model, known=known or closing.usage_source == "reported")
         usage = closing.usage
-        cells[sums] += usage.input_tokens
-        cells[sums + 1] += usage.output_tokens
-        cells[sums + 2] += usage.cache_read_tokens
-        cells[sums + 3] += usage.cache_write_tokens
-        cells[sums + 4] += usage.reasoning_tokens
-        cells[sums + 5] += closing.cost_nano_usd or 0
+        cells[model_place] += usage.input_tokens
+        cells[model_place + 1] += usage.output_tokens
+        cells[model_place + 2] += usage.cache_read_tokens
+        cells[model_place + 3] += usage.cache_write_tokens
+        cells[model_place + 4] += usage.reasoning_tokens
+        cells[model_place + 5] += closing.cost_nano_usd or 0
         if closing.latency_ms is not None:
             self._request_s.observe(closing.latency_ms / 1000)
         if closing.ttft_ms is not None:
@@ -134,13 +137,18 @@ class Metrics:
 
     def _new_model(self, provider: str, model: str, *, known: bool) -> int:
         place = None
-        if known and len(self._models) < SERIES_MAX:
+        if known and self._may_be_series((provider, model)):
             place = self._models_place(provider, model)
             if place is not None:
                 self._models[provider, model] = place
         if place is None:
             place = self._models_place(provider, OTHER)
         return self._other_models if place is None else place
+
+    def _may_be_series(self, labels: Series) -> bool:
+        """It is one already, be it another worker's, or there is room for one more."""
+        named = self._named.now()
+        return labels in named or len(named) < SERIES_MAX
 
     def _models_place(self, provider: str, model: str) -> int | None:
         return self._block.place((MODELS, provider, model), len(TOKENS) + 1)

@@ -285,7 +285,7 @@ async def test_failures_of_a_provider_are_told_once_whichever_workers_saw_them(
     told = telling({}, [])
     alerts = Alerts(told.config, partial(by_provider, memory))
     for block in memory:  # in each too few to say anything
-        worker = Metrics(Block(block))
+        worker = Metrics(Block(block), memory)
         for _ in range(5):
             worker.booked("acme", "openai", "m", Closing(1, "settled", 502, "provider_500"), known=True)
     for look in (alerts, alerts, Alerts(told.config, partial(by_provider, memory))):  # the last in a dead one's place

@@ -163,26 +163,29 @@ def test_open_calls_of_all_workers_are_told(daemon: Daemon, faulty: Faulty) -> N
 CLOSED = Closing(1, "settled", status=200, usage=Usage(input_tokens=3), usage_source="reported")
 
 
-def test_series_are_bounded_whatever_clients_ask_for() -> None:
-    memory = shared_memory(1)
-    metrics = Metrics(Block(memory[0]))
-    for number in range(SERIES_MAX + 500):
-        made_up = Closing(1, "settled", status=404)
-        metrics.booked("p", "openai", f"made-up-{number}", made_up, known=False)
-        metrics.booked("p", "openai", f"served-{number}\n\x1f", CLOSED, known=False)
-        metrics.refused("limit_spent")
-    counted = sums(memory)
-    models = {series[2] for series in counted if series[0] == "models"}
-    assert len(models) == SERIES_MAX + 1  # and "other"
-    assert not any(name.startswith("made-up") for name in models)
-    assert sum(cells[0] for series, cells in counted.items() if series[0] == "models") == 3 * (SERIES_MAX + 500)
-    assert counted["requests", "p", "openai", "404"] == [SERIES_MAX + 500]
+def test_series_are_bounded_in_all_workers_whatever_clients_ask_for() -> None:
+    memory = shared_memory(2)
+    for place in (0, 1, 0):  # the first is started anew
+        metrics = Metrics(Block(memory[place]), memory)
+        for number in range(SERIES_MAX + 500):
+            made_up = Closing(1, "settled", status=404)
+            metrics.booked("p", "openai", f"made-up-{number}", made_up, known=False)
+            metrics.booked("p", "openai", f"served-{place}-{number}\n\x1f", CLOSED, known=False)
+            metrics.refused("limit_spent")
+        metrics.booked("p", "openai", "served-0-7\n\x1f", CLOSED, known=False)
+    calls, counted = 3 * (SERIES_MAX + 500), sums(memory)
+    models = {series[1:] for series in counted if series[0] == "models"}
+    assert SERIES_MAX <= len(models) <= SERIES_MAX + 2  # with those of "other"
+    assert not any(name.startswith("made-up") for _, name in models)
+    assert sum(cells[0] for series, cells in counted.items() if series[0] == "models") == 3 * (calls + 3)
+    assert counted["models", "p", "served-0-7\n\x1f"][0] == 3 * 5  # in both workers, and in the new one
+    assert counted["requests", "p", "openai", "404"] == [calls]
 
 
 def test_a_block_that_is_full_counts_what_more_comes_together() -> None:
     memory = shared_memory(1)
     block = Block(memory[0])
-    metrics = Metrics(block)
+    metrics = Metrics(block, memory)
     assert block.place(("filler",), CELLS - 400) is not None
     for number in range(300):
         metrics.booked(f"p{number}", "openai", "m", CLOSED, known=True)
@@ -194,7 +197,7 @@ def test_a_block_that_is_full_counts_what_more_comes_together() -> None:
 def test_who_is_started_in_the_place_of_another_counts_on() -> None:
     memory = shared_memory(2)
     for done, number in enumerate((0, 1, 0), 1):
-        metrics = Metrics(Block(memory[number]))
+        metrics = Metrics(Block(memory[number]), memory)
         for _ in range(10):
             metrics.booked("p", "openai", "m", CLOSED, known=True)
         assert by_provider(memory) == {"p": (10 * done, 0)}
@@ -220,7 +223,7 @@ def test_what_a_provider_failed_does_not_depend_on_what_the_client_saw(
     status: int | None, error: str, failure: Failure | None, failed: int
 ) -> None:
     memory = shared_memory(1)
-    metrics = Metrics(Block(memory[0]))
+    metrics = Metrics(Block(memory[0]), memory)
     closing = Closing(1, "settled", status, error)
     metrics.booked("p", "bedrock", "m", closing, known=True, failure=failure)
     assert by_provider(memory) == {"p": (1, failed)}
