@@ -169,7 +169,10 @@ class Worker:
 
         def on_channel() -> None:
             assert self._channel is not None
-            message = self._channel.recv(MESSAGE_BYTES_MAX)
+            try:
+                message = self._channel.recv(MESSAGE_BYTES_MAX)
+            except ConnectionResetError:  # it died with beats of ours unread, and libuv would not tell of its end again
+                message = b""
             if message in (RELOAD, BACK):
                 self._goes_back = message == BACK
                 self._reload.set()

@@ -22,6 +22,7 @@ import pytest
 from llmctl.config.server import Address, Server
 from llmctl.domain.errors import ConfigError
 from llmctl.proxy.sockets import listening
+from llmctl.proxy.supervisor import BEAT_S
 from tests.support.daemon import LLMCTL, Daemon
 from tests.support.faulty import FAULTS, Faulty, wait_until
 from tests.support.wire import CHAT, ask, request_bytes
@@ -137,8 +138,12 @@ def test_workers_whose_supervisor_died_make_room_for_its_successor(daemon: Daemo
     use(daemon, f'listen = "unix:{path}"')
     daemon.args = ["--workers", "2"]
     daemon.start()
+    workers = workers_of(daemon)
+    daemon.process.send_signal(signal.SIGSTOP)
+    time.sleep(BEAT_S + 0.5)  # what they said meanwhile is unread when it dies
     daemon.process.kill()
-    assert wait_until(lambda: not path.exists())
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in workers), 10)
+    assert not path.exists()
     daemon.kill()
 
 
