@@ -25,6 +25,7 @@ from llmctl.store.own_usage import OwnUsage
 from llmctl.store.reader import Reader
 
 from .directory import Directory
+from .plan import denial
 from .upstream import Upstream, UpstreamFailure
 
 logger = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class Local:
             provider, model = self._directory.route(name, dialect)
         except Refused:
             return False
-        return access.denial(caller.rules, provider.name, model, provider.sold_as(model)) is None
+        return denial(caller, provider, model) is None
 
 
 def _known(provider: Provider, priced: Sequence[str]) -> Served:

@@ -55,7 +55,8 @@ def plan_of(
     provider, model = directory.route(stand_in or ask.model, dialect)
     if stored is not None:
         provider = _keeper(stored, provider, ask, directory.keeper(stored, dialect))
-    denied = denial(caller, provider, model)
+    sold_as = provider.sold_as(model)
+    denied = access.denial(caller.rules, provider.name, model, sold_as)
     if denied is not None:
         raise Refused(
             "model_not_allowed",
@@ -67,7 +68,7 @@ def plan_of(
     if ask.free or model.startswith(ask.free_models):
         return Plan(provider, model, price, NOTHING, False, stored=stored, free=True)
     price = price_for(ask, price)
-    binding = [limit.measure for limit in caller.limits if binds(limit, provider.name, model, provider.sold_as(model))]
+    binding = [limit.measure for limit in caller.limits if binds(limit, provider.name, model, sold_as)]
     if price is None and "cost" in binding:
         raise Refused(
             "model_unpriced",

@@ -151,7 +151,9 @@ def count_tool_calls(response: Mapping[str, Raw]) -> dict[str, int]:
     `tool_usage`: https://developers.openai.com/api/reference/resources/responses
     """
     counts = _count_items(response.get("output"))
-    stated = plain(response.get("tool_usage", b""))
+    stated = plain(response["tool_usage"]) if "tool_usage" in response else {}
+    if not (counts or stated):
+        return counts
     # One call may ask several questions, each billed; discounted ones are left out here, and may cost something.
     if searches := max(counts.pop(SEARCH, 0), count(inner(stated, "web_search").get("num_requests"))):
         counts[PREVIEW_SEARCH if _searches_in_preview(response.get("tools")) else SEARCH] = searches
