@@ -16,7 +16,7 @@ from llmctl.config import Config
 from llmctl.config.credentials.source import CredentialSource
 from llmctl.config.presets import PRESETS
 from llmctl.config.server import Address, parse_address
-from llmctl.domain.demand import Bounds
+from llmctl.domain.bounds import Bounds
 from llmctl.domain.errors import BadInput, ConfigError
 
 SECRET = "sk-proj-4mTq8ZbV0sKd2RfXh6YpLw9c"

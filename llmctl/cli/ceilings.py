@@ -15,6 +15,8 @@ def calls_at(run: App, tx: Tx, filters: Filters) -> dict[str, int]:
     """How many of these calls are booked at a ceiling, by `provider/model`; most first."""
     from llmctl.store import ceilings
 
+    if not ceilings.in_use(tx):
+        return {}
     from .price_names import sellers
 
     found = ceilings.calls_at(tx, filters, run.zone, sellers(run))

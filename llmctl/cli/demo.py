@@ -46,6 +46,8 @@ MODELS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Demo:
+    """What was made, as values and as prose."""
+
     values: dict[str, object]
     text: str
 

@@ -17,6 +17,8 @@ LINE_CHARS_MAX = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Named:
+    """A key as it was named on the command line; for `-`, by the secret that came on standard input."""
+
     reference: str
     secret: str  # "" unless the reference is -
 

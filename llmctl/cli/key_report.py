@@ -33,6 +33,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """What is known of one key."""
+
     key: Key
     secrets: list[Secret]
     places: list[Place]

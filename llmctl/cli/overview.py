@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Line:
+    """One line of an overview, as text and as values."""
+
     text: str
     values: dict[str, object]
 

@@ -37,6 +37,8 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
+    """What one frame of `top` shows."""
+
     now_s: int
     zone: ZoneInfo
     live: Live
@@ -45,6 +47,8 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Section(Generic[T]):
+    """One table of it."""
+
     columns: Sequence[Column[T]]
     rows: Sequence[T]
 

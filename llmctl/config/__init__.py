@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from llmctl.domain.demand import Bounds
+from llmctl.domain.bounds import Bounds
 from llmctl.domain.errors import ConfigError
 
 from . import alerts, content, telemetry

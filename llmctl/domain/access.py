@@ -23,6 +23,8 @@ _GEOGRAPHY = re.compile(r"\A(?:global|apac|us-gov|[a-z]{2})\.(?=[a-z0-9-]+\.)", 
 
 @dataclass(frozen=True, slots=True)
 class ModelRule:
+    """What is allowed or denied, and where that was set."""
+
     effect: Literal["allow", "deny"]
     pattern: str
     level: str  # for messages: "organisation", "group sales", "user alice", "key alice/laptop"

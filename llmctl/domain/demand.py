@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from .bounds import Bounds
 from .errors import Refused
 from .money import PRICE_UNITS
 from .price import IMAGE_TOOL_METERS
@@ -19,17 +20,6 @@ IMAGES = "images"  # the reason of a request whose images alone are not bounded 
 IMAGES_SEEN_MAX, IMAGE_SEEN_TOKENS_MAX = 16, 7_000
 IMAGE_PROMPT_TOKENS_MAX = 32_000  # as many characters: https://developers.openai.com/api/reference/resources/images
 UNKNOWN_TURNS = -1  # server-side tools without a bound of their own: the configured default counts
-
-
-class Bounds(NamedTuple):
-    """The admin's choices for what a request leaves open."""
-
-    output_tokens_default: int = 4096  # injected where neither the client nor the model's documentation says one
-    output_tokens_min: int = 256  # below this an answer is of no use: refuse instead of capping
-    context_tokens_default: int = 1_000_000  # for input that bytes do not bound, on a model of unknown context
-    server_tool_turns_max: int = 10
-    cap_share_percent: int = 25
-    unbounded: Literal["hold", "refuse"] = "hold"
 
 
 class ModelFacts(NamedTuple):

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from .access import covers
-from .demand import Demand
 from .errors import Refused
 from .money import AMOUNT_NANO_MAX, usd_fine, usd_plain, usd_set
 from .scope import Scope
 from .window import Window
+
+if TYPE_CHECKING:
+    from .demand import Demand
 
 Measure = Literal["cost", "tokens", "requests", "concurrency"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)

@@ -21,6 +21,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Route:
+    """Where a call goes."""
+
     provider: str
     model: str  # upstream model
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from llmctl.config import Provider
 from llmctl.domain import access
+from llmctl.domain.bounds import Bounds
 from llmctl.domain.call import Ask
-from llmctl.domain.demand import Bounds, Demand, model_facts, price_for, refuse_unbounded, worst_case
+from llmctl.domain.demand import Demand, model_facts, price_for, refuse_unbounded, worst_case
 from llmctl.domain.errors import Refused
 from llmctl.domain.hints import price_set
 from llmctl.domain.limit import binds

@@ -20,6 +20,8 @@ class SandboxError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
+    """An error of a provider, as each of their APIs names it."""
+
     status: int
     openai_type: str
     openai_code: str | None

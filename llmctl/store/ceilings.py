@@ -5,18 +5,26 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from llmctl.domain.deployment import named
 from llmctl.domain.window import window_end
 
-from . import ids, price_history, usage
+from . import ids, usage
 from .filters import Filters, conditions
-from .revision import Seller
 from .usage_sources import CLOCK_BACK_S
+
+if TYPE_CHECKING:
+    from .revision import Seller
 
 Model = tuple[str, str]  # provider, upstream model
 Life = tuple[int, int | None]  # of a price: when it was set, and superseded
+
+
+def in_use(tx: sqlite3.Connection) -> bool:
+    """Whether calls may be booked at one: nearly nobody's are."""
+    return tx.execute("SELECT 1 FROM prices WHERE source = 'ceiling' LIMIT 1").fetchone() is not None
 
 
 def calls_at(
@@ -26,8 +34,6 @@ def calls_at(
 
     There is no index on the price of a call: the single calls are read, but only of the days on which the roll-ups have
     calls of models that may have met a ceiling."""
-    if tx.execute("SELECT 1 FROM prices WHERE source = 'ceiling' LIMIT 1").fetchone() is None:
-        return {}  # of nearly everybody
     if usage.reads_calls(filters, []):  # found by their label, which the roll-ups do not know
         stretches = [(filters.since_s, filters.until_s)]
     else:
@@ -60,6 +66,9 @@ def _may_have_met(
 ) -> bool:
     """Whether calls from then on may be booked at a ceiling: while one was in force, there was a time without a price.
     Of a deployment that is a guess: what it is billed as may have been configured later."""
+    from . import price_history  # late: reports of those who set no ceiling start the sooner
+    from .revision import Seller
+
     seller = sellers.get(provider, Seller(provider))
     entries = price_history.of_model(tx, provider, seller.catalogue, model)
     priced = [

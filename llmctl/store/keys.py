@@ -21,6 +21,8 @@ NOTE_CHARS_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Key:
+    """A key, without its secrets."""
+
     row_id: int
     id: str  # k_7Q2MX
     user: str
@@ -43,6 +45,8 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
+    """A key that was just made, or rotated."""
+
     key: Key
     secret: str  # the only time that it exists outside its holder's hands
 

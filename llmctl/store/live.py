@@ -44,6 +44,8 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Live:
+    """What happened in the last seconds, and what is open."""
+
     span_s: int
     total: Counts
     refused: int

@@ -20,6 +20,8 @@ Effect = Literal["allow", "deny"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
+    """A rule on models, as it was set on one principal."""
+
     scope: Scope
     effect: Effect
     pattern: str

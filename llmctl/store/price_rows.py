@@ -63,6 +63,8 @@ class StoredRow:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
+    """All that a price says of a model: its rates, those of its tiers and hours, and what has none."""
+
     tariff: Tariff
     tiers: Mapping[str, Tariff] = field(default_factory=dict)
     hours: tuple[Hours, ...] = ()

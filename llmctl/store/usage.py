@@ -68,6 +68,8 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
+    """One line of a report: what it is about, and its sums."""
+
     cells: tuple[Cell, ...]
     sums: Sums = field(default_factory=Sums)
 

@@ -31,6 +31,8 @@ class NewUser:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
+    """Why a line of the file cannot be taken."""
+
     line: int
     text: str
 

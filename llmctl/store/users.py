@@ -19,6 +19,8 @@ SUGGESTED_FROM_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class User:
+    """A user, also one who was disabled or removed."""
+
     id: int
     name: str
     group: str | None

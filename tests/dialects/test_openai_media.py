@@ -9,8 +9,9 @@ import pytest
 
 from llmctl.dialects.openai.dialect import OPENAI
 from llmctl.dialects.wire.multipart import Form, FormField, FormFile
+from llmctl.domain.bounds import Bounds
 from llmctl.domain.call import Ask, Reading
-from llmctl.domain.demand import Bounds, ModelFacts, demand_of
+from llmctl.domain.demand import ModelFacts, demand_of
 from llmctl.domain.errors import Refused
 from llmctl.domain.usage import Usage
 

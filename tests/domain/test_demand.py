@@ -4,10 +4,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from llmctl.domain.bounds import Bounds
 from llmctl.domain.call import Ask
 from llmctl.domain.demand import (
     UNKNOWN_TURNS,
-    Bounds,
     Demand,
     ModelFacts,
     Rates,

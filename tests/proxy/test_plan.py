@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from llmctl import config
+from llmctl.domain.bounds import Bounds
 from llmctl.domain.call import Ask
-from llmctl.domain.demand import UNKNOWN_TURNS, Bounds, Demand, Rates
+from llmctl.domain.demand import UNKNOWN_TURNS, Demand, Rates
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Limit
 from llmctl.domain.price import Tariff

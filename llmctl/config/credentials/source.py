@@ -11,7 +11,6 @@ from ..secret import of_file, of_variable
 from ..toml_table import Table, is_base_url
 from .entra import AUTHORITY, SCOPE, Entra, is_name
 from .oauth import Grant
-from .service_account import read_account
 
 
 class CredentialSource(NamedTuple):
@@ -36,6 +35,8 @@ class CredentialSource(NamedTuple):
     def grant(self) -> Grant | None:
         """How a token is asked for, if one is. Raises ConfigError."""
         if self.service_account:
+            from .service_account import read_account  # late: commands read this table, and start the sooner
+
             return read_account(self._text()[0], self.file).grant()
         return self.entra.grant(self.read()) if self.entra else None
 
