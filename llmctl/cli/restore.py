@@ -30,8 +30,8 @@ def restore(
 ) -> None:
     """Put a copy in the place of the database, which is kept. No gateway may run.
 
-    Keys that were revoked since the copy stay revoked, users and groups that were disabled or removed are disabled, and
-    the secrets of rotated keys are the newer ones.
+    Keys that were revoked since the copy stay revoked, those that were given an earlier end keep it, users and groups
+    that were disabled or removed are disabled, and the secrets of rotated keys are the newer ones.
     """
     from llmctl.store import copies, owners
 
@@ -76,5 +76,10 @@ def _carried(done: Restored) -> list[str]:
     """What was done since the copy and holds on, by name: an admin has to know which of it to mend."""
     if done.carried is None:
         return ["! It could not be read: what was revoked since the copy works again. See: llmctl key list"]
-    texts = {"revoked": "revoked", "rotated": "rotated, with their newer secrets", "disabled": "disabled"}
+    texts = {
+        "revoked": "revoked",
+        "expiring": "expiring when set since",
+        "rotated": "rotated, with their newer secrets",
+        "disabled": "disabled",
+    }
     return [f"Still {texts[what]}: {humanize.some(names)}" for what, names in done.carried.named.items() if names]

@@ -22,12 +22,14 @@ class Carried:
     """Names of what was shut out since the backup, and stays so."""
 
     revoked: tuple[str, ...] = ()
+    expiring: tuple[str, ...] = ()  # sooner than in the backup, or now expired
     rotated: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()  # users and groups, removed ones too
 
     @property
     def named(self) -> dict[str, tuple[str, ...]]:
-        return {"revoked": self.revoked, "rotated": self.rotated, "disabled": self.disabled}
+        named = {"revoked": self.revoked, "expiring": self.expiring}
+        return named | {"rotated": self.rotated, "disabled": self.disabled}
 
     @property
     def facts(self) -> dict[str, object]:
@@ -41,7 +43,12 @@ def carry_over(restored: Path, replaced: Path) -> Carried | None:
         with closing(sqlite3.connect(restored.absolute().as_uri(), isolation_level=None, uri=True)) as connection:
             connection.execute("ATTACH ? AS then_", (f"{replaced.absolute().as_uri()}?mode=ro",))
             connection.execute("BEGIN IMMEDIATE")
-            found = Carried(_revoked(connection), _rotated(connection), _disabled(connection))
+            found = Carried(
+                revoked=_revoked(connection),
+                expiring=_expiring(connection),
+                rotated=_rotated(connection),
+                disabled=(*_disabled(connection), *_below_disabled(connection)),
+            )
             connection.execute("COMMIT")
             return found
     except sqlite3.Error:
@@ -53,6 +60,18 @@ def _revoked(connection: sqlite3.Connection) -> tuple[str, ...]:
         f"SELECT mine.id, theirs.revoked_at {_KEYS} WHERE mine.revoked_at IS NULL AND theirs.revoked_at IS NOT NULL"
     ).fetchall()
     connection.executemany("UPDATE main.keys SET revoked_at = ?2 WHERE id = ?1", rows)
+    return _names(connection, [key_id for key_id, _ in rows])
+
+
+def _expiring(connection: sqlite3.Connection) -> tuple[str, ...]:
+    rows = connection.execute(
+        f"""
+        SELECT mine.id, theirs.expires_at {_KEYS}
+        WHERE mine.revoked_at IS NULL AND (mine.expires_at IS NULL OR mine.expires_at > theirs.expires_at)
+          AND theirs.expires_at IS NOT NULL
+        """
+    ).fetchall()
+    connection.executemany("UPDATE main.keys SET expires_at = ?2 WHERE id = ?1", rows)
     return _names(connection, [key_id for key_id, _ in rows])
 
 
@@ -91,6 +110,30 @@ def _disabled(connection: sqlite3.Connection) -> tuple[str, ...]:
         connection.executemany(f"UPDATE main.{table} SET disabled_at = ?2 WHERE id = ?1", [row[:2] for row in rows])
         names += [f"{table.removesuffix('s')} {name}" for _, _, name in rows]
     return tuple(names)
+
+
+def _below_disabled(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Users shut out by a group that the backup does not have them in: they or their group moved there since."""
+    rows = connection.execute(
+        f"""
+        WITH RECURSIVE
+            shut (id, at) AS (
+                SELECT id, disabled_at FROM then_.groups WHERE disabled_at IS NOT NULL
+                UNION SELECT g.id, shut.at FROM then_.groups g JOIN shut ON g.parent_id = shut.id
+            ),
+            shut_here (id) AS (
+                SELECT id FROM main.groups WHERE disabled_at IS NOT NULL
+                UNION SELECT g.id FROM main.groups g JOIN shut_here ON g.parent_id = shut_here.id
+            )
+        SELECT mine.id, min(shut.at), mine.name
+        FROM main.users mine JOIN then_.users theirs ON {_SAME} JOIN shut ON shut.id = theirs.group_id
+        WHERE mine.disabled_at IS NULL AND mine.removed_at IS NULL
+          AND (mine.group_id IS NULL OR mine.group_id NOT IN (SELECT id FROM shut_here))
+        GROUP BY mine.id ORDER BY mine.name
+        """
+    ).fetchall()
+    connection.executemany("UPDATE main.users SET disabled_at = ?2 WHERE id = ?1", [row[:2] for row in rows])
+    return tuple(f"user {name}" for _, _, name in rows)
 
 
 def _names(connection: sqlite3.Connection, key_ids: list[int]) -> tuple[str, ...]:

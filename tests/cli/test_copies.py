@@ -146,6 +146,37 @@ def test_who_was_shut_out_since_the_backup_stays_out(cli: Cli, filled: Fill, tmp
     assert cli.json("audit", "--action", "restore")[0]["after"]["revoked"] == ["alice/default", "erin/default"]
 
 
+def test_a_key_that_was_given_an_end_since_the_backup_keeps_it(cli: Cli, filled: Fill, tmp_path: Path) -> None:
+    filled("alice", "bob", "carol")
+    cli("key", "set", "bob", "--expires", "1d")
+    copy = str(tmp_path / "copy.db")
+    cli("backup", copy)
+    cli("key", "set", "alice", "--expires", "15m")
+    cli("key", "set", "bob", "--expires", "30d")
+    ends = cli.json("key", "show", "alice")["expires_at"]
+    done = cli("restore", copy, "--yes").out
+    assert "Still expiring when set since: alice/default\n" in done
+    assert cli.json("key", "show", "alice")["expires_at"] == ends
+    cli.now_s += 3_600
+    assert [key["state"] for key in cli.json("key", "list")] == ["expired", "active", "active"]
+
+
+def test_who_was_moved_to_where_nobody_gets_in_stays_out_too(cli: Cli, filled: Fill, tmp_path: Path) -> None:
+    filled("sales/alice", "sales/bob", "emea/carol", "dave", "shut/erin")
+    cli("group", "disable", "shut")
+    copy = str(tmp_path / "copy.db")
+    cli("backup", copy)
+    cli("group", "add", "gone")
+    cli("user", "move", "alice", "--group", "gone")
+    cli("user", "move", "dave", "--group", "gone")
+    cli("user", "move", "erin", "--group", "gone")
+    cli("group", "set", "emea", "--parent", "gone")
+    cli("group", "disable", "gone")
+    done = cli("restore", copy, "--yes").out
+    assert "Still disabled: user alice, user carol, user dave\n" in done
+    assert [user["name"] for user in cli.json("user", "list") if user["disabled"]] == ["alice", "carol", "dave"]
+
+
 def test_a_copy_of_another_database_takes_nothing_over(cli: Cli, filled: Fill, empty: Path, tmp_path: Path) -> None:
     filled("sales/alice")
     cli("backup", str(tmp_path / "copy.db"))
