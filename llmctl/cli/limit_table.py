@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from . import humanize
 from .overview import limit_text, limit_values
-from .render import Column
+from .render import LAST, Column
 from .times import end_short
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def columns(run: App, rows: Sequence[Nearest] = ()) -> tuple[Column[Nearest], ..
         value("window"),
         value("models"),
         value("soft"),
-        Column("limit", None, "LIMIT", lambda row: limit_text(row.standing.limit, row.standing.extra), fixed=True),
+        Column("limit", None, "LIMIT", lambda row: limit_text(row.standing.limit, row.standing.extra), least=LAST),
         value("timezone"),
         value("member"),
         exact("spent", "SPENT", spent_text),

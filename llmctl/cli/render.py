@@ -20,6 +20,7 @@ FOCUS = "focus"  # of `usage` only: see usage_focus.py
 COLORS = ("auto", "always", "never")
 GAP = "  "
 LEAST_CELLS = 6  # a text column is not cut below this
+LAST = 1_000  # as a column's `least`: it is cut where all the others are as narrow as they get
 
 T = TypeVar("T")
 

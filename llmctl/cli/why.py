@@ -15,7 +15,7 @@ from .errors import UsageMistake
 from .filters import booked_name
 from .limit_table import whom_text
 from .options import whole_number
-from .render import Column
+from .render import LAST, Column
 from .times import end_short, rfc3339, rfc3339_ms
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _table(run: App, limits: Sequence[Looked], *, passed: bool) -> None:
         (
             Column("id", None, "ID", lambda one: f"l{one.limit_id}", fixed=True),
             Column("on", None, "ON", lambda one: whom_text(*one.whom)),  # as `llmctl limit list` has it
-            Column("limit", None, "LIMIT", _limit_text, fixed=True),
+            Column("limit", None, "LIMIT", _limit_text, least=LAST),
             Column("spent", None, "SPENT", lambda one: _short(one, one.spent), right=True, drop=1),
             Column("held", None, "HELD", lambda one: _short(one, one.held), right=True, drop=2),
             Column("left", None, "LEFT", _left, right=True),
