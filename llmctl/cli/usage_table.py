@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
-from llmctl.domain.money import usd_exact, usd_short
+from llmctl.domain.money import usd_exact, usd_set
 from llmctl.store import usage as store
 from llmctl.store.usage import By, Row, Sums
 
@@ -129,7 +129,7 @@ def _limit_column(*, ascii_only: bool) -> Column[Line]:
 
 def _whole(total: Line) -> str:
     """Under the trends, beside its bar: what the bar is a share of."""
-    return f"of {usd_short(total.standing.amount)}" if total.standing is not None else ""
+    return f"of {usd_set(total.standing.amount)}" if total.standing is not None else ""
 
 
 def _trend_column(total: Line, *, ascii_only: bool) -> Column[Line]:

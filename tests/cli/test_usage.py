@@ -137,6 +137,10 @@ class TestUsage:
         assert "! 1 call estimated (~): llmctl calls --group sales --estimated" in lines
         assert "! 1 call failed: llmctl calls --group sales --failed" in lines
 
+    def test_beside_the_total_a_limit_stands_as_it_was_set(self, cli: Cli) -> None:
+        cli("limit", "set", "--group", "sales", "--cost", "0.0015", "--per", "month")
+        assert cli("usage", "--group", "sales").out.splitlines()[6].endswith("of $0.0015")
+
     def test_where_spending_leads_is_told_and_said_to_be_linear(self, cli: Cli) -> None:
         cli("limit", "set", "--org", "--cost", "100", "--per", "month")
         cli("limit", "set", "--user", "alice", "--cost", "35", "--per", "month")
