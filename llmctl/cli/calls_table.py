@@ -162,7 +162,9 @@ def _count(call: Call, number: int) -> str:
 
 def _cost(call: Call) -> str:
     if call.state == "open":
-        return f"({usd_short(call.held_nano_usd)})"
+        # What has no price holds no money, and will not be free for that.
+        is_unpriced = call.price_source is None and not call.held_nano_usd
+        return "(unpriced)" if is_unpriced else f"({usd_short(call.held_nano_usd)})"
     if call.state == "refused":
         return "-"
     return humanize.usd(call.cost_nano_usd)

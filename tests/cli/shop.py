@@ -89,7 +89,7 @@ class Shop:
             endpoint="chat.completions",
             request_model=asked or model,
             stream=False,
-            demand=Demand(1_000, 1_000, 256, 1, False, Rates(DOLLAR, 10 * DOLLAR)),
+            demand=Demand(1_000, 1_000, 256, 1, False, None if cost is None else Rates(DOLLAR, 10 * DOLLAR)),
             price_id=None,
             tags=tags,
             end_user=end_user,

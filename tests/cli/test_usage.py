@@ -367,6 +367,12 @@ class TestCalls:
         ):
             assert text in shown, text
 
+    async def test_an_open_call_without_a_price_holds_no_money_and_is_not_free(self, cli: Cli, empty: Path) -> None:
+        async with Shop(empty / "llmctl.db") as shop:
+            shop.user("erna")
+            await shop.call("erna", cost=None, settle=False)
+        assert cli("calls", "--user", "erna").out.splitlines()[1].endswith("(unpriced)        -  open")
+
     def test_json_and_csv_agree(self, cli: Cli) -> None:
         rows = list(csv.DictReader(io.StringIO(cli("calls", "-o", "csv").out)))
         assert [row["id"] for row in rows] == [row["id"] for row in cli.json("calls")]
