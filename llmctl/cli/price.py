@@ -51,11 +51,10 @@ def list_(
         configured = run.config.providers.values()
         known = {name for one in configured for name in (one.name, one.catalogue)} | {price_choice.ANY_PROVIDER}
         found = [price for price in found if price.provider in known]
-    run.out.rows(
-        price_table.columns(run),
-        in_order(price_table.columns(run), found, sort),
-        empty="No prices here. The whole catalogue: llmctl price list --all",
-    )
+    shown = price_table.columns(run)
+    is_whole = all_ or provider is not None
+    empty = "No price matches." if is_whole else "No prices here. The whole catalogue: llmctl price list --all"
+    run.out.rows(shown, in_order(shown, found, sort), empty=empty)
 
 
 @verb(app, "show")

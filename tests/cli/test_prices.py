@@ -118,6 +118,16 @@ def test_an_unknown_model_has_no_price(cli: Cli) -> None:
     assert cli("price", "show", "gpt-none", code=1).err.startswith('error: no price for "gpt-none"')
 
 
+def test_an_empty_list_of_the_whole_catalogue_does_not_point_at_itself(cli: Cli) -> None:
+    assert cli("price", "list", "gpt-none").out.endswith("llmctl price list --all\n")
+    assert cli("price", "list", "gpt-none", "--all").out == "No price matches.\n"
+
+
+def test_large_rates_are_written_as_other_amounts_are(cli: Cli) -> None:
+    done = cli("price", "set", "sandbox/dear", "--input", "1500", "--output", "0.125").out
+    assert done == "Set sandbox/dear: input $1,500.00, output $0.125 per million tokens.\n"
+
+
 def test_the_catalogue_is_taken_over_once(cli: Cli) -> None:
     first = cli.json("price", "sync")
     assert first["added"] > 1_000
