@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from llmctl.domain.money import PRICE_UNITS, usd_plain
+from llmctl.domain.money import PRICE_UNITS, usd_set
 from llmctl.domain.price import IMAGE_TOOL_METERS, METERS, PARENT, TOOL_METERS, Rate
 
 
@@ -63,7 +63,7 @@ def rate_text(meter: str, rate: int) -> str:
     """`$1.25` for a million tokens, `$0.01 per call`, `$0.006 per minute`."""
     one = unit(meter)
     nano = (rate * one.units + PRICE_UNITS // 2) // PRICE_UNITS  # rates were rounded up once already
-    return f"${usd_plain(nano)}{f' {one.text}' if one.text else ''}"
+    return f"{usd_set(nano)}{f' {one.text}' if one.text else ''}"
 
 
 def steps_text(meter: str, rate: Rate) -> str:
