@@ -97,7 +97,9 @@ def _legible(facts: dict[str, object]) -> dict[str, object]:
         found = {"limit": humanize.limit_text(str(measure), number, str(window)), **found}
     elif "measure" in found:
         measure, amount = found.pop("measure"), found.pop("amount")
-        found = {"amount": f"${amount}" if measure == "cost" else f"{amount} {measure}", **found}
+        number = parse_usd(str(amount)) if measure == "cost" else int(str(amount))
+        unit = {"cost": "", "concurrency": " at once"}.get(str(measure), f" {measure}")
+        found = {"amount": f"{humanize.set_amount(str(measure), number)}{unit}", **found}
     if isinstance(grace_s := found.pop("grace_s", None), int):
         found["grace"] = humanize.span(grace_s) if grace_s else "none"
     return found

@@ -133,6 +133,16 @@ def test_a_grant_allows_more_for_a_time_and_is_shown(cli: Cli, filled: Fill) -> 
     assert entry["after"]["reason"] == "launch week"
 
 
+def test_in_the_audit_a_grant_reads_as_a_limit_does(cli: Cli) -> None:
+    cli("limit", "set", "--org", "--cost", "5000", "--per", "day")
+    cli("limit", "set", "--org", "--concurrency", "4")
+    cli("limit", "set", "--org", "--tokens", "2M", "--per", "day")
+    for limit, much in (("l1", ["--cost", "1500"]), ("l2", ["--concurrency", "2"]), ("l3", ["--tokens", "500k"])):
+        cli("limit", "grant", limit, *much, "--for", "1d", "--reason", "x")
+    shown = cli("audit", "--action", "limit grant").out
+    assert all(f"  {text}, until" in shown for text in ("$1,500.00", "2 at once", "500,000 tokens"))
+
+
 @pytest.mark.parametrize(
     ("args", "wrong"),
     [
