@@ -41,10 +41,9 @@ def prune(
     open_s, limit_id = _open_window(run)
     if open_s < before_s:
         before_s = open_s
-        since = end_short(open_s, run.zone, run.now_s)
-        run.out.prose(f"! Calls since {since} stay: l{limit_id} counts in a window that has not ended.")
+        run.out.prose(f"! Calls since {_moment(run, open_s)} stay: l{limit_id} counts in a window that has not ended.")
     found = store.count(run.database, before_s, run.now_s)
-    calls, moment = humanize.plural(found, "call"), end_short(before_s, run.zone, run.now_s)
+    calls, moment = humanize.plural(found, "call"), _moment(run, before_s)
     values: dict[str, object] = {"calls": found, "before": rfc3339(before_s)}
     if dry_run:
         run.out.one(values, f"{calls} from before {moment} would be forgotten.")
@@ -54,6 +53,10 @@ def prune(
     values["calls"] = forgotten = store.prune(run.database, run.author, before_s)
     room = " The file keeps its size; new calls take the room." if forgotten else ""
     run.out.one(values, f"Forgot {humanize.plural(forgotten, 'call')} from before {moment}.{room}")
+
+
+def _moment(run: App, at_s: int) -> str:
+    return f"{end_short(at_s, run.zone, run.now_s)} {run.zone.key}"
 
 
 def _today_s(run: App) -> int:

@@ -44,8 +44,8 @@ def test_a_window_that_has_not_ended_keeps_its_calls(cli: Cli, calls: None) -> N
     assert cli.json("prune", "--keep", "2d", "--dry-run")["calls"] == 3
     cli("limit", "set", "--user", "alice", "--cost", "100", "--per", "month")
     done = cli("prune", "--keep", "2d", "--yes")
-    assert done.err == "! Calls since 1 Nov stay: l3 counts in a window that has not ended.\n"
-    assert done.out.startswith("Forgot 1 call from before 1 Nov.")
+    assert done.err == "! Calls since 1 Nov UTC stay: l3 counts in a window that has not ended.\n"
+    assert done.out.startswith("Forgot 1 call from before 1 Nov UTC.")
     cli("limit", "remove", "l3", "--yes")
     assert cli.json("prune", "--keep", "2d", "--yes")["calls"] == 2
     assert cli.json("audit", "prune")[0]["after"]["before"] == "2026-11-21T14:00:00Z"
