@@ -17,6 +17,8 @@ from .options import Newest, Sort, containing, in_order, whole_number
 from .render import Column
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmctl.store.alerts import Told
 
     from .context import App
@@ -48,7 +50,8 @@ def list_(
         found = store.listing(tx, most=ALL if filtered else most)
     found = containing(text, lambda told: [told.text], (told for told in found if kind in (None, told.kind)))[:most]
     empty = "No alert matches." if filtered else "Nothing was told."
-    run.out.rows(_columns(run), in_order(_columns(run), found, sort), empty=empty)
+    shown = _columns(run, found)
+    run.out.rows(shown, in_order(shown, found, sort), empty=empty)
 
 
 @verb(app, "test")
@@ -72,7 +75,10 @@ def test(ctx: typer.Context) -> None:
     run.out.one(values, f"{told} Whether it arrived: llmctl alert list -n 1")
 
 
-def _columns(run: App) -> tuple[Column[Told], ...]:
+def _columns(run: App, found: Sequence[Told] = ()) -> tuple[Column[Told], ...]:
+    """What waits or failed has a column where something did: elsewhere the text takes the room."""
+    waits = "WAITS" if any(a.pending for a in found) else ""
+    failed = "FAILED" if any(a.failed for a in found) else ""
     return (
         Column("id", lambda a: a.id),
         times.moment_column("at", "WHEN", lambda a: a.at_s, run.zone, run.now_s, fixed=True),
@@ -80,6 +86,6 @@ def _columns(run: App) -> tuple[Column[Told], ...]:
         Column("text", lambda a: a.text, "TOLD"),
         Column("facts", lambda a: a.facts),
         Column("delivered", lambda a: list(a.delivered), "REACHED", lambda a: ", ".join(a.delivered)),
-        Column("pending", lambda a: list(a.pending), "WAITS", lambda a: ", ".join(a.pending)),
-        Column("failed", lambda a: list(a.failed), "FAILED", lambda a: ", ".join(a.failed)),
+        Column("pending", lambda a: list(a.pending), waits, lambda a: ", ".join(a.pending)),
+        Column("failed", lambda a: list(a.failed), failed, lambda a: ", ".join(a.failed)),
     )

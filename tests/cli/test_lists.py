@@ -51,6 +51,16 @@ def test_alerts_are_filtered_by_kind_and_text_before_they_are_counted(cli: Cli, 
     assert 'did you mean "provider"' in cli("alert", "list", "--kind", "providers", code=2).err
 
 
+def test_alerts_that_none_waits_for_leave_the_room_to_the_text(cli: Cli, empty: Path) -> None:
+    with closing(sqlite3.connect(empty / "llmctl.db")) as database, database:
+        database.execute("INSERT INTO alerts (at, kind, key, text, facts) VALUES (1, 'limit', 'a', 'x', '{}')")
+    assert cli("alert", "list").out.splitlines()[0].split() == ["WHEN", "UTC", "KIND", "TOLD", "REACHED"]
+    with closing(sqlite3.connect(empty / "llmctl.db")) as database, database:
+        database.execute("INSERT INTO deliveries (alert_id, receiver, next_at) VALUES (1, 'ops', 2)")
+    assert cli("alert", "list").out.splitlines()[0].split()[-2:] == ["REACHED", "WAITS"]
+    assert [(row["pending"], row["failed"]) for row in cli.json("alert", "list")] == [(["ops"], [])]
+
+
 @pytest.mark.parametrize(
     ("args", "suggested"),
     [
