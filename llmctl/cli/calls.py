@@ -42,7 +42,7 @@ def calls(
     sort: Sort = None,
     limit: Annotated[
         str | None,
-        typer.Option("-n", "--limit", metavar="N", help=f"How many. Default: {LISTED}; followed: {FOLLOWED}."),
+        typer.Option("-n", "--limit", metavar="N", help=f"Only the N newest. Default: {LISTED}; followed: {FOLLOWED}."),
     ] = None,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on with each call that ends, until Ctrl-C.")

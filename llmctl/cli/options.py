@@ -43,7 +43,7 @@ Sort = Annotated[
 Unused = Annotated[
     str | None, typer.Option("--unused", metavar="SPAN", help="Only what was not used, and not made, for so long: 90d.")
 ]
-Newest = Annotated[str, typer.Option("-n", "--limit", metavar="N", help="How many. Default: 50.")]
+Newest = Annotated[str, typer.Option("-n", "--limit", metavar="N", help="Only the N newest. Default: 50.")]
 
 
 def scope(tx: Tx, *, org: bool, group: str | None, user: str | None, key: str | None) -> Scope | None:

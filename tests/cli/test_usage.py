@@ -394,6 +394,9 @@ def test_calls_are_sorted_on_demand(cli: Cli) -> None:
     costs = [call["cost_usd"] for call in cli.json("calls", "--sort", "-cost_usd", "--user", "bob")]
     assert costs[:2] == ["2.000000000", "0.010000000"]
     assert costs[-1] is None
+    newest = [call["id"] for call in cli.json("calls", "-n", "3")]
+    assert {call["id"] for call in cli.json("calls", "-n", "3", "--sort", "-cost_usd")} == set(newest)
+    assert "Only the N newest. Default: 50" in " ".join(cli("calls", "--help").out.split())
     assert "leave out --sort" in cli("calls", "--follow", "--sort", "id", code=2).err
 
 
