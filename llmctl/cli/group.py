@@ -16,6 +16,8 @@ from .render import Column
 from .times import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from llmctl.store.groups import Group
 
     from .context import App
@@ -82,7 +84,7 @@ def list_(
 
 @verb(app, "show")
 def show(ctx: typer.Context, name: Name) -> None:
-    """Show one group: its users, limits and models."""
+    """Show one group: its users, limits and models, and whether prompts and answers are kept."""
     from llmctl.store import groups, scopes, users
 
     from .overview import limit_lines, rule_lines
@@ -92,10 +94,15 @@ def show(ctx: typer.Context, name: Name) -> None:
         group = groups.get(tx, name)
         zone = groups.zone(tx, group.id, run.config.timezone)
         members = [user.name for user in users.listing(tx, group=name)]
-        below = [other.name for other in groups.listing(tx) if other.parent == group.name]
+        known = {other.name: other for other in groups.listing(tx)}
+        below = [other.name for other in known.values() if other.parent == group.name]
         scope = scopes.of_group(tx, name)
         limits, rules = limit_lines(tx, run, scope), rule_lines(tx, scope)
-    values = _record(group) | {"effective_timezone": zone, "groups": below, "members": members}
+    keeper = _keeper(group, known)
+    kept = f"kept for {plural(run.config.content.keep_days, 'day')}" if keeper else "not kept"
+    values = _record(group) | {"keeps_content": group.keeps_content}
+    values |= {"keeps_content_by": f"group {keeper}" if keeper else None}
+    values |= {"effective_timezone": zone, "groups": below, "members": members}
     values |= {"limits": [limit.values for limit in limits], "models": [rule.values for rule in rules]}
     run.out.result(
         values,
@@ -105,6 +112,7 @@ def show(ctx: typer.Context, name: Name) -> None:
             ("Parent", group.parent or ""),
             ("Time zone", zone if group.timezone else f"{zone} (inherited)"),
             ("Only from", group.allow_from or ""),
+            ("Contents", kept if keeper in (None, group.name) else f"{kept} (group {keeper})"),
             ("Subgroups", ", ".join(below)),
             ("Users", some(members)),
             ("Models", [rule.text for rule in rules] or "all"),
@@ -254,6 +262,14 @@ def _state(group: Group) -> str:
 
 def _disabled_by(group: Group) -> str | None:
     return f"group {group.disabled_by}" if group.disabled_by else None
+
+
+def _keeper(group: Group, known: Mapping[str, Group]) -> str | None:
+    """Who keeps the prompts and answers of its calls: itself, or the nearest above it that does."""
+    one: Group | None = group
+    while one is not None and not one.keeps_content:
+        one = known.get(one.parent or "")
+    return one.name if one is not None else None
 
 
 def _columns() -> tuple[Column[Group], ...]:

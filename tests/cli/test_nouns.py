@@ -128,6 +128,17 @@ def test_groups_nest_and_show_their_zone(cli: Cli) -> None:
     assert cli.json("group", "show", "sales")["groups"] == ["emea"]
 
 
+def test_a_group_says_whether_prompts_are_kept_and_by_whose_word(cli: Cli) -> None:
+    cli("group", "add", "sales")
+    cli("group", "add", "emea", "--parent", "sales")
+    assert "Contents   not kept\n" in cli("group", "show", "emea").out
+    cli("content", "keep", "sales")
+    assert "Contents   kept for 30 days\n" in cli("group", "show", "sales").out
+    assert "Contents   kept for 30 days (group sales)\n" in cli("group", "show", "emea").out
+    shown = cli.json("group", "show", "emea")
+    assert (shown["keeps_content"], shown["keeps_content_by"]) == (False, "group sales")
+
+
 def test_disable_and_enable_say_when_nothing_changes(cli: Cli, filled: Fill) -> None:
     filled("alice")
     assert cli("user", "disable", "alice").out == "User alice is disabled.\n"
