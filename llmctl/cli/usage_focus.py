@@ -109,7 +109,7 @@ def _units(sums: Sums) -> dict[str, int]:
         "output": sums.output_tokens,
     }
     used = {meter: count for meter, count in tokens.items() if count}
-    return used or {"request": sums.calls + sums.errors}
+    return used or {"request": sums.calls or sums.errors}  # a failed one is among the calls, unless it was released
 
 
 def divided(whole: int, weights: Sequence[int]) -> list[int]:

@@ -112,6 +112,14 @@ class TestFocus:
         (row,) = (row for row in charges(cli) if row["x_Model"] == "dall-e")
         assert (row["SkuMeter"], row["ConsumedUnit"], row["BilledCost"]) == ("Requests", "Requests", "1.000000000")
 
+    async def test_a_call_that_failed_is_one_request(self, cli: Cli, empty: Path) -> None:
+        async with Shop(empty / "llmctl.db") as again:
+            again.user("fay")
+            for _ in range(2):
+                await again.call("fay", status=500, error="server_error", cost=0, usage=Usage(), usage_source=None)
+        (row,) = (row for row in charges(cli) if row["x_User"] == "fay")
+        assert (row["ConsumedQuantity"], row["ConsumedUnit"], row["x_Calls"]) == ("2", "Requests", "2")
+
     def test_only_usage_has_it_and_only_whole(self, cli: Cli) -> None:
         assert "-o focus is for usage" in cli("calls", "-o", "focus", code=2).err
         assert "leave out --by" in cli("usage", "-o", "focus", "--by", "user", code=2).err
