@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from llmctl.config.presets import SANDBOX
 
-from .context import nearby, program
+from .context import nearby
 from .secret_output import values as key_values
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Demo:
     text: str
 
 
-def make(run: App, config: Config) -> Demo:
-    """Adds the demo group, user and key to a new database."""
+def make(run: App, config: Config, llmctl: str) -> Demo:
+    """Adds the demo group, user and key to a new database. `llmctl`: how to call this program."""
     from llmctl.store import groups, keys, users
 
     with run.writing() as (tx, author):
@@ -76,7 +76,7 @@ def make(run: App, config: Config) -> Demo:
         python, sdk = _python(dialect)
         installed = "" if sdk else f", after: pip install {dialect}"
         lines += [
-            "While the gateway runs (llmctl serve), in another terminal:",
+            f"While the gateway runs ({llmctl} serve), in another terminal:",
             "",
             curl,
             "",
@@ -84,7 +84,7 @@ def make(run: App, config: Config) -> Demo:
             "",
             f"{python} -c {shlex.quote(code)}",
         ]
-    lines += ["", "Then see what it cost:", "", f"{program()} usage --group {GROUP}"]
+    lines += ["", "Then see what it cost:", "", f"{llmctl} usage --group {GROUP}"]
     return Demo(key_values(new, in_file=False), "\n".join(lines))
 
 

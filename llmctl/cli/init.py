@@ -61,17 +61,18 @@ def init(
     No credential is written down: the configuration names the variable that holds it.
     """
     run = context.of(ctx)
+    again = _again(run, system=system)
     if system:
         _choose_system(run)
         _make_directories()
     path = run.named_config or Path(os.environ.get("LLMCTL_CONFIG") or CONFIG_NAME)
     config_is_new = not path.exists()
     if not (config_is_new or if_not_exists):
-        raise _exists(path)
+        raise _exists(path, again)
     entry = _database_entry(run, path)
     run.flags.config = str(path)
     database = (run.named_database or path.parent / DATABASE_NAME) if config_is_new else run.database
-    _check_database(database, if_not_exists=if_not_exists)
+    _check_database(database, None if if_not_exists else again)
     if config_is_new:
         _write_config(path, entry)
     try:
@@ -92,11 +93,11 @@ def init(
         "prices": made.prices,
     }
     if with_demo and made.database_is_new:
-        user = demo.make(run, made.config)
+        user = demo.make(run, made.config, _called(run))
         values["demo"] = user.values
         text += f"\n\n{user.text}"
     elif made.database_is_new:
-        text += f"\n{_next()}"
+        text += f"\n{_next(_called(run))}"
     run.out.one(values, text)
 
 
@@ -148,21 +149,30 @@ def _hand_over(database: Path) -> None:
             os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
-def _exists(path: Path) -> AlreadyExists:
-    return AlreadyExists(f"{path} exists already", hint="keep it with: llmctl init --if-not-exists")
+def _again(run: App, *, system: bool) -> str:
+    """The same command, to keep what is there."""
+    if system:
+        return "sudo llmctl init --system --if-not-exists"
+    named = (("--config", run.flags.config), ("--database", run.flags.database))
+    words = [word for flag, value in named if value for word in (flag, value)]
+    return shlex.join(["llmctl", "init", *words, "--if-not-exists"])
 
 
-def _check_database(path: Path, *, if_not_exists: bool) -> None:
-    """Before anything is written: never half an init. Raises LlmctlError where there can be no database, or lies
-    something else."""
+def _exists(path: Path, again: str) -> AlreadyExists:
+    return AlreadyExists(f"{path} exists already", hint=f"keep it with: {again}")
+
+
+def _check_database(path: Path, again: str | None) -> None:
+    """Before anything is written: never half an init. `again` is what would keep it, None: it is kept. Raises
+    LlmctlError where there can be no database, or lies something else."""
     from llmctl.store import database
 
     if not path.exists():
         database.check_place(path)
         return
     database.schema_of(path, hint="move it away, or name another place with --database")
-    if not if_not_exists:
-        raise _exists(path)
+    if again is not None:
+        raise _exists(path, again)
 
 
 def _database_entry(run: App, config: Path) -> str:
@@ -234,8 +244,23 @@ def _report(run: App, made: Made) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _next() -> str:
-    llmctl = program()
+def _called(run: App) -> str:
+    """How to call this program so that it finds what was made: where it stands elsewhere, it has to be named."""
+    from llmctl.config import find, load
+
+    path, flags = run.config.path, ""
+    try:
+        is_found = find(None).samefile(path)
+    except ConfigError:
+        is_found = False
+    if not is_found:
+        flags = f" --config {shlex.quote(str(path))}"
+    if run.flags.database and load(path).database.resolve() != run.database.resolve():
+        flags += f" --database {shlex.quote(run.flags.database)}"
+    return f"{program()}{flags}"
+
+
+def _next(llmctl: str) -> str:
     lines = [
         "! No limit yet: any key can spend without end.",
         "Next:",

@@ -201,6 +201,31 @@ def test_a_named_database_is_found_again_without_naming_it(bare_cli: Cli, home: 
     assert bare_cli.json("user", "list") == []
 
 
+def test_what_would_keep_it_is_the_same_command(bare_cli: Cli, system: Path) -> None:
+    for flags in ([], ["--config", "other file.toml", "--database", "x.db"]):
+        bare_cli("init", *flags)
+        failed = bare_cli("init", *flags, code=1).err
+        assert bare_cli(*shlex.split(failed.partition("keep it with: llmctl")[2])).out.count("Kept") == 2
+    bare_cli("init", "--system")
+    assert "keep it with: sudo llmctl init --system --if-not-exists" in bare_cli("init", "--system", code=1).err
+
+
+def test_what_comes_next_finds_what_was_made_elsewhere(bare_cli: Cli, home: Path) -> None:
+    def follows(*args: str) -> list[str]:
+        command = bare_cli("init", *args).out.splitlines()[-2].strip()
+        words = shlex.split(command.partition("llmctl")[2])
+        bare_cli(*words)
+        return words
+
+    elsewhere = ["--config", "other file.toml"]
+    assert follows(*elsewhere, "--database", "x.db") == [*elsewhere, "user", "add", "alice"]
+    another = [*elsewhere, "--database", "y.db"]
+    assert follows(*another, "--if-not-exists") == [*another, "user", "add", "alice"]
+    assert follows() == ["user", "add", "alice"]
+    shown = bare_cli("init", "--demo", "--config", "demo.toml", "--database", "demo.db").out
+    assert shown.endswith("llmctl --config demo.toml usage --group demo\n")
+
+
 @pytest.fixture
 def system(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The machine's own places, below a directory of the test."""
