@@ -216,7 +216,10 @@ def remove(
             run.out.one({"group": name, "removed": False}, f"There is no group {name}: unchanged.")
             return
         group = groups.get(tx, name)
-        target = groups.get(tx, move_to).name if move_to is not None else None
+        target = None
+        if move_to is not None:
+            target = groups.get(tx, move_to).name
+            groups.possible_parent(tx, group, target)  # before anybody is asked, or told that it could be done
         users, below = groups.members(tx, name)
         held = len(limits.listing(tx, scope=scopes.of_group(tx, name), default_zone=run.config.timezone))
     values = {"group": group.name, "users": users, "groups": below, "moved_to": target, "removed": not dry_run}

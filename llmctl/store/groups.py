@@ -122,7 +122,7 @@ def change(
     What was spent stays booked to the groups that it was spent in. Raises BadInput, NotFound (group, parent).
     """
     group = get(tx, name)
-    parent_id = None if parent is None else _possible_parent(tx, group, parent)
+    parent_id = None if parent is None else possible_parent(tx, group, parent)
     if timezone is not None:
         check_timezone(timezone)
     tx.execute(
@@ -191,7 +191,7 @@ def remove(tx: sqlite3.Connection, author: Author, name: str, *, move_to: str | 
     group = get(tx, name)
     users, below = members(tx, name)
     if move_to is not None:
-        target_id = _possible_parent(tx, group, move_to)
+        target_id = possible_parent(tx, group, move_to)
         audit.record_many(tx, author, "user move", _moves("group", users, group, move_to))
         audit.record_many(tx, author, "group set", _moves("parent", below, group, move_to))
         tx.execute("UPDATE users SET group_id = ? WHERE group_id = ? AND removed_at IS NULL", (target_id, group.id))
@@ -266,7 +266,7 @@ def _nearest_zone(name: str) -> str:
     return f'did you mean "{by_ending[close[0]]}"?  ' if close else ""
 
 
-def _possible_parent(tx: sqlite3.Connection, group: Group, parent: str) -> int:
+def possible_parent(tx: sqlite3.Connection, group: Group, parent: str) -> int:
     """The id of the group `parent`, unless `group` would then lie below itself or too deep."""
     new = get(tx, parent)
     above = lineage(tx, new.id)

@@ -134,7 +134,8 @@ def test_a_group_with_members_is_removed_only_if_they_go_elsewhere(cli: Cli, fil
     cli("group", "add", "north", "--parent", "sales")
     refused = cli("group", "remove", "sales", "--yes", code=1)
     assert refused.err == "error: group sales has 1 user and 1 group; say where they go: --move-to GROUP\n"
-    assert "below it" in cli("group", "remove", "sales", "--move-to", "north", "--yes", code=1).err
+    for flag in ("--yes", "--dry-run"):
+        assert "below it" in cli("group", "remove", "sales", "--move-to", "north", flag, code=1).err
     cli("group", "remove", "sales", "--move-to", "emea", "--yes")
     assert names(cli, "group") == ["emea", "north"]
     assert cli.json("user", "show", "alice")["group"] == "emea"
