@@ -107,7 +107,7 @@ def _legible(facts: dict[str, object]) -> dict[str, object]:
 
 def _text(name: str, value: object) -> str:
     if value in NOTHING:
-        return "-"
+        return "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):

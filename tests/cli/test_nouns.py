@@ -227,6 +227,14 @@ def test_every_change_is_in_the_audit_with_who_and_what(cli: Cli, filled: Fill) 
     assert len(cli.json("audit", "-n", "2")) == 2
 
 
+def test_in_the_audit_what_was_not_there_reads_as_when_it_was_changed(cli: Cli) -> None:
+    cli("group", "add", "sales")
+    cli("group", "add", "emea")
+    told = cli("group", "set", "emea", "--parent", "sales").out
+    assert "parent none -> sales" in told
+    assert "  parent none -> sales\n" in cli("audit", "--action", "group set").out
+
+
 def test_the_audit_names_the_person_behind_sudo(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("llmctl.cli.context.LOGIN_UID", tmp_path / "loginuid")
     monkeypatch.setattr("os.getuid", lambda: 0)
