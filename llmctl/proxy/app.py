@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -45,6 +46,9 @@ logger = logging.getLogger(__name__)
 HEADERS_MAX = 100
 FIELD_BYTES_MAX = 64 << 10
 HEALTH_EVERY_S = 1.0
+# A unix socket's file belongs to all workers, and is removed by who made it; from Python 3.13 on a server that closes
+# does so unless it is told not to.
+KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 CUT_WAIT_S = 5.0  # for calls that did not end in time: long enough to book them
 
 
@@ -221,8 +225,11 @@ class Gateway:
             if self._certificate is not None:
                 self._clients.append(TlsListener(web, ours, self._certificate.context))
                 continue
-            listen = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
-            self._clients.append(await listen(web, sock=ours, backlog=BACKLOG))
+            if one.family == socket.AF_UNIX:
+                listening = loop.create_unix_server(web, sock=ours, backlog=BACKLOG, **KEEP_FILE)
+            else:
+                listening = loop.create_server(web, sock=ours, backlog=BACKLOG)
+            self._clients.append(await listening)
         if admin is not None:
             pages = Admin(Exposition(self._config, self._blocks), self.not_ready)
             self._admin = await loop.create_server(

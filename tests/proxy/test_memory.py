@@ -71,7 +71,8 @@ def still_there() -> Counter[str]:
 async def test_calls_that_fail_leave_nothing_for_the_garbage_collector(tmp_path: Path) -> None:
     faults = {name: fault for name, fault in {**FAULTS, **MORE}.items() if name in WAYS}
     with Faulty(faults) as faulty, socket.create_server(("127.0.0.1", 0)) as listening:
-        key = Books(tmp_path / "llmctl.db").add_user("alice")
+        with Books(tmp_path / "llmctl.db") as books:
+            key = books.add_user("alice")
         (tmp_path / "config.toml").write_text(f'database = "llmctl.db"\n{TIMEOUTS}{faulty.providers(tmp_path)}')
         gateway = Gateway(config.load(tmp_path / "config.toml"), shared_memory(1), 0)
         await gateway.start([listening], None)

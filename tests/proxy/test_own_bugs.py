@@ -53,7 +53,8 @@ async def test_after_an_answer_no_second_one_follows_that_would_be_read_as_the_n
         raise KeyError("a bug")
 
     with Faulty({"fine": answers}) as faulty, socket.create_server(("127.0.0.1", 0)) as listening:
-        key = Books(tmp_path / "llmctl.db").add_user("alice")
+        with Books(tmp_path / "llmctl.db") as books:
+            key = books.add_user("alice")
         (tmp_path / "config.toml").write_text(f'database = "llmctl.db"\n{faulty.providers(tmp_path)}')
         gateway = Gateway(config.load(tmp_path / "config.toml"), shared_memory(1), 0)
         await gateway.start([listening], None)

@@ -54,8 +54,7 @@ def test_a_gateway_whose_file_was_taken_away_still_serves(books: Books, tmp_path
     assert caught.value.code == "gateway_runs"
 
 
-def test_the_log_of_a_file_that_is_gone_is_kept_and_not_taken_for_the_copys(tmp_path: Path) -> None:
-    books = Books(tmp_path / "llmctl.db")
+def test_the_log_of_a_file_that_is_gone_is_kept_and_not_taken_for_the_copys(books: Books, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     copies.backup(books.path, copy)
     with closing(sqlite3.connect(books.path)) as reading:
@@ -167,10 +166,9 @@ def test_a_copy_is_put_back_whatever_size_its_pages_have(tmp_path: Path, larger:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_nothing_is_written_into_a_file_that_has_lost_its_name(tmp_path: Path) -> None:
-    books = Books(tmp_path / "llmctl.db")
-    other = Books(tmp_path / "other.db")
-    other.store.close()
+def test_nothing_is_written_into_a_file_that_has_lost_its_name(books: Books, tmp_path: Path) -> None:
+    with Books(tmp_path / "other.db") as other:
+        pass
     other.path.rename(books.path)
     with pytest.raises(StoreBroken, match="removed or replaced"):
         books.add_user("alice")

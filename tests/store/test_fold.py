@@ -162,8 +162,7 @@ def test_a_correction_is_in_reports_of_every_part_that_is_folded(store: Store) -
 
 
 @pytest.mark.parametrize("late_hours", [31, 30])  # 30: in the last bucket that is folded
-async def test_a_settle_of_yesterday_is_in_reports_though_yesterday_is_folded(tmp_path: Path, late_hours: int) -> None:
-    books = Books(tmp_path / "llmctl.db")
+async def test_a_settle_of_yesterday_is_in_reports_though_yesterday_is_folded(books: Books, late_hours: int) -> None:
     caller = books.caller(books.add_user("alice", "sales"))
     async with running(books.ledger(clock_s=lambda: NOW_S)) as ledger:
         for hours in (30, 40):

@@ -53,10 +53,11 @@ def seen(path: Path) -> dict[int, Call]:
     return {call.call_id: call for call in found}
 
 
-def books(path: Path) -> Books:
-    found = Books.__new__(Books)
-    found.path, found.store = path, Store(path)
-    return found
+def disagreements(path: Path) -> list[str]:
+    books = Books.__new__(Books)
+    books.path, books.store = path, Store(path)
+    with books:
+        return differences(books)
 
 
 async def some_calls(
@@ -89,7 +90,7 @@ async def test_a_call_is_repriced_by_the_price_of_its_own_time_and_everything_fo
     after = seen(path)
     assert (after[old].cost_nano_usd, after[new].cost_nano_usd) == (2 * DOLLAR, 5 * DOLLAR)
     assert after[new].price_source == "admin"
-    assert differences(books(path)) == []
+    assert disagreements(path) == []
     ((settled,),) = store.connection.execute("SELECT settled FROM balances").fetchall()
     assert settled == 7 * DOLLAR
     (change,) = repricing.history(store.connection, new)
@@ -141,7 +142,7 @@ async def test_what_a_provider_stated_stays_and_our_own_figure_beside_it_follows
     call = seen(path)[one]
     assert (call.cost_nano_usd, call.price_source) == (7 * DOLLAR, "provider")
     assert (call.own_cost_nano_usd, call.own_price_source) == (2 * DOLLAR, "admin")
-    assert differences(books(path)) == []
+    assert disagreements(path) == []
 
 
 async def test_what_nobody_bills_stays_free_and_what_has_a_price_never_loses_it(path: Path) -> None:
@@ -196,7 +197,7 @@ async def test_a_run_that_was_interrupted_goes_on_where_it_was(path: Path, monke
         repricing.reprice(path, AUTHOR, ALWAYS, SELLERS, tell=killed)
     costs = [seen(path)[call_id].cost_nano_usd for call_id in made]
     assert costs == [3 * DOLLAR, 3 * DOLLAR, DOLLAR, DOLLAR, DOLLAR]
-    assert differences(books(path)) == []
+    assert disagreements(path) == []
     store = Store(path, readonly=True)
     with store.read() as tx:
         assert tx.execute("SELECT count(*) FROM audit WHERE action = 'usage reprice'").fetchone() == (1,)
@@ -231,7 +232,7 @@ async def test_a_run_that_was_interrupted_begins_anew_when_a_price_was_put_right
     price(path, 3, now_s=AUTHOR.at_s)
     reprice(path)
     assert [seen(path)[call_id].cost_nano_usd for call_id in made] == [3 * DOLLAR] * 5
-    assert differences(books(path)) == []
+    assert disagreements(path) == []
 
 
 async def test_a_limit_on_each_end_user_and_the_calls_agree_afterwards(path: Path) -> None:
@@ -254,7 +255,7 @@ async def test_a_limit_on_each_end_user_and_the_calls_agree_afterwards(path: Pat
         await shop.call("alice", usage=MILLION, cost=DOLLAR, price_id=1, end_user="customer")
     price(path, 6)
     assert reprice(path) == 1
-    assert differences(books(path)) == []
+    assert disagreements(path) == []
     rows = store.connection.execute("SELECT end_user_id <> 0, cost_nano FROM rollups").fetchall()
     assert rows == [(1, 6 * DOLLAR)]
     store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Self
 
 from llmctl.domain.demand import Demand, Rates
 from llmctl.domain.principal import Caller
@@ -27,6 +28,12 @@ class Books:
         self.path = path
         self.store = Store(path)
         self.author = Author("tester", int(time.time()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
 
     def add_user(self, name: str, group: str | None = None) -> str:
         """Returns the secret of the user's key."""
