@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Literal
 
 from llmctl.domain.errors import ConfigError, LlmctlError
@@ -59,7 +61,7 @@ def _ask(provider: Provider, source: CredentialSource | None, *, serving: bool) 
             text = f"not asked: {source.env} is in the gateway's environment, not in this shell's"
             return Answer(provider.name, credential, "warning", text, "ask from a shell that has it too")
         return Answer(provider.name, credential, "failed", error.message, error.hint)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)  # of urllib's own: what it wraps
         text = f"cannot be reached: {getattr(reason, 'strerror', None) or reason}"
         return Answer(provider.name, credential, "failed", text, f"check base_url of [providers.{provider.name}]")
@@ -71,12 +73,19 @@ def _ask(provider: Provider, source: CredentialSource | None, *, serving: bool) 
         mend = f"renew it, or check [providers.{provider.name}]"
     elif status >= 500:
         state, text, mend = "warning", f"answers with HTTP {status}", "look at its status page"
-    off_s = round(parsedate_to_datetime(date).timestamp() - time.time()) if date else 0
-    return Answer(provider.name, credential, state, text, mend, status, latency_ms, models, off_s)
+    return Answer(provider.name, credential, state, text, mend, status, latency_ms, models, _clock_off_s(date))
+
+
+def _clock_off_s(date: str) -> int:
+    """How far a provider's clock is ahead of ours; 0 where it tells no time, or none that can be read."""
+    with suppress(ValueError, OverflowError):
+        return round(parsedate_to_datetime(date).timestamp() - time.time())
+    return 0
 
 
 def _models(provider: Provider, source: CredentialSource | None) -> tuple[int, str, int | None]:
-    """Status, its `Date`, number of models. Raises LlmctlError (no credential), OSError."""
+    """Status, its `Date`, number of models. Raises LlmctlError (no credential), OSError, ValueError,
+    HTTPException (what answers speaks no HTTP)."""
     from llmctl.dialects import table
 
     dialect = table.listing_dialect(provider.base_urls)

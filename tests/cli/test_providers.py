@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import create_server
 from threading import Thread
 from typing import ClassVar
 
@@ -97,3 +98,33 @@ def test_a_provider_whose_requests_are_signed_is_asked_with_a_signature(
     monkeypatch.setenv("NEAR_KEY", "AKIDEXAMPLE:secret")
     cli("provider", "check", code=1)
     assert Models.seen[-1].startswith("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/")
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "text"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "failed", "cannot be reached: SSH-2.0-OpenSSH_9.6"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{}",
+            "failed",
+            "cannot be reached: IncompleteRead",
+        ),
+        (b"HTTP/1.1 200 OK\r\nDate: soon\r\nContent-Length: 2\r\n\r\n{}", "ok", "answers (HTTP 200)"),
+    ],
+)
+def test_what_speaks_http_badly_is_told_of_and_no_bug_of_ours(
+    cli: Cli, empty: Path, answer: bytes, state: str, text: str
+) -> None:
+    with create_server(("127.0.0.1", 0)) as server:
+
+        def once() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+        Thread(target=once, daemon=True).start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        (empty / "config.toml").write_text(f'[providers.near]\ndialect = "openai"\nbase_url = "{address}"\n')
+        (told,) = json.loads(cli("provider", "check", "-o", "json", code=int(state == "failed")).out)
+    assert (told["state"], told["text"][: len(text)]) == (state, text)
