@@ -102,10 +102,11 @@ class Exchange:
             flight.task.uncancel()
             if flight.cut == "provider_timeout":
                 return self._no_answer(call, too_late(provider), number)
-            answer: web.StreamResponse = flight.client.answer
-            if flight.cut == REVOKED:
-                answer = _refused(call, _revoked())
-            return End(answer, _unsent_or_unanswered(call, flight.outgoing, flight.cut))
+            of_ours = _cut_by_us(flight.cut)
+            if of_ours is None:
+                return End(flight.client.answer, _unsent_or_unanswered(call, flight.outgoing, flight.cut))
+            answer = _refused(call, of_ours)
+            return End(answer, _unsent_or_unanswered(call, flight.outgoing, flight.cut, status=answer.status))
         try:
             if response.status == 401:
                 return self._credential_refused(call, response.status, number)
@@ -312,8 +313,9 @@ def _cut_short(call: Call, client: Client, broken: str) -> web.StreamResponse:
     if client.started or client.gone:
         client.abort()  # a truncated answer must not look like a whole one
         return client.answer
-    if broken == REVOKED:
-        return _refused(call, _revoked())
+    of_ours = _cut_by_us(broken)
+    if of_ours is not None:
+        return _refused(call, of_ours)
     code = broken if broken in SHAPES else "provider_failed"
     return _refused(call, Refused(code, f"provider {call.plan.provider.name} broke off its answer"))
 
@@ -327,11 +329,11 @@ def _error_booked(call: Call, status: int, body: bytes) -> Closing:
     return settlement.failed(call, status=status, error=error, now_s=now_s)
 
 
-def _unsent_or_unanswered(call: Call, outgoing: Outgoing, error: str) -> Closing:
-    """Of a call that was cut before its answer began."""
+def _unsent_or_unanswered(call: Call, outgoing: Outgoing, error: str, *, status: int | None = None) -> Closing:
+    """Of a call that was cut before its answer began. `status`: what its client got, if it is still there."""
     if outgoing.sent_at_s is not None:
-        return settlement.unanswered(call, status=None, error=error, now_s=time.perf_counter())
-    return settlement.released(call, status=None, error=error, now_s=time.perf_counter())
+        return settlement.unanswered(call, status=status, error=error, now_s=time.perf_counter())
+    return settlement.released(call, status=status, error=error, now_s=time.perf_counter())
 
 
 def _kept(object_id: str, credential: Credential | None) -> Kept:
@@ -372,5 +374,10 @@ def _refused(call: Call, refused: Refused) -> web.Response:
     return response_of(refused, call.endpoint.dialect, call.id, call.started_at_ms / 1000)
 
 
-def _revoked() -> Refused:
-    return Refused("invalid_api_key", "this key was stopped while the call was open", hint="ask your admin")
+def _cut_by_us(cut: str) -> Refused | None:
+    """What a client is told of a cut that is no fault of the provider, nor its own leaving."""
+    if cut == REVOKED:
+        return Refused("invalid_api_key", "this key was stopped while the call was open", hint="ask your admin")
+    if cut == "shutting_down":
+        return Refused(cut, "the gateway shut down before the answer was there", hint="retry in a moment")
+    return None

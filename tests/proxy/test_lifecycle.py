@@ -140,10 +140,14 @@ def test_a_stop_does_not_wait_for_ever(start: Start, faulty: Faulty, workers: in
     began_s = time.monotonic()
     assert daemon.stop() == 0
     assert time.monotonic() - began_s < 20
+    told = 0
     for reply in load.join():
-        assert reply.cut or reply.status == 502, reply
+        assert reply.cut or (reply.status, reply.error["code"]) == (503, "shutting_down"), reply
+        told += not reply.cut
+    assert told == 3  # whose answer had not begun
     settled = assert_all_booked(daemon, 9)
     assert {(row["usage_source"], row["error"]) for row in settled} == {("estimated", "shutting_down")}
+    assert [row["status"] for row in settled].count(503) == 3
     assert "Traceback" not in "".join(daemon.log)
 
 
