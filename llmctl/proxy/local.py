@@ -36,6 +36,10 @@ LISTING_BYTES_MAX = 8 << 20
 OLLAMA_VERSION = "0.12.0"  # clients look here for what they may send; the servers behind us may be of several
 
 
+class NotListed(Exception):
+    """What a provider answered instead of its models."""
+
+
 class Served(NamedTuple):
     """The models of a provider. A pattern is none: it tells of models whose names are not known."""
 
@@ -105,8 +109,10 @@ class Local:
             return known[1]
         try:
             served = Served(await asyncio.wait_for(self._ask(provider), LISTING_TIMEOUT_S))
-        except (UpstreamFailure, aiohttp.ClientError, TimeoutError, ValueError) as error:
-            logger.warning("provider %s does not list its models: %s", provider.name, type(error).__name__)
+        except (UpstreamFailure, NotListed, aiohttp.ClientError, TimeoutError, ValueError) as error:
+            said = isinstance(error, NotListed | UpstreamFailure)  # the others' words may repeat what was sent
+            reason = str(error) if said else type(error).__name__
+            logger.warning("provider %s does not list its models: %s", provider.name, reason)
             served = _known(provider, await self._reader.priced_models({provider.name, provider.catalogue} - {""}))
         self._listed[provider.name] = (time.monotonic(), served)
         return served
@@ -118,7 +124,7 @@ class Local:
         try:
             body = await answer.whole(LISTING_BYTES_MAX)
             if body is None or answer.status != 200:
-                raise ValueError(f"HTTP {answer.status}")
+                raise NotListed("the list is too long" if answer.status == 200 else f"HTTP {answer.status}")
         finally:
             answer.close()
         return dialect.read_models(body)

@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.faulty import FAULTS, Faulty
 
 from .conftest import Claude, Client, clients_of, provider
 from .recorder import Recorder
@@ -164,3 +165,14 @@ def test_a_provider_that_lists_nothing_has_the_models_that_are_known_here(tmp_pa
             for name in ("fake-1", "mute/fake-1"):
                 with pytest.raises(openai.NotFoundError):
                     models.retrieve(name)
+
+
+def test_why_a_provider_lists_nothing_is_in_the_log(tmp_path: Path) -> None:
+    with Faulty({name: FAULTS[name] for name in ("server_error", "another_protocol")}) as faulty:
+        with Daemon(tmp_path, faulty.providers(tmp_path)) as daemon:
+            secret = daemon.add_user("alice")
+            for client in clients_of(daemon):
+                listed(client(secret))
+        told = "".join(daemon.log)
+    assert "provider server_error does not list its models: HTTP 500" in told
+    assert "provider another_protocol does not list its models: provider another_protocol" in told
