@@ -58,7 +58,7 @@ def _append(fd: int, directory: Path, lines: bytes) -> None:
 
 
 def find(directory: Path, call: str) -> dict[str, Any]:
-    """What was kept of the call `c_...`. Raises BadInput, NotFound."""
+    """What was kept of the call `c_...`. Raises BadInput, NotFound, StoreUnavailable."""
     call_id = ids.parsed(call)
     began = datetime.fromtimestamp(((call_id >> ids.SLOT_BITS) + ids.EPOCH_US) / 1e6, UTC)
     # It was written when it ended: on the same day, or on the next.
@@ -96,14 +96,16 @@ def days(directory: Path) -> list[tuple[str, int]]:
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for line in lines:
                 try:
                     yield json.loads(line)
                 except ValueError:
-                    continue  # the last line of a process that was killed
+                    continue  # the last line of a process that was killed: it may end within a letter
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise StoreUnavailable(f"contents in {path} cannot be read: {error.strerror}") from None
 
 
 def _day(at_s: int) -> str:

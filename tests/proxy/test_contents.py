@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from llmctl.proxy.contents import Contents
 from llmctl.proxy.json_strings import Redact
 from llmctl.proxy.own_patterns import OwnPatterns, compiled
 from llmctl.proxy.relay import KeptAnswer
-from llmctl.store import contents, upkeep
+from llmctl.store import contents, ids, upkeep
 from tests.support.daemon import Daemon
 from tests.support.faulty import ANSWER, FAULTS, Faulty, Line, chunk, events, wait_until
 from tests.support.wire import CHAT, MESSAGES, PROMPT, ask, post
@@ -241,11 +242,17 @@ def test_own_patterns_are_taken_out_and_one_that_is_none_is_told(tmp_path: Path)
 
 
 def test_a_half_written_line_costs_that_line_alone(tmp_path: Path) -> None:
-    from llmctl.store import ids
-
     now_s = int(time.time())
     call = ids.shown(ids.at_or_after(now_s))
     contents.add(tmp_path, [{"call": call, "request": "\ud800"}], now_s)
     (path,) = tmp_path.glob("*.jsonl")
-    path.write_bytes(b'{"call": "c_hal\n' + path.read_bytes())
+    for half in (b'{"call": "c_hal', '{"call": "ü'.encode()[:-1]):
+        path.write_bytes(half + b"\n" + path.read_bytes())
     assert contents.find(tmp_path, call)["call"] == call
+
+
+def test_what_cannot_be_read_is_said_and_no_bug(tmp_path: Path) -> None:
+    call_id = ids.at_or_after(int(time.time()))
+    (tmp_path / f"{datetime.now(UTC):%Y-%m-%d}.jsonl").mkdir()
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        contents.find(tmp_path, ids.shown(call_id))
