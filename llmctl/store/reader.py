@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,7 +63,8 @@ class Reader:
                     await self._connection.execute("BEGIN")
                     return await self._steps(reading)
                 finally:
-                    await self._connection.execute("ROLLBACK")
+                    with suppress(sqlite3.Error):  # an I/O error has ended it already, and is the one to be told
+                        await self._connection.execute("ROLLBACK")
             except sqlite3.Error as error:
                 raise translated(error) from error
 

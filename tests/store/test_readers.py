@@ -9,8 +9,11 @@ from contextlib import closing as closed
 
 import pytest
 
-from llmctl.store import upkeep
+from llmctl.domain.errors import StoreError
+from llmctl.store import own_usage, upkeep
 from llmctl.store.booking import Granted
+from llmctl.store.reader import Reader
+from llmctl.store.sql import Reading
 from tests.support.ledgers import Books, closing, opening
 
 SMALL = 300_000  # bytes
@@ -81,3 +84,22 @@ async def test_readers_that_follow_one_another_without_a_gap_do_not_let_the_log_
         for thread in threads:
             thread.join()
     assert largest < 5 * SMALL
+
+
+async def test_of_an_error_that_ended_the_transaction_the_daemon_s_reader_tells_itself(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Reading[object]:
+        yield ("ROLLBACK", ())  # as SQLite does, of an I/O error
+        yield ("SELECT what FROM calls", ())
+
+    reader = Reader(books.path)
+    await reader.open()
+    try:
+        monkeypatch.setattr(own_usage, "lately", broken)
+        with pytest.raises(StoreError, match="no such column: what"):
+            await reader.own_usage(1, "UTC", 0)
+        monkeypatch.undo()
+        assert await reader.own_usage(1, "UTC", 0)
+    finally:
+        await reader.close()
