@@ -30,10 +30,8 @@ def has_price(run: App, tx: Tx, provider: str, model: str) -> bool:
 def source_of(run: App, tx: Tx, provider: str, model: str) -> str:
     """Where the price in force is from; "" = there is none."""
     from llmctl.domain.price import pick
-    from llmctl.store import prices
 
-    known = run.config.providers.get(provider)
-    sold_as = known.sold_as(model) if known is not None else model
-    catalogue = known.catalogue if known is not None else provider
-    price = pick(prices.find(tx, provider, catalogue, model, sold_as), run.now_s)
+    from . import price_names
+
+    price = pick(price_names.find(run, tx, provider, model), run.now_s)
     return "" if price is None else price.source

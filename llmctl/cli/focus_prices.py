@@ -7,7 +7,7 @@ were repriced, the single calls tell; if they are pruned, the price of such a da
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from llmctl.domain.price import Price, pick
@@ -16,6 +16,8 @@ from llmctl.store import price_history, prices
 from llmctl.store import usage as store
 from llmctl.store.filters import Filters
 from llmctl.store.usage import By, Cell, Row, Sums
+
+from . import price_names
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -63,7 +65,9 @@ class Priced:
     def _possible(self, model: _Model, day_s: int, end_s: int) -> dict[int, Price]:
         """The prices that calls of this day may be booked at, by id; of unpriced ones, what they are worth by now."""
         if model not in self._changes:
-            provider, catalogue, names = self._names(model)
+            provider, name = model
+            names = {name, price_names.sold_as(self._run, provider, name)}
+            catalogue = price_names.catalogue_of(self._run, provider)
             self._changes[model] = price_history.changes(self._tx, provider, catalogue, names)
         changes = [at_s for at_s in self._changes[model] if day_s < at_s < end_s]
         found = [self._at(model, at_s) for at_s in (day_s, *changes)]
@@ -75,22 +79,12 @@ class Priced:
         """What was in force at a moment: the same from one change to the next."""
         place = (model, bisect_right(self._changes[model], at_s))
         if place not in self._in_force:
-            provider, catalogue, (name, *sold_as) = self._names(model)
-            known = prices.find(self._tx, provider, catalogue, name, *sold_as, as_of_s=at_s)
+            known = price_names.find(self._run, self._tx, *model, as_of_s=at_s)
             self._in_force[place] = pick(known, at_s)
         return self._in_force[place]
 
     def _now(self, model: _Model, at_s: int) -> Price | None:
-        provider, catalogue, (name, *sold_as) = self._names(model)
-        return pick(prices.find(self._tx, provider, catalogue, name, *sold_as), at_s)
-
-    def _names(self, model: _Model) -> tuple[str, str, Sequence[str]]:
-        """The provider, its catalogue, the model, and what it is sold as where that differs."""
-        provider, name = model
-        configured = self._run.config.providers.get(provider)
-        if configured is None:
-            return provider, "", [name]
-        return provider, configured.catalogue, list(dict.fromkeys((name, configured.sold_as(name))))
+        return pick(price_names.find(self._run, self._tx, *model), at_s)
 
     def _booked(self, day_s: int, end_s: int) -> _Parts:
         if day_s not in self._days:

@@ -8,14 +8,15 @@ import typer
 
 from llmctl.domain.errors import NotFound
 
-from . import context, price_set, price_sync, price_table
+from . import context, price_names, price_set, price_sync, price_table
 from .command import noun, verb
 from .options import Sort, in_order
 from .price_names import ProviderName, catalogue_of, routed, split
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from llmctl.domain.price import Price
-    from llmctl.store.database import Tx
 
     from .context import App
 
@@ -43,14 +44,13 @@ def list_(
     from llmctl.store import price_choice, prices
 
     run = context.of(ctx)
-    owner = catalogue_of(run, provider) if provider else ""
+    catalogues = {one.name: one.catalogue for one in run.config.providers.values()}
     with run.reading() as tx:
-        catalogues = {one.name: one.catalogue for one in run.config.providers.values()}
-        found = prices.current(tx, catalogues, provider=owner, model=text or "", now_s=run.now_s)
-    if not all_ and provider is None:
-        configured = run.config.providers.values()
-        known = {name for one in configured for name in (one.name, one.catalogue)} | {price_choice.ANY_PROVIDER}
-        found = [price for price in found if price.provider in known]
+        found = prices.current(tx, catalogues, model=text or "", now_s=run.now_s)
+    if provider is not None:
+        found = _of(found, {provider: catalogue_of(run, provider)})
+    elif not all_:
+        found = _of(found, catalogues | {price_choice.ANY_PROVIDER: ""})
     shown = price_table.columns(run)
     is_whole = all_ or provider is not None
     empty = "No price matches." if is_whole else "No prices here. The whole catalogue: llmctl price list --all"
@@ -84,7 +84,7 @@ def history(
     owners = [owner] if owner else list(run.config.providers)
     with run.reading() as tx:
         of_each = [price_history.of_model(tx, one, catalogue_of(run, one), name) for one in owners]
-        dated = [_dated(run, tx, one, name) for one in owners]
+        dated = [price_names.find(run, tx, one, name) for one in owners]
     found = {entry.price.id: entry for entries in of_each for entry in entries}
     columns = price_table.history_columns(run, dated)
     newest_first = sorted(found.values(), key=lambda entry: -entry.price.id)
@@ -105,7 +105,7 @@ def _in_force(run: App, model: str, provider: str | None) -> tuple[str, str, Pri
     found = []
     with run.reading() as tx:
         for candidate in routed_to or run.config.providers:
-            price = pick(_dated(run, tx, candidate, name), run.now_s)
+            price = pick(price_names.find(run, tx, candidate, name), run.now_s)
             if price is not None:
                 found.append((candidate, name, price))
     if not found:
@@ -116,9 +116,12 @@ def _in_force(run: App, model: str, provider: str | None) -> tuple[str, str, Pri
     return (found if routed_to else [*own, *found])[0]
 
 
-def _dated(run: App, tx: Tx, provider: str, model: str) -> tuple[Price, ...]:
-    """What counts for a model, one price per date."""
-    from llmctl.store import prices
-
-    known = run.config.providers.get(provider)
-    return prices.find(tx, provider, catalogue_of(run, provider), model, known.sold_as(model) if known else model)
+def _of(found: Iterable[Price], catalogues: Mapping[str, str]) -> list[Price]:
+    """Those of these providers, and of what each is priced by. A catalogue's of the same name need not be that."""
+    priced_by = {catalogue.lower() for catalogue in catalogues.values()}
+    own = {provider.lower() for provider in catalogues}
+    return [
+        price
+        for price in found
+        if price.provider.lower() in priced_by or (price.source != "catalogue" and price.provider.lower() in own)
+    ]

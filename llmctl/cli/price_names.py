@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from llmctl.domain.price import Price
     from llmctl.store.database import Tx
     from llmctl.store.revision import Seller
 
@@ -36,9 +37,24 @@ def check_provider(tx: Tx, run: App, name: str) -> None:
 
 
 def catalogue_of(run: App, provider: str) -> str:
-    """Under which name the prices of a provider are kept."""
+    """In whose catalogue a provider's models are priced; "" = in none. One that is no longer configured may still be
+    known by its name."""
     known = run.config.providers.get(provider)
-    return known.catalogue or known.name if known else provider
+    return known.catalogue if known else provider
+
+
+def sold_as(run: App, provider: str, model: str) -> str:
+    """The model that a provider bills one under."""
+    known = run.config.providers.get(provider)
+    return known.sold_as(model) if known else model
+
+
+def find(run: App, tx: Tx, provider: str, model: str, *, as_of_s: int | None = None) -> tuple[Price, ...]:
+    """What a provider's model costs, one price per date: as the gateway books it."""
+    from llmctl.store import prices
+
+    catalogue, billed = catalogue_of(run, provider), sold_as(run, provider, model)
+    return prices.find(tx, provider, catalogue, model, billed, as_of_s=as_of_s)
 
 
 def routed(run: App, model: str) -> list[str]:

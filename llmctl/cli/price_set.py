@@ -13,7 +13,7 @@ from . import context, meters, price_table, times
 from .ask import DryRun, Yes, confirm
 from .errors import UsageMistake
 from .options import IfExists, whole_number
-from .price_names import ProviderName, catalogue_of, check_provider, split
+from .price_names import ProviderName, catalogue_of, check_provider, sold_as, split
 
 if TYPE_CHECKING:
     from llmctl.domain.price import Price
@@ -196,12 +196,9 @@ def _sellers(run: App, owner: str, model: str) -> list[Seller]:
     from llmctl.store.price_choice import ANY_PROVIDER
     from llmctl.store.price_edit import Seller
 
-    known = run.config.providers
-    found = [] if owner else [Seller(ANY_PROVIDER, "")]
-    for name in [owner] if owner else known:
-        sold_as = known[name].sold_as(model) if name in known else model
-        found.append(Seller(name, catalogue_of(run, name), sold_as))
-    return found
+    any_provider = [] if owner else [Seller(ANY_PROVIDER, "")]
+    names = [owner] if owner else run.config.providers
+    return any_provider + [Seller(name, catalogue_of(run, name), sold_as(run, name, model)) for name in names]
 
 
 def _sizes(context_tokens: str | None, output_max: str | None) -> dict[str, int | None]:

@@ -78,7 +78,7 @@ def _summary(found: Catalogue, done: Summary) -> str:
 
 def _tell(run: App, found: Catalogue, done: Summary, differences: Sequence[Difference]) -> None:
     """What would change, that of configured providers first."""
-    configured = {name for one in run.config.providers.values() for name in (one.name, one.catalogue)}
+    configured = {one.catalogue for one in run.config.providers.values()}
     ordered = sorted(differences, key=lambda one: one.price.provider not in configured)
     columns = _columns(run)
     if run.out.format == "json":

@@ -52,8 +52,10 @@ def suppose(
     output_tokens: int | None,
 ) -> Supposed:
     from llmctl.domain.price import pick
-    from llmctl.store import limits, model_rules, prices
+    from llmctl.store import limits, model_rules
     from llmctl.store import why as store
+
+    from . import price_names
 
     with run.reading() as tx:
         who = _who(tx, run, user, key)
@@ -71,7 +73,7 @@ def suppose(
         denied = access.denial(model_rules.binding(tx, who.scope), route.provider, route.model, sold_as)
         if denied is not None:
             return found.answer(False, f"the model is {denied}", code="model_not_allowed")
-        price = pick(prices.find(tx, provider.name, provider.catalogue, route.model, sold_as), run.now_s)
+        price = pick(price_names.find(run, tx, route.provider, route.model), run.now_s)
         applying = limits.binding(tx, who.scope, default_zone=run.config.timezone)
         standings = store.now(
             tx,

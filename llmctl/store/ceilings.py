@@ -76,7 +76,6 @@ def _may_have_met(
         for one in sorted(entries, key=lambda one: one.created_at_s)
         if one.price.effective_from_s <= since_s
         and one.price.source != "ceiling"
-        and (one.price.source != "catalogue" or one.price.provider == seller.catalogue)
         and named(model) not in seller.deployments
     ]
     ceilings = [(one.created_at_s, one.superseded_at_s) for one in entries if one.price.source == "ceiling"]

@@ -110,12 +110,10 @@ def list_prices(
     return [Entry(of_row(row), row.match, row.created_at_s, row.superseded_at_s) for row in entries]
 
 
-def current(
-    tx: sqlite3.Connection, catalogues: Mapping[str, str], *, provider: str = "", model: str = "", now_s: int
-) -> list[Price]:
+def current(tx: sqlite3.Connection, catalogues: Mapping[str, str], *, model: str = "", now_s: int) -> list[Price]:
     """Of `list_prices` those that are in force for a model of that name, and those that will be. `catalogues`: by
     configured provider, what its models are priced by."""
-    entries = list_prices(tx, provider=provider, model=model)
+    entries = list_prices(tx, model=model)
     own = list_prices(tx, source="admin")
     begun = {_series(one): one.price.effective_from_s for one in entries if one.price.effective_from_s <= now_s}
     return [

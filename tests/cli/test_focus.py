@@ -173,3 +173,15 @@ class TestPriceChanges:
             database.execute("DELETE FROM calls WHERE started_at_ms < ?", (self.NOON_S * 1000,))
         rows = [row for row in charges(cli) if row["ChargePeriodStart"] == "2026-11-23T00:00:00Z"]
         assert [(row["ListUnitPrice"], row["SkuPriceId"], row["ListCost"]) for row in rows] == [("", "", "4.000000000")]
+
+
+async def test_calls_of_a_provider_that_is_no_longer_configured_keep_their_list_price(cli: Cli, empty: Path) -> None:
+    cli("price", "sync")
+    price = cli.json("price", "history", "openai/gpt-5")[0]["price_id"]
+    async with Shop(empty / "llmctl.db") as shop:
+        shop.user("solo")
+        usage = Usage(input_tokens=1_000_000)
+        await shop.call("solo", at_s=NOW_S - DAY_S, cost=1_250_000_000, usage=usage, price_id=price)
+    before = [row["ListUnitPrice"] for row in charges(cli)]
+    (empty / "config.toml").write_text("[providers.sandbox]\n")
+    assert [row["ListUnitPrice"] for row in charges(cli)] == before != [""]

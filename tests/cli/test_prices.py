@@ -360,3 +360,22 @@ def test_an_image_may_cost_what_a_token_must_not(cli: Cli) -> None:
     assert "audio seconds $0.017 per minute" in cli("price", "set", "openai/ear", "--per-audio-minute", "0.017").out
     failed = cli("price", "set", "openai/poster", "--input", "2500000", "--output", "0", code=2)
     assert failed.err.startswith("error: the price of openai/poster cannot be used: ")
+
+
+def test_a_name_that_some_catalogue_has_too_does_not_make_a_provider_priced_by_it(cli: Cli, empty: Path) -> None:
+    (empty / "config.toml").write_text(
+        '[providers.minimax]\ndialect = "openai"\nbase_url = "http://127.0.0.1:9/v1"\n'
+        '[providers.east]\npreset = "openai"\n'
+    )
+    cli("price", "sync")
+    (known, *_) = (row["model"] for row in cli.json("price", "list", "--all") if row["provider"] == "minimax")
+    model = f"minimax/{known}"
+    assert 'no price for "' in cli("price", "show", model, code=1).err  # as its calls are booked
+    assert cli.json("price", "history", model) == cli.json("price", "list", "--provider", "minimax") == []
+    assert {row["provider"] for row in cli.json("price", "list")} == {"openai"}
+    for sold in (model, "east/gpt-5"):
+        cli("price", "set", sold, "--input", "1", "--output", "2")
+    assert cli.json("price", "show", model)["source"] == "admin"
+    assert [row["model"] for row in cli.json("price", "list", "--provider", "minimax")] == [known]
+    of_east = {(row["provider"], row["model"]) for row in cli.json("price", "list", "--provider", "east")}
+    assert {("east", "gpt-5"), ("openai", "gpt-5-mini")} <= of_east
