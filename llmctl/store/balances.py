@@ -163,13 +163,14 @@ def forget_limit(tx: sqlite3.Connection, limit: Limit) -> None:
     tx.execute("DELETE FROM balances WHERE limit_id = ?", (limit.id,))
 
 
-SETTLED: dict[Measure, str] = {
+SETTLED: dict[Measure, str] = {  # of a roll-up
     "cost": "cost_nano",
     "tokens": "input_tokens + output_tokens",
     "requests": "calls",
     "concurrency": "0",
 }
-HELD: dict[Measure, str] = {
+SETTLED_OF_CALL: dict[Measure, str] = SETTLED | {"cost": "coalesce(cost_nano, 0)", "requests": "1"}
+HELD: dict[Measure, str] = {  # of an open call
     "cost": "held_nano",
     "tokens": "held_input_tokens + held_output_tokens",
     "requests": "1",
@@ -236,18 +237,32 @@ def _slid(one: Standing, settled: int, held: int, oldest_s: int) -> None:
 
 def fill_slots(tx: sqlite3.Connection, place: Place) -> None:
     """Makes the balances that are missing among the slots that count in this one, by the calls."""
-    where, parameters = run(tx, counted(place))
+    _fill(tx, place, place.counts_from_s)
+
+
+def fill_all_slots(tx: sqlite3.Connection, limit: Limit, now_s: int) -> None:
+    """The same for all members of a limit per minute, and all slots that a call may still look at: a clock may have
+    been set back a little."""
+    _fill(tx, place_of(limit, 0, now_s), now_s - PAST_S["minute"], any_member=True)
+
+
+def _fill(tx: sqlite3.Connection, place: Place, from_s: int, *, any_member: bool = False) -> None:
+    where, parameters = run(tx, counted(place, any_member=any_member))
     settled, held = called(place.limit.measure)
-    from_s = place.counts_from_s
     tx.execute(
         f"""
         INSERT INTO balances (limit_id, member_id, window_start, settled, held)
-        SELECT :limit, :member, {SLOT}, {settled}, {held} FROM calls
-        WHERE id >= :first AND started_at_ms >= :start * 1000 AND state IN ('open', 'settled') AND {where} GROUP BY 3
+        SELECT :limit, {member_of(place.limit)}, {SLOT}, {settled}, {held} FROM calls
+        WHERE id >= :first AND started_at_ms >= :start * 1000 AND state IN ('open', 'settled') AND {where} GROUP BY 2, 3
         ON CONFLICT DO NOTHING
         """,
         parameters | {"limit": place.limit.id, "first": at_or_after(from_s), "start": from_s},
     )
+
+
+def member_of(limit: Limit) -> str:
+    """The column of calls and roll-ups that says which of a limit's members one belongs to."""
+    return f"{limit.each}_id" if limit.each else "0"
 
 
 def counted(place: Place, *, any_member: bool = False) -> Reading[tuple[str, dict[str, object]]]:
@@ -292,9 +307,8 @@ def _called(place: Place, from_s: int, end_s: int) -> Reading[tuple[int, int, in
 
 def called(measure: Measure) -> tuple[str, str]:
     """What calls that are settled, and those that are open, count: sums over rows of `calls`."""
-    settled = {"requests": "1", "cost": "coalesce(cost_nano, 0)"}.get(measure, SETTLED[measure])
     return (
-        f"coalesce(sum(CASE state WHEN 'settled' THEN {settled} END), 0)",
+        f"coalesce(sum(CASE state WHEN 'settled' THEN {SETTLED_OF_CALL[measure]} END), 0)",
         f"coalesce(sum(CASE state WHEN 'open' THEN {HELD[measure]} END), 0)",
     )
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 
 from llmctl.domain.limit import Limit
 
 from . import balances, limits, rollups
-from .balances import HELD, SETTLED, Place, Row, called
+from .balances import HELD, SETTLED, Place, Row, called, member_of
 from .ids import at_or_after
 from .sql import run
 
@@ -55,16 +54,6 @@ def recount_slots(tx: sqlite3.Connection, rows: Sequence[Row]) -> None:
     )
 
 
-def fill_slots(tx: sqlite3.Connection, limit: Limit, now_s: int) -> None:
-    """All slots of a limit per minute that a call may still look at, by the calls; none of it has a balance."""
-    every = replace(balances.place_of(limit, 0, now_s), window_end_s=None)  # a clock may have been set back a little
-    truth, parameters = truth_of(tx, every, now_s - balances.PAST_S["minute"])
-    tx.execute(
-        f"INSERT INTO balances (limit_id, member_id, window_start, settled, held) SELECT :limit, * FROM ({truth})",
-        parameters | {"limit": limit.id},
-    )
-
-
 def _wrong_of(tx: sqlite3.Connection, limit: Limit, place: Place, from_s: int) -> list[Row]:
     truth, parameters = truth_of(tx, place, from_s)
     rows = tx.execute(
@@ -80,11 +69,6 @@ def truth_of(tx: sqlite3.Connection, place: Place, from_s: int) -> tuple[str, di
     if place.slides or place.limit.each == "end_user":
         return _by_calls(tx, place, from_s)
     return _by_rollups(tx, place)
-
-
-def member_of(limit: Limit) -> str:
-    """The column of calls and roll-ups that says which of a limit's members one belongs to."""
-    return f"{limit.each}_id" if limit.each else "0"
 
 
 def _by_calls(tx: sqlite3.Connection, place: Place, from_s: int) -> tuple[str, dict[str, object]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmctl.domain.limit import Limit
 
-from . import balances, balances_check, deployments, limits
+from . import balances, deployments, limits
 from .database import Store
 from .deployments import Deployments
 from .sql import run
@@ -44,7 +44,7 @@ def _change(tx: sqlite3.Connection, of_providers: Mapping[str, Deployments], now
         if before[limit.model_pattern] != after[limit.model_pattern]:
             balances.forget_limit(tx, limit)
             if limit.window == "minute":
-                balances_check.fill_slots(tx, limit, now_s)
+                balances.fill_all_slots(tx, limit, now_s)
     tx.execute("UPDATE settings SET settings_version = settings_version + 1")
 
 

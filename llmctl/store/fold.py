@@ -27,6 +27,14 @@ SUMS = (
     "calls errors estimated_calls unpriced_calls input_tokens cache_read_tokens cache_write_tokens "
     "output_tokens reasoning_tokens cost_nano"
 ).split()
+# The same, of `calls AS r` that are settled or released: what the ledger rolls up of each.
+OF_CALLS = [
+    "sum(r.state = 'settled')",
+    "sum(r.error_id IS NOT NULL OR coalesce(r.status, 0) >= 400)",
+    "sum(coalesce(r.usage_source, '') = 'estimated')",
+    "sum(r.cost_nano IS NULL)",
+    *[f"coalesce(sum(r.{name}), 0)" for name in SUMS[4:]],
+]
 OF_SPAN = ["span_id", "user_id", "lineage_id", "key_id", "model_id", "end_user_id"]
 _KEY = ", ".join(KEY)
 _KEY_BACK = ", ".join(f"{name} DESC" for name in KEY)

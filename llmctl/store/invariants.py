@@ -24,11 +24,6 @@ PAUSE_S = 0.01  # in which others get the lock
 REPAIR = "doctor repair"
 
 _KEY = "bucket, lineage_id, user_id, key_id, model_id"
-_OF_CALLS = """
-    sum(state = 'settled'), sum(error_id IS NOT NULL OR coalesce(status, 0) >= 400),
-    sum(coalesce(usage_source, '') = 'estimated'), sum(cost_nano IS NULL), sum(input_tokens), sum(cache_read_tokens),
-    sum(cache_write_tokens), sum(output_tokens), sum(reasoning_tokens), sum(coalesce(cost_nano, 0))
-"""
 _SUMS = ", ".join(fold.SUMS)
 _MINUS_SUMS = ", ".join(f"-{name}" for name in fold.SUMS)
 _ADDED_SUMS = ", ".join(f"sum({name})" for name in fold.SUMS)
@@ -37,8 +32,8 @@ _NOT_ZERO = " OR ".join(f"sum({name}) <> 0" for name in fold.SUMS)
 # End users have roll-ups of their own only while a limit needs them: over all of them, sums are the calls'.
 _ROLLUPS = f"""
     WITH sums ({_KEY}, {_SUMS}) AS (
-        SELECT started_at_ms / {BUCKET_S * 1000}, lineage_id, user_id, key_id, model_id, {_OF_CALLS}
-        FROM calls WHERE state IN ('settled', 'released') AND started_at_ms >= :from * {BUCKET_S * 1000}
+        SELECT started_at_ms / {BUCKET_S * 1000}, lineage_id, user_id, key_id, model_id, {", ".join(fold.OF_CALLS)}
+        FROM calls AS r WHERE state IN ('settled', 'released') AND started_at_ms >= :from * {BUCKET_S * 1000}
         GROUP BY 1, 2, 3, 4, 5
         UNION ALL
         SELECT {_KEY}, {_MINUS_SUMS} FROM rollups WHERE bucket >= :from

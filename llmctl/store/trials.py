@@ -14,12 +14,7 @@ from .balances import Place
 from .ids import at_or_after
 from .sql import run
 
-_AMOUNT = {
-    "cost": "coalesce(cost_nano, 0)",
-    "tokens": "input_tokens + output_tokens",
-    "requests": "1",
-    "concurrency": "1",
-}
+_AMOUNT = balances.SETTLED_OF_CALL | {"concurrency": "1"}  # while it was open
 
 
 @dataclass(slots=True)
@@ -63,7 +58,7 @@ def _calls(tx: sqlite3.Connection, place: Place, from_s: int, until_s: int) -> s
     where, parameters = run(tx, balances.counted(place, any_member=True))
     return tx.execute(
         f"""
-        SELECT {balances_check.member_of(place.limit)}, started_at_ms, started_at_ms + coalesce(latency_ms, 0),
+        SELECT {balances.member_of(place.limit)}, started_at_ms, started_at_ms + coalesce(latency_ms, 0),
                {_AMOUNT[place.limit.measure]}, coalesce(cost_nano, 0)
         FROM calls
         WHERE id >= :first AND started_at_ms >= :from * 1000 AND started_at_ms < :until * 1000

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from llmctl.domain.window import BUCKET_S
 
 from . import audit, ids, rollups
-from .fold import SUMS
+from .fold import OF_CALLS, SUMS
 from .rollups import Stretch
 from .sql import run
 
@@ -25,14 +25,6 @@ CLOCK_BACK_S = 3_600  # an id is later than its call by as much as a clock was s
 _ID_MAX = (1 << 63) - 1
 _Sums = list[int]
 _Left = dict[tuple[Any, ...], _Sums]  # by number of the span and values of the dimensions
-
-_SUMS_OF_CALLS = [
-    "sum(r.state = 'settled')",
-    "sum(r.error_id IS NOT NULL OR coalesce(r.status, 0) >= 400)",
-    "sum(coalesce(r.usage_source, '') = 'estimated')",
-    "sum(r.cost_nano IS NULL)",
-    *[f"coalesce(sum(r.{name}), 0)" for name in SUMS[4:]],
-]
 
 
 class Times(NamedTuple):
@@ -217,7 +209,7 @@ def _summed(
     by = f"GROUP BY {', '.join(str(place + 1) for place in range(len(columns)))}" if columns else "HAVING count(*) > 0"
     return tx.execute(
         f"""
-        SELECT {", ".join([*columns, *_SUMS_OF_CALLS])} FROM {source}
+        SELECT {", ".join([*columns, *OF_CALLS])} FROM {source}
         WHERE r.id >= :first_id AND r.id < :ids_end AND r.started_at_ms >= :first_ms AND r.started_at_ms < :end_ms
           AND r.state IN ('settled', 'released') AND {where}
         {by}

@@ -14,7 +14,7 @@ from llmctl.domain.why import Looked, looked
 from llmctl.domain.window import BUCKET_S
 
 from . import balances, calls, deployments, ids, limits, prices, repricing, rollups
-from .balances import FAR_S, HELD, SETTLED, Place
+from .balances import FAR_S, HELD, SETTLED, SETTLED_OF_CALL, Place
 from .calls import Call, CallFilters
 from .repricing import Repriced
 from .sql import as_json, run
@@ -156,11 +156,10 @@ def _before(tx: sqlite3.Connection, place: Place, call: Call) -> tuple[int, int]
             parameters | plan.parameters,
         ).fetchall()
         start_s = until * BUCKET_S
-    settled = {"requests": "1", "cost": "coalesce(cost_nano, 0)"}.get(measure, SETTLED[measure])
     over = "(state <> 'open' AND started_at_ms + coalesce(latency_ms, 0) <= :at)"
     ((ended, held),) = tx.execute(
         f"""
-        SELECT coalesce(sum(CASE WHEN state = 'settled' AND {over} THEN {settled} END), 0),
+        SELECT coalesce(sum(CASE WHEN state = 'settled' AND {over} THEN {SETTLED_OF_CALL[measure]} END), 0),
                coalesce(sum(CASE WHEN NOT {over} THEN {HELD[measure]} END), 0)
         FROM calls
         WHERE id >= :first AND id < :id AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000
