@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from llmctl.domain.limit import of_each
+
 from . import humanize
 from .overview import limit_text, limit_values
 from .render import LAST, Column
@@ -71,7 +73,7 @@ def on_text(limit: Limit) -> str:
 
 def whom_text(principal: str, name: str, each: str) -> str:
     """`org`, `sales, each user`."""
-    return f"{name or principal}{', each ' + each.replace('_', '-') if each else ''}"
+    return f"{name or principal}{of_each(each)}"
 
 
 def spent_text(row: Nearest) -> str:

@@ -21,6 +21,8 @@ Measure = Literal["cost", "tokens", "requests", "concurrency"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 Each = Literal["", "user", "end_user"]
 
+EACH = ", each "  # between what a limit is on and its members, where people read it
+
 RETRY_S_MAX = 60  # SDKs obey longer waits to the letter: a reset further away is "spent", not "retry"
 _FINAL_FIRST = ("request_exceeds_limit", "limit_spent", "rate_limited", "limit_held")
 HELD_RETRY_S = 2  # open calls settle within seconds; the SDKs' own back-off does the rest
@@ -55,16 +57,17 @@ class Limit:
     @property
     def on(self) -> str:
         """For people: `organisation`, `group sales, each user`."""
-        return f"{self.scope.label}{self._of_each}"
+        return f"{self.scope.label}{of_each(self.each)}"
 
     @property
     def on_name(self) -> str:
         """The same where it is plain what has such a name: `organisation`, `sales, each user`."""
-        return f"{self.scope.name or self.scope.label}{self._of_each}"
+        return f"{self.scope.name or self.scope.label}{of_each(self.each)}"
 
-    @property
-    def _of_each(self) -> str:
-        return f", each {self.each.replace('_', '-')}" if self.each else ""
+
+def of_each(each: str) -> str:
+    """`, each end-user`: what names the members of a limit, after what it is on."""
+    return f"{EACH}{each.replace('_', '-')}" if each else ""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .demand import Demand
-from .limit import Limit, Standing, needed
+from .limit import EACH, Limit, Standing, needed
 
 Verdict = Literal["fits", "capped", "soft", "refused"]
 
@@ -34,7 +34,7 @@ class Looked:
     @property
     def whom(self) -> tuple[str, str, str]:
         """Kind and name of what the limit is on ("org" has none), and of what it is on each: "" is of none."""
-        scope, _, each = self.on.partition(", each ")
+        scope, _, each = self.on.partition(EACH)
         principal, _, name = scope.partition(" ")
         return principal if name else "org", name, each.replace("-", "_")
 
