@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from .errors import BadFile
 
 if TYPE_CHECKING:
-    from llmctl.domain.organisation import Effect, LimitSpec, Member, Organisation
+    from llmctl.domain.access import Effect
+    from llmctl.domain.organisation import LimitSpec, Member, Organisation
 
     from .context import App
 

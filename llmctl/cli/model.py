@@ -16,10 +16,10 @@ from .times import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmctl.domain.access import ModelRule
+    from llmctl.domain.access import Effect, ModelRule
     from llmctl.domain.scope import Scope
     from llmctl.store.database import Tx
-    from llmctl.store.model_rules import Effect, Rule
+    from llmctl.store.model_rules import Rule
 
 app = noun("""
 Who may use which models. Every level must agree: organisation, groups, user, key. Deny beats allow; no rule means all.

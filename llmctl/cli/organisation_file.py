@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 from llmctl.config.toml_table import Table, parsed
-from llmctl.domain.access import check_pattern
+from llmctl.domain.access import Effect, check_pattern
 from llmctl.domain.errors import BadInput, ConfigError
 from llmctl.domain.limit import MEASURES, Each, Measure
 from llmctl.domain.money import parse_usd, usd_plain
 from llmctl.domain.network import check_networks
-from llmctl.domain.organisation import ATTRIBUTES, ORG, Effect, GrantSpec, LimitSpec, Member, Organisation, organisation
+from llmctl.domain.organisation import ATTRIBUTES, ORG, GrantSpec, LimitSpec, Member, Organisation, organisation
 from llmctl.domain.scope import PrincipalKind
 from llmctl.domain.window import WINDOWS
 

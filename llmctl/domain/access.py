@@ -10,6 +10,8 @@ from typing import Literal
 
 from .errors import BadInput
 
+Effect = Literal["allow", "deny"]
+
 PATTERN_CHARS_MAX = 200
 LATEST = ":latest"  # https://docs.ollama.com/api#model-names
 # OpenRouter takes these behind any model's name: they choose who serves it, or let it search (`:online`, deprecated).
@@ -25,7 +27,7 @@ _GEOGRAPHY = re.compile(r"\A(?:global|apac|us-gov|[a-z]{2})\.(?=[a-z0-9-]+\.)", 
 class ModelRule:
     """What is allowed or denied, and where that was set."""
 
-    effect: Literal["allow", "deny"]
+    effect: Effect
     pattern: str
     level: str  # for messages: "organisation", "group sales", "user alice", "key alice/laptop"
 

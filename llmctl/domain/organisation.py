@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from .access import Effect
 from .errors import BadInput
 from .limit import Each, Measure
 from .scope import PrincipalKind
 from .window import Window
 
-Effect = Literal["allow", "deny"]
 Value = str | bool | None
 Place = tuple[PrincipalKind, str]  # kind and name in lower case; ("org", "") is the organisation itself
 ORG: Place = ("org", "")

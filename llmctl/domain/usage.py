@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-UsageSource = Literal["reported", "estimated", "none"]
+UsageSource = Literal["reported", "estimated"]
 
 # Beyond any model's context window by orders of magnitude: a larger figure is a provider's mistake, not usage.
 COUNT_MAX = 1_000_000_000

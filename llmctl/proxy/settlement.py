@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import msgspec
 
 from llmctl.domain.call import Reading
 from llmctl.domain.price import STANDARD_TIERS, Price
-from llmctl.domain.usage import NO_USAGE, Usage
+from llmctl.domain.usage import NO_USAGE, Usage, UsageSource
 from llmctl.store.booking import Closing
 from llmctl.store.deferred import DeferredCall
 
 from .call import Call
 
-UsageSource = Literal["reported", "estimated"]
 # As the catalogue of prices calls its own API: of others that serve its models, nothing is said.
 ANTHROPIC = "anthropic"
 

@@ -12,7 +12,7 @@ import msgspec
 from llmctl.domain.demand import Demand
 from llmctl.domain.errors import Refused
 from llmctl.domain.principal import Caller
-from llmctl.domain.usage import NO_USAGE, Usage
+from llmctl.domain.usage import NO_USAGE, Usage, UsageSource
 
 
 class Opening(msgspec.Struct, frozen=True, gc=False):
@@ -57,7 +57,7 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     status: int | None = None  # HTTP status that the client got; None: it was gone
     error: str = ""
     usage: Usage = NO_USAGE
-    usage_source: Literal["reported", "estimated"] | None = None  # None: there was nothing to report
+    usage_source: UsageSource | None = None  # None: there was nothing to report
     cost_nano_usd: int | None = 0  # None: unpriced
     price_id: int | None = None  # None with a cost: the provider stated it
     own_cost_nano_usd: int | None = None  # then: what it would have cost by our own price

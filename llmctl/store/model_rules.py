@@ -6,16 +6,13 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from llmctl.domain.access import ModelRule, check_pattern
+from llmctl.domain.access import Effect, ModelRule, check_pattern
 from llmctl.domain.scope import Scope
 
 from . import audit, scopes
 from .audit import Author
 from .scopes import ALIVE_SQL, APPLYING_SQL, NAME_SQL
-
-Effect = Literal["allow", "deny"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 
+from llmctl.domain.access import Effect
 from llmctl.domain.limit import Limit
 from llmctl.domain.organisation import ORG, Change, GrantSpec, LimitSpec, Member, Organisation, Place, organisation
 from llmctl.domain.scope import ORGANISATION, Scope
@@ -38,7 +39,7 @@ def read(tx: sqlite3.Connection, *, default_zone: str, now_s: int) -> Organisati
         ),
         *(Member("key", one.label) for one in keys.listing(tx) if one.revoked_at_s is None),
     ]
-    rules: dict[Place, dict[str, model_rules.Effect]] = {}
+    rules: dict[Place, dict[str, Effect]] = {}
     for rule in model_rules.listing(tx):
         rules.setdefault(_place(rule.scope), {})[rule.pattern] = rule.effect
     found: dict[Place, dict[tuple[str, ...], LimitSpec]] = {}
