@@ -50,7 +50,7 @@ def list_(
         found = store.listing(tx, most=ALL if filtered else most)
     found = containing(text, lambda told: [told.text], (told for told in found if kind in (None, told.kind)))[:most]
     empty = "No alert matches." if filtered else "Nothing was told."
-    shown = _columns(run, found)
+    shown = columns(run, found)
     run.out.rows(shown, in_order(shown, found, sort), empty=empty)
 
 
@@ -75,7 +75,7 @@ def test(ctx: typer.Context) -> None:
     run.out.one(values, f"{told} Whether it arrived: llmctl alert list -n 1")
 
 
-def _columns(run: App, found: Sequence[Told] = ()) -> tuple[Column[Told], ...]:
+def columns(run: App, found: Sequence[Told] = ()) -> tuple[Column[Told], ...]:
     """What waits or failed has a column where something did: elsewhere the text takes the room."""
     waits = "WAITS" if any(a.pending for a in found) else ""
     failed = "FAILED" if any(a.failed for a in found) else ""

@@ -21,7 +21,7 @@ from .command import single
 from .errors import BadFile, UsageMistake
 from .humanize import plural
 from .overview import limit_text
-from .render import GREEN, RED, YELLOW, Column
+from .render import GREEN, RED, YELLOW, Column, record
 from .times import rfc3339
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ def _show(run: App, steps: Plan, named: Mapping[str, str], *, applied: bool) -> 
     if run.out.format == "json":
         columns = _columns()
         values = {
-            "changes": [{one.name: one.value(change) for one in columns if one.value} for change in steps.changes],
-            "kept": [{one.name: one.value(change) for one in columns if one.value} for change in steps.kept],
+            "changes": [record(columns, change) for change in steps.changes],
+            "kept": [record(columns, change) for change in steps.kept],
             "missing_keys": list(steps.no_keys),
             "aliases": dict(named),
             "dry_run": not applied,

@@ -57,10 +57,10 @@ def audit(
     empty = "Nothing was changed." if filters == store.AuditFilters() else "No change matches."
     with run.reading() as tx:
         found = store.listing(tx, filters, entries_max=whole_number(limit, "-n", least=1))
-    run.out.rows(_columns(run), in_order(_columns(run), found, sort), empty=empty)
+    run.out.rows(columns(run), in_order(columns(run), found, sort), empty=empty)
 
 
-def _columns(run: App) -> tuple[Column[Entry], ...]:
+def columns(run: App) -> tuple[Column[Entry], ...]:
     return (
         Column("id", lambda e: e.id),
         times.moment_column("at", "WHEN", lambda e: e.at_s, run.zone, run.now_s, fixed=True),

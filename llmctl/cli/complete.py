@@ -31,17 +31,17 @@ WORDS = {
 UTC = ZoneInfo("UTC")
 # Where the columns of each list are, and how to get them, for --sort.
 SORTED: Mapping[str, tuple[str, Callable[[Any, App], Iterable[Column[Any]]]]] = {
-    "alert list": ("alert", lambda module, run: module._columns(run)),
-    "audit": ("audit", lambda module, run: module._columns(run)),
+    "alert list": ("alert", lambda module, run: module.columns(run)),
+    "audit": ("audit", lambda module, run: module.columns(run)),
     "calls": ("calls_table", lambda module, run: module.columns(run, UTC)),
     "content list": ("content", lambda module, run: module.COLUMNS),
-    "group list": ("group", lambda module, run: module._columns()),
+    "group list": ("group", lambda module, run: module.columns()),
     "key list": ("key_table", lambda module, run: module.columns(run, {})),
     "limit list": ("limit_table", lambda module, run: module.columns(run)),
-    "model list": ("model", lambda module, run: module._columns()),
+    "model list": ("model", lambda module, run: module.columns()),
     "price history": ("price_table", lambda module, run: module.history_columns(run)),
     "price list": ("price_table", lambda module, run: module.columns(run)),
-    "provider list": ("provider", lambda module, run: module._columns()),
+    "provider list": ("provider", lambda module, run: module.columns()),
     "usage": ("usage_table", lambda module, run: module.sort_columns([])),
     "user list": ("user_table", lambda module, run: module.columns(run, {})),
 }

@@ -12,7 +12,7 @@ import typer
 from llmctl.domain.errors import NotFound
 from llmctl.domain.window import window_start
 
-from . import times
+from . import aliases, times
 from .errors import UsageMistake
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def find(tx: Tx, run: App, asked: Asked, *, all_time: bool = False) -> Found:
         group_id=group.id if group else None,
         user_id=user.id if user else None,
         key_id=key.row_id if key else None,
-        model=run.config.aliases.get(asked.model, asked.model) if asked.model else "",
+        model=aliases.behind(run, asked.model) if asked.model else "",
         provider=asked.provider or "",
         end_user=booked_name(asked.end_user),
         tag=asked.tag or "",

@@ -12,7 +12,7 @@ from .command import noun, verb
 from .errors import UsageMistake
 from .humanize import plural, some, works_text
 from .options import AllowFrom, IfExists, IfNotExists, NoAllowFrom, Now, Sort, containing, differs, in_order, networks
-from .render import Column
+from .render import Column, record
 from .times import rfc3339
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def list_(
         found = [group for group in groups.listing(tx) if above is None or group.parent == above]
     found = containing(text, lambda group: [group.name], found)
     empty = "No groups." if text or parent else "No groups yet. Next: llmctl group add sales"
-    run.out.rows(_columns(), in_order(_columns(), found, sort), empty=empty)
+    run.out.rows(columns(), in_order(columns(), found, sort), empty=empty)
 
 
 @verb(app, "show")
@@ -256,7 +256,7 @@ def _set_disabled(run: App, name: str, *, disabled: bool, now: bool = False) -> 
 
 
 def _record(group: Group) -> dict[str, object]:
-    return {column.name: column.value(group) for column in _columns() if column.value is not None}
+    return record(columns(), group)
 
 
 def _state(group: Group) -> str:
@@ -275,7 +275,7 @@ def _keeper(group: Group, known: Mapping[str, Group]) -> str | None:
     return one.name if one is not None else None
 
 
-def _columns() -> tuple[Column[Group], ...]:
+def columns() -> tuple[Column[Group], ...]:
     return (
         Column("name", lambda g: g.name, "NAME"),
         Column("parent", lambda g: g.parent, "PARENT"),

@@ -9,7 +9,7 @@ from llmctl.domain.money import usd_exact
 
 from . import humanize
 from .key_table import key_values, state, state_text
-from .render import Column
+from .render import Column, record
 from .times import end_short, moment_full, moment_short, rfc3339
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ def show(run: App, report: Report, asked: Secret | None) -> None:
     key, now_s, sums = report.key, run.now_s, total(report.models)
     values = key_values(key, now_s) | {
         "secrets": [_secret_values(one, now_s) for one in report.secrets],
-        "seen": [
-            {column.name: column.value(place) for column in _columns(run) if column.value} for place in report.places
-        ],
+        "seen": [record(_columns(run), place) for place in report.places],
         "since": rfc3339(report.since_s),
         "calls": sums.calls,
         "cost_usd": usd_exact(sums.cost_nano_usd),

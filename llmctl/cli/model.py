@@ -53,7 +53,7 @@ def list_(
         if where is not None and where.principal != "org" and not found:
             above = _above(tx, where)
             empty = f"No rules on {where.label}{f' itself; {above}' if above else ', nor above it'}."
-    run.out.rows(_columns(), in_order(_columns(), found, sort), empty=empty)
+    run.out.rows(columns(), in_order(columns(), found, sort), empty=empty)
 
 
 @verb(app, "allow")
@@ -170,7 +170,7 @@ def _values(where: Scope, effect: Effect | None, pattern: str, *, changed: bool)
     return {"on": where.principal, "name": name, "effect": effect, "pattern": pattern, "changed": changed}
 
 
-def _columns() -> tuple[Column[Rule], ...]:
+def columns() -> tuple[Column[Rule], ...]:
     return (
         Column("on", lambda r: r.scope.principal, "ON", lambda r: r.scope.label),
         Column("name", lambda r: r.scope.name or None),

@@ -8,7 +8,7 @@ import typer
 
 from llmctl.domain.errors import NotFound
 
-from . import context, price_names, price_set, price_sync, price_table
+from . import aliases, context, price_names, price_set, price_sync, price_table
 from .command import noun, verb
 from .options import Sort, in_order
 from .price_names import ProviderName, catalogue_of, routed, split
@@ -80,7 +80,7 @@ def history(
     from llmctl.store import price_history
 
     run = context.of(ctx)
-    owner, name = split(run, run.config.aliases.get(model, model), provider)
+    owner, name = split(run, aliases.behind(run, model), provider)
     owners = [owner] if owner else list(run.config.providers)
     with run.reading() as tx:
         of_each = [price_history.of_model(tx, one, catalogue_of(run, one), name) for one in owners]
@@ -100,7 +100,7 @@ def _in_force(run: App, model: str, provider: str | None) -> tuple[str, str, Pri
     from llmctl.domain.price import pick
     from llmctl.store.price_choice import ANY_PROVIDER
 
-    owner, name = split(run, run.config.aliases.get(model, model), provider)
+    owner, name = split(run, aliases.behind(run, model), provider)
     routed_to = [owner] if owner else routed(run, name)
     found = []
     with run.reading() as tx:

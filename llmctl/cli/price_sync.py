@@ -13,7 +13,7 @@ from llmctl.domain.errors import BadInput, LlmctlError
 from . import context, humanize, price_table, times
 from .ask import DryRun, Yes, confirm
 from .errors import BadFile
-from .render import Column
+from .render import Column, record
 
 if TYPE_CHECKING:
     from llmctl.store.catalogue import Catalogue
@@ -82,7 +82,7 @@ def _tell(run: App, found: Catalogue, done: Summary, differences: Sequence[Diffe
     ordered = sorted(differences, key=lambda one: one.price.provider not in configured)
     columns = _columns(run)
     if run.out.format == "json":
-        changes = [{column.name: column.value(one) for column in columns if column.value} for one in ordered]
+        changes = [record(columns, one) for one in ordered]
         run.out.one({"origin": found.origin, **_counts(done), "unchanged": done.unchanged, "changes": changes}, "")
         return
     shown = ordered if run.out.format == "csv" else ordered[:LISTED_MAX]

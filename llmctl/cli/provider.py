@@ -44,7 +44,7 @@ def list_(
     empty = "No providers: calls find no model. Add [providers.openai] or [providers.sandbox] to the configuration"
     if rows:
         empty = "No providers."
-    run.out.rows(_columns(), in_order(_columns(), found, sort), notes=notes, empty=empty)
+    run.out.rows(columns(), in_order(columns(), found, sort), notes=notes, empty=empty)
 
 
 @verb(app, "check")
@@ -104,7 +104,7 @@ def _ask(provider: Provider, *, serving: bool) -> list[Answer]:
     return ask(provider, serving=serving)
 
 
-def _columns() -> tuple[Column[_Row], ...]:
+def columns() -> tuple[Column[_Row], ...]:
     def listed(name: str, title: str, names: Callable[[Provider], Iterable[str]], *, drop: int = 0) -> Column[_Row]:
         return Column(
             name, lambda row: list(names(row.provider)), title, lambda row: _list(names(row.provider)), drop=drop

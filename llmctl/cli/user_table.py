@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import render
 from .humanize import ago, works_text
 from .render import Column
 from .times import rfc3339
@@ -38,7 +39,7 @@ def state_text(user: User) -> str:
 
 
 def record(user: User) -> dict[str, object]:
-    return {column.name: column.value(user) for column in _columns() if column.value is not None}
+    return render.record(_columns(), user)
 
 
 def columns(run: App, last: Mapping[int, int]) -> tuple[Column[User], ...]:
