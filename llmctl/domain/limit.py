@@ -112,7 +112,7 @@ class Standing:
         return self.limit.amount + self.extra - self.settled - self.held
 
 
-class Grant(NamedTuple):
+class Admitted(NamedTuple):
     """The call may go. `output_tokens` is the maximum per choice that was held; `capped`: lower than asked for;
     `passed`: soft limits, by their ids, that were spent before it."""
 
@@ -137,7 +137,7 @@ def needed(limit: Limit, demand: Demand, output_tokens: int) -> int:
     return 0 if demand.reads and limit.measure == "concurrency" else 1
 
 
-def decide(standings: Sequence[Standing], demand: Demand, *, share_percent: int, now_s: int) -> Grant | Refused:
+def decide(standings: Sequence[Standing], demand: Demand, *, share_percent: int, now_s: int) -> Admitted | Refused:
     """Admit, admit with a lower output maximum, or refuse. All limits that apply are checked; there is no precedence.
 
     `share_percent` is how much of what is left a capped call may take, so that one caller does not take all of it.
@@ -168,7 +168,7 @@ def decide(standings: Sequence[Standing], demand: Demand, *, share_percent: int,
         return min(refusals, key=lambda refused: _FINAL_FIRST.index(refused.code))
     if cost_nano > HOLD_MAX or tokens > HOLD_MAX:
         return Refused("bad_request", "this call could cost more than a million dollars", hint="ask for less output")
-    return Grant(output_tokens, output_tokens < demand.output_tokens, passed)
+    return Admitted(output_tokens, output_tokens < demand.output_tokens, passed)
 
 
 def _largest_fitting(standing: Standing, demand: Demand, share_percent: int) -> int | None:

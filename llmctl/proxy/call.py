@@ -11,7 +11,7 @@ from aiohttp.web import BaseRequest
 from llmctl.dialects.endpoint import Endpoint, Match
 from llmctl.dialects.request import Request
 from llmctl.domain.principal import Caller
-from llmctl.store.booking import Granted
+from llmctl.store.booking import Held
 from llmctl.store.objects import StoredObject
 
 from .attempts import Attempt
@@ -72,7 +72,7 @@ class Call:
     endpoint: Endpoint  # of the match
     asked: Request
     plan: Plan
-    granted: Granted
+    held: Held
     attempt: Attempt
     upload: Upload | None = None
     first_byte_s: float | None = None
@@ -89,8 +89,8 @@ class Call:
     def output_tokens_to_set(self) -> int | None:
         """The output maximum to write into the request; None: the client's own, or none, stands."""
         demand = self.plan.demand
-        if self.granted.capped or (demand.output_tokens_injected and self.plan.bounded):
-            return self.granted.output_tokens
+        if self.held.capped or (demand.output_tokens_injected and self.plan.bounded):
+            return self.held.output_tokens
         return None
 
     @property
@@ -102,7 +102,7 @@ class Call:
     @property
     def held_output_tokens(self) -> int:
         """Over all choices."""
-        return self.granted.output_tokens * self.plan.demand.output_multiplier
+        return self.held.output_tokens * self.plan.demand.output_multiplier
 
     def latency_ms(self, now_s: float) -> int:
         return round((now_s - self.began_s) * 1000)

@@ -23,7 +23,7 @@ async def estimate(call: Call, reading: Reading) -> Usage:
         input_tokens, seen_tokens = await asyncio.to_thread(_count, call, reading)
     except tokenizer.TokenizerError as error:
         logger.error("cannot count tokens offline, booking the worst case: %s", error)
-        input_tokens, seen_tokens = call.plan.demand.input_tokens, call.granted.output_tokens
+        input_tokens, seen_tokens = call.plan.demand.input_tokens, call.held.output_tokens
     return settlement.estimated(call, reading, input_tokens=input_tokens, seen_tokens=seen_tokens)
 
 

@@ -359,10 +359,10 @@ def _refuses_option(call: Call, status: int, body: bytes) -> bool:
 def _headers(call: Call, response: ProviderAnswer, without: frozenset[bytes]) -> bytes:
     headers = downstream_headers(response.raw_headers, without=without)
     headers += f"{CALL_ID}: {ids.shown(call.id)}\r\n".encode()
-    if call.granted.capped:
-        headers += f"{OUTPUT_CAPPED}: {call.granted.output_tokens}\r\n".encode()
-    if call.granted.passed:
-        headers += f"{LIMIT_PASSED}: {', '.join(f'l{limit_id}' for limit_id in call.granted.passed)}\r\n".encode()
+    if call.held.capped:
+        headers += f"{OUTPUT_CAPPED}: {call.held.output_tokens}\r\n".encode()
+    if call.held.passed:
+        headers += f"{LIMIT_PASSED}: {', '.join(f'l{limit_id}' for limit_id in call.held.passed)}\r\n".encode()
     return headers
 
 

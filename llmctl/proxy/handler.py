@@ -20,7 +20,7 @@ from llmctl.store import ids
 from llmctl.store.booking import Closing, Deferral, Opening, Refusal
 from llmctl.store.ledger import Ledger
 
-from . import access, addresses, recount, settlement
+from . import access_log, addresses, recount, settlement
 from .attempts import FIRST, Attempt, Failure
 from .body import is_form
 from .call import Arrival, Call
@@ -93,7 +93,7 @@ class Handler:
             setup.open_calls -= 1
             self.open_calls -= 1
         if setup.logs_requests:
-            access.note(arrival, answer)
+            access_log.note(arrival, answer)
         return answer
 
     async def _serve(self, arrival: Arrival) -> web.StreamResponse:
@@ -215,12 +215,12 @@ class Handler:
                 raise
             if counted is not None:
                 plan = plan._replace(demand=plan.demand._replace(input_tokens=counted))
-            granted = await self._ledger.hold(_opening(arrival, caller, match, asked, plan, tags, attempt))
-            if isinstance(granted, Refused):
-                if counted is None and (counted := await recount.input_tokens(asked, plan, granted)) is not None:
+            hold = await self._ledger.hold(_opening(arrival, caller, match, asked, plan, tags, attempt))
+            if isinstance(hold, Refused):
+                if counted is None and (counted := await recount.input_tokens(asked, plan, hold)) is not None:
                     continue
-                raise granted
-            if granted is not None:
+                raise hold
+            if hold is not None:
                 arrival.admitted = True
                 self._metrics.admitted(time.perf_counter() - arrival.began_s)
                 return Call(
@@ -233,7 +233,7 @@ class Handler:
                     endpoint=endpoint,
                     asked=asked,
                     plan=plan,
-                    granted=granted,
+                    held=hold,
                     attempt=attempt,
                     upload=arrival.upload,
                 )

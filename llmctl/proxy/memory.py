@@ -9,7 +9,7 @@ import gc
 TRIM_EVERY_S = 60.0
 
 
-def settle() -> None:
+def freeze() -> None:
     """What the start made lives until the end: the collector need not look at it again and again (measured: 12 % of the
     event loop's time). Calls leave next to nothing that refers in circles (`connections.let_go`), so it may also look
     less often."""

@@ -33,7 +33,7 @@ def unanswered(call: Call, *, status: int | None, error: str, now_s: float) -> C
         error,
         usage=Usage(input_tokens=call.plan.demand.input_tokens, output_tokens=call.held_output_tokens),
         usage_source=None if free else "estimated",
-        cost_nano_usd=call.granted.held_nano_usd if free or price is not None else None,
+        cost_nano_usd=call.held.held_nano_usd if free or price is not None else None,
         price_id=price.id if price else None,
         latency_ms=call.latency_ms(now_s),
     )

@@ -41,7 +41,7 @@ class UpstreamFailure(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class Account:
     """A provider with its credentials, ready to be called."""
 
     provider: Provider
@@ -54,7 +54,7 @@ class Upstream:
 
     def __init__(self, config: Config, *, sandbox: tuple[str, str] | None = None) -> None:
         """`sandbox` is base URL and credential of the built-in provider, if it runs. Raises ConfigError."""
-        self._endpoints = {provider.name: _endpoint(provider, sandbox) for provider in config.providers.values()}
+        self._accounts = {provider.name: _account(provider, sandbox) for provider in config.providers.values()}
         self._signers = {
             (provider.name, number): Signer(source.read(), provider.region)
             for provider in config.providers.values()
@@ -78,18 +78,18 @@ class Upstream:
         self._pools = {
             name: Pool(
                 self._connector,
-                URL(next(iter(endpoint.base_urls.values()))),
-                connect_s=endpoint.provider.timeouts.connect_s,
+                URL(next(iter(account.base_urls.values()))),
+                connect_s=account.provider.timeouts.connect_s,
             )
-            for name, endpoint in self._endpoints.items()
+            for name, account in self._accounts.items()
         }
         self._pruning = asyncio.create_task(self._prune())
 
     def take_over(self, before: Upstream) -> None:
         """Which credentials rest, of those of the configuration before."""
-        for name, endpoint in self._endpoints.items():
-            if name in before._endpoints:
-                endpoint.credentials.take_over(before._endpoints[name].credentials)
+        for name, account in self._accounts.items():
+            if name in before._accounts:
+                account.credentials.take_over(before._accounts[name].credentials)
 
     async def close(self) -> None:
         self._pruning.cancel()
@@ -98,14 +98,14 @@ class Upstream:
         await self._connector.close()
 
     def credentials(self, provider: Provider) -> Credentials:
-        return self._endpoints[provider.name].credentials
+        return self._accounts[provider.name].credentials
 
     async def credential(
         self, provider: Provider, tried: Collection[int] = (), *, fingerprint: str = ""
     ) -> Credential | None:
         """One of the provider's credentials, as it is shown to it; the one with this fingerprint, if it is said. Raises
         UpstreamFailure."""
-        credentials = self._endpoints[provider.name].credentials
+        credentials = self._accounts[provider.name].credentials
         credential = credentials.known(fingerprint) if fingerprint else credentials.choose(tried)
         if credential is None or not self._tokens:
             return credential
@@ -192,7 +192,7 @@ class Upstream:
 
     def _request_line(self, name: str, dialect: str, method: str, target: str) -> bytes:
         """Also says which host is meant."""
-        url = URL(self._endpoints[name].base_urls[dialect] + target, encoded=True)
+        url = URL(self._accounts[name].base_urls[dialect] + target, encoded=True)
         if len(self._request_lines) >= REQUEST_LINES_MAX:
             self._request_lines.clear()
         line = f"{method} {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n".encode()
@@ -212,12 +212,12 @@ def _failure(
     return UpstreamFailure(refused, sent=sent, answered=answered, credential=credential)
 
 
-def _endpoint(provider: Provider, sandbox: tuple[str, str] | None) -> Endpoint:
+def _account(provider: Provider, sandbox: tuple[str, str] | None) -> Account:
     if provider.is_sandbox and sandbox is not None:
         base_urls = dict.fromkeys(provider.base_urls, sandbox[0])
-        return Endpoint(provider, base_urls, Credentials([Credential(sandbox[1], fingerprint=provider.name)]))
+        return Account(provider, base_urls, Credentials([Credential(sandbox[1], fingerprint=provider.name)]))
     credentials = [_credential(source, number) for number, source in enumerate(provider.credentials)]
-    return Endpoint(provider, provider.base_urls, Credentials(credentials))
+    return Account(provider, provider.base_urls, Credentials(credentials))
 
 
 def _credential(source: CredentialSource, number: int) -> Credential:

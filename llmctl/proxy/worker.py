@@ -133,7 +133,7 @@ class Worker:
         gateway = Gateway(self._config, self._blocks, self._number)
         admin = self._sockets.admin if self._number == 0 else None
         await gateway.start(self._sockets.clients[self._number], admin)
-        memory.settle()
+        memory.freeze()
         chores = (self._reload_when_told(gateway), self._beat(), memory.give_back())
         tasks = [asyncio.create_task(chore) for chore in chores]
         self._reports.ready()

@@ -14,14 +14,14 @@ from operator import add
 import msgspec
 
 from llmctl.domain.errors import StoreError
-from llmctl.domain.limit import Grant, Limit, Standing, decide
+from llmctl.domain.limit import Admitted, Limit, Standing, decide
 from llmctl.domain.usage import USAGE_CLASSES
 from llmctl.domain.why import looked_at
 from llmctl.domain.window import BUCKET_S, SLOT_S
 
 from . import balances, fold, limits, objects
 from .balances import Place, Row
-from .booking import Closing, Deferral, Granted, HoldResult, Kept, Opening
+from .booking import Closing, Deferral, Held, HoldResult, Kept, Opening
 from .deployments import Deployments, model_of
 from .interned import Interned
 from .slots import Slots
@@ -80,7 +80,7 @@ class Outcome:
     def all_fit(self) -> bool:
         """Every hold was let in as it was asked for, with room in every limit."""
         return all(
-            hold is None or (isinstance(hold, Granted) and not hold.capped and not hold.passed) for hold in self.holds
+            hold is None or (isinstance(hold, Held) and not hold.capped and not hold.passed) for hold in self.holds
         )
 
 
@@ -281,14 +281,14 @@ class Batch:
         standings: Mapping[Row, Standing],
         outcome: Outcome,
     ) -> None:
-        granted: list[tuple[Opening, OpenCall]] = []
+        admitted: list[tuple[Opening, OpenCall]] = []
         for opening, places in zip(openings, placed, strict=True):
             if places is None:
                 outcome.holds.append(None)
                 continue
             mine_now = [standings[place.row] for place in places]
             decision = decide(mine_now, opening.demand, share_percent=self._share_percent, now_s=self._now_s)
-            if not isinstance(decision, Grant):
+            if not isinstance(decision, Admitted):
                 decision.looked = looked_at(mine_now, opening.demand)
                 outcome.holds.append(decision)
                 continue
@@ -298,11 +298,11 @@ class Batch:
                 standing.held += held
                 if standing.limit.window == "minute":
                     _hold_in_other_slots(standing, held, standings)
-            granted.append((opening, call))
-            outcome.holds.append(Granted(decision.output_tokens, decision.capped, call.held_nano, decision.passed))
-        outcome.opened.extend(call for _, call in granted)
-        if granted:
-            self._insert_calls(granted)
+            admitted.append((opening, call))
+            outcome.holds.append(Held(decision.output_tokens, decision.capped, call.held_nano, decision.passed))
+        outcome.opened.extend(call for _, call in admitted)
+        if admitted:
+            self._insert_calls(admitted)
 
     def _member_id(self, end_user: str) -> int:
         """Names of end users come from outside: only a call that is let in makes one known."""
@@ -321,7 +321,7 @@ class Batch:
                 found[limit_id, lasting, start_s] = one
         return found
 
-    def _opened(self, opening: Opening, grant: Grant) -> OpenCall:
+    def _opened(self, opening: Opening, admitted: Admitted) -> OpenCall:
         caller, demand = opening.caller, opening.demand
         return OpenCall(
             call_id=opening.call_id,
@@ -336,14 +336,14 @@ class Batch:
             model_id=self._interned.model(self._tx, opening.provider, opening.model),
             provider=opening.provider,
             model=opening.model,
-            held_nano=demand.cost_nano_usd(grant.output_tokens),
+            held_nano=demand.cost_nano_usd(admitted.output_tokens),
             held_input_tokens=demand.input_tokens,
-            held_output_tokens=grant.output_tokens * demand.output_multiplier,
+            held_output_tokens=admitted.output_tokens * demand.output_multiplier,
         )
 
-    def _insert_calls(self, granted: Sequence[tuple[Opening, OpenCall]]) -> None:
+    def _insert_calls(self, admitted: Sequence[tuple[Opening, OpenCall]]) -> None:
         rows = []
-        for opening, call in granted:
+        for opening, call in admitted:
             rows.append(
                 (
                     call.call_id,

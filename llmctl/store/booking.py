@@ -88,7 +88,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     end_user: str = ""
 
 
-class Granted(msgspec.Struct, frozen=True, gc=False):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """The hold is on disk: the call may go. `output_tokens` is the maximum per choice that was held; `passed`: soft
     limits that were spent before it."""
 
@@ -99,4 +99,4 @@ class Granted(msgspec.Struct, frozen=True, gc=False):
 
 
 # What a hold can end with. None: the settings changed since the caller was read; look again and ask again.
-HoldResult = Granted | Refused | None
+HoldResult = Held | Refused | None

@@ -12,7 +12,7 @@ from llmctl.domain.principal import Caller
 from llmctl.domain.usage import Usage
 from llmctl.store import callers, groups, keys, users
 from llmctl.store.audit import Author
-from llmctl.store.booking import Closing, Granted, Opening, Refusal
+from llmctl.store.booking import Closing, Held, Opening, Refusal
 from llmctl.store.database import Store, create
 from llmctl.store.ledger import Ledger
 
@@ -95,7 +95,7 @@ class Shop:
             end_user=end_user,
         )
         held = await self._ledger.hold(opening)
-        assert isinstance(held, Granted), held
+        assert isinstance(held, Held), held
         if settle:
             self.end(call_id, cost=cost, usage=usage, **closing)
         return call_id

@@ -14,7 +14,7 @@ import pytest
 
 from llmctl.cli import checkup
 from llmctl.store import contents, fold
-from llmctl.store.booking import Granted
+from llmctl.store.booking import Held
 from llmctl.store.database import Store
 from llmctl.store.ledger import Ledger
 from tests.support.daemon import AS_ANYBODY, LLMCTL
@@ -49,7 +49,7 @@ async def call(path: Path, secret: str, count: int, now_s: int) -> None:
     await ledger.start()
     for _ in range(count):
         wanted = opening(ledger, books.caller(secret), at_ms=now_s * 1000, end_user="e1")
-        assert isinstance(await ledger.hold(wanted), Granted)
+        assert isinstance(await ledger.hold(wanted), Held)
         ledger.settle(ended(wanted.call_id))
     await ledger.close()
     books.store.close()

@@ -18,7 +18,7 @@ from llmctl.proxy.directory import Directory
 from llmctl.proxy.lessons import Lessons
 from llmctl.proxy.plan import plan_of
 from llmctl.store import ids
-from llmctl.store.booking import Granted, Refusal
+from llmctl.store.booking import Held, Refusal
 from llmctl.store.database import Store
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import Books, opening
@@ -55,7 +55,7 @@ async def _call_until_refused(path: Path, secret: str) -> list[str]:
                 )
             )
             break
-        assert isinstance(held, Granted)
+        assert isinstance(held, Held)
         ledger.settle(ended(wanted.call_id, cost_nano_usd=3_000_000, latency_ms=0))
     await ledger.close()
     books.store.close()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmctl.domain.demand import Demand, Rates
 from llmctl.domain.errors import Refused
-from llmctl.domain.limit import HOLD_MAX, MEASURES, RETRY_S_MAX, Grant, Limit, Standing, decide, needed
+from llmctl.domain.limit import HOLD_MAX, MEASURES, RETRY_S_MAX, Admitted, Limit, Standing, decide, needed
 from llmctl.domain.scope import Scope
 
 USD = 1_000_000_000
@@ -45,7 +45,7 @@ def demand(
     return wanted._replace(**more)  # type: ignore[arg-type]
 
 
-def decided(standings: Sequence[Standing], wanted: Demand, share_percent: int = 25) -> Grant | Refused:
+def decided(standings: Sequence[Standing], wanted: Demand, share_percent: int = 25) -> Admitted | Refused:
     return decide(standings, wanted, share_percent=share_percent, now_s=NOW_S)
 
 
@@ -102,7 +102,7 @@ def hard(standings: Sequence[Standing]) -> list[Standing]:
 def test_what_is_granted_fits_every_hard_limit(situation: tuple[list[Standing], Demand], share: int) -> None:
     standings, wanted = situation
     decision = decided(standings, wanted, share)
-    if isinstance(decision, Grant):
+    if isinstance(decision, Admitted):
         for one in hard(standings):
             assert takes(one, wanted, decision.output_tokens) <= max(0, one.left)
         assert wanted.output_tokens_min <= decision.output_tokens <= wanted.output_tokens
@@ -118,7 +118,7 @@ def test_a_call_that_fits_whole_goes_whole_and_only_one_that_cannot_fit_is_refus
     too_full = [one for one in hard(standings) if takes(one, wanted, wanted.output_tokens_min) > max(0, one.left)]
     if all(takes(one, wanted, wanted.output_tokens) <= one.left for one in hard(standings)):
         passed = tuple(one.limit.id for one in standings if one.limit.soft and one.left <= 0)
-        assert decision == Grant(wanted.output_tokens, capped=False, passed=passed)
+        assert decision == Admitted(wanted.output_tokens, capped=False, passed=passed)
     elif isinstance(decision, Refused):
         assert decision.facts["limit"] in {f"l{one.limit.id}" for one in hard(standings)}
     else:
@@ -131,7 +131,7 @@ def test_a_capped_call_takes_no_more_than_its_share_or_the_least_that_is_of_use(
 ) -> None:
     standings, wanted = situation
     decision = decided(standings, wanted, share)
-    if isinstance(decision, Grant) and decision.capped:
+    if isinstance(decision, Admitted) and decision.capped:
         assert any(
             takes(one, wanted, wanted.output_tokens) > one.left
             and takes(one, wanted, decision.output_tokens)
@@ -146,7 +146,7 @@ def test_whether_a_call_may_go_does_not_depend_on_the_order_of_its_limits(
 ) -> None:
     standings, wanted = situation
     shuffled = chance.sample(standings, len(standings))
-    assert isinstance(decided(standings, wanted), Grant) == isinstance(decided(shuffled, wanted), Grant)
+    assert isinstance(decided(standings, wanted), Admitted) == isinstance(decided(shuffled, wanted), Admitted)
 
 
 @given(situations())
@@ -154,15 +154,15 @@ def test_soft_limits_neither_refuse_nor_cap(situation: tuple[list[Standing], Dem
     standings, wanted = situation
     soft = [replace(one, limit=replace(one.limit, soft=True)) for one in standings]
     passed = tuple(one.limit.id for one in soft if one.left <= 0)
-    assert decided(soft, wanted) == Grant(wanted.output_tokens, capped=False, passed=passed)
-    if isinstance(granted := decided(standings, wanted), Grant):
+    assert decided(soft, wanted) == Admitted(wanted.output_tokens, capped=False, passed=passed)
+    if isinstance(granted := decided(standings, wanted), Admitted):
         assert decided([*soft, *standings], wanted) == granted._replace(passed=passed + granted.passed)
 
 
 @given(situations())
 def test_only_what_may_pass_by_waiting_says_when_to_retry(situation: tuple[list[Standing], Demand]) -> None:
     decision = decided(*situation)
-    if isinstance(decision, Grant):
+    if isinstance(decision, Admitted):
         return
     if decision.code in ("limit_spent", "request_exceeds_limit"):
         assert decision.retry_after_s is None
@@ -193,7 +193,7 @@ def test_no_sequence_of_calls_spends_more_than_a_limit_has(
     open_calls: list[list[int]] = []
     for each in wanted:
         decision = decided([book.standing() for book in books], each, share)
-        if isinstance(decision, Grant):
+        if isinstance(decision, Admitted):
             open_calls.append([needed(book.limit, each, decision.output_tokens) for book in books])
             for book, held in zip(books, open_calls[-1], strict=True):
                 book.held += held
@@ -209,7 +209,7 @@ def test_no_sequence_of_calls_spends_more_than_a_limit_has(
 @pytest.mark.parametrize(("output_tokens", "used_tokens"), [(2_000, 2_000), (128_000, 300)])
 def test_a_limit_can_be_used_up_before_it_says_that_it_is_spent(output_tokens: int, used_tokens: int) -> None:
     books, wanted = Books(limit(amount=5 * USD)), demand(500, output_tokens)
-    while isinstance(decision := decided([books.standing()], wanted), Grant):
+    while isinstance(decision := decided([books.standing()], wanted), Admitted):
         books.settled += wanted.cost_nano_usd(min(used_tokens, decision.output_tokens))
     assert decision.code == "limit_spent"
     assert books.limit.amount * 95 // 100 <= books.settled <= books.limit.amount
@@ -232,7 +232,7 @@ def test_a_limit_can_be_used_up_before_it_says_that_it_is_spent(output_tokens: i
 )
 def test_near_the_end_of_a_limit_a_call_is_capped_to_its_share(left: int, wanted: Demand, output_tokens: int) -> None:
     decision = decided([standing(limit("tokens", 1_000_000), 1_000_000 - left)], wanted)
-    assert decision == Grant(output_tokens, capped=output_tokens < wanted.output_tokens)
+    assert decision == Admitted(output_tokens, capped=output_tokens < wanted.output_tokens)
 
 
 def test_where_not_even_a_useful_answer_fits_the_call_is_refused() -> None:
@@ -242,30 +242,30 @@ def test_where_not_even_a_useful_answer_fits_the_call_is_refused() -> None:
 def test_a_thinking_budget_that_does_not_fit_is_refused_and_not_cut() -> None:
     thinking = demand(1_000, 20_000, least=16_000)
     assert refused(standing(limit("tokens", 100_000), 84_000), wanted=thinking).code == "limit_spent"
-    assert decided([standing(limit("tokens", 100_000), 80_000)], thinking) == Grant(16_000, capped=True)
+    assert decided([standing(limit("tokens", 100_000), 80_000)], thinking) == Admitted(16_000, capped=True)
 
 
 def test_several_limits_cap_to_the_tightest() -> None:
     wide, narrow = standing(limit("tokens", 40_000)), standing(limit("cost", USD // 25))  # 4 cents
     wanted = demand(1_000, 50_000)
-    assert decided([wide], wanted) == Grant(9_000, capped=True)
-    assert decided([narrow], wanted) == Grant(900, capped=True)
+    assert decided([wide], wanted) == Admitted(9_000, capped=True)
+    assert decided([narrow], wanted) == Admitted(900, capped=True)
     for both in ([wide, narrow], [narrow, wide]):
-        assert decided(both, wanted) == Grant(900, capped=True)
+        assert decided(both, wanted) == Admitted(900, capped=True)
 
 
 def test_a_cap_leaves_most_of_what_is_left_to_the_others() -> None:
     books, wanted = Books(limit("tokens", 40_000)), demand(1_000, 50_000)
     for _ in range(4):
         decision = decided([books.standing()], wanted)
-        assert isinstance(decision, Grant)
+        assert isinstance(decision, Admitted)
         books.held += wanted.tokens(decision.output_tokens)
     assert books.standing().left > 40_000 // 4
 
 
 def test_a_limit_on_calls_never_lowers_an_output() -> None:
     counted = [standing(limit("requests", 1)), standing(limit("concurrency", 1))]
-    assert decided(counted, demand(1_000, 50_000)) == Grant(50_000, capped=False)
+    assert decided(counted, demand(1_000, 50_000)) == Admitted(50_000, capped=False)
 
 
 # ---- refusing, with the right code ----
@@ -289,7 +289,7 @@ def test_money_that_only_open_calls_hold_is_worth_a_retry() -> None:
 
 def test_a_call_that_needs_all_there_is_waits_for_what_is_held_and_not_for_what_is_spent() -> None:
     of, wanted = limit("tokens", 1_256), demand(1_000, 256)
-    assert decided([standing(of)], wanted) == Grant(256, capped=False)
+    assert decided([standing(of)], wanted) == Admitted(256, capped=False)
     assert refused(standing(of, 0, 1), wanted=wanted).code == "limit_held"
     assert refused(standing(of, 1), wanted=wanted).code == "limit_spent"
 
@@ -319,7 +319,7 @@ def test_a_call_that_exceeds_the_whole_limit_will_never_pass() -> None:
         error = refused(standing(limit("tokens", 10_000), settled, 0, NOW_S + 1), wanted=demand(9_745, 4_000))
         assert (error.code, error.retry_after_s) == ("request_exceeds_limit", None)
         assert "this call alone exceeds limit l3" in error.message and "needs up to 10,001 tokens" in error.message
-    assert isinstance(decided([standing(limit("tokens", 10_001))], demand(9_745, 4_000)), Grant)
+    assert isinstance(decided([standing(limit("tokens", 10_001))], demand(9_745, 4_000)), Admitted)
 
 
 def test_a_full_house_is_a_rate() -> None:
@@ -330,7 +330,7 @@ def test_a_full_house_is_a_rate() -> None:
     )
     assert (error.code, error.retry_after_s) == ("rate_limited", 1)
     assert error.message == "limit l3 (group engineering, gpt-5*): 20 at once, all in use"
-    assert isinstance(decided([standing(limit("concurrency", 20), 0, 19)], demand()), Grant)
+    assert isinstance(decided([standing(limit("concurrency", 20), 0, 19)], demand()), Admitted)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -342,7 +342,7 @@ def test_a_limit_of_nothing_is_never_worth_a_retry(measure: str) -> None:
 def test_a_call_that_costs_nothing_is_not_refused_for_money() -> None:
     free = demand(rates=Rates(0, 0))
     for settled in (10 * USD, 11 * USD):  # a settle above its hold may have overspent the limit
-        assert decided([standing(limit(), settled)], free) == Grant(1_000, capped=False)
+        assert decided([standing(limit(), settled)], free) == Admitted(1_000, capped=False)
     assert refused(standing(limit("tokens", 10), 10), wanted=free)
 
 
@@ -359,7 +359,7 @@ def test_what_is_held_always_fits_a_column_of_the_database_thousands_of_times(
     input_tokens: int, output_tokens: int, choices: int
 ) -> None:
     wanted = demand(input_tokens, output_tokens, choices=choices)
-    if isinstance(granted := decided([], wanted), Grant):
+    if isinstance(granted := decided([], wanted), Admitted):
         assert wanted.cost_nano_usd(granted.output_tokens) <= HOLD_MAX < 2**63 // 9_000
         assert wanted.tokens(granted.output_tokens) <= HOLD_MAX
 

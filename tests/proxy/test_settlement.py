@@ -12,7 +12,7 @@ from llmctl.domain.usage import NO_USAGE, Usage
 from llmctl.proxy.call import Call
 from llmctl.proxy.plan import NOTHING, Plan
 from llmctl.proxy.settlement import answered, superseded, unanswered
-from llmctl.store.booking import Closing, Granted
+from llmctl.store.booking import Closing, Held
 from tests.support.calls import BEGAN_S, admitted
 
 USD = 1_000_000_000
@@ -25,7 +25,7 @@ def call_of(price: Price | None = PRICE, *, free: bool = False) -> Call:
     """Of two choices of 500 tokens, or one that the provider does not bill."""
     plan = Plan(sandbox_provider(), "gpt-5", price, NOTHING if free else DEMAND, False, free=free)
     held_nano = HELD_NANO if price is not None and not free else 0
-    return admitted(plan, Granted(plan.demand.output_tokens, False, held_nano))
+    return admitted(plan, Held(plan.demand.output_tokens, False, held_nano))
 
 
 def without_an_answer(call: Call) -> Closing:

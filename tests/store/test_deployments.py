@@ -13,7 +13,7 @@ import pytest
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Standing
 from llmctl.store import balances, configured, invariants, limits, prices, repricing, standings
-from llmctl.store.booking import Granted, HoldResult
+from llmctl.store.booking import Held, HoldResult
 from llmctl.store.database import Store, migrate_file
 from llmctl.store.ledger import Ledger
 from llmctl.store.price_rows import price_row
@@ -43,7 +43,7 @@ async def hold(
         wanted = opening(ledger, books.caller(secret), at_ms=AT_S * 1000)
         found = await ledger.hold(msgspec.structs.replace(wanted, provider=provider, model=name))
         if found is not None:  # else the settings changed: asked again, as the handler does
-            if isinstance(found, Granted) and settle:
+            if isinstance(found, Held) and settle:
                 ledger.settle(closing(wanted.call_id))
             return found
 
@@ -74,12 +74,12 @@ async def test_a_limit_on_the_model_binds_its_deployment(books: Books, ledger: L
     secret = books.add_user("m4")
     limit_id = books.limit("user m4", 2, measure="requests", window=window, model_pattern="gpt-5*")
     configured.keep(books.path, MINE, AT_S)
-    assert isinstance(await hold(books, ledger, secret), Granted)
-    assert isinstance(await hold(books, ledger, secret, "azure/MY-GPT5"), Granted)
-    assert isinstance(await hold(books, ledger, secret, "azure/other"), Granted)
+    assert isinstance(await hold(books, ledger, secret), Held)
+    assert isinstance(await hold(books, ledger, secret, "azure/MY-GPT5"), Held)
+    assert isinstance(await hold(books, ledger, secret, "azure/other"), Held)
     assert isinstance(await hold(books, ledger, secret), Refused)
     assert isinstance(await hold(books, ledger, secret, "openai/gpt-5"), Refused)
-    assert isinstance(await hold(books, ledger, secret, "elsewhere/my-gpt5"), Granted)
+    assert isinstance(await hold(books, ledger, secret, "elsewhere/my-gpt5"), Held)
     await written(ledger)
     assert kept(books) == {limit_id: (2, 0)}
     again = made_anew(books, limit_id)
@@ -177,7 +177,7 @@ async def test_an_older_database_counts_the_deployments_of_its_past_calls_once_a
     configured.keep(books.path, MINE, AT_S)
     after = books.ledger(clock_s=lambda: AT_S)
     await after.start()
-    assert isinstance(await hold(books, after, secret, "openai/gpt-4"), Granted)
+    assert isinstance(await hold(books, after, secret, "openai/gpt-4"), Held)
     assert isinstance(await hold(books, after, secret), Refused)
     await after.close()
     assert made_anew(books, limit_id).settled == 3

@@ -11,7 +11,7 @@ import pytest
 from llmctl.domain.errors import Refused
 from llmctl.store import balances, groups, limits, standings, users
 from llmctl.store.audit import Author
-from llmctl.store.booking import Granted
+from llmctl.store.booking import Held
 from llmctl.store.ledger import Ledger
 from llmctl.store.sql import run
 from tests.support.ledgers import DOLLAR, Books, closing, opening
@@ -19,11 +19,11 @@ from tests.support.ledgers import DOLLAR, Books, closing, opening
 CALL_NANO = 11_000_000
 
 
-async def ask(books: Books, ledger: Ledger, secret: str, end_user: str, *, settle: bool = False) -> Granted | Refused:
+async def ask(books: Books, ledger: Ledger, secret: str, end_user: str, *, settle: bool = False) -> Held | Refused:
     wanted = msgspec.structs.replace(opening(ledger, books.caller(secret)), end_user=end_user)
     result = await ledger.hold(wanted)
     assert result is not None
-    if settle and isinstance(result, Granted):
+    if settle and isinstance(result, Held):
         ledger.settle(closing(wanted.call_id))
         while not ledger.idle:
             await asyncio.sleep(0.005)
@@ -34,7 +34,7 @@ async def test_each_end_user_has_the_amount_alone(books: Books, ledger: Ledger) 
     secret = books.add_user("app", "shop")
     books.limit("group shop", CALL_NANO, each="end_user", window="day")
     results = {name: await ask(books, ledger, secret, name) for name in ("ann", "ben")}
-    assert [type(one) for one in results.values()] == [Granted, Granted]
+    assert [type(one) for one in results.values()] == [Held, Held]
     refused = await ask(books, ledger, secret, "ann")
     assert isinstance(refused, Refused)
     assert refused.code == "limit_held"
@@ -44,7 +44,7 @@ async def test_each_end_user_has_the_amount_alone(books: Books, ledger: Ledger) 
 async def test_calls_without_an_end_user_are_not_bound(books: Books, ledger: Ledger) -> None:
     secret = books.add_user("app")
     books.limit("org", CALL_NANO - 1, each="end_user", window="day")
-    assert isinstance(await ask(books, ledger, secret, ""), Granted)
+    assert isinstance(await ask(books, ledger, secret, ""), Held)
 
 
 @pytest.mark.parametrize("window", ["minute", "hour", "day", "week", "month", "total"])
@@ -53,7 +53,7 @@ async def test_a_limit_set_today_counts_what_an_end_user_has_spent(books: Books,
     for name in ("ann", "ann", "ben"):
         await ask(books, ledger, secret, name, settle=True)
     books.limit("org", 2_500_000 + CALL_NANO, each="end_user", window=window)  # ann has spent 3,000,000
-    assert isinstance(await ask(books, ledger, secret, "ben"), Granted)
+    assert isinstance(await ask(books, ledger, secret, "ben"), Held)
     assert isinstance(await ask(books, ledger, secret, "ann"), Refused)
 
 
@@ -73,7 +73,7 @@ async def test_calls_of_a_new_end_user_in_one_batch_see_each_other(books: Books,
     books.limit("org", 2 * CALL_NANO, each="end_user", window="day")
     names = ["ann", "ann", "ben", "ann"]
     results = await asyncio.gather(*(ask(books, ledger, secret, name) for name in names))
-    assert [type(one) for one in results] == [Granted, Granted, Granted, Refused]
+    assert [type(one) for one in results] == [Held, Held, Held, Refused]
     held = "SELECT name, held FROM balances JOIN names ON names.id = member_id ORDER BY name"
     assert books.rows(held) == [("ann", 2 * CALL_NANO), ("ben", CALL_NANO)]
 
@@ -91,7 +91,7 @@ async def test_pooled_and_individual_limits_bind_together(books: Books, ledger: 
     books.limit("group shop", 10 * DOLLAR, each="end_user", window="month")
     books.limit("group shop", 2 * CALL_NANO, window="month")
     results = [type(await ask(books, ledger, secret, name)) for name in ("ann", "ben", "cid")]
-    assert results == [Granted, Granted, Refused]
+    assert results == [Held, Held, Refused]
 
 
 def shown(books: Books, now_s: int) -> dict[int, list[tuple[str, int, int, int]]]:
@@ -137,7 +137,7 @@ async def test_what_each_has_left_is_shown_also_after_a_change_that_drops_balanc
             wanted = opening(ledger, books.caller(secret, at_s), at_ms=at_s * 1000, end_user=end_user)
             if (held := await ledger.hold(wanted)) is not None:
                 break
-        assert isinstance(held, Granted)
+        assert isinstance(held, Held)
         if settle:
             ledger.settle(closing(wanted.call_id))
         return wanted.call_id

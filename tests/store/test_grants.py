@@ -8,7 +8,7 @@ import pytest
 
 from llmctl.domain.errors import BadInput, Refused
 from llmctl.store import grants, limits
-from llmctl.store.booking import Granted
+from llmctl.store.booking import Held
 from tests.support.ledgers import Books, opening
 
 CALL_NANO = 11_000_000
@@ -41,10 +41,10 @@ async def test_a_grant_is_for_its_member_and_its_time(books: Books) -> None:
         async def ask(secret: str) -> type:
             return type(await ledger.hold(opening(ledger, books.caller(secret))))
 
-        assert [await ask(alice) for _ in range(3)] == [Granted, Granted, Refused]
-        assert [await ask(bob) for _ in range(2)] == [Granted, Refused]
+        assert [await ask(alice) for _ in range(3)] == [Held, Held, Refused]
+        assert [await ask(bob) for _ in range(2)] == [Held, Refused]
         give(books, limit_id, "bob", amount=2 * CALL_NANO)
-        assert await ask(bob) is Granted
+        assert await ask(bob) is Held
         now_s += 3_700
         assert await ask(bob) is Refused
     finally:
@@ -60,7 +60,7 @@ async def test_a_grant_to_all_raises_a_pooled_limit(books: Books) -> None:
         results = [await ledger.hold(opening(ledger, books.caller(alice))) for _ in range(3)]
     finally:
         await ledger.close()
-    assert [type(one) for one in results] == [Granted, Granted, Refused]
+    assert [type(one) for one in results] == [Held, Held, Refused]
     assert "2 at once" in str(results[-1])
 
 

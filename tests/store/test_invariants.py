@@ -11,7 +11,7 @@ import pytest
 
 from llmctl.domain.errors import StoreUnavailable
 from llmctl.store import fold, invariants
-from llmctl.store.booking import Granted
+from llmctl.store.booking import Held
 from llmctl.store.database import Store
 from llmctl.store.invariants import Wrong
 from llmctl.store.ledger import Ledger
@@ -27,7 +27,7 @@ async def call(books: Books, ledger: Ledger, secret: str, count: int, *, end_use
         wanted = opening(ledger, caller, end_user=end_user)
         while (held := await ledger.hold(wanted)) is None:  # settings have changed
             wanted = opening(ledger, books.caller(secret), end_user=end_user)
-        assert isinstance(held, Granted)
+        assert isinstance(held, Held)
         ledger.settle(closing(wanted.call_id))
 
     await asyncio.gather(*(one(f"e{number}" if end_users else "") for number in range(count)))

@@ -20,7 +20,7 @@ import pytest
 from llmctl.domain.errors import NotFound, Refused, SchemaMismatch, StoreBroken, StoreUnavailable
 from llmctl.domain.principal import Caller
 from llmctl.store import balances, database, ids, limits, users, writer
-from llmctl.store.booking import Closing, Granted, HoldResult, Opening, Refusal
+from llmctl.store.booking import Closing, Held, HoldResult, Opening, Refusal
 from llmctl.store.database import migrations, transaction
 from llmctl.store.ledger import Ledger
 from llmctl.store.owners import Owner
@@ -41,7 +41,7 @@ async def test_a_call_is_on_disk_as_open_before_it_may_go_and_settled_after(book
     caller = books.caller(books.add_user("alice", "sales"))
     wanted = opening(ledger, caller)
     result = await ledger.hold(wanted)
-    assert result == Granted(1_000, False, CALL_NANO)
+    assert result == Held(1_000, False, CALL_NANO)
     assert books.rows("SELECT state, held_nano, cost_nano FROM calls") == [("open", CALL_NANO, None)]
     ledger.settle(closing(wanted.call_id))
     await settled(ledger)
@@ -58,7 +58,7 @@ async def test_a_hard_limit_never_admits_more_than_it_has_however_many_ask_at_on
     books.limit("org", 10 * CALL_NANO)
     caller = books.caller(secret)
     results = await asyncio.gather(*(ledger.hold(opening(ledger, caller)) for _ in range(100)))
-    granted = [result for result in results if isinstance(result, Granted)]
+    granted = [result for result in results if isinstance(result, Held)]
     refused = [result for result in results if isinstance(result, Refused)]
     assert len(granted) == 10
     assert {result.code for result in refused} == {"limit_held"}
@@ -72,7 +72,7 @@ async def test_what_open_calls_do_not_use_is_given_back(books: Books, ledger: Le
     done = 0
     for _ in range(8):  # each settles at 1.5 of 11 million
         wanted = opening(ledger, caller)
-        assert isinstance(await ledger.hold(wanted), Granted)
+        assert isinstance(await ledger.hold(wanted), Held)
         ledger.settle(closing(wanted.call_id))
         await settled(ledger)
         done += 1
@@ -88,7 +88,7 @@ async def test_settles_that_wait_for_company_count_for_the_next_hold(
     caller = books.caller(secret)
     for done in range(4):  # beside what two of them hold is no room for a third
         wanted = opening(ledger, caller)
-        assert await ledger.hold(wanted) == Granted(1_000, False, CALL_NANO), done
+        assert await ledger.hold(wanted) == Held(1_000, False, CALL_NANO), done
         ledger.settle(closing(wanted.call_id))
     assert not ledger.idle
     assert books.rows("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state") == [
@@ -115,7 +115,7 @@ async def test_a_settle_above_its_hold_waits_for_nobody(
     books.limit("user alice", amount, measure=measure)
     caller = books.caller(secret)
     wanted = opening(ledger, caller)
-    assert isinstance(await ledger.hold(wanted), Granted)
+    assert isinstance(await ledger.hold(wanted), Held)
     ledger.settle(closing(wanted.call_id, **used))
     refused = await ledger.hold(opening(ledger, caller))
     assert isinstance(refused, Refused)
@@ -138,9 +138,9 @@ async def test_settles_that_wait_are_written_where_they_change_what_a_hold_gets(
     books.limit("user alice", amount, soft=soft)
     caller = books.caller(secret)
     first, second = opening(ledger, caller), opening(ledger, caller, demand(least=1))
-    assert await ledger.hold(first) == Granted(1_000, False, CALL_NANO)
+    assert await ledger.hold(first) == Held(1_000, False, CALL_NANO)
     ledger.settle(closing(first.call_id))
-    assert await ledger.hold(second) == Granted(1_000, False, CALL_NANO)
+    assert await ledger.hold(second) == Held(1_000, False, CALL_NANO)
     assert books.rows("SELECT count(*) FROM calls WHERE state = 'settled'") == [(written,)]
 
 
@@ -173,7 +173,7 @@ def test_settles_that_waited_for_the_database_and_settles_kept_back_both_count(b
     one.unsettled.append(closing(first.opening.call_id))
     one.kept_back = [closing(second.opening.call_id)]
     one._commit(store, writer.Taken(holds=[wanted()]))  # fits only when both are settled
-    assert results == 3 * [Granted(1_000, False, CALL_NANO)]
+    assert results == 3 * [Held(1_000, False, CALL_NANO)]
     assert books.rows("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state") == [
         ("open", 1),
         ("settled", 2),
@@ -191,7 +191,7 @@ async def test_near_the_end_of_a_limit_the_output_is_capped_and_then_refused_as_
     caller = books.caller(secret)
     wanted = opening(ledger, caller, demand(input_tokens=100, output_tokens=100_000, least=50))
     result = await ledger.hold(wanted)
-    assert isinstance(result, Granted)
+    assert isinstance(result, Held)
     assert result.capped
     assert result.output_tokens == (3_000_000 // 4 - 100_000) // 10_000  # a quarter of what is left
     ledger.settle(closing(wanted.call_id, input_tokens=0, output_tokens=285))
@@ -208,7 +208,7 @@ async def test_all_limits_bind_at_once_the_tightest_decides(books: Books, ledger
     books.limit("key alice/default", 50 * CALL_NANO, window="total")
     caller = books.caller(secret)
     results = await asyncio.gather(*(ledger.hold(opening(ledger, caller)) for _ in range(20)))
-    assert sum(isinstance(result, Granted) for result in results) == 5
+    assert sum(isinstance(result, Held) for result in results) == 5
     assert differences(books) == []
 
 
@@ -218,7 +218,7 @@ async def test_each_user_of_a_group_has_an_amount_of_their_own(books: Books, led
     for secret in (alice, bob):
         caller = books.caller(secret)
         results = await asyncio.gather(*(ledger.hold(opening(ledger, caller)) for _ in range(5)))
-        assert sum(isinstance(result, Granted) for result in results) == 2
+        assert sum(isinstance(result, Held) for result in results) == 2
 
 
 async def test_concurrency_and_requests_are_limits_like_any_other(books: Books, ledger: Ledger) -> None:
@@ -248,7 +248,7 @@ async def test_a_limit_set_today_counts_what_was_spent_and_is_open_already(books
         await asyncio.sleep(0.005)
     books.limit("group sales", 1_500_000 + 2 * CALL_NANO)  # what is settled, what is held, and one more
     caller = books.caller(secret)
-    assert isinstance(await ledger.hold(opening(ledger, caller)), Granted)
+    assert isinstance(await ledger.hold(opening(ledger, caller)), Held)
     assert isinstance(await ledger.hold(opening(ledger, caller)), Refused)
     ledger.settle(closing(second.call_id))  # it was open before the limit was: it moves the new balance all the same
     while ledger.open_calls > 1:
@@ -264,9 +264,9 @@ async def test_no_other_spelling_of_a_model_evades_a_limit_on_it(books: Books, l
     async def hold(provider: str, model: str) -> HoldResult:
         return await ledger.hold(msgspec.structs.replace(opening(ledger, caller), provider=provider, model=model))
 
-    assert isinstance(await hold("openai", "gpt-4"), Granted)
+    assert isinstance(await hold("openai", "gpt-4"), Held)
     for provider, model in (("openai", "gpt-5"), ("openrouter", "openai/gpt-5"), ("openrouter", "openai/gpt-5:nitro")):
-        assert isinstance(await hold(provider, model), Granted)
+        assert isinstance(await hold(provider, model), Held)
     assert isinstance(await hold("openrouter", "openai/gpt-5"), Refused)
     with books.store.read() as tx:  # also in a balance made anew
         limit = limits.get(tx, f"l{limit_id}", default_zone="UTC")
@@ -299,7 +299,7 @@ async def test_editing_or_setting_a_limit_again_never_resets_what_is_spent(books
     ledger.settle(closing(wanted.call_id))
     await settled(ledger)
     books.limit("org", 1_500_000 + CALL_NANO)
-    assert isinstance(await ledger.hold(opening(ledger, books.caller(secret))), Granted)
+    assert isinstance(await ledger.hold(opening(ledger, books.caller(secret))), Held)
     with books.store.write() as tx:
         limits.remove(tx, books.author, f"l{limit_id}", default_zone="UTC")
     books.limit("org", 1_500_000 + CALL_NANO)
@@ -336,7 +336,7 @@ async def test_a_released_call_costs_nothing_and_holds_nothing(books: Books, led
     caller = books.caller(secret)
     for _ in range(3):
         wanted = opening(ledger, caller)
-        assert isinstance(await ledger.hold(wanted), Granted)
+        assert isinstance(await ledger.hold(wanted), Held)
         ledger.settle(Closing(wanted.call_id, "released", 502, "provider_unreachable"))
         await settled(ledger)
     assert books.rows("SELECT calls, errors, cost_nano FROM rollups") == [(0, 3, 0)]
@@ -474,7 +474,7 @@ async def test_one_poisoned_call_fails_alone(books: Books, ledger: Ledger) -> No
         (worse.call_id, "settled", "estimated", CALL_NANO),
     ]
     assert differences(books) == []
-    assert isinstance(await ledger.hold(opening(ledger, caller)), Granted)
+    assert isinstance(await ledger.hold(opening(ledger, caller)), Held)
 
 
 async def test_a_newer_schema_stops_the_daemon_for_good(books: Books, ledger: Ledger) -> None:
@@ -493,7 +493,7 @@ async def test_a_database_that_is_removed_while_it_is_open_stops_the_daemon(
     ledger = books.ledger()
     await ledger.start()
     caller = books.caller(books.add_user("alice"))
-    assert isinstance(await ledger.hold(opening(ledger, caller)), Granted)
+    assert isinstance(await ledger.hold(opening(ledger, caller)), Held)
     books.path.rename(books.path.with_name("elsewhere.db"))
     while ledger.failed is None:
         await asyncio.sleep(0.01)
@@ -586,7 +586,7 @@ async def test_two_ledgers_on_one_file_are_exact_together(books: Books, ledger: 
     await other.start()
     caller = books.caller(secret)
     results = await asyncio.gather(*(one.hold(opening(one, caller)) for one in (ledger, other) for _ in range(50)))
-    assert sum(isinstance(result, Granted) for result in results) == 20
+    assert sum(isinstance(result, Held) for result in results) == 20
     assert len({row[0] for row in books.rows("SELECT id FROM calls")}) == 20
     await other.close()
     assert differences(books) == []
@@ -626,7 +626,7 @@ async def test_a_settle_whose_commit_fails_once_counts_once(
     caller = books.caller(books.add_user("alice"))
     books.limit("org", 10 * DOLLAR)
     wanted = opening(ledger, books.caller(books.add_user("bob")))
-    assert isinstance(await ledger.hold(wanted), Granted)
+    assert isinstance(await ledger.hold(wanted), Held)
     real, failures = database.transaction, []
 
     @contextmanager
@@ -643,7 +643,7 @@ async def test_a_settle_whose_commit_fails_once_counts_once(
     monkeypatch.setattr(database, "transaction", failing)
     ledger.settle(closing(wanted.call_id))
     later = opening(ledger, caller)
-    while not isinstance(await _held(ledger, later), Granted):
+    while not isinstance(await _held(ledger, later), Held):
         later = opening(ledger, books.caller(books.add_user(f"u{later.call_id}")))
     await ledger.close()
     assert failures

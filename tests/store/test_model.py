@@ -40,7 +40,7 @@ from llmctl.store import (
 )
 from llmctl.store.audit import Author
 from llmctl.store.batch import Batch, OpenCall, Outcome
-from llmctl.store.booking import Closing, Granted, Opening
+from llmctl.store.booking import Closing, Held, Opening
 from llmctl.store.interned import Interned
 from llmctl.store.slots import Slots
 from tests.support.ledgers import RATES, Books, closing
@@ -297,7 +297,7 @@ class Ledger(RuleBasedStateMachine):
         outcome = self._apply(owner, closings, openings)
         granted = iter(outcome.opened)
         for opening, result in zip(openings, outcome.holds, strict=True):
-            if isinstance(result, Granted):
+            if isinstance(result, Held):
                 one = Known(next(granted), opening.end_user, owner, self.deployed)
                 self._check(one, opening, result.output_tokens, granted=True)
                 self.calls.append(one)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from llmctl.store import deferred, objects, prune
-from llmctl.store.booking import Deferral, Granted, Kept
+from llmctl.store.booking import Deferral, Held, Kept
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import DOLLAR, Books, closing, differences, opening
 
@@ -23,7 +23,7 @@ async def idle(ledger: Ledger) -> None:
 
 async def begun(books: Books, ledger: Ledger, secret: str) -> int:
     wanted = opening(ledger, books.caller(secret), at_ms=int(ledger._clock_s() * 1000))
-    assert isinstance(await ledger.hold(wanted), Granted)
+    assert isinstance(await ledger.hold(wanted), Held)
     return wanted.call_id
 
 

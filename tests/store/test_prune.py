@@ -8,7 +8,7 @@ import time
 import pytest
 
 from llmctl.store import invariants, prune
-from llmctl.store.booking import Granted
+from llmctl.store.booking import Held
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import DOLLAR, Books, closing, opening
 
@@ -20,7 +20,7 @@ async def call(books: Books, ledger: Ledger, secret: str, *, settle: bool = True
     while granted is None:  # the settings changed: asked again, as the handler does
         wanted = opening(ledger, books.caller(secret), at_ms=int(ledger._clock_s() * 1000), end_user=end_user)
         granted = await ledger.hold(wanted)
-    assert isinstance(granted, Granted)
+    assert isinstance(granted, Held)
     if settle:
         ledger.settle(closing(wanted.call_id))
 

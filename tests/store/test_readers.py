@@ -11,7 +11,7 @@ import pytest
 
 from llmctl.domain.errors import StoreError
 from llmctl.store import own_usage, upkeep
-from llmctl.store.booking import Granted
+from llmctl.store.booking import Held
 from llmctl.store.reader import Reader
 from llmctl.store.sql import Reading
 from tests.support.ledgers import Books, closing, opening
@@ -36,7 +36,7 @@ async def call(books: Books, count: int) -> float:
     for _ in range(count):
         wanted = opening(ledger, caller)
         began_s = time.perf_counter()
-        assert isinstance(await ledger.hold(wanted), Granted)
+        assert isinstance(await ledger.hold(wanted), Held)
         longest = max(longest, time.perf_counter() - began_s)
         ledger.settle(closing(wanted.call_id))
     await ledger.close()

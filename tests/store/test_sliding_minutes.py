@@ -10,7 +10,7 @@ import pytest
 
 from llmctl.domain.errors import Refused, StoreError
 from llmctl.store import balances, groups
-from llmctl.store.booking import Closing, Granted
+from llmctl.store.booking import Closing, Held
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import Books, closing, opening
 
@@ -40,7 +40,7 @@ async def ledger(books: Books, clock: Clock) -> AsyncIterator[Ledger]:
     await ledger.close()
 
 
-async def ask(books: Books, ledger: Ledger, clock: Clock, secret: str) -> Granted | Refused:
+async def ask(books: Books, ledger: Ledger, clock: Clock, secret: str) -> Held | Refused:
     result = await ledger.hold(opening(ledger, books.caller(secret), at_ms=int(clock.now_s * 1000)))
     assert result is not None
     return result
@@ -53,7 +53,7 @@ async def test_in_no_sixty_seconds_more_pass_than_the_limit_says(books: Books, l
     chance = random.Random(1)
     for _ in range(300):
         clock.now_s += chance.choice([0.1, 0.5, 3, 8])
-        if isinstance(await ask(books, ledger, clock, secret), Granted):
+        if isinstance(await ask(books, ledger, clock, secret), Held):
             passed.append(clock.now_s)
     assert all(sum(at <= other < at + 60 for other in passed) <= REQUESTS for at in passed)
     spent_s = passed[-1] - passed[0]
@@ -64,7 +64,7 @@ async def test_a_refusal_says_when_there_is_room_again(books: Books, ledger: Led
     secret = books.add_user("alice")
     books.limit("org", REQUESTS, measure="requests", window="minute")
     for _ in range(REQUESTS):
-        assert isinstance(await ask(books, ledger, clock, secret), Granted)
+        assert isinstance(await ask(books, ledger, clock, secret), Held)
     clock.now_s += 40
     refused = await ask(books, ledger, clock, secret)
     assert isinstance(refused, Refused)
@@ -72,14 +72,14 @@ async def test_a_refusal_says_when_there_is_room_again(books: Books, ledger: Led
     assert refused.retry_after_s is not None
     assert 15 <= refused.retry_after_s <= 26
     clock.now_s += refused.retry_after_s
-    assert isinstance(await ask(books, ledger, clock, secret), Granted)
+    assert isinstance(await ask(books, ledger, clock, secret), Held)
 
 
 async def test_it_says_so_also_after_much_asking(books: Books, ledger: Ledger, clock: Clock) -> None:
     """What was refused took nothing: it is no reason to wait longer, nor to come back sooner."""
     secret = books.add_user("alice")
     books.limit("org", 1, measure="requests", window="minute")
-    assert isinstance(await ask(books, ledger, clock, secret), Granted)
+    assert isinstance(await ask(books, ledger, clock, secret), Held)
     passed_s = clock.now_s
     for _ in range(3):
         while isinstance(refused := await ask(books, ledger, clock, secret), Refused):
@@ -108,11 +108,11 @@ async def test_what_was_settled_in_the_last_minute_counts(books: Books, ledger: 
     secret = books.add_user("alice")
     books.limit("user alice", 2_200, measure="tokens", window="minute")
     first = opening(ledger, books.caller(secret), at_ms=int(clock.now_s * 1000))
-    assert isinstance(await ledger.hold(first), Granted)
+    assert isinstance(await ledger.hold(first), Held)
     assert isinstance(await ask(books, ledger, clock, secret), Refused)
     ledger.settle(closing(first.call_id, input_tokens=150, output_tokens=50))
     clock.now_s += 20
-    assert isinstance(await ask(books, ledger, clock, secret), Granted)
+    assert isinstance(await ask(books, ledger, clock, secret), Held)
     assert isinstance(await ask(books, ledger, clock, secret), Refused)
 
 
@@ -125,7 +125,7 @@ async def test_calls_of_one_batch_that_began_in_different_slots_see_each_other(
     older, newer = (opening(ledger, caller, at_ms=int((clock.now_s - late_s) * 1000)) for late_s in (9, 0))
     results = [ledger.hold(one) for one in (older, newer)]
     granted = [await result for result in results]
-    assert [type(one) for one in granted] == [Granted, Refused]
+    assert [type(one) for one in granted] == [Held, Refused]
 
 
 async def test_a_limit_set_now_counts_the_minute_before_it(books: Books) -> None:
@@ -135,10 +135,10 @@ async def test_a_limit_set_now_counts_the_minute_before_it(books: Books) -> None
     try:
         for back_s in (30, 20):
             at_ms = int((time.time() - back_s) * 1000)
-            assert isinstance(await ledger.hold(opening(ledger, books.caller(secret), at_ms=at_ms)), Granted)
+            assert isinstance(await ledger.hold(opening(ledger, books.caller(secret), at_ms=at_ms)), Held)
         books.limit("org", 3, measure="requests", window="minute")
         results = [await ledger.hold(opening(ledger, books.caller(secret))) for _ in range(2)]
-        assert [type(one) for one in results] == [Granted, Refused]
+        assert [type(one) for one in results] == [Held, Refused]
     finally:
         await ledger.close()
 
@@ -156,11 +156,11 @@ async def test_the_minute_before_a_limit_is_counted_once_and_not_for_each_call(
         for back_s in (30, 20):
             at_ms = int((time.time() - back_s) * 1000)
             one = opening(ledger, books.caller(secret), at_ms=at_ms)
-            assert isinstance(await ledger.hold(one), Granted)
+            assert isinstance(await ledger.hold(one), Held)
             ledger.settle(closing(one.call_id, input_tokens=150, output_tokens=50))
         books.limit("user alice", 20, measure="requests", window="minute")
         results = [await ledger.hold(opening(ledger, books.caller(secret))) for _ in range(19)]
-        assert [type(one) for one in results] == [Granted] * 18 + [Refused]
+        assert [type(one) for one in results] == [Held] * 18 + [Refused]
         assert len(filled) == 1
     finally:
         await ledger.close()
@@ -172,14 +172,14 @@ async def test_what_a_failed_transaction_filled_is_filled_again(books: Books, mo
     await ledger.start()
     try:
         at_ms = int((time.time() - 30) * 1000)
-        assert isinstance(await ledger.hold(opening(ledger, books.caller(secret), at_ms=at_ms)), Granted)
+        assert isinstance(await ledger.hold(opening(ledger, books.caller(secret), at_ms=at_ms)), Held)
         books.limit("org", 2, measure="requests", window="minute")
         with monkeypatch.context() as broken:
             broken.setattr(balances, "write", lambda tx, standings: tx.execute("SELECT * FROM nowhere"))
             with pytest.raises(StoreError):
                 await ledger.hold(opening(ledger, books.caller(secret)))
         results = [await ledger.hold(opening(ledger, books.caller(secret))) for _ in range(2)]
-        assert [type(one) for one in results] == [Granted, Refused]
+        assert [type(one) for one in results] == [Held, Refused]
     finally:
         await ledger.close()
 
@@ -194,7 +194,7 @@ async def test_workers_share_a_minute(books: Books, ledger: Ledger, clock: Clock
         for one in (ledger, other, ledger):
             clock.now_s += 6
             results.append(type(await ask(books, one, clock, secret)))
-        assert results == [Granted, Granted, Refused]
+        assert results == [Held, Held, Refused]
     finally:
         await other.close()
 
@@ -203,11 +203,11 @@ async def test_a_released_call_gives_its_place_back(books: Books, ledger: Ledger
     secret = books.add_user("alice")
     books.limit("org", 1, measure="requests", window="minute")
     first = opening(ledger, books.caller(secret), at_ms=int(clock.now_s * 1000))
-    assert isinstance(await ledger.hold(first), Granted)
+    assert isinstance(await ledger.hold(first), Held)
     clock.now_s += 10
     assert isinstance(await ask(books, ledger, clock, secret), Refused)
     ledger.settle(Closing(first.call_id, "released"))
-    assert isinstance(await ask(books, ledger, clock, secret), Granted)
+    assert isinstance(await ask(books, ledger, clock, secret), Held)
 
 
 async def test_a_minute_is_not_forgotten_with_balances_that_a_change_of_groups_drops(
@@ -216,24 +216,24 @@ async def test_a_minute_is_not_forgotten_with_balances_that_a_change_of_groups_d
     secret = books.add_user("alice", "sales")
     books.limit("org", 2, measure="requests", window="minute")
     for _ in range(2):
-        assert isinstance(await ask(books, ledger, clock, secret), Granted)
+        assert isinstance(await ask(books, ledger, clock, secret), Held)
         clock.now_s += 6
     with books.store.write() as tx:
         groups.change(tx, books.author, "sales", parent=None, timezone="Asia/Kolkata", allow_from=None)
     assert isinstance(await ask(books, ledger, clock, secret), Refused)
     clock.now_s += 60
-    assert isinstance(await ask(books, ledger, clock, secret), Granted)
+    assert isinstance(await ask(books, ledger, clock, secret), Held)
 
 
 async def test_a_clock_that_is_set_back_brings_no_minute_back_empty(books: Books, ledger: Ledger, clock: Clock) -> None:
     secret = books.add_user("alice")
     books.limit("org", 2, measure="requests", window="minute")
     for _ in range(2):
-        assert isinstance(await ask(books, ledger, clock, secret), Granted)
+        assert isinstance(await ask(books, ledger, clock, secret), Held)
     clock.now_s += 4_000
     with books.store.write() as tx:
         balances.drop(tx, balances.past(balances.some(tx, (0, 0, 0), 100), int(clock.now_s)))
-    assert isinstance(await ask(books, ledger, clock, secret), Granted)
+    assert isinstance(await ask(books, ledger, clock, secret), Held)
     clock.now_s -= 3_990
     assert isinstance(await ask(books, ledger, clock, secret), Refused)
 
@@ -247,4 +247,4 @@ async def test_a_call_that_is_judged_late_sees_those_that_began_after_it(
     slow_ms = int((clock.now_s - 0.4) * 1000)  # its body took as long as it may
     granted = [await ask(books, ledger, clock, secret) for _ in range(2)]
     granted += [await ledger.hold(opening(ledger, books.caller(secret), at_ms=slow_ms)) for _ in range(2)]
-    assert [type(one) for one in granted] == [Granted, Granted, Refused, Refused]
+    assert [type(one) for one in granted] == [Held, Held, Refused, Refused]

@@ -8,7 +8,7 @@ import pytest
 
 from llmctl.domain.errors import Refused
 from llmctl.store import upkeep, writer
-from llmctl.store.booking import Granted
+from llmctl.store.booking import Held
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import DOLLAR, Books, closing, opening
 
@@ -34,7 +34,7 @@ async def test_balances_of_windows_that_are_over_go_and_those_of_today_stay(
     for day in range(3):
         now_s = NOON_S + day * DAY_S
         wanted = [opening(ledger, caller, at_ms=now_s * 1000, end_user=f"e{number}") for number in range(MEMBERS)]
-        assert all(isinstance(held, Granted) for held in await asyncio.gather(*map(ledger.hold, wanted)))
+        assert all(isinstance(held, Held) for held in await asyncio.gather(*map(ledger.hold, wanted)))
         for one in wanted:
             ledger.settle(closing(one.call_id))
 
@@ -57,10 +57,10 @@ async def test_a_window_whose_balance_was_dropped_is_counted_anew(books: Books) 
     ledger: Ledger = books.ledger(clock_s=lambda: now_s)
     await ledger.start()
     caller = books.caller(secret)
-    assert isinstance(await ledger.hold(opening(ledger, caller, at_ms=now_s * 1000)), Granted)
+    assert isinstance(await ledger.hold(opening(ledger, caller, at_ms=now_s * 1000)), Held)
     with books.store.write() as tx:
         tx.execute("DELETE FROM balances")
-    assert isinstance(await ledger.hold(opening(ledger, caller, at_ms=now_s * 1000)), Granted)
+    assert isinstance(await ledger.hold(opening(ledger, caller, at_ms=now_s * 1000)), Held)
     refused = await ledger.hold(opening(ledger, caller, at_ms=now_s * 1000))
     assert isinstance(refused, Refused)
     await ledger.close()

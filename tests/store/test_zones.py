@@ -6,7 +6,7 @@ import calendar
 
 from llmctl.domain.errors import Refused
 from llmctl.store import invariants
-from llmctl.store.booking import Granted
+from llmctl.store.booking import Held
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import Books, closing, opening
 
@@ -21,7 +21,7 @@ async def call(books: Books, ledger: Ledger, secret: str) -> bool:
         granted = await ledger.hold(wanted)
     if isinstance(granted, Refused):
         return False
-    assert isinstance(granted, Granted)
+    assert isinstance(granted, Held)
     ledger.settle(closing(wanted.call_id))
     return True
 

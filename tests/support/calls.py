@@ -11,7 +11,7 @@ from llmctl.domain.principal import Caller
 from llmctl.proxy.attempts import FIRST, Attempt
 from llmctl.proxy.call import Call
 from llmctl.proxy.plan import Plan
-from llmctl.store.booking import Granted
+from llmctl.store.booking import Held
 
 ALICE = Caller(1, 1, "k1", "default", 1, "alice", "", (), "UTC", None, False, False, (), (), ())
 NO_REQUEST = cast(BaseRequest, None)  # what a client sent is not looked at any more
@@ -20,7 +20,7 @@ BEGAN_S = 10.0
 
 
 def admitted(
-    plan: Plan, granted: Granted | None = None, *, model: str = "m", attempt: Attempt = FIRST, call_id: int = 5
+    plan: Plan, held: Held | None = None, *, model: str = "m", attempt: Attempt = FIRST, call_id: int = 5
 ) -> Call:
     """To an OpenAI chat, of alice, who has no limits."""
     match = table.lookup("POST", "/v1/chat/completions", set())
@@ -35,6 +35,6 @@ def admitted(
         endpoint=match.endpoint,
         asked=match.endpoint.dialect.read_request(match.endpoint.name, body, match.model),
         plan=plan,
-        granted=granted or Granted(plan.demand.output_tokens, False, 0),
+        held=held or Held(plan.demand.output_tokens, False, 0),
         attempt=attempt,
     )
