@@ -13,6 +13,7 @@ from .text import safe, safe_json
 EXIT_OK = 0
 EXIT_FAILED = 1  # refused, unknown name, bad configuration, no database, at odds with what is stored
 EXIT_USAGE = 2  # arguments that cannot be parsed
+EXIT_CONFIG = 78  # of `serve`, EX_CONFIG of sysexits.h: systemd is told not to start it again
 EXIT_INTERRUPTED = 130
 
 

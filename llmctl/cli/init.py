@@ -17,6 +17,7 @@ from . import context, demo
 from .command import single
 from .context import nearby, program
 from .errors import UsageMistake
+from .unit import STATE
 
 if TYPE_CHECKING:
     from llmctl.config import Config
@@ -27,7 +28,6 @@ app, command = single("init")
 
 CONFIG_NAME = "config.toml"
 DATABASE_NAME = "llmctl.db"
-SYSTEM_STATE = Path("/var/lib/llmctl")  # as StateDirectory=llmctl of a systemd unit
 SERVICE_USER = "llmctl"
 
 
@@ -106,7 +106,7 @@ def command_for(run: App) -> str:
     from llmctl.config import SYSTEM_CONFIG
 
     path = run.config.path
-    if path == SYSTEM_CONFIG and run.config.database == SYSTEM_STATE / DATABASE_NAME:
+    if path == SYSTEM_CONFIG and run.config.database == STATE / DATABASE_NAME:
         return "sudo llmctl init --system --if-not-exists"
     words = ["llmctl"]
     if path != Path(CONFIG_NAME) or os.environ.get("LLMCTL_CONFIG"):
@@ -121,14 +121,14 @@ def _choose_system(run: App) -> None:
 
     if run.flags.config or run.flags.database:
         raise UsageMistake("--system has places of its own", hint="leave out --config and --database, or --system")
-    run.flags.config, run.flags.database = str(SYSTEM_CONFIG), str(SYSTEM_STATE / DATABASE_NAME)
+    run.flags.config, run.flags.database = str(SYSTEM_CONFIG), str(STATE / DATABASE_NAME)
 
 
 def _make_directories() -> None:
     """Everybody may read the configuration, which holds no secret; the database is the gateway's alone."""
     from llmctl.config import SYSTEM_CONFIG
 
-    for directory, mode in ((SYSTEM_CONFIG.parent, 0o755), (SYSTEM_STATE, 0o700)):
+    for directory, mode in ((SYSTEM_CONFIG.parent, 0o755), (STATE, 0o700)):
         try:
             if not directory.is_dir():
                 directory.mkdir(parents=True)

@@ -13,14 +13,12 @@ from llmctl.domain.errors import ConfigError
 
 from . import context, errors
 from .command import single
-from .errors import UsageMistake
+from .errors import EXIT_CONFIG, UsageMistake
 
 if TYPE_CHECKING:
     from llmctl.config import Config
 
     from .context import App
-
-EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd is told not to start it again
 
 app, command = single("serve")
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from llmctl.domain.errors import BadInput
 
-STATE = Path("/var/lib/llmctl")
+from .errors import EXIT_CONFIG
+
+STATE = Path("/var/lib/llmctl")  # as StateDirectory=llmctl says it
 RUNTIME = Path("/run/llmctl")
 CREDENTIALS = Path("/etc/llmctl/credentials")
 PRIVILEGED_PORTS = 1024
@@ -75,7 +77,7 @@ class Unit:
             "ExecReload=/bin/kill -HUP $MAINPID",
             "WatchdogSec=30",
             "Restart=on-failure",
-            "RestartPreventExitStatus=78",
+            f"RestartPreventExitStatus={EXIT_CONFIG}",
             f"TimeoutStopSec={math.ceil(self.shutdown_s) + STOP_MARGIN_S}",
             "KillMode=mixed",
             f"User={_word(self.user)}",

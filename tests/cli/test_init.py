@@ -230,7 +230,7 @@ def test_what_comes_next_finds_what_was_made_elsewhere(bare_cli: Cli, home: Path
 def system(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The machine's own places, below a directory of the test."""
     monkeypatch.setattr("llmctl.config.SYSTEM_CONFIG", home / "etc" / "llmctl" / "config.toml")
-    monkeypatch.setattr("llmctl.cli.init.SYSTEM_STATE", home / "var" / "llmctl")
+    monkeypatch.setattr("llmctl.cli.init.STATE", home / "var" / "llmctl")
     return home
 
 
