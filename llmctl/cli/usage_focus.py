@@ -2,9 +2,9 @@
 
 A row is what one key used of one model's tokens of one kind on one day of the group that is reported. The kinds are
 disjoint, so that quantities add up to the tokens and costs to the cost, to the nano-dollar. Where the price changed in
-the day, there is a row for each. A call's cost is not kept
-by kind: a day's is divided as list prices would divide it, which differs from the provider's bill where a model has
-steps, tiers or fees. What is not in FOCUS is in columns that begin with `x_`.
+the day, there is a row for each. A call's cost is not kept by kind: a day's is divided as list prices would divide it,
+which differs from the provider's bill where a model has steps, tiers or fees. What is not in FOCUS is in columns that
+begin with `x_`.
 """
 
 from __future__ import annotations

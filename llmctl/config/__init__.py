@@ -16,25 +16,17 @@ from llmctl.domain.errors import ConfigError
 from . import alerts, content, telemetry
 from .alerts import Alerts
 from .content import ContentSettings
-from .credentials.source import CredentialSource
-from .providers import DIALECTS, Provider, RouteTimeouts, read_providers, sandbox_provider
-from .server import Server, Timeouts, TrustedProxies, read_server
+from .providers import Provider, read_providers, sandbox_provider
+from .server import Server, read_server
 from .telemetry import TelemetrySettings
 from .toml_table import NOTHING, Table, parsed
 
 __all__ = [
-    "DIALECTS",
     "Alerts",
     "Config",
-    "ContentSettings",
-    "CredentialSource",
     "Provider",
-    "Retries",
-    "RouteTimeouts",
     "Server",
     "TelemetrySettings",
-    "Timeouts",
-    "TrustedProxies",
     "find",
     "load",
     "sandbox_provider",

@@ -19,7 +19,7 @@ def window_start(window: Window, zone: ZoneInfo, now_s: int) -> int:
     if window == "total":
         return 0
     if window == "minute":
-        return now_s - now_s % 60
+        return now_s - now_s % MINUTE_S
     if window == "hour":
         start = now_s - now_s % BUCKET_S
         hour = _hour(zone, start)
@@ -34,7 +34,7 @@ def window_end(window: Window, zone: ZoneInfo, now_s: int) -> int | None:
     if window == "total":
         return None
     if window == "minute":
-        return window_start(window, zone, now_s) + 60
+        return window_start(window, zone, now_s) + MINUTE_S
     if window == "hour":
         end = now_s - now_s % BUCKET_S
         hour = _hour(zone, end)

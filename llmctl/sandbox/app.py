@@ -14,11 +14,12 @@ import msgspec
 from aiohttp import web
 
 from llmctl import tokenizer
-from llmctl.sandbox import catalogue, chat, completions, embeddings, errors, gemini, messages
-from llmctl.sandbox.errors import FAULTS, Dialect, SandboxError
-from llmctl.sandbox.responses import PAGE_ITEMS, Responses
-from llmctl.sandbox.shelf import Shelf
-from llmctl.sandbox.wire import Endpoint, Reply, Stream, new_id
+
+from . import catalogue, chat, completions, embeddings, errors, gemini, messages
+from .errors import FAULTS, Dialect, SandboxError
+from .responses import PAGE_ITEMS, Responses
+from .shelf import Shelf
+from .wire import Endpoint, Reply, Stream, new_id
 
 BODY_BYTES_MAX: Final = 4 << 20  # text only: more than fills the largest context window, escapes included
 INLINE_BYTES_MAX: Final = 8 << 10  # under a millisecond of counting; longer bodies are read in a thread

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from llmctl import tokenizer
-from llmctl.sandbox.errors import SandboxError
-from llmctl.sandbox.models import SandboxModel
 from llmctl.tokenizer import ChatText
+
+from .errors import SandboxError
+from .models import SandboxModel
 
 INTRODUCTION: Final = "This is the llmctl sandbox, no provider was called."
 ECHO_CHARS_MAX: Final = 400  # enough to recognise one's own question

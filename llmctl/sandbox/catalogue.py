@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmctl.sandbox import models
-from llmctl.sandbox.errors import Dialect
-from llmctl.sandbox.models import SandboxModel
+from . import models
+from .errors import Dialect
+from .models import SandboxModel
 
 
 def list_reply(dialect: Dialect) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from llmctl.sandbox import brain, models
-from llmctl.sandbox.brain import Answer, Prompt, Turn
-from llmctl.sandbox.content import Content, as_text, read_texts
-from llmctl.sandbox.errors import SandboxError
-from llmctl.sandbox.wire import DONE, Positive, Reply, Stream, frame, new_id, parse
+from . import brain, models
+from .brain import Answer, Prompt, Turn
+from .content import Content, as_text, read_texts
+from .errors import SandboxError
+from .wire import DONE, Positive, Reply, Stream, frame, new_id, parse
 
 CHOICES_MAX: Final = 128  # OpenAI's maximum of `n`
 STREAM_OPTIONS_REFUSED: Final = "stream_options is only allowed when stream is true."

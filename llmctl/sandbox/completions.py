@@ -9,11 +9,11 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from llmctl.sandbox import brain, chat, models
-from llmctl.sandbox.brain import Answer, Prompt
-from llmctl.sandbox.content import TextsOrTokens, read_prompts
-from llmctl.sandbox.errors import SandboxError
-from llmctl.sandbox.wire import DONE, Positive, Reply, Stream, frame, new_id, parse
+from . import brain, chat, models
+from .brain import Answer, Prompt
+from .content import TextsOrTokens, read_prompts
+from .errors import SandboxError
+from .wire import DONE, Positive, Reply, Stream, frame, new_id, parse
 
 OUTPUT_TOKENS_DEFAULT: Final = 16  # as OpenAI documents
 

@@ -8,8 +8,9 @@ from typing import Final
 import msgspec
 
 from llmctl import tokenizer
-from llmctl.sandbox.errors import SandboxError
-from llmctl.sandbox.wire import parse
+
+from .errors import SandboxError
+from .wire import parse
 
 Content = str | list[msgspec.Raw] | None
 # `prompt` of completions and `input` of embeddings: a text, texts, tokens, or lists of tokens.

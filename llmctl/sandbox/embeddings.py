@@ -10,11 +10,12 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from llmctl import tokenizer
-from llmctl.sandbox import models
-from llmctl.sandbox.content import TextsOrTokens, read_prompts
-from llmctl.sandbox.errors import SandboxError
-from llmctl.sandbox.models import SandboxModel
-from llmctl.sandbox.wire import Reply, parse
+
+from . import models
+from .content import TextsOrTokens, read_prompts
+from .errors import SandboxError
+from .models import SandboxModel
+from .wire import Reply, parse
 
 DIMENSIONS_DEFAULT: Final = 256
 DIMENSIONS_MAX: Final = 3_072  # as many as OpenAI's largest model has

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from llmctl import tokenizer
-from llmctl.sandbox import brain, embeddings, models
-from llmctl.sandbox.brain import Answer, Prompt, Turn
-from llmctl.sandbox.content import as_text
-from llmctl.sandbox.errors import SandboxError
-from llmctl.sandbox.wire import Positive, Reply, Stream, frame, new_id, parse
+
+from . import brain, embeddings, models
+from .brain import Answer, Prompt, Turn
+from .content import as_text
+from .errors import SandboxError
+from .wire import Positive, Reply, Stream, frame, new_id, parse
 
 FINISH_REASONS: Final = {"end": "STOP", "stop": "STOP", "length": "MAX_TOKENS"}
 JSON_LIST: Final = "application/json; charset=UTF-8"

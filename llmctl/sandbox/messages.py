@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from llmctl.sandbox import brain, models
-from llmctl.sandbox.brain import Answer, Prompt, Turn
-from llmctl.sandbox.content import Content, as_text, read_texts
-from llmctl.sandbox.wire import Positive, Reply, Stream, frame, new_id, parse
+from . import brain, models
+from .brain import Answer, Prompt, Turn
+from .content import Content, as_text, read_texts
+from .wire import Positive, Reply, Stream, frame, new_id, parse
 
 STOP_REASONS: Final = {"end": "end_turn", "stop": "stop_sequence", "length": "max_tokens"}
 

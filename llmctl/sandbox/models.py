@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from llmctl.sandbox.errors import SandboxError
+from .errors import SandboxError
 
 Kind = Literal["chat", "embedding"]
 

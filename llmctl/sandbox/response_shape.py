@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from llmctl.sandbox.brain import Answer, Prompt
-from llmctl.sandbox.wire import new_id
+from .brain import Answer, Prompt
+from .wire import new_id
 
 
 def unfinished(shell: dict[str, Any], status: str) -> dict[str, Any]:

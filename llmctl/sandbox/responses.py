@@ -8,12 +8,12 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from llmctl.sandbox import brain, models, response_shape
-from llmctl.sandbox.brain import Answer, Prompt, Turn
-from llmctl.sandbox.content import Content, as_text, read_texts
-from llmctl.sandbox.errors import SandboxError
-from llmctl.sandbox.shelf import Record, Shelf
-from llmctl.sandbox.wire import Reply, Stream, frame, new_id, parse
+from . import brain, models, response_shape
+from .brain import Answer, Prompt, Turn
+from .content import Content, as_text, read_texts
+from .errors import SandboxError
+from .shelf import Record, Shelf
+from .wire import Reply, Stream, frame, new_id, parse
 
 # Each points at something that a provider has stored apart from responses.
 UNKNOWN_FIELDS: Final = ("conversation", "prompt")

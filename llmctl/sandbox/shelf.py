@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from llmctl.sandbox.wire import is_id
+from .wire import is_id
 
 KEPT_S: Final = 86_400
 SWEEP_EVERY: Final = 100  # of what is put

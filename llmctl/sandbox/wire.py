@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from llmctl.sandbox.errors import SandboxError
+from .errors import SandboxError
 
 T = TypeVar("T")
 

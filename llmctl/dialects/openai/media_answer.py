@@ -1,4 +1,4 @@
-"""What the answers of `openai_media_request` say: usage in tokens, seconds, images, pages and search units."""
+"""What the answers to `media_request` say: usage in tokens, seconds, images, pages and search units."""
 
 from __future__ import annotations
 
