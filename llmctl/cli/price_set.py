@@ -125,8 +125,8 @@ def set_(
             before, after = _set(tx, rates, sellers=_sellers(run, owner, name), **place, **sizes)
         else:
             above_tokens = whole_number(above, "--above", least=1) if above is not None else None
-            catalogue = catalogue_of(run, owner) if owner else ""
-            before, after = _amend(tx, rates, tier or "", above_tokens, catalogue=catalogue, **place)
+            sold = {"catalogue": catalogue_of(run, owner) if owner else "", "sold_as": sold_as(run, owner, name)}
+            before, after = _amend(tx, rates, tier or "", above_tokens, **sold, **place)
         changed = before is None or before.id != after.id
         if changed:
             old = price_table.terms_exact(before) if before else None

@@ -70,6 +70,7 @@ def amend_price(
     *,
     provider: str,
     catalogue: str,
+    sold_as: str = "",
     model: str,
     rates: Mapping[str, int],
     tier: str = "",
@@ -86,7 +87,7 @@ def amend_price(
         raise BadInput(f"{above_tokens} is not a number of input tokens", hint="write it as 200k or 272000")
     base = _own(tx, provider, model, source, effective_from_s or now_s)
     if base is None and source == "admin" and not is_pattern(model):
-        base = _sold(tx, [Seller(provider, catalogue)], model, effective_from_s or now_s)
+        base = _sold(tx, [Seller(provider, catalogue, sold_as)], model, effective_from_s or now_s)
     if base is None:
         raise NotFound(
             f"{model} has no price yet that this could be a part of", hint="set its --input and --output first"

@@ -379,3 +379,13 @@ def test_a_name_that_some_catalogue_has_too_does_not_make_a_provider_priced_by_i
     assert [row["model"] for row in cli.json("price", "list", "--provider", "minimax")] == [known]
     of_east = {(row["provider"], row["model"]) for row in cli.json("price", "list", "--provider", "east")}
     assert {("east", "gpt-5"), ("openai", "gpt-5-mini")} <= of_east
+
+
+def test_a_part_is_set_beside_the_price_that_a_deployment_is_billed_at(cli: Cli, empty: Path) -> None:
+    (empty / "config.toml").write_text('[providers.openai]\ndeployments = {chat-eu = "gpt-5"}\n')
+    cli("price", "sync")
+    before = cli.json("price", "show", "openai/chat-eu")
+    cli("price", "set", "openai/chat-eu", "--tier", "batch", "--input", "1")
+    after = cli.json("price", "show", "openai/chat-eu")
+    assert after["usd_per_million"] == before["usd_per_million"]
+    assert after["tiers"]["batch"]["input"] == "1.000000000"
