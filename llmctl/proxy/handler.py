@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import NamedTuple
 
 from aiohttp import web
 from aiohttp.web import BaseRequest
@@ -44,6 +45,18 @@ END_USER = "x-llmctl-end-user"
 UNNAMED = "(unnamed)"
 SLOW_BODY_S = 1.0  # a call that takes longer to arrive belongs to the moment when all of it is here
 ADMIT_TRIES = 10  # an admin's script may change settings many times a second; calls go on between two changes
+
+
+class Failed(NamedTuple):
+    """An attempt without an answer, while it is decided whether the next one may take its place: until then it holds,
+    and is the call."""
+
+    call: Call
+    setup: Setup
+    answer: web.StreamResponse
+    closing: Closing
+    failure: Failure
+    following: Attempt
 
 
 class Handler:
@@ -168,32 +181,42 @@ class Handler:
         assert arrival.caller is not None
         if arrival.setup.config.fallbacks and arrival.stored is None:
             attempt = routing.first(arrival.caller, model, dialect)
-        answered: tuple[int, web.StreamResponse] | None = None
-        while True:
-            try:
-                call = await self._admit(arrival, match, asked, secret, attempt)
-            except Refused:
-                if answered is None and not attempt.model:
-                    raise
-                following = routing.stand_in(attempt, arrival.caller, model, dialect)
-                if following is None and answered is not None:
-                    arrival.id, answer = answered  # nothing that stands in is for this caller: what was said counts
+        failed: Failed | None = None
+        try:
+            while True:
+                try:
+                    call = await self._admit(arrival, match, asked, secret, attempt, failed)
+                except Refused:
+                    if failed is None and not attempt.model:
+                        raise
+                    following = routing.stand_in(attempt, arrival.caller, model, dialect)
+                    if following is None and failed is not None:
+                        arrival.id = failed.call.id  # nothing that stands in is for this caller: what was said counts
+                        return failed.answer
+                    attempt = following or FIRST  # that was only not asked because it rests
+                    continue
+                if failed is not None:
+                    self._replaced(failed)
+                answer, failed = await self._run(call, arrival.setup)
+                if failed is None:
                     return answer
-                attempt = following or FIRST  # that was only not asked because it rests
-                continue
-            answer, following = await self._run(call, arrival.setup)
-            if following is None:
-                return answer
-            answered, attempt = (call.id, answer), following
-            arrival.again(*self._start())
-            logger.info("call %s: attempt %d", ids.shown(first_id), attempt.number)
+                attempt = failed.following
+                arrival.again(*self._start())
+                logger.info("call %s: attempt %d", ids.shown(first_id), attempt.number)
+        finally:
+            if failed is not None:
+                self._ended(failed.call, failed.closing, failed.setup, failed.failure)
 
-    async def _admit(self, arrival: Arrival, match: Match, asked: Request, secret: str, attempt: Attempt) -> Call:
-        """Access and limits: the call's worst case is held, on disk, when this returns. Raises Refused."""
+    async def _admit(
+        self, arrival: Arrival, match: Match, asked: Request, secret: str, attempt: Attempt, failed: Failed | None
+    ) -> Call:
+        """Access and limits: the call's worst case is held, on disk, when this returns; and the attempt before, which
+        failed, is booked as one whose place was taken. Raises Refused: all is as it was."""
         endpoint, setup = match.endpoint, arrival.setup
         now_s = arrival.started_at_ms // 1000
         tags = tags_of(arrival.http.headers)
         counted: int | None = None  # input tokens, where the bytes did not fit
+        replaces = settlement.superseded(failed.closing) if failed is not None else None
         for _ in range(ADMIT_TRIES):
             caller = arrival.caller
             assert caller is not None
@@ -215,7 +238,7 @@ class Handler:
                 raise
             if counted is not None:
                 plan = plan._replace(demand=plan.demand._replace(input_tokens=counted))
-            hold = await self._ledger.hold(_opening(arrival, caller, match, asked, plan, tags, attempt))
+            hold = await self._ledger.hold(_opening(arrival, caller, match, asked, plan, tags, attempt, replaces))
             if isinstance(hold, Refused):
                 if counted is None and (counted := await recount.input_tokens(asked, plan, hold)) is not None:
                     continue
@@ -257,12 +280,12 @@ class Handler:
         before, arrival.caller = arrival.caller, directory.caller(secret)
         return arrival.caller is not before
 
-    async def _run(self, call: Call, setup: Setup) -> tuple[web.StreamResponse, Attempt | None]:
-        """Sends what was held for, and books the end: once, whatever happens. Returns what the client is to get, and
-        the attempt that may do better."""
+    async def _run(self, call: Call, setup: Setup) -> tuple[web.StreamResponse, Failed | None]:
+        """Sends what was held for, and books the end: once, whatever happens. Returns what the client is to get; and,
+        where another attempt may do better, what is still to be booked."""
         closing: Closing | Deferral | None = None
         end: End | None = None
-        following: Attempt | None = None
+        failed: Failed | None = None
         if call.caller.keeps_content:
             self._contents.begin(call)
         try:
@@ -270,20 +293,31 @@ class Handler:
             closing = end.closing
             if end.failure is not None and (following := setup.routing.following(call, end.failure)) is not None:
                 assert isinstance(closing, Closing)  # what goes on was answered
-                closing = settlement.superseded(closing)
-            return end.answer, following
+                failed = Failed(call, setup, end.answer, closing, end.failure, following)
+            return end.answer, failed
         finally:
             if closing is None:  # a bug, or the end of the process: all that was held is booked
                 closing = settlement.unanswered(call, status=None, error="internal_error", now_s=time.perf_counter())
-            if isinstance(closing, Deferral):
-                self._ledger.defer(closing)
-            else:
-                self._book(call, closing, setup, end.failure if end is not None else None, following is not None)
-            if call.kept is not None:
-                self._contents.ended(call, closing)
+            if failed is None:
+                self._ended(call, closing, setup, end.failure if end is not None else None)
 
-    def _book(self, call: Call, closing: Closing, setup: Setup, failure: Failure | None, retried: bool) -> None:
-        self._ledger.settle(closing)
+    def _ended(self, call: Call, closing: Closing | Deferral, setup: Setup, failure: Failure | None) -> None:
+        if isinstance(closing, Deferral):
+            self._ledger.defer(closing)
+        else:
+            self._ledger.settle(closing)
+            self._note(call, closing, setup, failure, retried=False)
+        if call.kept is not None:
+            self._contents.ended(call, closing)
+
+    def _replaced(self, failed: Failed) -> None:
+        """Of an attempt that was booked with the one that took its place."""
+        closing = settlement.superseded(failed.closing)
+        self._note(failed.call, closing, failed.setup, failed.failure, retried=True)
+        if failed.call.kept is not None:
+            self._contents.ended(failed.call, closing)
+
+    def _note(self, call: Call, closing: Closing, setup: Setup, failure: Failure | None, *, retried: bool) -> None:
         setup.directory.lessons.learn(call, closing)
         plan = call.plan
         self._metrics.booked(
@@ -340,7 +374,14 @@ class Handler:
 
 
 def _opening(
-    arrival: Arrival, caller: Caller, match: Match, asked: Request, plan: Plan, tags: str, attempt: Attempt
+    arrival: Arrival,
+    caller: Caller,
+    match: Match,
+    asked: Request,
+    plan: Plan,
+    tags: str,
+    attempt: Attempt,
+    replaces: Closing | None,
 ) -> Opening:
     endpoint = match.endpoint
     return Opening(
@@ -358,6 +399,7 @@ def _opening(
         end_user=_end_user(arrival, asked) if caller.acts_for_end_users else "",
         tags=tags,
         attempt_of=attempt.first_id,
+        replaces=replaces,
     )
 
 

@@ -48,7 +48,7 @@ class Place:
 
     def is_beside(self, other: Place) -> bool:
         """Whether this is another slot of the same balance that counts where the other one does (see `slide`)."""
-        return self.row[:2] == other.row[:2] and 0 < abs(self.row[2] - other.row[2]) <= MINUTE_S
+        return are_beside(self.row, other.row)
 
     @property
     def slides(self) -> bool:
@@ -58,6 +58,10 @@ class Place:
     def counts_from_s(self) -> int:
         """The start of the oldest slot that counts in it, if it slides."""
         return self.row[2] - MINUTE_S
+
+
+def are_beside(one: Row, other: Row) -> bool:
+    return one[:2] == other[:2] and 0 < abs(one[2] - other[2]) <= MINUTE_S
 
 
 def places(

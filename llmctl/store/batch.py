@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import add
 
 import msgspec
@@ -67,6 +67,10 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
         return (closing.cost_nano_usd or 0) <= self.held_nano and closing.usage.total_tokens <= self.held_tokens
 
 
+Ended = tuple[OpenCall, Closing]
+_NONE: Mapping[int, Ended] = {}
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a batch did; valid only once it is committed."""
@@ -74,6 +78,7 @@ class Outcome:
     holds: list[HoldResult]
     opened: list[OpenCall]
     closed: list[Closing]  # those whose state really changed
+    replaced: list[Closing] = field(default_factory=list)  # ends of calls whose place others took
     above_hold: int = 0
 
     @property
@@ -130,13 +135,22 @@ class Batch:
         self._placed: dict[tuple[int, int, int, str, str, int], tuple[Place, ...]] = {}
         self._newcomers: dict[str, int] = {}  # end users of whom nothing is booked yet: ids below 0, for this batch
 
-    def apply(self, closings: Sequence[tuple[OpenCall, Closing]], openings: Sequence[Opening]) -> Outcome:
+    def apply(
+        self,
+        closings: Sequence[Ended],
+        openings: Sequence[Opening],
+        replaced: Mapping[int, Ended] = _NONE,
+    ) -> Outcome:
+        """`replaced`: whose place an opening takes, if it is let in, by the opening's id."""
         outcome = Outcome([], [], [])
         placed = [self._placed_now(opening) for opening in openings]
         wanted = {place.row: place for places in placed if places for place in places}
         self._fill_slots(wanted.values())
         moves = self._settle(closings, outcome) if closings else {}
-        standings = balances.existing(self._tx, {**{row: move.place for row, move in moves.items()}, **wanted})
+        others = {row: move.place for row, move in moves.items()}
+        for call, _ in replaced.values():
+            others |= {place.row: place for place in self._places_of(call)}
+        standings = balances.existing(self._tx, {**others, **wanted})
         for row, move in moves.items():
             # A balance without a row is built, when a hold needs it, from the facts: they have this settle already.
             if row in standings:
@@ -152,7 +166,7 @@ class Batch:
                 for move in moves.values():  # of this batch, not written yet
                     if move.place.is_beside(place):
                         standings[row].add_others(move.settled, move.held)
-        self._hold(openings, placed, standings, outcome)
+        self._hold(openings, placed, standings, replaced, outcome)
         balances.write(self._tx, self._by_lasting_ids(standings) if self._newcomers else standings)
         return outcome
 
@@ -164,7 +178,7 @@ class Batch:
                 balances.fill_slots(self._tx, place)
                 self._slots.filled(place)
 
-    def _settle(self, closings: Sequence[tuple[OpenCall, Closing]], outcome: Outcome) -> dict[Row, Move]:
+    def _settle(self, closings: Sequence[Ended], outcome: Outcome) -> dict[Row, Move]:
         """Closes rows and adds to the roll-ups; returns by how much balances move."""
         first = {closing.call_id: (call, closing) for call, closing in reversed(closings)}
         changed = self._close_rows([closing for _, closing in first.values()])
@@ -195,9 +209,7 @@ class Batch:
             amounts = _rollup_amounts(closing)
             sums = rollups.get(row)
             rollups[row] = amounts if sums is None else tuple(map(add, sums, amounts))
-            for place in self._places(
-                applying, call.user_id, call.end_user_id, call.provider, call.model, call.started_at_s
-            ):
+            for place in self._places_of(call):
                 move = moves.get(place.row)
                 if move is None:
                     move = moves[place.row] = Move(place)
@@ -279,6 +291,7 @@ class Batch:
         openings: Sequence[Opening],
         placed: Sequence[tuple[Place, ...] | None],
         standings: Mapping[Row, Standing],
+        replaced: Mapping[int, Ended],
         outcome: Outcome,
     ) -> None:
         admitted: list[tuple[Opening, OpenCall]] = []
@@ -287,22 +300,50 @@ class Batch:
                 outcome.holds.append(None)
                 continue
             mine_now = [standings[place.row] for place in places]
+            before = replaced.get(opening.call_id)
+            freed = self._freed(*before, places) if before is not None else ()
+            for standing, amount in zip(mine_now, freed, strict=False):
+                standing.held -= amount
             decision = decide(mine_now, opening.demand, share_percent=self._share_percent, now_s=self._now_s)
+            for standing, amount in zip(mine_now, freed, strict=False):
+                standing.held += amount
             if not isinstance(decision, Admitted):
                 decision.looked = looked_at(mine_now, opening.demand)
                 outcome.holds.append(decision)
                 continue
             call = self._opened(opening, decision)
-            for standing in mine_now:
+            for place, standing in zip(places, mine_now, strict=True):
                 held = call.held(standing.limit)
                 standing.held += held
                 if standing.limit.window == "minute":
-                    _hold_in_other_slots(standing, held, standings)
+                    _count_in_other_slots(place.row, 0, held, standings)
+            if before is not None:
+                self._replace(*before, standings, outcome)
             admitted.append((opening, call))
             outcome.holds.append(Held(decision.output_tokens, decision.capped, call.held_nano, decision.passed))
         outcome.opened.extend(call for _, call in admitted)
         if admitted:
             self._insert_calls(admitted)
+
+    def _freed(self, call: OpenCall, closing: Closing, places: Sequence[Place]) -> list[int]:
+        """What the end of an open call frees in each of these balances, for the one that takes its place."""
+        theirs = self._places_of(call)
+        return [
+            call.held(place.limit) - _settled(place.limit, closing)
+            if any(one.row == place.row or one.is_beside(place) for one in theirs)
+            else 0
+            for place in places
+        ]
+
+    def _replace(self, call: OpenCall, closing: Closing, standings: Mapping[Row, Standing], outcome: Outcome) -> None:
+        """Books the end of a call whose place was taken."""
+        outcome.replaced.append(closing)
+        for row, move in self._settle([(call, closing)], outcome).items():
+            if row in standings:
+                standings[row].settled += move.settled
+                standings[row].held += move.held
+            if move.place.slides:
+                _count_in_other_slots(row, move.settled, move.held, standings)
 
     def _member_id(self, end_user: str) -> int:
         """Names of end users come from outside: only a call that is let in makes one known."""
@@ -386,6 +427,11 @@ class Batch:
             self._limits[principals] = found
         return found
 
+    def _places_of(self, call: OpenCall) -> tuple[Place, ...]:
+        return self._places(
+            self._applying(call), call.user_id, call.end_user_id, call.provider, call.model, call.started_at_s
+        )
+
     def _places(
         self, applying: tuple[Limit, ...], user_id: int, end_user_id: int, provider: str, model: str, started_at_s: int
     ) -> tuple[Place, ...]:
@@ -405,11 +451,11 @@ class Batch:
         return found
 
 
-def _hold_in_other_slots(one: Standing, held: int, standings: Mapping[Row, Standing]) -> None:
-    """Calls of one batch may have started in different slots of a minute: they see what each other hold."""
-    for (limit_id, member_id, start_s), other in standings.items():
-        if (limit_id, member_id) == (one.limit.id, one.member_id) and start_s != one.window_start_s:
-            other.add_others(0, held)
+def _count_in_other_slots(row: Row, settled: int, held: int, standings: Mapping[Row, Standing]) -> None:
+    """Calls of one batch may have started in different slots of a minute: they see each other."""
+    for other_row, other in standings.items():
+        if balances.are_beside(row, other_row):
+            other.add_others(settled, held)
 
 
 def _settled(limit: Limit, closing: Closing) -> int:

@@ -32,6 +32,8 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
     end_user: str = ""
     tags: str = ""  # joined by commas
     attempt_of: int | None = None  # the call that this one is another attempt of
+    # The end of the attempt before, which holds until then: booked if this one is let in, in the same transaction.
+    replaces: Closing | None = None
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):

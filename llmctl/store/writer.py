@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnavailable
 
 from . import balances, deployments, fold, limits, recovery
-from .batch import Batch, OpenCall, Outcome
+from .batch import Batch, Ended, OpenCall, Outcome
 from .booking import Closing, Deferral, HoldResult, Opening, Refusal
 from .database import Store, check_schema, schema_version, storing
 from .deployments import Deployments
@@ -313,7 +313,8 @@ class Writer:
                 if taken.deferrals:
                     batch.defer([(self.open[d.call_id], d) for d in taken.deferrals if d.call_id in self.open])
                 closings = [(call, c) for c in taken.closings if (call := self._opened(tx, c)) is not None]
-                outcome = batch.apply(closings, [waiting.opening for waiting in taken.holds])
+                openings = [waiting.opening for waiting in taken.holds]
+                outcome = batch.apply(closings, openings, self._replaced(openings))
                 if self.kept_back and not outcome.all_fit:
                     raise SettlesCount
                 refused = self._refusal_log.write(tx, self._interned, taken.refusals)
@@ -334,6 +335,11 @@ class Writer:
         if call is None and closing.deferred:
             return recovery.deferred(tx, closing.call_id)
         return call
+
+    def _replaced(self, openings: Sequence[Opening]) -> dict[int, Ended]:
+        """Whose place these take, by their ids."""
+        found = [(opening.call_id, opening.replaces) for opening in openings if opening.replaces is not None]
+        return {call_id: (self.open[end.call_id], end) for call_id, end in found if end.call_id in self.open}
 
     def _batch(self, tx: sqlite3.Connection) -> Batch:
         version, folded, zone = self._state(tx)
@@ -375,7 +381,7 @@ class Writer:
         stats = self.stats
         for call in outcome.opened:
             self.open[call.call_id] = call
-        for ending in taken.endings:
+        for ending in (*taken.endings, *outcome.replaced):
             self.open.pop(ending.call_id, None)
         stats.count("holds", len(outcome.opened))
         stats.count("settled_above_hold", outcome.above_hold)

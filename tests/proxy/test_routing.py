@@ -86,7 +86,8 @@ FAULTS = {
     "keyed": by_credential,
     # Those that fail often rest: each test has its own.
     **{
-        name: busy("503 Service Unavailable") for name in "busy busy2 busy3 busy4 busy5 busy6 busy7 busy8 busy9".split()
+        name: busy("503 Service Unavailable")
+        for name in "busy busy2 busy3 busy4 busy5 busy6 busy7 busy8 busy9 busy10 busy11".split()
     },
     "resting": busy("429 Too Many Requests", "retry-after: 86400"),
     "tired": busy("429 Too Many Requests", "retry-after: 86400"),
@@ -108,6 +109,8 @@ FALLBACKS = """
 "tired/m" = ["other/m"]
 "busy8/m" = ["fine/denied", "other/m"]
 "busy9/m" = ["fine/small", "other/m"]
+"busy10/m" = ["fine/small", "fine/m"]
+"busy11/m" = ["fine/m"]
 "billing/m" = ["fine/m"]
 "stalling/m" = ["fine/m"]
 "busy4/m" = ["fine/m"]
@@ -341,6 +344,26 @@ def test_attempts_that_brought_nothing_are_no_requests(gateway: Daemon, faulty: 
     gateway.here("limit", "set", "--user", "dora", "--requests", "3", "--per", "day")
     statuses = [post(gateway.url, CHAT, ask("busy7/m"), key).status for _ in range(4)]
     assert statuses == [200, 200, 200, 429]
+
+
+def test_an_attempt_whose_place_nobody_may_take_is_the_call(gateway: Daemon, faulty: Faulty) -> None:
+    key = gateway.add_user("henry", "spent")
+    gateway.here("limit", "set", "--user", "henry", "--cost", "0.000000001", "--per", "day", "--model", "fine/*")
+    gateway.here("limit", "set", "--user", "henry", "--requests", "2", "--per", "day")
+    replies = [post(gateway.url, CHAT, ask("busy10/m"), key) for _ in range(4)]
+    assert [reply.status for reply in replies] == [503, 503, 429, 429]
+    assert len(faulty.seen("busy10")) == 2 and not faulty.seen("fine")
+    (row,) = attempts(gateway, replies[1])
+    assert (row["state"], row["status"], row["error"]) == ("settled", 503, "provider_503")
+
+
+def test_what_an_attempt_held_is_room_for_the_one_that_takes_its_place(gateway: Daemon, faulty: Faulty) -> None:
+    key = gateway.add_user("ida", "tight")
+    gateway.here("limit", "set", "--user", "ida", "--concurrency", "1")
+    gateway.here("limit", "set", "--user", "ida", "--requests", "2", "--per", "minute")
+    replies = [post(gateway.url, CHAT, ask("busy11/m"), key) for _ in range(3)]
+    assert [reply.status for reply in replies] == [200, 200, 429]
+    assert [row["state"] for row in attempts(gateway, replies[0])] == ["released", "settled"]
 
 
 def test_streams_are_tried_again_before_their_first_byte(gateway: Daemon, faulty: Faulty, key: str) -> None:

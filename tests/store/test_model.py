@@ -261,6 +261,17 @@ class Ledger(RuleBasedStateMachine):
             closings.append((one.open, self._end(one, 400, 300)))
         self._ask(owner, closings, asked)
 
+    @precondition(lambda self: self._open())
+    @rule(data=st.data(), asked=st.lists(wishes, min_size=1, max_size=3), billed=st.booleans())
+    def hold_in_place_of_another(
+        self, data: st.DataObject, asked: list[tuple[str, str, str, int, int, int, int]], billed: bool
+    ) -> None:
+        """Of some calls in one batch, one is another attempt of a call that failed: it ends only if that one is let
+        in."""
+        one = data.draw(st.sampled_from(self._open()))
+        place = data.draw(st.integers(0, len(asked) - 1))
+        self._ask(one.owner, [], asked, (place, one, billed))
+
     @rule(user=st.sampled_from(sorted(USERS)), group=st.sampled_from(GROUPS), zone=st.sampled_from(ZONES))
     def ask_before_and_after_a_change(self, user: str, group: str, zone: str) -> None:
         """Within a minute, of limits that are older than one."""
@@ -275,7 +286,14 @@ class Ledger(RuleBasedStateMachine):
         self._zone(group, zone)
         self._ask(OWNERS[1], [], [wish, wish])
 
-    def _ask(self, owner: int, closings: Any, asked: list[tuple[str, str, str, int, int, int, int]]) -> None:
+    def _ask(
+        self,
+        owner: int,
+        closings: Any,
+        asked: list[tuple[str, str, str, int, int, int, int]],
+        instead: tuple[int, Known, bool] | None = None,
+    ) -> None:
+        """`instead`: which of them takes whose place, and whether that one is billed."""
         openings = []
         for user, model, end_user, input_tokens, output_tokens, least, age_s in asked:
             openings.append(
@@ -294,9 +312,18 @@ class Ledger(RuleBasedStateMachine):
                     end_user,
                 )
             )
-        outcome = self._apply(owner, closings, openings)
+        replaced = {}
+        if instead is not None:
+            place, before, billed = instead
+            ended = self._end(before, 400, 300) if billed else self._release(before)
+            after, before.state = before.state, "open"
+            replaced = {openings[place].call_id: (before.open, ended)}
+        outcome = self._apply(owner, closings, openings, replaced)
         granted = iter(outcome.opened)
-        for opening, result in zip(openings, outcome.holds, strict=True):
+        for number, (opening, result) in enumerate(zip(openings, outcome.holds, strict=True)):
+            takes_a_place = instead is not None and number == place
+            if takes_a_place:
+                before.state = after
             if isinstance(result, Held):
                 one = Known(next(granted), opening.end_user, owner, self.deployed)
                 self._check(one, opening, result.output_tokens, granted=True)
@@ -304,6 +331,8 @@ class Ledger(RuleBasedStateMachine):
             else:
                 assert isinstance(result, Refused)
                 self._check(self._as_if(opening), opening, opening.demand.output_tokens_min, granted=False)
+                if takes_a_place:
+                    before.state = "open"
 
     @precondition(lambda self: self._open())
     @rule(data=st.data(), input_tokens=st.integers(0, 2_500), output_tokens=st.integers(0, 2_500), twice=st.booleans())
@@ -317,9 +346,7 @@ class Ledger(RuleBasedStateMachine):
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         one = data.draw(st.sampled_from(self._open()))
-        ended = Closing(one.open.call_id, "released", error="provider_unreachable")
-        self._apply(one.owner, [(one.open, ended)], [])
-        one.state = "released"
+        self._apply(one.owner, [(one.open, self._release(one))], [])
 
     # ---- what happens to the machine ----
 
@@ -371,6 +398,10 @@ class Ledger(RuleBasedStateMachine):
         ended = closing(one.open.call_id, input_tokens=input_tokens, output_tokens=output_tokens)
         one.state, one.cost_nano, one.tokens = "settled", ended.cost_nano_usd or 0, input_tokens + output_tokens
         return ended
+
+    def _release(self, one: Known) -> Closing:
+        one.state = "released"
+        return Closing(one.open.call_id, "released", error="provider_unreachable")
 
     def _check(self, one: Known, opening: Opening, output_tokens: int, *, granted: bool) -> None:
         """That a sum over all calls decides the same."""
@@ -435,9 +466,9 @@ class Ledger(RuleBasedStateMachine):
             groups.change(tx, self.books.author, group, parent=self.parents[group], timezone=zone, allow_from=None)
         self.zones[group] = zone
 
-    def _apply(self, owner: int, closings: Any, openings: list[Opening]) -> Outcome:
+    def _apply(self, owner: int, closings: Any, openings: list[Opening], replaced: Any = ()) -> Outcome:
         with self.books.store.write() as tx:
-            return self._batch(tx, owner).apply(closings, openings)
+            return self._batch(tx, owner).apply(closings, openings, dict(replaced))
 
     def _batch(self, tx: Any, owner: int) -> Batch:
         version, folded = tx.execute("SELECT settings_version, folded_bucket FROM settings").fetchone()
