@@ -30,7 +30,10 @@ class InputText:
 class StreamReader(Protocol):
     """Reads a streamed answer beside its way to the client."""
 
-    first_output: bool  # generated output has been seen: the moment of the first token
+    @property
+    def first_output(self) -> bool:
+        """Generated output has been seen: from the moment of the first token on."""
+        ...
 
     def feed(self, chunk: bytes) -> bytes:
         """What to forward for `chunk`: itself, unless something is taken out."""

@@ -75,7 +75,8 @@ class Call:
     held: Held
     attempt: Attempt
     upload: Upload | None = None
-    first_byte_s: float | None = None
+    first_byte_s: float | None = None  # of the answer's body
+    first_token_s: float | None = None  # of a stream: many begin with an event that only says so
     kept: KeptAnswer | None = None  # the answer, where the caller's group wants it
 
     @property
@@ -108,5 +109,11 @@ class Call:
         return round((now_s - self.began_s) * 1000)
 
     @property
+    def first_byte_after_s(self) -> float | None:
+        return None if self.first_byte_s is None else self.first_byte_s - self.began_s
+
+    @property
     def ttft_ms(self) -> int | None:
-        return None if self.first_byte_s is None else round((self.first_byte_s - self.began_s) * 1000)
+        """Of an answer that is no stream, or in which no token was seen: until its first byte."""
+        first_s = self.first_token_s or self.first_byte_s
+        return None if first_s is None else round((first_s - self.began_s) * 1000)

@@ -297,6 +297,8 @@ async def _pass(
             if call.kept is not None:
                 call.kept.take(chunk)
             passed = mask.feed(reader.feed(chunk))
+            if streamed and call.first_token_s is None and reader.first_output:
+                call.first_token_s = time.perf_counter()
             if whole:
                 return "", passed
             if passed:

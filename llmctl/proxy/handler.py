@@ -328,6 +328,7 @@ class Handler:
             known=plan.price is not None,
             failure=failure,
             retried=retried,
+            first_byte_s=call.first_byte_after_s,
         )
         if self._telemetry is not None:
             self._telemetry.ended(call, closing)

@@ -97,9 +97,10 @@ class Metrics:
         known: bool,
         failure: Failure | None = None,
         retried: bool = False,
+        first_byte_s: float | None = None,
     ) -> None:
         """`known`: the model has a price. Names that clients make up do not become series. `retried`: another attempt
-        follows, and no client saw this one."""
+        follows, and no client saw this one. `first_byte_s`: how long the answer's first byte took."""
         cells = self._cells
         request = (provider, dialect, RETRIED if retried else closing.status or GONE)
         place = self._requests.get(request)
@@ -118,8 +119,8 @@ class Metrics:
         cells[model_place + 5] += closing.cost_nano_usd or 0
         if closing.latency_ms is not None:
             self._request_s.observe(closing.latency_ms / 1000)
-        if closing.ttft_ms is not None:
-            self._first_byte_s.observe(closing.ttft_ms / 1000)
+        if first_byte_s is not None:
+            self._first_byte_s.observe(first_byte_s)
         attempts = self._block.place((PROVIDERS, provider), 2)
         if attempts is not None:
             cells[attempts] += 1

@@ -22,6 +22,10 @@ UNREADABLE = "answer_unreadable"  # something was answered, and how much of it i
 class AnswerReader(Protocol):
     """What a dialect reads from an answer while it passes."""
 
+    @property
+    def first_output(self) -> bool:
+        """Generated output has been seen."""
+
     def feed(self, chunk: bytes) -> bytes:
         """Takes what came and returns what the client is to get now."""
 
@@ -31,6 +35,8 @@ class AnswerReader(Protocol):
 
 class WholeReader:
     """An answer that is one JSON body: kept until it is whole."""
+
+    first_output = False
 
     def __init__(self, read_answer: Callable[[bytes], Reading], encoding: str) -> None:
         self._read_answer = read_answer
@@ -78,6 +84,10 @@ class NotingReader:
                 self._looking, self._beginning = False, b""
         return self._reader.feed(chunk)
 
+    @property
+    def first_output(self) -> bool:
+        return self._reader.first_output
+
     def close(self) -> tuple[bytes, Reading]:
         return self._reader.close()
 
@@ -97,6 +107,10 @@ class DecodingReader:
                 self._decoder = None
         return chunk
 
+    @property
+    def first_output(self) -> bool:
+        return self._reader.first_output
+
     def close(self) -> tuple[bytes, Reading]:
         _, reading = self._reader.close()
         return b"", reading if self._decoder is not None else reading._replace(error=UNREADABLE)
@@ -113,6 +127,10 @@ class UnpackingReader:
     def feed(self, chunk: bytes) -> bytes:
         plain = self._decoder.feed(chunk)
         return self._reader.feed(plain) if plain else b""
+
+    @property
+    def first_output(self) -> bool:
+        return self._reader.first_output
 
     def close(self) -> tuple[bytes, Reading]:
         return self._reader.close()

@@ -16,6 +16,7 @@ from tests.support.wire import CHAT, MESSAGES, Reply, Wire, ask, post, request_b
 
 WORDS = "word " * 400
 LONG = "x" * 1_500_000
+THINKING_S = 0.3
 ENOUGH = threading.Event()  # streams that were begun may end
 
 
@@ -129,7 +130,19 @@ async def explains_at_length(line: Line) -> None:
     await line.send_whole(json.dumps({"error": {"message": LONG}}).encode(), status="400 Bad Request")
 
 
+async def thinks_first(line: Line) -> None:
+    """And says at once that it does."""
+    await line.request()
+    await line.start_stream()
+    await line.send_event(chunk(""))
+    await asyncio.sleep(THINKING_S)
+    await line.send_event(chunk("word", usage=usage(1)))
+    await line.send_event(b"[DONE]")
+    await line.end_stream()
+
+
 FAULTS = {
+    "thinking": thinks_first,
     "early": ends_early,
     "failing": fails_on_its_way,
     "unstated": states_nothing_usable,
@@ -165,6 +178,11 @@ def key(gateway: Daemon) -> str:
 def booked(gateway: Daemon, reply: Reply) -> dict[str, Any]:
     row: dict[str, Any] = gateway.call(reply.headers["x-llmctl-call-id"])
     return row
+
+
+def test_the_first_token_is_not_the_event_that_announces_it(gateway: Daemon, key: str) -> None:
+    row = booked(gateway, post(gateway.url, CHAT, ask("thinking/m", stream=True), key))
+    assert 1_000 * THINKING_S <= row["ttft_ms"] <= row["latency_ms"]
 
 
 @pytest.mark.parametrize(
