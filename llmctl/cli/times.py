@@ -50,6 +50,9 @@ def moment(text: str, zone: ZoneInfo, now_s: int, *, forms: str = _MOMENTS) -> i
         else:
             at = datetime.fromisoformat(text)
             at_s = int((at if at.tzinfo else at.replace(tzinfo=zone)).timestamp())
+            if at.microsecond:  # of a call's start: its second would begin, or end, before it
+                hint = f"write {at.replace(microsecond=0).isoformat()}"
+                raise UsageMistake(f"{text!r} has parts of a second", hint=hint)
     except (ValueError, OverflowError):
         raise UsageMistake(f"{text!r} is not a time", hint=f"write it as {forms}") from None
     if at_s < 0:

@@ -100,6 +100,10 @@ def test_errors_as_json_are_one_object_on_stderr(cli: Cli) -> None:
         (["--color", "blue", "user", "list"], "error: --color blue is not possible; write one of auto, always, never"),
         (["user", "add", "al ice"], "error: 'al ice' is not a user name; use up to 64 letters"),
         (["user", "add", "a", "--expires", "soon"], "error: 'soon' is not a time; write it as 15m"),
+        (
+            ["calls", "--since", "2026-11-23T10:00:00.250Z"],
+            "error: '2026-11-23T10:00:00.250Z' has parts of a second; write 2026-11-23T10:00:00+00:00",
+        ),
         (["usage", "--until", "7d"], "error: '7d' is not a time; write it as today, 2026-11-23 or 2026"),
         (["price", "set", "m", "--input", "1", "--from", "7d"], "error: '7d' is not a time; write it as today, "),
         (["user", "add", "a", "--expires", "2020-01-01"], "error: '2020-01-01' has passed already"),
