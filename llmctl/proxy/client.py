@@ -43,6 +43,8 @@ class Client:
 
     def __init__(self, http: web.BaseRequest) -> None:
         self._http = http
+        self._writer = http.writer
+        self._connection = http.protocol
         self._status = 502
         self._headers = b""
         self._keep_alive = http.keep_alive
@@ -64,15 +66,16 @@ class Client:
         self._status = status
         self._headers = headers
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Sends the head of an answer of unknown length: a stream's client waits for it."""
         if not self.started:
-            await self.write(b"")
+            self.write(b"")
 
-    async def write(self, data: bytes, *, last: bool = False) -> None:
+    def write(self, data: bytes, *, last: bool = False) -> bool:
+        """True: the client takes it slowly, `until_taken` is to be awaited before more is written."""
         if self.gone:
             self.missed = True
-            return
+            return False
         if data and self._chunked:
             data = b"%x\r\n%b\r\n%b" % (len(data), data, LAST_CHUNK if last else b"")
         if not self.started:
@@ -80,20 +83,33 @@ class Client:
             if not self._chunked:
                 self._keep_alive = False  # its end is the connection's
             data = self._head(b"Transfer-Encoding: chunked\r\n" if self._chunked else b"") + data
-        await self._send(data)
+        return self._send(data)
 
     async def finish(self, rest: bytes) -> ClientAnswer:
         """The end of a whole answer. One of which nothing was sent yet goes in one piece, with its length."""
+        missed, only_its_end = self.missed, self.started and not rest
         if not self.started and not self.gone:
             self.started = True
-            await self._send(self._whole(rest))
+            slow = self._send(self._whole(rest))
         elif rest:
-            await self.write(rest, last=True)
-        elif not self.gone and self._chunked:
-            missed = self.missed
-            await self._send(LAST_CHUNK)
+            slow = self.write(rest, last=True)
+        else:
+            slow = self._chunked and not self.gone and self._send(LAST_CHUNK)
+        if slow:
+            await self.until_taken()
+        if only_its_end:
             self.missed = missed
         return self.answer
+
+    async def until_taken(self) -> None:
+        self.writing_since_s = time.monotonic()
+        try:
+            await self._writer.drain()
+        except (ConnectionError, aiohttp.ClientError):
+            self.missed = True
+            self.leave()
+        finally:
+            self.writing_since_s = None
 
     def unsent(self, body: bytes) -> ClientAnswer:
         """A whole answer that another one may take the place of."""
@@ -128,25 +144,16 @@ class Client:
         connection = kept if self._keep_alive else b"Connection: close\r\n"
         return b"%b%b%b%b\r\n" % (_status_line(self._status, old=old), self._headers, framing, connection)
 
-    async def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> bool:
         """Past aiohttp's writer, which would look once more at what is HTTP already."""
-        writer, transport = self._http.writer, self._http.transport
+        transport = self._connection.transport
         if transport is None or transport.is_closing():
             self.missed = True
             self.leave()
-            return
+            return False
         transport.write(data)
-        writer.output_size += len(data)
-        if transport.get_write_buffer_size() <= UNSENT_BYTES_MAX:
-            return
-        self.writing_since_s = time.monotonic()
-        try:
-            await writer.drain()
-        except (ConnectionError, aiohttp.ClientError):
-            self.missed = True
-            self.leave()
-        finally:
-            self.writing_since_s = None
+        self._writer.output_size += len(data)
+        return transport.get_write_buffer_size() > UNSENT_BYTES_MAX
 
 
 @lru_cache(maxsize=256)

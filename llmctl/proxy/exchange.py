@@ -161,7 +161,12 @@ class Exchange:
             call.kept.encoding, call.kept.mask = _encoding(response), _mask_of(call, credential)
             if streamed and not content_type.startswith("audio/"):
                 call.kept.texts = call.endpoint.dialect.stream_texts
-        broken, last = await _pass(call, flight, response, reader, mask, streamed=streamed)
+        passing = _pass(call, flight, response, reader, mask, streamed=streamed)
+        if streamed and not response.content.is_eof():
+            # In a task: each event would have to wake all the coroutines that wait here, one within the other.
+            broken, last = await asyncio.create_task(passing)
+        else:
+            broken, last = await passing
         rest, reading = reader.close()
         if call.endpoint.answer_headers is not None:
             reading = call.endpoint.answer_headers(reading, response.headers)
@@ -285,10 +290,10 @@ async def _pass(
     client, content = flight.client, response.content
     try:
         if streamed and not content.total_bytes:
-            await client.start()
+            client.start()
         while True:
             flight.waiting_since_s = time.monotonic()
-            whole = content.is_eof()  # nothing more will come: most answers come in one piece
+            whole = call.first_byte_s is None and content.is_eof()  # most answers come in one piece
             chunk = content.read_nowait() if whole else await content.readany()
             if not chunk:
                 return "", b""
@@ -302,9 +307,10 @@ async def _pass(
             if whole:
                 return "", passed
             if passed:
-                await client.write(passed)
+                if client.write(passed):
+                    await client.until_taken()
             elif streamed:
-                await client.start()
+                client.start()
     except (aiohttp.ClientError, TimeoutError, OSError, Unreadable) as error:
         let_go(error)
         return flight.cut or ("provider_timeout" if isinstance(error, TimeoutError) else "provider_failed"), b""

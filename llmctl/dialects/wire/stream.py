@@ -53,6 +53,7 @@ class SseReader:
         self.first_output = False
         self._strip = strip
         self._splitter: Cutter = Splitter()
+        self._is_between = True  # no event has begun that has not ended
         self._beginning: list[bytes] = []
         self._beginning_bytes = 0
         self._bytes = 0
@@ -70,14 +71,14 @@ class SseReader:
         self._bytes += len(chunk)
         if self._beginning_bytes < RETAINED_BYTES:
             self._retain(chunk)
-        splitter = self._splitter
-        whole = not splitter.held
-        if whole and chunk.endswith(_ENDS) and not self._matters(chunk):
+        between = self._is_between
+        if between and chunk.endswith(_ENDS) and not self._matters(chunk):
             self.first_output = self.first_output or self.output_mark.search(chunk) is not None
             return chunk
-        events = splitter.feed(chunk)
+        events = self._splitter.feed(chunk)
+        self._is_between = not self._splitter.held
         kept = self._take_all(events)
-        if not self._strip or (whole and not splitter.held and len(kept) == len(events)):
+        if not self._strip or (between and self._is_between and len(kept) == len(events)):
             return chunk
         return b"".join(kept)
 
@@ -113,8 +114,8 @@ class SseReader:
         for word in self.end_words:
             if word in raw:
                 return True
-        if b'"usage"' not in raw and b'"error"' not in raw:
-            return b"error:" in raw and (b"\nerror:" in raw or raw.startswith(b"error:"))
+        if b'"usage"' not in raw and b"error" not in raw:  # of most events
+            return False
         for word in _STATED:
             found = raw.find(word)
             while found >= 0:
