@@ -29,6 +29,7 @@ from llmctl.store.alerts import Delivery
 
 TIMEOUT_S = 15.0
 MAIL_S_MAX = 120.0  # a mail server may look up who it talks to, and look for spam, before each of its replies
+KILLED_S = 1.0  # for a command that was killed, to be gone
 SIGNATURE = "x-llmctl-signature"
 ERROR_CHARS_MAX = 200
 
@@ -181,8 +182,9 @@ async def _run(receiver: Command, delivery: Delivery) -> None:
     try:
         await process.communicate(json.dumps(document(delivery)).encode())
     except BaseException:
-        with suppress(OSError):  # it has just ended, or is root's by now
+        with suppress(OSError, TimeoutError):  # it has just ended, or is root's by now
             os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own: with all that it started
+            await asyncio.wait_for(process.wait(), KILLED_S)
         raise
     if process.returncode:
         raise Undelivered(f"ended with {process.returncode}")
