@@ -29,6 +29,7 @@ app, command = single("init")
 CONFIG_NAME = "config.toml"
 DATABASE_NAME = "llmctl.db"
 SERVICE_USER = "llmctl"
+AGAIN_SYSTEM = "sudo llmctl init --system --if-not-exists"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def command_for(run: App) -> str:
 
     path = run.config.path
     if path == SYSTEM_CONFIG and run.config.database == STATE / DATABASE_NAME:
-        return "sudo llmctl init --system --if-not-exists"
+        return AGAIN_SYSTEM
     words = ["llmctl"]
     if path != Path(CONFIG_NAME) or os.environ.get("LLMCTL_CONFIG"):
         words += ["--config", str(path)]
@@ -152,7 +153,7 @@ def _hand_over(database: Path) -> None:
 def _again(run: App, *, system: bool) -> str:
     """The same command, to keep what is there."""
     if system:
-        return "sudo llmctl init --system --if-not-exists"
+        return AGAIN_SYSTEM
     named = (("--config", run.flags.config), ("--database", run.flags.database))
     words = [word for flag, value in named if value for word in (flag, value)]
     return shlex.join(["llmctl", "init", *words, "--if-not-exists"])

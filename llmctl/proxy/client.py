@@ -42,7 +42,6 @@ class Client:
     """Once it is gone, or takes nothing for too long, writing is a no-op."""
 
     def __init__(self, http: web.BaseRequest) -> None:
-        self._http = http
         self._writer = http.writer
         self._connection = http.protocol
         self._status = 502
@@ -122,13 +121,13 @@ class Client:
 
     def check_connection(self) -> None:
         """Notices a client that left while nothing was written to it."""
-        transport = self._http.transport
+        transport = self._connection.transport
         if transport is None or transport.is_closing():
             self.leave()
 
     def abort(self) -> None:
         """Cuts the connection, so that a truncated answer never looks like a whole one."""
-        transport = self._http.transport
+        transport = self._connection.transport
         if transport is not None:
             transport.abort()
         self.missed = True
@@ -139,7 +138,7 @@ class Client:
         return self._head(length) + body
 
     def _head(self, framing: bytes) -> bytes:
-        old = self._http.version == HttpVersion10
+        old = not self._chunked
         kept = b"Connection: keep-alive\r\n" if old and self._keep_alive else b""
         connection = kept if self._keep_alive else b"Connection: close\r\n"
         return b"%b%b%b%b\r\n" % (_status_line(self._status, old=old), self._headers, framing, connection)

@@ -149,13 +149,9 @@ class Batch:
         moves = self._settle(closings, outcome) if closings else {}
         others = {row: move.place for row, move in moves.items()}
         for call, _ in replaced.values():
-            others |= {place.row: place for place in self._places_of(call)}
+            others |= {place.row: place for place in self._places_of(call, self._applying(call))}
         standings = balances.existing(self._tx, {**others, **wanted})
-        for row, move in moves.items():
-            # A balance without a row is built, when a hold needs it, from the facts: they have this settle already.
-            if row in standings:
-                standings[row].settled += move.settled
-                standings[row].held += move.held
+        _move(standings, moves)
         for row, place in wanted.items():
             if row not in standings:
                 standings[row] = run(self._tx, balances.booked(place))
@@ -209,7 +205,7 @@ class Batch:
             amounts = _rollup_amounts(closing)
             sums = rollups.get(row)
             rollups[row] = amounts if sums is None else tuple(map(add, sums, amounts))
-            for place in self._places_of(call):
+            for place in self._places_of(call, applying):
                 move = moves.get(place.row)
                 if move is None:
                     move = moves[place.row] = Move(place)
@@ -327,7 +323,7 @@ class Batch:
 
     def _freed(self, call: OpenCall, closing: Closing, places: Sequence[Place]) -> list[int]:
         """What the end of an open call frees in each of these balances, for the one that takes its place."""
-        theirs = self._places_of(call)
+        theirs = self._places_of(call, self._applying(call))
         return [
             call.held(place.limit) - _settled(place.limit, closing)
             if any(one.row == place.row or one.is_beside(place) for one in theirs)
@@ -338,10 +334,9 @@ class Batch:
     def _replace(self, call: OpenCall, closing: Closing, standings: Mapping[Row, Standing], outcome: Outcome) -> None:
         """Books the end of a call whose place was taken."""
         outcome.replaced.append(closing)
-        for row, move in self._settle([(call, closing)], outcome).items():
-            if row in standings:
-                standings[row].settled += move.settled
-                standings[row].held += move.held
+        moves = self._settle([(call, closing)], outcome)
+        _move(standings, moves)
+        for row, move in moves.items():
             if move.place.slides:
                 _count_in_other_slots(row, move.settled, move.held, standings)
 
@@ -427,10 +422,8 @@ class Batch:
             self._limits[principals] = found
         return found
 
-    def _places_of(self, call: OpenCall) -> tuple[Place, ...]:
-        return self._places(
-            self._applying(call), call.user_id, call.end_user_id, call.provider, call.model, call.started_at_s
-        )
+    def _places_of(self, call: OpenCall, applying: tuple[Limit, ...]) -> tuple[Place, ...]:
+        return self._places(applying, call.user_id, call.end_user_id, call.provider, call.model, call.started_at_s)
 
     def _places(
         self, applying: tuple[Limit, ...], user_id: int, end_user_id: int, provider: str, model: str, started_at_s: int
@@ -449,6 +442,14 @@ class Batch:
                 started_at_s=started_at_s,
             )
         return found
+
+
+def _move(standings: Mapping[Row, Standing], moves: Mapping[Row, Move]) -> None:
+    """A balance without a row is built, when a hold needs it, from the facts: they have these settles already."""
+    for row, move in moves.items():
+        if row in standings:
+            standings[row].settled += move.settled
+            standings[row].held += move.held
 
 
 def _count_in_other_slots(row: Row, settled: int, held: int, standings: Mapping[Row, Standing]) -> None:

@@ -28,8 +28,12 @@ class Carried:
 
     @property
     def named(self) -> dict[str, tuple[str, ...]]:
-        named = {"revoked": self.revoked, "expiring": self.expiring}
-        return named | {"rotated": self.rotated, "disabled": self.disabled}
+        return {
+            "revoked": self.revoked,
+            "expiring": self.expiring,
+            "rotated": self.rotated,
+            "disabled": self.disabled,
+        }
 
     @property
     def facts(self) -> dict[str, object]:

@@ -59,6 +59,15 @@ def use(daemon: Daemon, line: str) -> None:
     daemon.config.write_text(text.replace('listen = "127.0.0.1:0"', line, 1))
 
 
+def start_at(daemon: Daemon, path: Path, workers: int = 1, more: str = "") -> str:
+    """At a unix socket. Returns the key of a user."""
+    use(daemon, f'listen = "unix:{path}"\n{more}')
+    daemon.args = ["--workers", str(workers)]
+    key = daemon.add_user("alice")
+    daemon.start()
+    return key
+
+
 def tcp(workers: int) -> Server:
     return Server(Address("127.0.0.1", 0), admin_listen=Address("127.0.0.1", 0), workers=workers)
 
@@ -102,10 +111,7 @@ def over_unix(path: Path, key: str, forwarded: str = "") -> int:
 @WORKERS
 def test_a_unix_socket_serves_those_who_may_open_it(daemon: Daemon, tmp_path: Path, workers: int) -> None:
     path = tmp_path / "s.sock"
-    use(daemon, f'listen = "unix:{path}"\nlisten_mode = "0600"\ntrusted_proxies = ["unix"]')
-    daemon.args = ["--workers", str(workers)]
-    key = daemon.add_user("alice")
-    daemon.start()
+    key = start_at(daemon, path, workers, 'listen_mode = "0600"\ntrusted_proxies = ["unix"]')
     assert daemon.url == f"unix:{path}"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [over_unix(path, key) for _ in range(5)] == [200] * 5
@@ -121,10 +127,7 @@ def test_a_unix_socket_serves_those_who_may_open_it(daemon: Daemon, tmp_path: Pa
 
 def test_one_worker_that_is_told_to_stop_leaves_the_socket_to_the_others(daemon: Daemon, tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
-    use(daemon, f'listen = "unix:{path}"')
-    daemon.args = ["--workers", "2"]
-    key = daemon.add_user("alice")
-    daemon.start()
+    key = start_at(daemon, path, 2)
     victim = workers_of(daemon)[0]
     os.kill(victim, signal.SIGTERM)
     assert wait_until(lambda: victim not in workers_of(daemon))
@@ -135,9 +138,7 @@ def test_one_worker_that_is_told_to_stop_leaves_the_socket_to_the_others(daemon:
 
 def test_workers_whose_supervisor_died_make_room_for_its_successor(daemon: Daemon, tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
-    use(daemon, f'listen = "unix:{path}"')
-    daemon.args = ["--workers", "2"]
-    daemon.start()
+    start_at(daemon, path, 2)
     workers = workers_of(daemon)
     daemon.process.send_signal(signal.SIGSTOP)
     time.sleep(BEAT_S + 0.5)  # what they said meanwhile is unread when it dies
@@ -149,9 +150,7 @@ def test_workers_whose_supervisor_died_make_room_for_its_successor(daemon: Daemo
 
 def test_a_unix_socket_that_the_dead_left_is_taken_over(daemon: Daemon, tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
-    use(daemon, f'listen = "unix:{path}"')
-    key = daemon.add_user("alice")
-    daemon.start()
+    key = start_at(daemon, path)
     kill_all(daemon)
     assert path.exists()
     daemon.start()
