@@ -27,8 +27,3 @@ class Caller:
     allowed_from: tuple[str, ...]  # one entry a level that has such a list: groups, key; empty: from anywhere
     limits: tuple[Limit, ...]
     rules: tuple[tuple[ModelRule, ...], ...]  # one entry a level that has rules: org, groups, user, key
-
-    @property
-    def path(self) -> str:
-        """The lineage as it is stored: `/1/4/`; `/` is the organisation itself."""
-        return "/" + "".join(f"{group_id}/" for group_id in self.lineage)

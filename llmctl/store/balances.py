@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from llmctl.domain.access import covers, matches
@@ -14,7 +14,7 @@ from llmctl.domain.window import BUCKET_S, MINUTE_S, SLOT_S, Window, window_end,
 
 from . import deployments, rollups
 from .ids import at_or_after
-from .sql import Reading, as_json, from_json, run
+from .sql import Bulk, Reading, as_json, from_json, run
 
 # After its start a window is surely over, in every zone, and what follows a clock that was set back is not lost.
 PAST_S: dict[Window, int] = {
@@ -27,16 +27,24 @@ PAST_S: dict[Window, int] = {
 FAR_S = 1 << 40  # after every call
 Row = tuple[int, int, int]  # limit id, member id, window start
 _MODELS = "SELECT id, provider, model FROM models"
+_WRITE = Bulk(
+    ["limit_id", "member_id", "window_start", "settled", "held"],
+    """
+    INSERT INTO balances (limit_id, member_id, window_start, settled, held)
+    SELECT limit_id, member_id, window_start, settled, held FROM {rows} WHERE limit_id IS NOT NULL
+    ON CONFLICT DO UPDATE SET settled = excluded.settled, held = excluded.held
+    """,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """One balance: a limit, its member (the user or end user of an --each limit, else 0), and a window; of a
     minute, a slot of it."""
 
     limit: Limit
     row: Row
     window_end_s: int | None
+    slides: bool = False
 
     @property
     def member_id(self) -> int:
@@ -49,10 +57,6 @@ class Place:
     def is_beside(self, other: Place) -> bool:
         """Whether this is another slot of the same balance that counts where the other one does (see `slide`)."""
         return are_beside(self.row, other.row)
-
-    @property
-    def slides(self) -> bool:
-        return self.limit.window == "minute"
 
     @property
     def counts_from_s(self) -> int:
@@ -89,7 +93,7 @@ def places(
 def place_of(limit: Limit, member_id: int, at_s: int) -> Place:
     if limit.window == "minute":
         start_s = at_s - at_s % SLOT_S
-        return Place(limit, (limit.id, member_id, start_s), start_s + SLOT_S)
+        return Place(limit, (limit.id, member_id, start_s), start_s + SLOT_S, slides=True)
     start_s, end_s = _window(limit.window, limit.zone, at_s // BUCKET_S)
     return Place(limit, (limit.id, member_id, start_s), end_s)
 
@@ -127,20 +131,9 @@ def existing(tx: sqlite3.Connection, wanted: Mapping[Row, Place]) -> dict[Row, S
 
 
 def write(tx: sqlite3.Connection, standings: Mapping[Row, Standing]) -> None:
-    if not standings:
-        return
-    tx.execute(
-        """
-        INSERT INTO balances (limit_id, member_id, window_start, settled, held)
-        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?) WHERE true
-        ON CONFLICT DO UPDATE SET settled = excluded.settled, held = excluded.held
-        """,
-        (
-            as_json(
-                [(*row, one.settled - one.others_settled, one.held - one.others_held) for row, one in standings.items()]
-            ),
-        ),
-    )
+    if standings:
+        rows = [(*row, one.settled - one.others_settled, one.held - one.others_held) for row, one in standings.items()]
+        _WRITE.execute(tx, rows)
 
 
 def move(tx: sqlite3.Connection, settled: Mapping[Row, int]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import add
+from operator import add, itemgetter
 
 import msgspec
 
@@ -24,8 +24,9 @@ from .balances import Place, Row
 from .booking import Closing, Deferral, Held, HoldResult, Kept, Opening
 from .deployments import Deployments, model_of
 from .interned import Interned
+from .remembered import Remembered, State
 from .slots import Slots
-from .sql import Bulk, as_json, run
+from .sql import Bulk, run
 
 
 class OpenCall(msgspec.Struct, frozen=True, gc=False):
@@ -112,25 +113,22 @@ class Batch:
         interned: Interned,
         *,
         owner: int,
-        default_zone: str,
         share_percent: int,
         now_s: int,
-        version: int,
-        folded: int,
+        state: State,
         deployments: Deployments,
         slots: Slots,
+        remembered: Remembered,
     ) -> None:
-        """`folded`: up to this bucket of the roll-ups, the summaries may hold them too."""
         self._tx = tx
         self._interned = interned
         self._owner = owner
-        self._default_zone = default_zone
         self._share_percent = share_percent
         self._now_s = now_s
-        self.version = version
-        self._folded = folded
+        self._version, self._folded, self._zone = state
         self._deployments = deployments
         self._slots = slots
+        self._remembered = remembered
         self._limits: dict[tuple[tuple[int, ...], int, int], tuple[Limit, ...]] = {}
         self._placed: dict[tuple[int, int, int, str, str, int], tuple[Place, ...]] = {}
         self._newcomers: dict[str, int] = {}  # end users of whom nothing is booked yet: ids below 0, for this batch
@@ -150,7 +148,7 @@ class Batch:
         others = {row: move.place for row, move in moves.items()}
         for call, _ in replaced.values():
             others |= {place.row: place for place in self._places_of(call, self._applying(call))}
-        standings = balances.existing(self._tx, {**others, **wanted})
+        standings = self._remembered.standings(self._tx, {**others, **wanted})
         _move(standings, moves)
         for row, place in wanted.items():
             if row not in standings:
@@ -163,7 +161,10 @@ class Batch:
                     if move.place.is_beside(place):
                         standings[row].add_others(move.settled, move.held)
         self._hold(openings, placed, standings, replaced, outcome)
-        balances.write(self._tx, self._by_lasting_ids(standings) if self._newcomers else standings)
+        if self._newcomers:
+            standings = self._by_lasting_ids(standings)
+        balances.write(self._tx, standings)
+        self._remembered.keep(standings)
         return outcome
 
     def _fill_slots(self, places: Iterable[Place]) -> None:
@@ -198,7 +199,9 @@ class Batch:
                 outcome.above_hold += 1
             applying = self._applying(call)
             # End users cost a roll-up row each: only where a limit needs them.
-            end_user_id = call.end_user_id if any(limit.each == "end_user" for limit in applying) else 0
+            end_user_id = call.end_user_id
+            if end_user_id and not any(limit.each == "end_user" for limit in applying):
+                end_user_id = 0
             bucket = call.started_at_s // BUCKET_S
             late = late or bucket <= self._folded
             row = (bucket, call.lineage_id, call.user_id, call.key_id, call.model_id, end_user_id)
@@ -212,9 +215,11 @@ class Batch:
                 move.settled += _settled(place.limit, closing)
                 move.held -= call.held(place.limit)
         self._note([closing for _, closing in first.values()])
-        self._tx.execute(fold.ADD_ROLLUPS, (as_json([(*row, *sums) for row, sums in rollups.items()]),))
+        added = [(*row, *sums) for row, sums in rollups.items()]
         if late:
-            fold.late(self._tx, [(*row, *sums) for row, sums in rollups.items()], self._default_zone)
+            fold.amend(self._tx, added, self._zone)
+        else:
+            fold.add(self._tx, added)
         if made:
             objects.remember(self._tx, self._interned, made)
         if parts:
@@ -232,6 +237,7 @@ class Batch:
 
     def _close_rows(self, closings: Sequence[Closing]) -> int:
         rows = []
+        rare = any(sum(closing.usage) > sum(_usual_of(closing.usage)) for closing in closings)
         for closing in closings:
             shape_id, values = self._interned.usage(self._tx, closing.raw_usage)
             response_model = closing.response_model
@@ -243,7 +249,7 @@ class Batch:
                     self._interned.name(self._tx, closing.error) if closing.error else None,
                     self._interned.name(self._tx, response_model) if response_model else None,
                     closing.usage_source,
-                    *closing.usage,
+                    *(closing.usage if rare else _usual_of(closing.usage)),
                     closing.cost_nano_usd,
                     closing.price_id,
                     shape_id,
@@ -252,7 +258,7 @@ class Batch:
                     closing.ttft_ms,
                 )
             )
-        return _CLOSE_CALLS.execute(self._tx, rows)
+        return (_CLOSE_CALLS if rare else _CLOSE_USUAL_CALLS).execute(self._tx, rows)
 
     def _note(self, closings: Sequence[Closing]) -> None:
         """What only some calls have: a cost that the provider stated, with our own beside it, and a service tier."""
@@ -271,7 +277,7 @@ class Batch:
 
     def _placed_now(self, opening: Opening) -> tuple[Place, ...] | None:
         """The balances that a waiting call would count in; None: it was judged by settings no longer in force."""
-        if opening.caller.settings_version != self.version:
+        if opening.caller.settings_version != self._version:
             return None
         return self._places(
             opening.caller.limits,
@@ -362,10 +368,10 @@ class Batch:
         return OpenCall(
             call_id=opening.call_id,
             started_at_ms=opening.started_at_ms,
-            settings_version=self.version,
+            settings_version=self._version,
             limits=caller.limits,
             lineage=caller.lineage,
-            lineage_id=self._interned.lineage(self._tx, caller.path),
+            lineage_id=self._interned.lineage(self._tx, caller.lineage),
             user_id=caller.user_id,
             key_id=caller.key_id,
             end_user_id=self._interned.name(self._tx, opening.end_user) if opening.end_user else 0,
@@ -406,7 +412,7 @@ class Batch:
 
     def _applying(self, call: OpenCall) -> tuple[Limit, ...]:
         """The limits that bind this call's booking today: a limit set while it was open counts it too."""
-        if call.settings_version == self.version:
+        if call.settings_version == self._version:
             return call.limits
         principals = (call.lineage, call.user_id, call.key_id)
         found = self._limits.get(principals)
@@ -416,7 +422,7 @@ class Batch:
                 lineage=call.lineage,
                 user_id=call.user_id,
                 key_id=call.key_id,
-                default_zone=self._default_zone,
+                default_zone=self._zone,
                 granted_from_s=self._now_s - limits.GRANTS_KEPT_S,
             )
             self._limits[principals] = found
@@ -494,18 +500,27 @@ _OPEN_CALLS = Bulk(
     f"INSERT INTO calls ({', '.join(_OPENED)}) SELECT {', '.join(_OPENED)} FROM {{rows}} AS j WHERE j.id IS NOT NULL",
 )
 
-_CLOSED = [
-    *["state", "status", "error_id", "response_model_id", "usage_source"],
-    *USAGE_CLASSES,
-    *["cost_nano", "price_id", "usage_shape_id", "usage_values", "latency_ms", "ttft_ms"],
-]
-_CLOSE_CALLS = Bulk(
-    ["id", *_CLOSED],
-    f"""
-    UPDATE calls SET owner = NULL, {", ".join(f"{name} = j.{name}" for name in _CLOSED)}
-    FROM {{rows}} AS j WHERE calls.id = j.id AND calls.state = 'open'
-    """,
-)
+
+def _closing(usage_classes: Sequence[str]) -> Bulk:
+    columns = [
+        *["state", "status", "error_id", "response_model_id", "usage_source"],
+        *usage_classes,
+        *["cost_nano", "price_id", "usage_shape_id", "usage_values", "latency_ms", "ttft_ms"],
+    ]
+    return Bulk(
+        ["id", *columns],
+        f"""
+        UPDATE calls SET owner = NULL, {", ".join(f"{name} = j.{name}" for name in columns)}
+        FROM {{rows}} AS j WHERE calls.id = j.id AND calls.state = 'open'
+        """,
+    )
+
+
+_CLOSE_CALLS = _closing(USAGE_CLASSES)
+# All that most calls have: the other classes are 0 in a row from its beginning, and take a third of such a statement.
+_USUAL = ["input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"]
+_usual_of = itemgetter(*map(USAGE_CLASSES.index, _USUAL))
+_CLOSE_USUAL_CALLS = _closing(_USUAL)
 
 _NOTED = ["own_cost_nano", "own_price_id", "service_tier_id"]
 _NOTE_CALLS = Bulk(

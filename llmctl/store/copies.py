@@ -289,7 +289,7 @@ def _alone(database: Path) -> Iterator[None]:
     _check_unserved(database)
     lock = WriteLock(database, LOCK_TIMEOUT_S)
     try:
-        with lock.held():
+        with lock:
             _check_unserved(database)  # one may have started while we waited
             yield
     finally:

@@ -89,15 +89,21 @@ class Store:
         """A write transaction: committed at the end, rolled back on any error."""
         assert not self._readonly
         try:
-            with storing(), self._lock.held():
+            with self._lock:
                 if (gone := self.replaced()) is not None:
                     raise gone
                 with transaction(self.connection):
                     yield self.connection
+        except sqlite3.Error as error:
+            raise self._explained(translated(error)) from error
         except StoreBroken as error:
-            if self.replaced() is None:  # what can no longer be written fails like a broken disk
-                filesystem.check_writable(self.path)
-            raise error from None
+            raise self._explained(error) from None
+
+    def _explained(self, error: StoreError) -> StoreError:
+        """What can no longer be written fails like a broken disk. Raises StoreUnavailable if it is that."""
+        if isinstance(error, StoreBroken) and self.replaced() is None:
+            filesystem.check_writable(self.path)
+        return error
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -112,7 +118,7 @@ class Store:
         It is begun anew every few milliseconds, as SQLite waits for a reader's slot, not for that reader: the next one
         takes the same slot, and with two of them in turn it is never seen free, though neither is in the way any more.
         """
-        with storing(), self._lock.held():
+        with storing(), self._lock:
             self.connection.execute(f"PRAGMA busy_timeout = {READERS_POLL_MS}")
             deadline_s = time.monotonic() + READERS_WAIT_S
             try:
@@ -148,7 +154,7 @@ class Store:
             self.connection.close()
             return
         # SQLite checkpoints and deletes the log when the last connection closes: that too only under the lock.
-        with storing(), self._lock.held():
+        with storing(), self._lock:
             self.connection.close()
         self._lock.close()
 
@@ -175,23 +181,36 @@ def _directory(path: Path) -> StoreError:
 
 
 class WriteLock:
-    """The exclusive right to write, over all processes that use this database."""
+    """The exclusive right to write, over all processes that use this database: `with` holds it."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         self._database = path
         self.timeout_s = timeout_s
         self._fd: int | None = None
+        self._mask: set[int] | None = None  # the signals that were blocked before it was taken
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         if self._fd is None:
             self._fd = open_beside(self._database, ".lock")
-        with _unstopped():
+        # Ctrl-Z has to wait: a command that is stopped with the lock would stop whoever serves. The ledger's own thread
+        # is not asked: nobody stops a daemon from its terminal, and each batch would pay for it.
+        if threading.current_thread() is threading.main_thread():
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTSTP,))
+        try:
             self._acquire(self._fd)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+        except BaseException:
+            self._unblock()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        assert self._fd is not None
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._unblock()
+
+    def _unblock(self) -> None:
+        if self._mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            self._mask = None
 
     def _acquire(self, fd: int) -> None:
         deadline_s = time.monotonic() + self.timeout_s
@@ -210,20 +229,6 @@ class WriteLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-
-
-@contextmanager
-def _unstopped() -> Iterator[None]:
-    """Ctrl-Z has to wait: a command that is stopped with the lock would stop whoever serves. The ledger's own thread is
-    not asked: nobody stops a daemon from its terminal, and each batch would pay for it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTSTP,))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def file_bytes(path: Path) -> int:
@@ -245,7 +250,7 @@ def create(path: Path) -> None:
         raise StoreError(f"cannot create {path}: {error.strerror}", hint=hint) from None
     lock = WriteLock(path, LOCK_TIMEOUT_S)
     try:
-        with storing(), lock.held():
+        with storing(), lock:
             connection = _connect(path, "FULL")
             try:
                 _migrate(connection)

@@ -17,7 +17,7 @@ from llmctl.domain.window import BUCKET_S, window_end, window_start
 
 from .database import Store
 from .rollups import FAR, FOLDED, Place, Span
-from .sql import as_json, picked
+from .sql import Bulk, as_json, picked
 
 FOLD_AFTER_S = 3_600  # most calls of an hour ago have ended: few are added twice
 ROWS_MAX = 500  # a transaction of some milliseconds: holds wait for it
@@ -42,11 +42,13 @@ _AFTER = f"({_KEY}) > (?, ?, ?, ?, ?, ?)"
 _INTO = f"INSERT INTO summaries ({', '.join(OF_SPAN + SUMS)})"
 _ADDED = f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = summaries.{name} + excluded.{name}' for name in SUMS)}"
 
-ADD_ROLLUPS = f"""
-    INSERT INTO rollups ({", ".join(KEY + SUMS)})
-    SELECT {picked(KEY + SUMS)} FROM json_each(?) WHERE true
+_ADD_ROLLUPS = Bulk(
+    KEY + SUMS,
+    f"""
+    INSERT INTO rollups ({", ".join(KEY + SUMS)}) SELECT {", ".join(KEY + SUMS)} FROM {{rows}} WHERE bucket IS NOT NULL
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = rollups.{name} + excluded.{name}" for name in SUMS)}
-"""
+    """,
+)
 
 Kind = Literal["month", "day"]
 EVER = Span(0, 0, FAR)
@@ -94,9 +96,14 @@ def everything(store: Store, *, default_zone: str, now_s: int, rows_max: int = 2
             more = step(tx, default_zone=default_zone, now_s=now_s, rows_max=rows_max)
 
 
+def add(tx: sqlite3.Connection, rows: Sequence[tuple[int, ...]]) -> None:
+    """Adds to roll-ups that no summaries hold yet. `rows`: KEY and SUMS; sums may be negative."""
+    _ADD_ROLLUPS.execute(tx, rows)
+
+
 def amend(tx: sqlite3.Connection, rows: Sequence[tuple[int, ...]], default_zone: str) -> None:
-    """Adds to roll-ups of any time, and to the summaries that hold them. `rows`: KEY and SUMS; sums may be negative."""
-    tx.execute(ADD_ROLLUPS, (as_json(rows),))
+    """Adds to roll-ups of any time, and to the summaries that hold them."""
+    add(tx, rows)
     late(tx, rows, default_zone)
 
 

@@ -17,9 +17,11 @@ class Interned:
 
     def __init__(self) -> None:
         self._ids: dict[tuple[str, ...], int] = {}
+        self._lineages: dict[tuple[int, ...], int] = {}
 
     def forget(self) -> None:
         self._ids.clear()
+        self._lineages.clear()
 
     def known_name(self, tx: sqlite3.Connection, name: str) -> int | None:
         """The id of a name that has one."""
@@ -53,10 +55,12 @@ class Interned:
             "INSERT INTO endpoints (dialect, endpoint) VALUES (?, ?) RETURNING id",
         )
 
-    def lineage(self, tx: sqlite3.Connection, path: str) -> int:
-        known = self._ids.get(("lineage", path))
+    def lineage(self, tx: sqlite3.Connection, group_ids: tuple[int, ...]) -> int:
+        """`group_ids`: from the root to a user's group."""
+        known = self._lineages.get(group_ids)
         if known is not None:
             return known
+        path = "/" + "".join(f"{group_id}/" for group_id in group_ids)  # `/` is the organisation itself
         lineage_id = self._id(
             tx,
             ("lineage", path),
@@ -65,8 +69,11 @@ class Interned:
         )
         tx.executemany(
             "INSERT OR IGNORE INTO lineage_groups (lineage_id, group_id) VALUES (?, ?)",
-            [(lineage_id, int(group_id)) for group_id in path.split("/") if group_id],
+            [(lineage_id, group_id) for group_id in group_ids],
         )
+        if len(self._lineages) >= CACHE_ENTRIES_MAX:
+            self._lineages.clear()
+        self._lineages[group_ids] = lineage_id
         return lineage_id
 
     def usage(self, tx: sqlite3.Connection, raw: str) -> tuple[int | None, str | None]:

@@ -43,7 +43,7 @@ class RefusalLog:
                     refusal.call_id,
                     refusal.started_at_ms,
                     "refused",
-                    interned.lineage(tx, refusal.caller.path),
+                    interned.lineage(tx, refusal.caller.lineage),
                     refusal.caller.user_id,
                     refusal.caller.key_id,
                     # One of whom nothing is booked stays unnamed: anybody could fill the table of names with others.

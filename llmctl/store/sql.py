@@ -13,6 +13,7 @@ from itertools import chain, repeat
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+ROWS_MAX = 512  # in one statement: SQLite takes 32,766 values
 # A reading as steps: it yields statements, is sent their rows, and returns what they mean. So the same reading runs on
 # the ledger's connection inside a transaction, and on the daemon's reader beside its event loop.
 Reading = Generator[tuple[str, Sequence[object] | Mapping[str, object]], list[Any], T]
@@ -60,6 +61,8 @@ class Bulk:
 
     def execute(self, tx: sqlite3.Connection, rows: Sequence[Sequence[object]]) -> int:
         """Returns how many rows of the database were changed."""
+        if len(rows) > ROWS_MAX:
+            return sum(self.execute(tx, rows[at : at + ROWS_MAX]) for at in range(0, len(rows), ROWS_MAX))
         size = 1 << (len(rows) - 1).bit_length()
         sql = self._by_size.get(size)
         if sql is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from llmctl.domain.limit import Limit
 from llmctl.domain.trial import Trial, first_needed_s
@@ -38,7 +38,7 @@ def tried(tx: sqlite3.Connection, limit: Limit, spans: Sequence[tuple[int, int]]
         one.complete = forgotten_s <= first_needed_s(limit, one.since_s)
     trial, place = Trial(limit), balances.place_of(limit, 0, spans[0][0])
     if limit.window == "total":
-        truth, parameters = balances_check.truth_of(tx, replace(place, window_end_s=from_s), 0)
+        truth, parameters = balances_check.truth_of(tx, place._replace(window_end_s=from_s), 0)
         for member_id, _, settled, _ in tx.execute(truth, parameters):
             trial.spent_before(member_id, settled)
     each = iter(found)

@@ -28,6 +28,7 @@ TRUNCATE_AGAIN_S = 30.0  # after readers did not let it happen: it costs all who
 TRUNCATE_AGAIN_SHORT_S = 1.0  # the same while there is no room: nobody is let in anyway
 RESERVE_BYTES = 32 << 20  # of a small disk a sixteenth
 PLENTY_BYTES = 4 << 30
+PLENTY_S = 0.1  # where there is plenty, nobody looks again for so long
 LOG_SHARE = 8  # what the log adds to the file: most of it is the same pages again and again
 PAST_ROWS = 5_000  # looked at every few seconds: some milliseconds
 FORGET_EVERY_S = 600.0
@@ -38,7 +39,7 @@ def room(database: Path) -> tuple[int, int]:
     """The bytes that are free on the disk of a database, and those that have to be. Raises OSError."""
     found = os.statvfs(database.parent)
     free, reserve = found.f_bavail * found.f_frsize, min(RESERVE_BYTES, found.f_blocks * found.f_frsize // 16)
-    if free > PLENTY_BYTES:  # one question to the system less, for each batch
+    if free > PLENTY_BYTES:  # one question to the system less
         return free, reserve
     return free, reserve + wal_bytes(database) // LOG_SHARE
 
@@ -52,6 +53,7 @@ class Upkeep:
         self._told_bytes = TRUNCATE_BYTES
         self._past_from: Row = (0, 0, 0)
         self._forget_at_s = 0.0
+        self._look_at_s = 0.0
         self.short: StoreUnavailable | None = None  # of room
 
     def wrote(self, entries: int) -> None:
@@ -59,6 +61,8 @@ class Upkeep:
 
     def look_for_room(self, store: Store) -> StoreUnavailable | None:
         """Why no call may start, if the disk is nearly full: those that are open are booked all the same."""
+        if time.monotonic() < self._look_at_s:
+            return None
         try:
             free, wanted = room(store.path)
         except OSError:  # what is wrong there, writing tells
@@ -71,6 +75,8 @@ class Upkeep:
         if self.short is not None:
             logger.warning("there is room on the disk again")
         self.short = None
+        if free > PLENTY_BYTES:
+            self._look_at_s = time.monotonic() + PLENTY_S
         return None
 
     def checkpoint_if_due(self, store: Store) -> None:

@@ -23,6 +23,7 @@ from .ids import CallIds, shown
 from .interned import Interned
 from .owners import Owner
 from .refusal_log import RefusalLog
+from .remembered import Remembered, State
 from .slots import Slots
 from .upkeep import Upkeep
 
@@ -139,6 +140,7 @@ class Writer:
         self._refusal_log = RefusalLog()
         self._upkeep = Upkeep()
         self._slots = Slots()
+        self._remembered = Remembered()
         self._recover_at_s = 0.0
         self._fold_at_s = 0.0
         self._folding = True  # until it is known: an old database has much to fold
@@ -205,11 +207,11 @@ class Writer:
             taken = self._take()
             if taken is None:
                 break
-            if len(taken):
+            if count := len(taken):
                 self._commit(store, taken)
             self.busy = False
             self._care(store)
-            self._crowded = len(taken) >= CROWD
+            self._crowded = count >= CROWD
             if self._crowded:
                 time.sleep(CROWD_WAIT_S)
         # Whatever still waits is written before the end; a database that stays unavailable gets some more tries.
@@ -222,40 +224,41 @@ class Writer:
 
     def _take(self) -> Taken | None:
         """What waits, at least one if anything comes in time; None: stop."""
-        taken = Taken(closings=self.kept_back)
-        self.busy, self.kept_back = bool(len(taken)), []
+        taken, count = Taken(closings=self.kept_back), len(self.kept_back)
+        self.busy, self.kept_back = count > 0, []
         try:
-            while len(taken) < BATCH_MAX:
-                works = self._next(taken)
+            while count < BATCH_MAX:
+                works = self._more(taken) if count else self.queue.get(timeout=self._idle_s())
                 self.busy = True
                 if not works:
-                    if not len(taken):
+                    if not count:
                         return None
                     self.queue.put(STOP)
                     return taken
-                if not len(taken):
+                if not count:
                     self._settle_by_s = time.monotonic() + SETTLE_WAIT_S
                 for work in works:
                     taken.add(work)
+                count += len(works)
         except Empty:
-            if not len(taken) and self.unsettled:
+            if not count and self.unsettled:
                 self._queue_retry(taken)
-        if taken.holds and len(taken) < CROWD and not self._crowded and time.monotonic() < self._settle_by_s:
+        if taken.holds and count < CROWD and not self._crowded and time.monotonic() < self._settle_by_s:
             self._keep_back(taken)
         return taken
 
-    def _next(self, taken: Taken) -> Sequence[Work]:
-        """What comes next. Raises Empty: nothing that these would wait for."""
-        if not len(taken):
-            return self.queue.get(timeout=self._idle_s())
+    def _more(self, taken: Taken) -> Sequence[Work]:
+        """Raises Empty: nothing that these would wait for."""
         wait_s = 0.0 if taken.holds else self._settle_by_s - time.monotonic()
         return self.queue.get(timeout=wait_s) if wait_s > 0 else self.queue.get_nowait()
 
     def _keep_back(self, taken: Taken) -> None:
         """But for settles above what was held: until they are written, others could be let in that do not fit."""
-        calls = [(self.open.get(closing.call_id), closing) for closing in taken.closings]
-        if all(call is not None and call.covers(closing) for call, closing in calls):
-            self.kept_back, taken.closings = taken.closings, []
+        for closing in taken.closings:
+            call = self.open.get(closing.call_id)
+            if call is None or not call.covers(closing):
+                return
+        self.kept_back, taken.closings = taken.closings, []
 
     def _idle_s(self) -> float:
         if self.unsettled:
@@ -317,8 +320,10 @@ class Writer:
                 outcome = batch.apply(closings, openings, self._replaced(openings))
                 if self.kept_back and not outcome.all_fit:
                     raise SettlesCount
-                refused = self._refusal_log.write(tx, self._interned, taken.refusals)
-            self._refusal_log.committed(refused)
+                refused = self._refusal_log.write(tx, self._interned, taken.refusals) if taken.refusals else None
+            self._remembered.committed(store.connection)
+            if refused is not None:
+                self._refusal_log.committed(refused)
             return outcome
         except BaseException:
             self._forget()
@@ -338,29 +343,34 @@ class Writer:
 
     def _replaced(self, openings: Sequence[Opening]) -> dict[int, Ended]:
         """Whose place these take, by their ids."""
-        found = [(opening.call_id, opening.replaces) for opening in openings if opening.replaces is not None]
-        return {call_id: (self.open[end.call_id], end) for call_id, end in found if end.call_id in self.open}
+        found = {}
+        for opening in openings:
+            end = opening.replaces
+            if end is not None and (call := self.open.get(end.call_id)) is not None:
+                found[opening.call_id] = (call, end)
+        return found
 
     def _batch(self, tx: sqlite3.Connection) -> Batch:
-        version, folded, zone = self._state(tx)
+        self._remembered.look(tx)
+        state = self._remembered.state
+        if state is None:
+            state = self._remembered.state = self._state(tx)
         now_s = int(self._clock_s())
         self._slots.look_at_clock(now_s)
         return Batch(
             tx,
             self._interned,
             owner=self._owner.slot,
-            default_zone=zone,
             share_percent=self.share_percent,
             now_s=now_s,
-            version=version,
-            folded=folded,
-            deployments=self._deployments_at(tx, version),
+            state=state,
+            deployments=self._deployments_at(tx, state.settings_version),
             slots=self._slots,
+            remembered=self._remembered,
         )
 
-    def _state(self, tx: sqlite3.Connection) -> tuple[int, int, str]:
-        """The version of the settings, the bucket up to which roll-ups are folded, the time zone in force. Sees too
-        that nobody has migrated the file under us."""
+    def _state(self, tx: sqlite3.Connection) -> State:
+        """Sees too that nobody has migrated the file under us."""
         version, schema, folded, zone = tx.execute(
             "SELECT settings_version, user_version, folded_bucket, timezone FROM settings, pragma_user_version"
         ).fetchone()
@@ -370,7 +380,7 @@ class Writer:
             except StoreError as error:
                 self.failed = error
                 raise
-        return version, folded, zone
+        return State(version, folded, zone)
 
     def _deployments_at(self, tx: sqlite3.Connection, version: int) -> Deployments:
         if version != self._deployments_version:
@@ -378,17 +388,24 @@ class Writer:
         return self._deployments
 
     def _written(self, taken: Taken, outcome: Outcome) -> None:
-        stats = self.stats
         for call in outcome.opened:
             self.open[call.call_id] = call
-        for ending in (*taken.endings, *outcome.replaced):
-            self.open.pop(ending.call_id, None)
-        stats.count("holds", len(outcome.opened))
-        stats.count("settled_above_hold", outcome.above_hold)
-        stats.count("estimated", sum(closing.usage_source == "estimated" for closing in outcome.closed))
-        stats.count("unpriced", sum(closing.cost_nano_usd is None for closing in outcome.closed))
+        for endings in (taken.deferrals, taken.closings, outcome.replaced):
+            for ending in endings:
+                self.open.pop(ending.call_id, None)
         if taken.holds:
             self._deliver(list(zip(taken.holds, outcome.holds, strict=True)))
+        self._count(outcome)
+
+    def _count(self, outcome: Outcome) -> None:
+        stats = self.stats
+        if outcome.opened:
+            stats.count("holds", len(outcome.opened))
+        if outcome.above_hold:
+            stats.count("settled_above_hold", outcome.above_hold)
+        if outcome.closed:
+            stats.count("estimated", sum([closing.usage_source == "estimated" for closing in outcome.closed]))
+            stats.count("unpriced", sum([closing.cost_nano_usd is None for closing in outcome.closed]))
 
     def _not_written(self, store: Store, taken: Taken, error: StoreError) -> None:
         """Nothing of this batch happened: holds are told so, settles wait for better times."""

@@ -31,7 +31,7 @@ def test_a_gateway_that_starts_while_a_restore_waits_stops_it(books: Books, tmp_
             failures.append(error)
 
     writing = WriteLock(books.path, LOCK_TIMEOUT_S)
-    with writing.held():
+    with writing:
         restoring = threading.Thread(target=restore)
         restoring.start()
         time.sleep(0.2)  # it has looked, and waits for the lock

@@ -154,7 +154,7 @@ def test_a_command_that_is_stopped_by_ctrl_z_gives_the_lock_free_first(tmp_path:
         assert command.stdout is not None
         assert command.stdout.readline() == "writing\n"
         command.send_signal(signal.SIGTSTP)
-        with WriteLock(path, 5.0).held():
+        with WriteLock(path, 5.0):
             pass
         _, status = os.waitpid(command.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)

@@ -41,7 +41,9 @@ from llmctl.store import (
 from llmctl.store.audit import Author
 from llmctl.store.batch import Batch, OpenCall, Outcome
 from llmctl.store.booking import Closing, Held, Opening
+from llmctl.store.database import Store
 from llmctl.store.interned import Interned
+from llmctl.store.remembered import Remembered, State
 from llmctl.store.slots import Slots
 from tests.support.ledgers import RATES, Books, closing
 
@@ -134,7 +136,10 @@ class Ledger(RuleBasedStateMachine):
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
         self.books = Books(Path(self.directory.name) / "llmctl.db")
-        self.books.store.connection.execute("PRAGMA synchronous = OFF")
+        self.stores = {owner: Store(self.books.path) for owner in OWNERS}
+        for store in (self.books.store, *self.stores.values()):
+            store.connection.execute("PRAGMA synchronous = OFF")
+        self.remembered = {owner: Remembered() for owner in OWNERS}
         self.interned = {owner: Interned() for owner in OWNERS}
         self.ids = {owner: ids.CallIds(owner, 0) for owner in OWNERS}
         self.slots = {owner: Slots() for owner in OWNERS}
@@ -154,7 +159,8 @@ class Ledger(RuleBasedStateMachine):
         self.user_ids = dict(self.books.rows("SELECT name, id FROM users"))
 
     def teardown(self) -> None:
-        self.books.store.close()
+        for store in (*self.stores.values(), self.books.store):
+            store.close()
         self.directory.cleanup()
 
     @initialize(moment_s=st.sampled_from(MOMENTS_S), zone=st.sampled_from(ZONES))
@@ -355,9 +361,10 @@ class Ledger(RuleBasedStateMachine):
         """A process dies; the other one, or the next of its place, books what it left open, at the hold. The other
         one's calls go on."""
         self.interned[owner] = Interned()
+        self.remembered[owner] = Remembered()
         self.slots[owner] = Slots(max((one.open.call_id for one in self.calls), default=0))
         booker = OWNERS[owner == OWNERS[0]] if by_other else owner
-        with self.books.store.write() as tx:
+        with self.stores[booker].write() as tx:
             found = recovery.orphans(tx, owner)
             self._batch(tx, booker).apply(found, [])
         for one in self._open(owner):
@@ -467,23 +474,28 @@ class Ledger(RuleBasedStateMachine):
         self.zones[group] = zone
 
     def _apply(self, owner: int, closings: Any, openings: list[Opening], replaced: Any = ()) -> Outcome:
-        with self.books.store.write() as tx:
-            return self._batch(tx, owner).apply(closings, openings, dict(replaced))
+        with self.stores[owner].write() as tx:
+            outcome = self._batch(tx, owner).apply(closings, openings, dict(replaced))
+        self.remembered[owner].committed(self.stores[owner].connection)
+        return outcome
 
     def _batch(self, tx: Any, owner: int) -> Batch:
-        version, folded = tx.execute("SELECT settings_version, folded_bucket FROM settings").fetchone()
+        remembered = self.remembered[owner]
+        remembered.look(tx)
+        if remembered.state is None:
+            version, folded = tx.execute("SELECT settings_version, folded_bucket FROM settings").fetchone()
+            remembered.state = State(version, folded, DEFAULT_ZONE)
         self.slots[owner].look_at_clock(self.now_s)
         return Batch(
             tx,
             self.interned[owner],
             owner=owner,
-            default_zone=DEFAULT_ZONE,
             share_percent=25,
             now_s=self.now_s,
-            version=version,
-            folded=folded,
+            state=remembered.state,
             deployments=deployments.load(tx),
             slots=self.slots[owner],
+            remembered=remembered,
         )
 
 
