@@ -8,7 +8,6 @@ import re
 import time
 from typing import NamedTuple
 
-import aiohttp
 import msgspec
 from aiohttp import web
 
@@ -24,13 +23,14 @@ from .attempts import BUSY, Failure, retry_after_s
 from .background import Background
 from .call import Call
 from .client import Client
-from .compression import Unreadable, decoded, decoder, is_plain
-from .connections import Outgoing, ProviderAnswer, let_go
+from .compression import decoded, decoder, is_plain
+from .connections import Outgoing, ProviderAnswer
 from .credentials import Credential
 from .errors import SHAPES
 from .estimate import estimate
 from .headers import downstream_headers, upstream_headers
 from .lessons import Lessons
+from .passage import Passage
 from .refusals import CALL_ID, response_of
 from .relay import UNREADABLE, AnswerReader, DecodingReader, Mask, NotingReader, UnpackingReader, WholeReader
 from .uploads import Edited
@@ -161,12 +161,7 @@ class Exchange:
             call.kept.encoding, call.kept.mask = _encoding(response), _mask_of(call, credential)
             if streamed and not content_type.startswith("audio/"):
                 call.kept.texts = call.endpoint.dialect.stream_texts
-        passing = _pass(call, flight, response, reader, mask, streamed=streamed)
-        if streamed and not response.content.is_eof():
-            # In a task: each event would have to wake all the coroutines that wait here, one within the other.
-            broken, last = await asyncio.create_task(passing)
-        else:
-            broken, last = await passing
+        broken, last = await Passage(call, flight, response.content, reader, mask, streamed=streamed).run()
         rest, reading = reader.close()
         if call.endpoint.answer_headers is not None:
             reading = call.endpoint.answer_headers(reading, response.headers)
@@ -280,40 +275,6 @@ class Exchange:
             return End(answer, closing, late)
         closing = settlement.released(call, status=answer.status, error=error, now_s=now_s)
         return End(answer, closing, Failure("unreachable", credential=number))
-
-
-async def _pass(
-    call: Call, flight: Flight, response: ProviderAnswer, reader: AnswerReader, mask: Mask, *, streamed: bool
-) -> tuple[str, bytes]:
-    """Bytes through, until there are no more. Returns why the answer broke off, "" if it is whole; and what is left of
-    it for the client, to go with its end."""
-    client, content = flight.client, response.content
-    try:
-        if streamed and not content.total_bytes:
-            client.start()
-        while True:
-            flight.waiting_since_s = time.monotonic()
-            whole = call.first_byte_s is None and content.is_eof()  # most answers come in one piece
-            chunk = content.read_nowait() if whole else await content.readany()
-            if not chunk:
-                return "", b""
-            if call.first_byte_s is None:
-                call.first_byte_s = time.perf_counter()
-            if call.kept is not None:
-                call.kept.take(chunk)
-            passed = mask.feed(reader.feed(chunk))
-            if streamed and call.first_token_s is None and reader.first_output:
-                call.first_token_s = time.perf_counter()
-            if whole:
-                return "", passed
-            if passed:
-                if client.write(passed):
-                    await client.until_taken()
-            elif streamed:
-                client.start()
-    except (aiohttp.ClientError, TimeoutError, OSError, Unreadable) as error:
-        let_go(error)
-        return flight.cut or ("provider_timeout" if isinstance(error, TimeoutError) else "provider_failed"), b""
 
 
 def _cut_short(call: Call, client: Client, broken: str) -> web.StreamResponse:

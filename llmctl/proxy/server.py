@@ -16,6 +16,7 @@ from llmctl.config.server import Server
 from llmctl.domain.network import address_of, is_within
 
 from .client import ClientAnswer
+from .reading import ReadsOn
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Crowd:
             del self._by_address[address]
 
 
-class Connection(web.RequestHandler):
+class Connection(ReadsOn, web.RequestHandler):
     """One client's connection."""
 
     __slots__ = ("_counted", "_host", "_http", "_silence")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -20,6 +19,7 @@ from llmctl.domain.errors import Refused
 from .connections import KEEPALIVE_PLAIN_S, ConnectionBroken, Outgoing, Pool, ProviderAnswer, let_go
 from .credentials import Credential, Credentials, fingerprint
 from .headers import OwnHeaders
+from .reading import Connector
 from .tokens import TokenCache, TokenUnavailable, buyer
 from .uploads import Edited
 
@@ -71,10 +71,7 @@ class Upstream:
         }
 
     async def start(self) -> None:
-        self._connector = aiohttp.TCPConnector(
-            limit=0,  # calls are limited by limits, not by sockets
-            family=socket.AF_UNSPEC,
-        )
+        self._connector = Connector()
         self._pools = {
             name: Pool(
                 self._connector,

@@ -17,7 +17,8 @@ from .sse import Event, Splitter
 RETAINED_BYTES = 8 << 10  # of the beginning, for an estimate when no usage comes; more makes it no better
 
 _BEGINNINGS = (b"data:", b"event:", b":")
-_ENDS = (b"\n\n", b"\r\n\r\n")
+_END = b"\n\n"
+_ENDS = (_END, b"\r\n\r\n")
 _STATED = (b'"usage"', b'"error"')  # worth reading, unless null: some servers write these into every event
 _NULLS = (b":null", b": null")
 
@@ -75,12 +76,15 @@ class SseReader:
         if between and chunk.endswith(_ENDS) and not self._matters(chunk):
             self.first_output = self.first_output or self.output_mark.search(chunk) is not None
             return chunk
-        events = self._splitter.feed(chunk)
+        passed = chunk[: self._place_of_change(chunk)] if between else b""
+        if passed:
+            self.first_output = self.first_output or self.output_mark.search(passed) is not None
+        events = self._splitter.feed(chunk[len(passed) :] if passed else chunk)
         self._is_between = not self._splitter.held
         kept = self._take_all(events)
         if not self._strip or (between and self._is_between and len(kept) == len(events)):
             return chunk
-        return b"".join(kept)
+        return passed + b"".join(kept)
 
     def close(self) -> tuple[bytes, Reading]:
         rest = b"".join(self._take_all(self._splitter.close()))
@@ -123,6 +127,17 @@ class SseReader:
                     return True
                 found = raw.find(word, found + 1)
         return b"\nerror:" in raw or raw.startswith(b"error:")
+
+    def _place_of_change(self, chunk: bytes) -> int:
+        """Where its first event begins that may matter, or has not ended; 0 where that is not soon said."""
+        if not 0 <= chunk.find(_END) < len(chunk) - len(_END):  # it is the first one, or lines end otherwise
+            return 0
+        first = len(chunk)
+        for word in (*self.end_words, *_STATED, b"error:"):
+            place = chunk.find(word, 0, first)
+            first = place if place >= 0 else first
+        last_end = chunk.rfind(_END, 0, first)
+        return last_end + len(_END) if last_end >= 0 else 0
 
     def _retain(self, chunk: bytes) -> None:
         piece = chunk[: RETAINED_BYTES - self._beginning_bytes]
