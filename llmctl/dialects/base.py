@@ -12,7 +12,7 @@ from ..domain.errors import Refused
 from ..domain.usage import Usage
 from .request import Request
 
-__all__ = ["Dialect", "InputText", "Request", "StreamReader", "credential_headers"]
+__all__ = ["AnswerReader", "Dialect", "InputText", "Request", "credential_headers"]
 
 EVENT_STREAM = "text/event-stream"
 
@@ -27,8 +27,8 @@ class InputText:
     tokens: int = 0  # given as token numbers instead of text
 
 
-class StreamReader(Protocol):
-    """Reads a streamed answer beside its way to the client."""
+class AnswerReader(Protocol):
+    """Reads an answer beside its way to the client."""
 
     @property
     def first_output(self) -> bool:
@@ -39,8 +39,12 @@ class StreamReader(Protocol):
         """What to forward for `chunk`: itself, unless something is taken out."""
         ...
 
-    def close(self) -> tuple[bytes, Reading]:
-        """After the last chunk, or after the stream broke: the rest to forward, and what was read."""
+    def close(self) -> bytes:
+        """After the last chunk, or after the answer broke off: the rest to forward."""
+        ...
+
+    def reading(self) -> Reading:
+        """What was read; after `close`. The client need not wait for it."""
         ...
 
 
@@ -74,7 +78,7 @@ class Dialect(ABC):
         return content_type.startswith(EVENT_STREAM)
 
     @abstractmethod
-    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
+    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> AnswerReader:
         """`strip_usage`: take the usage event out again that we asked for and the client did not."""
 
     @abstractmethod

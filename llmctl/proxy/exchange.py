@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from llmctl.config.presets import SIGV4
+from llmctl.dialects.base import AnswerReader
 from llmctl.dialects.wire.fields import may_say
 from llmctl.domain.call import Reading
 from llmctl.domain.errors import Refused
@@ -32,7 +33,7 @@ from .headers import downstream_headers, upstream_headers
 from .lessons import Lessons
 from .passage import Passage
 from .refusals import CALL_ID, response_of
-from .relay import UNREADABLE, AnswerReader, DecodingReader, Mask, NotingReader, UnpackingReader, WholeReader
+from .relay import UNREADABLE, DecodingReader, Mask, NotingReader, UnpackingReader, WholeReader
 from .uploads import Edited
 from .upstream import Upstream, UpstreamFailure, too_late
 from .watch import REVOKED, Flight, Watch
@@ -162,11 +163,12 @@ class Exchange:
             if streamed and not content_type.startswith("audio/"):
                 call.kept.texts = call.endpoint.dialect.stream_texts
         broken, last = await Passage(call, flight, response.content, reader, mask, streamed=streamed).run()
-        rest, reading = reader.close()
+        rest = last + mask.close(reader.close())
+        answer = await client.finish(rest) if not broken else _cut_short(call, client, broken)
+        status = None if client.missed else answer.status
+        reading = reader.reading()
         if call.endpoint.answer_headers is not None:
             reading = call.endpoint.answer_headers(reading, response.headers)
-        answer = await client.finish(last + mask.close(rest)) if not broken else _cut_short(call, client, broken)
-        status = None if client.missed else answer.status
         if call.endpoint.kind == "object":
             return End(answer, self._background.heard(call, reading, status, broken))
         stored_id = reading.object_id if call.asked.ask.stores else ""

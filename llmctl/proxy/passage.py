@@ -9,10 +9,12 @@ from typing import Any
 import aiohttp
 from aiohttp.streams import StreamReader
 
+from llmctl.dialects.base import AnswerReader
+
 from .call import Call
 from .compression import Unreadable
 from .connections import let_go
-from .relay import AnswerReader, Mask
+from .relay import Mask
 from .watch import Flight
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Protocol
 
+from llmctl.dialects.base import AnswerReader
 from llmctl.dialects.stored import first_id
 from llmctl.domain.call import Reading
 
@@ -19,20 +19,6 @@ LINE_END = ord("\n")
 UNREADABLE = "answer_unreadable"  # something was answered, and how much of it is not known
 
 
-class AnswerReader(Protocol):
-    """What a dialect reads from an answer while it passes."""
-
-    @property
-    def first_output(self) -> bool:
-        """Generated output has been seen."""
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Takes what came and returns what the client is to get now."""
-
-    def close(self) -> tuple[bytes, Reading]:
-        """The rest for the client, and what was read."""
-
-
 class WholeReader:
     """An answer that is one JSON body: kept until it is whole."""
 
@@ -42,6 +28,7 @@ class WholeReader:
         self._read_answer = read_answer
         self._encoding = encoding
         self._chunks: list[bytes] = []
+        self._body = b""
         self._size = 0
         self._sent = 0
 
@@ -57,13 +44,15 @@ class WholeReader:
         self._sent = self._size
         return chunk
 
-    def close(self) -> tuple[bytes, Reading]:
-        body = b"".join(self._chunks)
-        rest = body if self._sent == 0 else b""
-        plain = b"" if self._size > ANSWER_BYTES_MAX else decoded(body, self._encoding)
-        if body and not plain:
-            return rest, Reading(error=UNREADABLE)
-        return rest, self._read_answer(plain)
+    def close(self) -> bytes:
+        self._body = b"".join(self._chunks)
+        return self._body if self._sent == 0 else b""
+
+    def reading(self) -> Reading:
+        plain = b"" if self._size > ANSWER_BYTES_MAX else decoded(self._body, self._encoding)
+        if self._body and not plain:
+            return Reading(error=UNREADABLE)
+        return self._read_answer(plain)
 
 
 class NotingReader:
@@ -88,8 +77,11 @@ class NotingReader:
     def first_output(self) -> bool:
         return self._reader.first_output
 
-    def close(self) -> tuple[bytes, Reading]:
+    def close(self) -> bytes:
         return self._reader.close()
+
+    def reading(self) -> Reading:
+        return self._reader.reading()
 
 
 class DecodingReader:
@@ -111,9 +103,13 @@ class DecodingReader:
     def first_output(self) -> bool:
         return self._reader.first_output
 
-    def close(self) -> tuple[bytes, Reading]:
-        _, reading = self._reader.close()
-        return b"", reading if self._decoder is not None else reading._replace(error=UNREADABLE)
+    def close(self) -> bytes:
+        self._reader.close()
+        return b""
+
+    def reading(self) -> Reading:
+        reading = self._reader.reading()
+        return reading if self._decoder is not None else reading._replace(error=UNREADABLE)
 
 
 class UnpackingReader:
@@ -132,8 +128,11 @@ class UnpackingReader:
     def first_output(self) -> bool:
         return self._reader.first_output
 
-    def close(self) -> tuple[bytes, Reading]:
+    def close(self) -> bytes:
         return self._reader.close()
+
+    def reading(self) -> Reading:
+        return self._reader.reading()
 
 
 class Mask:

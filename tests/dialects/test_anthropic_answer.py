@@ -42,7 +42,7 @@ def stream(*events: bytes, sizes: tuple[int, ...] = ()) -> Reading:
         piece = body[position : position + size]
         assert reader.feed(piece) is piece
         position += size
-    rest, reading = reader.close()
+    rest, reading = reader.close(), reader.reading()
     assert rest == b""
     return reading
 

@@ -58,7 +58,7 @@ def stream(*events: bytes, size: int = 1 << 20) -> tuple[Reading, bool]:
     for position in range(0, len(body), size):
         piece = body[position : position + size]
         assert reader.feed(piece) is piece
-    rest, reading = reader.close()
+    rest, reading = reader.close(), reader.reading()
     assert rest == b""
     return reading, reader.first_output
 

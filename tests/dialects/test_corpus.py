@@ -101,7 +101,7 @@ def readings(exchange: dict[str, Any]) -> Iterator[Reading]:
     for chunks in ([body], [body[i : i + 1] for i in range(len(body))], list(chunked(body, exchange["id"]))):
         reader = dialect.reader(endpoint, placeholder)
         assert all(reader.feed(chunk) is chunk for chunk in chunks)
-        rest, reading = reader.close()
+        rest, reading = reader.close(), reader.reading()
         assert rest == b""
         yield with_headers(exchange, reading)
 
@@ -147,7 +147,7 @@ def test_the_injected_event_alone_is_taken_out(exchanges: list[dict[str, Any]]) 
             continue
         body = exchange["response_body"].encode()
         reader = dialect.reader(endpoint, dialect.read_request(endpoint, b'{"model":"m"}'), strip_usage=True)
-        forwarded = b"".join(map(reader.feed, chunked(body, exchange["id"]))) + reader.close()[0]
+        forwarded = b"".join(map(reader.feed, chunked(body, exchange["id"]))) + reader.close()
         assert forwarded == b"".join(event for event in EVENT.findall(body) if not is_usage_alone(event)), exchange[
             "id"
         ]

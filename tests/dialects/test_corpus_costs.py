@@ -99,4 +99,5 @@ def read(call: dict[str, Any]) -> Reading:
         return openai.read_answer(call["endpoint"], body)
     reader = openai.reader(call["endpoint"], openai.read_request(call["endpoint"], b'{"model":"m"}'))
     reader.feed(body)
-    return reader.close()[1]
+    reader.close()
+    return reader.reading()

@@ -46,7 +46,7 @@ def feed(
         assert strip or passed is piece
         forwarded += passed
         position += size
-    rest, reading = reader.close()
+    rest, reading = reader.close(), reader.reading()
     return forwarded + rest, reading
 
 

@@ -36,7 +36,7 @@ def events(endpoint: str, *events: dict[str, Any]) -> Reading:
     reader = OPENAI.reader(endpoint, OPENAI.read_request("audio.speech", b'{"model":"m","input":"x"}'))
     stream = b"".join(b"event: %b\ndata: %b\n\n" % (e["type"].encode(), json.dumps(e).encode()) for e in events)
     assert b"".join(reader.feed(stream[i : i + 7]) for i in range(0, len(stream), 7)) == stream
-    rest, reading = reader.close()
+    rest, reading = reader.close(), reader.reading()
     assert rest == b""
     return reading
 
@@ -247,7 +247,7 @@ def test_mistral_tells_seconds_beside_tokens() -> None:
 def test_sound_passes_and_events_are_read() -> None:
     sound = OPENAI.reader("audio.speech", OPENAI.read_request("audio.speech", b'{"model":"m","input":"x"}'))
     assert sound.feed(b"\xff\xf3data") == b"\xff\xf3data"
-    assert sound.close() == (b"", Reading(finished=True))
+    assert (sound.close(), sound.reading()) == (b"", Reading(finished=True))
     usage = {"input_tokens": 6, "output_tokens": 40, "total_tokens": 46}
     done = {"type": "speech.audio.done", "usage": usage}
     assert events("audio.speech", {"type": "speech.audio.delta", "audio": "x"}, done).usage == Usage(

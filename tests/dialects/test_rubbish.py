@@ -97,7 +97,7 @@ def answers_pass(endpoint: Endpoint, body: bytes, sizes: list[int]) -> None:
     reader = dialect.reader(endpoint.name, request)
     for piece in cut(body, sizes):
         assert reader.feed(piece) is piece
-    rest, reading = reader.close()
+    rest, reading = reader.close(), reader.reading()
     assert rest == b""
     assert_sound(endpoint, reading)
     assert all(dialect.stream_texts(body))
@@ -114,7 +114,7 @@ def stripped_alike(endpoint: Endpoint, body: bytes, sizes: list[int]) -> None:
     for pieces in (cut(body, sizes), cut(body, [])):
         reader = endpoint.dialect.reader(endpoint.name, request_of(endpoint), True)
         forwarded = b"".join(map(reader.feed, pieces))
-        rest, reading = reader.close()
+        rest, reading = reader.close(), reader.reading()
         found.append((forwarded + rest, reading))
         assert_sound(endpoint, reading)
     assert found[0] == found[1]

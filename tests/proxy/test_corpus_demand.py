@@ -87,7 +87,8 @@ def read(exchange: Exchange, match: Match, request: Request) -> Reading:
     else:
         reader = dialect.reader(endpoint, request)
         reader.feed(exchange.body)
-        reading = reader.close()[1]
+        reader.close()
+        reading = reader.reading()
     amend = match.endpoint.answer_headers
     return reading if amend is None else amend(reading, exchange.headers)
 

@@ -9,7 +9,7 @@ import msgspec
 from ...domain.call import Reading
 from ...domain.usage import Usage
 from .. import model_list
-from ..base import Dialect, InputText, StreamReader
+from ..base import AnswerReader, Dialect, InputText
 from ..request import Request
 from . import usage as anthropic_usage
 from .answer import AnthropicReader, input_text, read_answer, stream_texts
@@ -40,7 +40,7 @@ class Anthropic(Dialect):
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         return read_answer(body)
 
-    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
+    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> AnswerReader:
         return AnthropicReader()  # usage always comes: there is nothing to ask for, nothing to strip
 
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:

@@ -83,13 +83,16 @@ class BedrockReader:
                 self._error = self._error or DAMAGED
         return chunk
 
-    def close(self) -> tuple[bytes, Reading]:
+    def close(self) -> bytes:
+        return b""
+
+    def reading(self) -> Reading:
         usage = bytes(self._vendors) if self._vendors is not None and self._vendors_final else self._usage
         final = bool(usage)
         usage = usage or bytes(self._vendors or b"")
         share = self._beginning_bytes / self._bytes if self._bytes else 1.0
         text = "" if final else "".join(_texts(self._beginning))
-        return b"", _reading(usage, self._model, self._tier, self._error, self._finished, text, share)
+        return _reading(usage, self._model, self._tier, self._error, self._finished, text, share)
 
     def _take(self, frame: Frame) -> None:
         if frame.kind != "event":

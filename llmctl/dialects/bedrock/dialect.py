@@ -6,7 +6,7 @@ import msgspec
 
 from ...domain.call import Reading
 from ...domain.usage import Usage
-from ..base import Dialect, InputText, StreamReader
+from ..base import AnswerReader, Dialect, InputText
 from ..request import Request
 from ..wire.event_stream import CONTENT_TYPE
 from . import usage as bedrock_usage
@@ -42,7 +42,7 @@ class Bedrock(Dialect):
     def streams(self, endpoint: str, request: Request, content_type: str) -> bool:
         return content_type.startswith(CONTENT_TYPE)
 
-    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
+    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> AnswerReader:
         return BedrockReader()  # usage always comes: there is nothing to ask for, nothing to strip
 
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:

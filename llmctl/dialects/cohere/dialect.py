@@ -6,7 +6,7 @@ import msgspec
 
 from ...domain.call import Reading
 from ...domain.usage import Usage
-from ..base import Dialect, InputText, StreamReader
+from ..base import AnswerReader, Dialect, InputText
 from ..request import Request
 from . import usage as cohere_usage
 from .answer import CohereReader, input_text, read_answer, stream_texts
@@ -23,7 +23,7 @@ class Cohere(Dialect):
     def read_answer(self, endpoint: str, body: bytes) -> Reading:
         return read_answer(body)
 
-    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
+    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> AnswerReader:
         return CohereReader()  # usage always comes: there is nothing to ask for, nothing to strip
 
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:

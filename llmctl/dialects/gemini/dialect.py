@@ -9,7 +9,7 @@ import msgspec
 from ...domain.call import Reading
 from ...domain.usage import Usage
 from .. import model_list
-from ..base import Dialect, InputText, StreamReader
+from ..base import AnswerReader, Dialect, InputText
 from ..request import Request
 from . import usage as gemini_usage
 from .answer import EMBEDDINGS, GeminiReader, input_text, read_answer, stream_texts
@@ -44,7 +44,7 @@ class Gemini(Dialect):
     def streams(self, endpoint: str, request: Request, content_type: str) -> bool:
         return request.ask.stream  # as events or as a JSON list: both come in pieces
 
-    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
+    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> AnswerReader:
         return GeminiReader(endpoint)  # usage always comes: there is nothing to ask for, nothing to strip
 
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:

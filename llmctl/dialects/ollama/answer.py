@@ -54,7 +54,8 @@ def read_answer(body: bytes) -> Reading:
         if b"\n" in body.strip() and body.lstrip().startswith(b"{"):
             reader = OllamaReader()
             reader.feed(body)
-            return reader.close()[1]
+            reader.close()
+            return reader.reading()
         return Reading(error=NOT_JSON if body.strip() else "")
     raw = _usage_in(values)
     text = "" if raw else _text(plain(body))
@@ -88,13 +89,16 @@ class OllamaReader:
         self._hold(rest)
         return chunk
 
-    def close(self) -> tuple[bytes, Reading]:
+    def close(self) -> bytes:
         self._take(b"")
+        return b""
+
+    def reading(self) -> Reading:
         beginning = bytes(self._beginning)
         share = len(beginning) / self._bytes if self._bytes else 1.0
         model = self._model or name_of(members(beginning.split(b"\n", 1)[0]).get("model"))
         text = "" if self._raw else "".join(stream_texts(beginning))
-        return b"", _reading(self._raw, model, self._error, self._finished, text, share)
+        return _reading(self._raw, model, self._error, self._finished, text, share)
 
     def _hold(self, rest: bytes) -> None:
         if self._skipping:

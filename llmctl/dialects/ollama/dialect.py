@@ -7,7 +7,7 @@ import msgspec
 from ...domain.call import Reading
 from ...domain.usage import Usage
 from .. import model_list
-from ..base import Dialect, InputText, StreamReader
+from ..base import AnswerReader, Dialect, InputText
 from ..request import Request
 from . import answer as ollama_answer
 from .answer import OllamaReader, input_text, read_answer, stream_texts
@@ -31,7 +31,7 @@ class Ollama(Dialect):
     def streams(self, endpoint: str, request: Request, content_type: str) -> bool:
         return content_type.startswith(JSON_LINES)
 
-    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
+    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> AnswerReader:
         return OllamaReader()  # usage always comes: there is nothing to ask for, nothing to strip
 
     def read_usage(self, endpoint: str, raw_usage: bytes) -> Usage | None:

@@ -7,7 +7,7 @@ import msgspec
 from ...domain.call import Reading
 from ...domain.usage import Usage
 from .. import model_list
-from ..base import Dialect, InputText, StreamReader
+from ..base import AnswerReader, Dialect, InputText
 from ..request import Request
 from ..wire.multipart import Form
 from . import usage as openai_usage
@@ -41,7 +41,7 @@ class OpenAi(Dialect):
             return not content_type.startswith("application/json")  # sound is heard as it comes
         return super().streams(endpoint, request, content_type)
 
-    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> StreamReader:
+    def reader(self, endpoint: str, request: Request, strip_usage: bool = False) -> AnswerReader:
         if endpoint == "audio.speech":
             return SpeechReader(lambda: OpenAiReader(endpoint))
         return OpenAiReader(endpoint, strip=strip_usage)

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from ...domain.call import Reading
 from ...domain.usage import COUNT_MAX, NO_USAGE, Usage
-from ..base import StreamReader
+from ..base import AnswerReader
 from ..wire.lenient import USAGE_BYTES_MAX, count, inner, is_present, items, plain
 from ..wire.stream import begins_events
 from .usage import read_usage
@@ -89,10 +89,10 @@ def _seconds(value: object) -> int:
 class SpeechReader:
     """Sound passes as it comes, and tells nothing; a server that sends events instead is read."""
 
-    def __init__(self, events: Callable[[], StreamReader]) -> None:
+    def __init__(self, events: Callable[[], AnswerReader]) -> None:
         self.first_output = False
         self._events = events
-        self._reader: StreamReader | None = None
+        self._reader: AnswerReader | None = None
 
     def feed(self, chunk: bytes) -> bytes:
         if not self.first_output:
@@ -101,5 +101,8 @@ class SpeechReader:
                 self._reader = self._events()
         return chunk if self._reader is None else self._reader.feed(chunk)
 
-    def close(self) -> tuple[bytes, Reading]:
-        return (b"", Reading(finished=self.first_output)) if self._reader is None else self._reader.close()
+    def close(self) -> bytes:
+        return b"" if self._reader is None else self._reader.close()
+
+    def reading(self) -> Reading:
+        return Reading(finished=self.first_output) if self._reader is None else self._reader.reading()

@@ -86,16 +86,19 @@ class SseReader:
             return chunk
         return passed + b"".join(kept)
 
-    def close(self) -> tuple[bytes, Reading]:
+    def close(self) -> bytes:
         rest = b"".join(self._take_all(self._splitter.close()))
+        return rest if self._strip else b""
+
+    def reading(self) -> Reading:
         beginning = b"".join(self._beginning)
-        reading = self.result(beginning, len(beginning) / self._bytes if self._bytes else 1.0)
-        return (rest if self._strip else b""), reading
+        return self.result(beginning, len(beginning) / self._bytes if self._bytes else 1.0)
 
     def read(self, text: bytes) -> Reading:
         """The reading of a stream that is there as a whole."""
         self.feed(text)
-        return self.close()[1]
+        self.close()
+        return self.reading()
 
     @property
     def oversized(self) -> bool:
