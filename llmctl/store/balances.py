@@ -14,7 +14,7 @@ from llmctl.domain.window import BUCKET_S, MINUTE_S, SLOT_S, Window, window_end,
 
 from . import deployments, rollups
 from .ids import at_or_after
-from .sql import Bulk, Reading, as_json, from_json, run
+from .sql import BulkInsert, Reading, as_json, from_json, run
 
 # After its start a window is surely over, in every zone, and what follows a clock that was set back is not lost.
 PAST_S: dict[Window, int] = {
@@ -27,13 +27,10 @@ PAST_S: dict[Window, int] = {
 FAR_S = 1 << 40  # after every call
 Row = tuple[int, int, int]  # limit id, member id, window start
 _MODELS = "SELECT id, provider, model FROM models"
-_WRITE = Bulk(
+_WRITE = BulkInsert(
+    "balances",
     ["limit_id", "member_id", "window_start", "settled", "held"],
-    """
-    INSERT INTO balances (limit_id, member_id, window_start, settled, held)
-    SELECT limit_id, member_id, window_start, settled, held FROM {rows} WHERE limit_id IS NOT NULL
-    ON CONFLICT DO UPDATE SET settled = excluded.settled, held = excluded.held
-    """,
+    conflict="ON CONFLICT DO UPDATE SET settled = excluded.settled, held = excluded.held",
 )
 
 

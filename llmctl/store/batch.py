@@ -26,7 +26,7 @@ from .deployments import Deployments, model_of
 from .interned import Interned
 from .remembered import Remembered, State
 from .slots import Slots
-from .sql import Bulk, run
+from .sql import BulkInsert, BulkUpdate, run
 
 
 class OpenCall(msgspec.Struct, frozen=True, gc=False):
@@ -491,28 +491,26 @@ def _rollup_amounts(closing: Closing) -> tuple[int, ...]:
     )
 
 
-_OPENED = (
-    "id started_at_ms state owner lineage_id user_id key_id end_user_id model_id endpoint_id request_model_id "
-    "stream held_nano held_input_tokens held_output_tokens price_id tags_id attempt_of"
-).split()
-_OPEN_CALLS = Bulk(
-    _OPENED,
-    f"INSERT INTO calls ({', '.join(_OPENED)}) SELECT {', '.join(_OPENED)} FROM {{rows}} AS j WHERE j.id IS NOT NULL",
+_OPEN_CALLS = BulkInsert(
+    "calls",
+    [
+        *["id", "started_at_ms", "state", "owner", "lineage_id", "user_id", "key_id", "end_user_id", "model_id"],
+        *["endpoint_id", "request_model_id", "stream", "held_nano", "held_input_tokens", "held_output_tokens"],
+        *["price_id", "tags_id", "attempt_of"],
+    ],
 )
 
 
-def _closing(usage_classes: Sequence[str]) -> Bulk:
-    columns = [
-        *["state", "status", "error_id", "response_model_id", "usage_source"],
-        *usage_classes,
-        *["cost_nano", "price_id", "usage_shape_id", "usage_values", "latency_ms", "ttft_ms"],
-    ]
-    return Bulk(
-        ["id", *columns],
-        f"""
-        UPDATE calls SET owner = NULL, {", ".join(f"{name} = j.{name}" for name in columns)}
-        FROM {{rows}} AS j WHERE calls.id = j.id AND calls.state = 'open'
-        """,
+def _closing(usage_classes: Sequence[str]) -> BulkUpdate:
+    return BulkUpdate(
+        "calls",
+        [
+            *["id", "state", "status", "error_id", "response_model_id", "usage_source"],
+            *usage_classes,
+            *["cost_nano", "price_id", "usage_shape_id", "usage_values", "latency_ms", "ttft_ms"],
+        ],
+        changes="owner = NULL, ",
+        condition="calls.state = 'open'",
     )
 
 
@@ -521,12 +519,4 @@ _CLOSE_CALLS = _closing(USAGE_CLASSES)
 _USUAL = ["input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"]
 _usual_of = itemgetter(*map(USAGE_CLASSES.index, _USUAL))
 _CLOSE_USUAL_CALLS = _closing(_USUAL)
-
-_NOTED = ["own_cost_nano", "own_price_id", "service_tier_id"]
-_NOTE_CALLS = Bulk(
-    ["id", *_NOTED],
-    f"""
-    UPDATE calls SET {", ".join(f"{name} = j.{name}" for name in _NOTED)}
-    FROM {{rows}} AS j WHERE calls.id = j.id
-    """,
-)
+_NOTE_CALLS = BulkUpdate("calls", ["id", "own_cost_nano", "own_price_id", "service_tier_id"])

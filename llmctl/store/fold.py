@@ -17,7 +17,7 @@ from llmctl.domain.window import BUCKET_S, window_end, window_start
 
 from .database import Store
 from .rollups import FAR, FOLDED, Place, Span
-from .sql import Bulk, as_json, picked
+from .sql import BulkInsert, as_json, picked
 
 FOLD_AFTER_S = 3_600  # most calls of an hour ago have ended: few are added twice
 ROWS_MAX = 500  # a transaction of some milliseconds: holds wait for it
@@ -42,12 +42,10 @@ _AFTER = f"({_KEY}) > (?, ?, ?, ?, ?, ?)"
 _INTO = f"INSERT INTO summaries ({', '.join(OF_SPAN + SUMS)})"
 _ADDED = f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = summaries.{name} + excluded.{name}' for name in SUMS)}"
 
-_ADD_ROLLUPS = Bulk(
+_ADD_ROLLUPS = BulkInsert(
+    "rollups",
     KEY + SUMS,
-    f"""
-    INSERT INTO rollups ({", ".join(KEY + SUMS)}) SELECT {", ".join(KEY + SUMS)} FROM {{rows}} WHERE bucket IS NOT NULL
-    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = rollups.{name} + excluded.{name}" for name in SUMS)}
-    """,
+    conflict=f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = rollups.{name} + excluded.{name}' for name in SUMS)}",
 )
 
 Kind = Literal["month", "day"]

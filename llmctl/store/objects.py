@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from . import ids
 from .booking import Kept
 from .interned import Interned
-from .sql import Bulk
+from .sql import BulkInsert
 
 RETENTION_S = 30 * 86_400  # OpenAI: https://developers.openai.com/api/docs/guides/conversation-state
 FORGOTTEN_PER_STEP = 500
@@ -107,13 +107,5 @@ def has_old(reader: sqlite3.Connection, now_s: int) -> bool:
     return oldest is not None and oldest < ids.at_or_after(now_s - RETENTION_S)
 
 
-_REMEMBER_PARTS = Bulk(
-    ["call_id", "id"],
-    "INSERT OR IGNORE INTO object_parts (call_id, id) SELECT call_id, id FROM {rows} AS j WHERE j.call_id IS NOT NULL",
-)
-_COLUMNS = ["call_id", "id", "user_id", "model_id", "credential_id"]
-_REMEMBER = Bulk(
-    _COLUMNS,
-    f"INSERT OR IGNORE INTO objects ({', '.join(_COLUMNS)}) SELECT {', '.join(_COLUMNS)} FROM {{rows}} AS j "
-    "WHERE j.call_id IS NOT NULL",
-)
+_REMEMBER_PARTS = BulkInsert("object_parts", ["call_id", "id"], verb="INSERT OR IGNORE")
+_REMEMBER = BulkInsert("objects", ["call_id", "id", "user_id", "model_id", "credential_id"], verb="INSERT OR IGNORE")

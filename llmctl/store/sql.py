@@ -1,19 +1,21 @@
 """Whole batches in one statement, however many rows: each step of SQLite gives the interpreter's lock away and has to
 win it back from a busy event loop.
 
-`as_json` passes rows as one parameter to `... FROM json_each(?)`. `Bulk` binds each value by itself, which is half the
-work for wide rows (measured for 32 rows of 16 columns: 4 us a row instead of 10), but needs a statement per size.
+`as_json` passes rows as one parameter to `... FROM json_each(?)`. A `Bulk` binds each value by itself, which takes half
+as long (measured for 32 rows of 16 columns: 4 us a row instead of 10), but needs a statement per size.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 ROWS_MAX = 512  # in one statement: SQLite takes 32,766 values
+FEW_ROWS = 8  # up to which each size has a statement of its own
 # A reading as steps: it yields statements, is sent their rows, and returns what they mean. So the same reading runs on
 # the ledger's connection inside a transaction, and on the daemon's reader beside its event loop.
 Reading = Generator[tuple[str, Sequence[object] | Mapping[str, object]], list[Any], T]
@@ -47,27 +49,53 @@ def picked(columns: Sequence[str]) -> str:
     return ", ".join(f"value ->> {place} AS {name}" for place, name in enumerate(columns))
 
 
-class Bulk:
-    """A statement over rows that it calls `{rows}`: `INSERT INTO ... SELECT ... FROM {rows} AS j WHERE j.id > 0`.
+class Bulk(ABC):
+    """One statement for many rows: a few as they are, more filled up to a power of two with rows of NULLs, so that few
+    statements serve all sizes."""
 
-    Rows are filled up to a power of two, with rows of NULLs: few statements serve all sizes.
-    """
-
-    def __init__(self, columns: Sequence[str], statement: str) -> None:
-        self._width = len(columns)
-        self._names = ", ".join(f"column{place} AS {name}" for place, name in enumerate(columns, 1))
-        self._statement = statement
+    def __init__(self, width: int) -> None:
+        self._row = f"({', '.join('?' * width)})"
+        self._width = width
         self._by_size: dict[int, str] = {}
+
+    @abstractmethod
+    def _statement(self, values: str, *, filled: bool) -> str:
+        """`values`: the rows, of `column1` and so on; `filled`: some may be NULLs."""
 
     def execute(self, tx: sqlite3.Connection, rows: Sequence[Sequence[object]]) -> int:
         """Returns how many rows of the database were changed."""
-        if len(rows) > ROWS_MAX:
-            return sum(self.execute(tx, rows[at : at + ROWS_MAX]) for at in range(0, len(rows), ROWS_MAX))
-        size = 1 << (len(rows) - 1).bit_length()
+        count = len(rows)
+        if count > ROWS_MAX:
+            return sum(self.execute(tx, rows[at : at + ROWS_MAX]) for at in range(0, count, ROWS_MAX))
+        size = count if count <= FEW_ROWS else 1 << (count - 1).bit_length()
         sql = self._by_size.get(size)
         if sql is None:
-            values = ", ".join([f"({', '.join('?' * self._width)})"] * size)
-            sql = self._statement.format(rows=f"(SELECT {self._names} FROM (VALUES {values}))")
-            self._by_size[size] = sql
-        missing = repeat(None, (size - len(rows)) * self._width)
+            values = f"VALUES {', '.join([self._row] * size)}"
+            sql = self._by_size[size] = self._statement(values, filled=size > FEW_ROWS)
+        missing = repeat(None, (size - count) * self._width)
         return tx.execute(sql, [*chain.from_iterable(rows), *missing]).rowcount
+
+
+class BulkInsert(Bulk):
+    def __init__(self, table: str, columns: Sequence[str], *, verb: str = "INSERT", conflict: str = "") -> None:
+        super().__init__(len(columns))
+        self._into = f"{verb} INTO {table} ({', '.join(columns)})"
+        self._conflict = conflict
+
+    def _statement(self, values: str, *, filled: bool) -> str:
+        rows = f"SELECT * FROM ({values}) WHERE column1 IS NOT NULL" if filled else values
+        return f"{self._into} {rows} {self._conflict}"
+
+
+class BulkUpdate(Bulk):
+    """The first column says which row; `changes` and `condition` are the same for all."""
+
+    def __init__(self, table: str, columns: Sequence[str], *, changes: str = "", condition: str = "true") -> None:
+        super().__init__(len(columns))
+        key, *others = columns
+        changed = ", ".join(f"{name} = j.column{place}" for place, name in enumerate(others, 2))
+        self._update = f"UPDATE {table} SET {changes}{changed}"
+        self._where = f"WHERE {table}.{key} = j.column1 AND {condition}"
+
+    def _statement(self, values: str, *, filled: bool) -> str:
+        return f"{self._update} FROM ({values}) AS j {self._where}"  # a NULL is no row's key
