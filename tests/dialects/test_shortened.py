@@ -126,7 +126,7 @@ def test_what_is_no_object_is_none_with_long_strings_either(text: bytes) -> None
         read_object(text % LONG.encode())
 
 
-@pytest.mark.parametrize("wrong", [b"\\u", b"\\u00", b"\\x4", b'\\u123\\"', b'\\x1\\"', b"\\q", b"\n", b"\0", b"\x01"])
+@pytest.mark.parametrize("wrong", [b"\\u", b"\\u00", b"\\x4", b'\\u123\\"', b'\\x1\\"', b"\\q"])
 @pytest.mark.parametrize("behind", [b"", b"more"])
 def test_what_is_no_json_is_none_in_a_long_string_either(wrong: bytes, behind: bytes) -> None:
     body = b'{"model": "m", "note": "%b%b%b", "messages": []}' % (LONG.encode(), wrong, behind)
@@ -134,6 +134,14 @@ def test_what_is_no_json_is_none_in_a_long_string_either(wrong: bytes, behind: b
         read(body)
     (place,) = re.findall(r"byte (\d+)", str(caught.value)) or ("0",)
     assert int(place) >= len(LONG)
+
+
+@pytest.mark.parametrize("wrong", [b"\n", b"\0", b"\x01"])
+def test_a_control_character_is_the_providers_to_refuse_in_a_long_string_without_escapes(wrong: bytes) -> None:
+    body = b'{"model": "m", "note": "%b%b", "messages": []}' % (LONG.encode(), wrong)
+    assert read(body).body == body
+    with pytest.raises(Refused, match="not valid JSON"):
+        read(body.replace(wrong, wrong + b"\\n"))
 
 
 @pytest.mark.parametrize("first", ["\n", '"', "\\", "/"])

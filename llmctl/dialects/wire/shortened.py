@@ -2,7 +2,8 @@
 every level that it is nested in. What was left out is found again by the mark that stands in its place.
 
 Quotes alone say where strings begin and end, in every reading of JSON; nothing in a long string is a name, a type or a
-number. So what is judged by the short text is judged of the whole one.
+number. So what is judged by the short text is judged of the whole one; but for control characters that JSON does not
+allow in strings: where a long one has no escapes, nobody looks for them, and the provider refuses them.
 """
 
 from __future__ import annotations
@@ -78,10 +79,11 @@ def _long_strings(text: bytes) -> Iterator[tuple[int, int]]:
             if backslashes % 2:
                 continue  # it is part of the string
         if quote - begin >= STRING_BYTES_MIN:
-            try:
-                _check(view[begin - 1 : position])  # nobody does so again: an escape that is none may hide a quote
-            except DecodeError:
-                return
+            if text.find(b"\\", begin, quote) >= 0:
+                try:
+                    _check(view[begin - 1 : position])  # nobody does so again: an escape that is none may hide a quote
+                except DecodeError:
+                    return
             yield begin, quote
         begin = 0
 
