@@ -14,11 +14,10 @@ from aiohttp.web import BaseRequest
 
 from llmctl.dialects import table
 from llmctl.dialects.endpoint import Match, ReadForm
-from llmctl.dialects.request import Request, end_user_id
+from llmctl.dialects.request import Request
 from llmctl.domain.errors import LlmctlError, Refused
-from llmctl.domain.principal import Caller
 from llmctl.store import ids
-from llmctl.store.booking import Closing, Deferral, Opening, Refusal
+from llmctl.store.booking import Closing, Deferral
 from llmctl.store.ledger import Ledger
 
 from . import access_log, addresses, recount, settlement
@@ -26,12 +25,14 @@ from .attempts import FIRST, Attempt, Failure
 from .body import is_form
 from .call import Arrival, Call
 from .contents import Contents
+from .endings import Endings
+from .entries import opening_of, refusal_of
 from .errors import as_refused
 from .exchange import End
 from .headers import client_secret
 from .metrics import Metrics
 from .objects import Objects
-from .plan import Plan, plan_of
+from .plan import plan_of
 from .refusals import CALL_ID, response_of
 from .setup import Setup
 from .sightings import Sightings
@@ -41,8 +42,6 @@ from .telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
-END_USER = "x-llmctl-end-user"
-UNNAMED = "(unnamed)"
 SLOW_BODY_S = 1.0  # a call that takes longer to arrive belongs to the moment when all of it is here
 ADMIT_TRIES = 10  # an admin's script may change settings many times a second; calls go on between two changes
 
@@ -78,8 +77,8 @@ class Handler:
         self._objects = objects
         self._metrics = metrics
         self._sightings = sightings
-        self._telemetry = telemetry
         self._contents = contents
+        self._endings = Endings(ledger, metrics, telemetry, contents)
         self._strangers = Strangers()
         self.open_calls = 0
         self.draining = False
@@ -196,7 +195,7 @@ class Handler:
                     attempt = following or FIRST  # that was only not asked because it rests
                     continue
                 if failed is not None:
-                    self._replaced(failed)
+                    self._endings.replaced(failed.call, failed.closing, failed.setup, failed.failure)
                 answer, failed = await self._run(call, arrival.setup)
                 if failed is None:
                     return answer
@@ -205,7 +204,7 @@ class Handler:
                 logger.info("call %s: attempt %d", ids.shown(first_id), attempt.number)
         finally:
             if failed is not None:
-                self._ended(failed.call, failed.closing, failed.setup, failed.failure)
+                self._endings.ended(failed.call, failed.closing, failed.setup, failed.failure)
 
     async def _admit(
         self, arrival: Arrival, match: Match, asked: Request, secret: str, attempt: Attempt, failed: Failed | None
@@ -238,7 +237,7 @@ class Handler:
                 raise
             if counted is not None:
                 plan = plan._replace(demand=plan.demand._replace(input_tokens=counted))
-            hold = await self._ledger.hold(_opening(arrival, caller, match, asked, plan, tags, attempt, replaces))
+            hold = await self._ledger.hold(opening_of(arrival, caller, match, asked, plan, tags, attempt, replaces))
             if isinstance(hold, Refused):
                 if counted is None and (counted := await recount.input_tokens(asked, plan, hold)) is not None:
                     continue
@@ -299,39 +298,7 @@ class Handler:
             if closing is None:  # a bug, or the end of the process: all that was held is booked
                 closing = settlement.unanswered(call, status=None, error="internal_error", now_s=time.perf_counter())
             if failed is None:
-                self._ended(call, closing, setup, end.failure if end is not None else None)
-
-    def _ended(self, call: Call, closing: Closing | Deferral, setup: Setup, failure: Failure | None) -> None:
-        if isinstance(closing, Deferral):
-            self._ledger.defer(closing)
-        else:
-            self._ledger.settle(closing)
-            self._note(call, closing, setup, failure, retried=False)
-        if call.kept is not None:
-            self._contents.ended(call, closing)
-
-    def _replaced(self, failed: Failed) -> None:
-        """Of an attempt that was booked with the one that took its place."""
-        closing = settlement.superseded(failed.closing)
-        self._note(failed.call, closing, failed.setup, failed.failure, retried=True)
-        if failed.call.kept is not None:
-            self._contents.ended(failed.call, closing)
-
-    def _note(self, call: Call, closing: Closing, setup: Setup, failure: Failure | None, *, retried: bool) -> None:
-        setup.directory.lessons.learn(call, closing)
-        plan = call.plan
-        self._metrics.booked(
-            plan.provider.name,
-            call.endpoint.dialect.name,
-            plan.model,
-            closing,
-            known=plan.price is not None,
-            failure=failure,
-            retried=retried,
-            first_byte_s=call.first_byte_after_s,
-        )
-        if self._telemetry is not None:
-            self._telemetry.ended(call, closing)
+                self._endings.ended(call, closing, setup, end.failure if end is not None else None)
 
     def malformed(self, reason: str) -> web.Response:
         """The answer to what cannot be read as a request: nobody knows whose it is, or which dialect it speaks."""
@@ -354,56 +321,6 @@ class Handler:
         if refused.code == "invalid_api_key":
             # Counted, and no row: there is nobody to book to, also for a key that died since it was last seen.
             return answer
-        if arrival.caller is not None and arrival.endpoint is not None and not arrival.admitted:
-            asked, caller = arrival.asked, arrival.caller
-            ask = asked.ask if asked else None
-            self._ledger.refuse(
-                Refusal(
-                    call_id=arrival.id,
-                    started_at_ms=arrival.started_at_ms,
-                    caller=caller,
-                    dialect=arrival.endpoint.dialect.name,
-                    endpoint=arrival.endpoint.name,
-                    request_model=ask.model if ask else "",
-                    stream=ask.stream if ask else False,
-                    refused=refused,
-                    status=answer.status,
-                    end_user=_end_user(arrival, asked) if asked and caller.acts_for_end_users else "",
-                )
-            )
+        if (refusal := refusal_of(arrival, refused, answer.status)) is not None:
+            self._ledger.refuse(refusal)
         return answer
-
-
-def _opening(
-    arrival: Arrival,
-    caller: Caller,
-    match: Match,
-    asked: Request,
-    plan: Plan,
-    tags: str,
-    attempt: Attempt,
-    replaces: Closing | None,
-) -> Opening:
-    endpoint = match.endpoint
-    return Opening(
-        call_id=arrival.id,
-        started_at_ms=arrival.started_at_ms,
-        caller=caller,
-        provider=plan.provider.name,
-        model=plan.model,
-        dialect=endpoint.dialect.name,
-        endpoint=endpoint.name,
-        request_model=asked.ask.model or plan.model,
-        stream=asked.ask.stream or match.streams,
-        demand=plan.demand,
-        price_id=plan.price.id if plan.price else None,
-        end_user=_end_user(arrival, asked) if caller.acts_for_end_users else "",
-        tags=tags,
-        attempt_of=attempt.first_id,
-        replaces=replaces,
-    )
-
-
-def _end_user(arrival: Arrival, asked: Request) -> str:
-    """Whom a call is for, of a key that acts for end users. Those that it does not name share one member."""
-    return end_user_id(arrival.http.headers.get(END_USER)) or asked.ask.end_user or UNNAMED
