@@ -22,7 +22,7 @@ class Passage:
     """Of one answer. It waits at aiohttp's stream in a future's place (`done`, `set_result`, `set_exception`), and
     takes what came by a callback: a task would have to be woken for each event."""
 
-    __slots__ = ("_call", "_content", "_ended", "_flight", "_mask", "_reader", "_slow", "_streamed")
+    __slots__ = ("_call", "_content", "_ended", "_flight", "_loop", "_mask", "_reader", "_slow", "_streamed")
 
     def __init__(
         self, call: Call, flight: Flight, content: StreamReader, reader: AnswerReader, mask: Mask, *, streamed: bool
@@ -33,6 +33,7 @@ class Passage:
         self._reader = reader
         self._mask = mask
         self._streamed = streamed
+        self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[tuple[str, bytes]] | None = None
         self._slow: asyncio.Task[None] | None = None  # waits for the client to take what was written
 
@@ -45,7 +46,7 @@ class Passage:
             return end
         if self._streamed and not self._content.total_bytes:
             self._flight.client.start()
-        self._ended = asyncio.get_running_loop().create_future()
+        self._ended = self._loop.create_future()
         self._go_on()
         try:
             return await self._ended
@@ -59,7 +60,7 @@ class Passage:
 
     def set_result(self, _: None) -> None:
         """Something came, or the end. What more comes at once is taken with it."""
-        asyncio.get_running_loop().call_soon(self._go_on)
+        self._loop.call_soon(self._go_on)
 
     def set_exception(self, _: BaseException) -> None:
         """It broke off: taking says why."""

@@ -13,7 +13,7 @@ import pytest
 from llmctl import config
 from llmctl.proxy.app import Gateway
 from llmctl.proxy.cells import shared_memory
-from llmctl.proxy.handler import Handler
+from llmctl.proxy.endings import Endings
 from tests.support.faulty import Faulty, Line
 from tests.support.ledgers import Books
 from tests.support.wire import CHAT, ask, request_bytes
@@ -58,7 +58,7 @@ async def test_after_an_answer_no_second_one_follows_that_would_be_read_as_the_n
         (tmp_path / "config.toml").write_text(f'database = "llmctl.db"\n{faulty.providers(tmp_path)}')
         gateway = Gateway(config.load(tmp_path / "config.toml"), shared_memory(1), 0)
         await gateway.start([listening], None)
-        monkeypatch.setattr(Handler, "_ended", fails)
+        monkeypatch.setattr(Endings, "ended", fails)
         try:
             received = await asyncio.wait_for(
                 received_from(listening, request_bytes(CHAT, ask("fine/m", stream=stream), key)), 5
