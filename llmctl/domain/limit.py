@@ -108,6 +108,11 @@ class Standing:
         self.others_held += held
 
     @property
+    def own(self) -> tuple[int, int]:
+        """Settled and held without what the other parts count."""
+        return self.settled - self.others_settled, self.held - self.others_held
+
+    @property
     def left(self) -> int:
         return self.limit.amount + self.extra - self.settled - self.held
 

@@ -16,7 +16,6 @@ from llmctl.config.server import Server
 from llmctl.domain.network import address_of, is_within
 
 from .client import ClientAnswer
-from .reading import ReadsOn
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ class Crowd:
             del self._by_address[address]
 
 
-class Connection(ReadsOn, web.RequestHandler):
+class Connection(web.RequestHandler):
     """One client's connection."""
 
     __slots__ = ("_counted", "_host", "_http", "_silence")

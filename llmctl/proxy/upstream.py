@@ -19,7 +19,7 @@ from llmctl.domain.errors import Refused
 from .connections import KEEPALIVE_PLAIN_S, ConnectionBroken, Outgoing, Pool, ProviderAnswer, let_go
 from .credentials import Credential, Credentials, fingerprint
 from .headers import OwnHeaders
-from .reading import Connector
+from .receiver import Connector
 from .tokens import TokenCache, TokenUnavailable, buyer
 from .uploads import Edited
 

@@ -129,8 +129,7 @@ def existing(tx: sqlite3.Connection, wanted: Mapping[Row, Place]) -> dict[Row, S
 
 def write(tx: sqlite3.Connection, standings: Mapping[Row, Standing]) -> None:
     if standings:
-        rows = [(*row, one.settled - one.others_settled, one.held - one.others_held) for row, one in standings.items()]
-        _WRITE.execute(tx, rows)
+        _WRITE.execute(tx, [(*row, *one.own) for row, one in standings.items()])
 
 
 def move(tx: sqlite3.Connection, settled: Mapping[Row, int]) -> None:

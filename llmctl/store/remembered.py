@@ -12,7 +12,7 @@ from llmctl.domain.limit import Standing
 from . import balances
 from .balances import Place, Row
 
-STANDINGS_MAX = 4_096  # of users who are active at once, with all their limits
+BALANCES_MAX = 10_000  # of users who are active at once, with all their limits
 
 
 class State(NamedTuple):
@@ -29,7 +29,7 @@ class Remembered:
 
     def __init__(self) -> None:
         self.state: State | None = None
-        self._standings: dict[Row, Standing] = {}
+        self._balances: dict[Row, tuple[int, int]] = {}  # settled and held
         self._others = 0  # changes when another connection has changed the file
         self._left: tuple[int, int] | None = None  # that, and how many rows this connection has changed
 
@@ -37,7 +37,7 @@ class Remembered:
         (self._others,) = tx.execute("PRAGMA data_version").fetchone()
         if self._left != (self._others, tx.total_changes):
             self.state = None
-            self._standings.clear()
+            self._balances.clear()
         self._left = None
 
     def committed(self, connection: sqlite3.Connection) -> None:
@@ -45,13 +45,18 @@ class Remembered:
 
     def standings(self, tx: sqlite3.Connection, places: Mapping[Row, Place]) -> dict[Row, Standing]:
         """The balances of these places that have a row."""
-        found = {row: known for row in places if (known := self._standings.get(row)) is not None}
-        if len(found) < len(places):
-            found |= balances.existing(tx, {row: place for row, place in places.items() if row not in found})
-        return found
+        found, unknown = {}, {}
+        for row, place in places.items():
+            known = self._balances.get(row)
+            if known is None:
+                unknown[row] = place
+            else:
+                found[row] = balances.standing(place, *known)
+        return found | balances.existing(tx, unknown) if unknown else found
 
     def keep(self, standings: Mapping[Row, Standing]) -> None:
-        """What was written of them. Not those that slide: each slot lasts some seconds, and counts others too."""
-        if len(self._standings) >= STANDINGS_MAX:
-            self._standings.clear()
-        self._standings.update({row: one for row, one in standings.items() if one.limit.window != "minute"})
+        """What was written of them."""
+        if len(self._balances) >= BALANCES_MAX:
+            self._balances.clear()
+        for row, one in standings.items():
+            self._balances[row] = one.own

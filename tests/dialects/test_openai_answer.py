@@ -103,6 +103,15 @@ STREAM = b": hello\n\n" + event(chunk("é😀")) + event(chunk("b", usage=None))
 STRIPPED = STREAM.replace(USAGE_EVENT, b"")
 
 
+def test_of_events_that_came_at_once_the_one_for_us_is_taken_out() -> None:
+    """With blank lines too many too: what goes is the same wherever chunks end."""
+    for end in (b"", b"\n", b"\n\n"):
+        body = (event(chunk("a")) + end) * 3 + USAGE_EVENT + end + event(chunk("b")) + end + DONE
+        forwarded, reading = feed(body, strip=True)
+        assert (forwarded, reading) == feed(body, sizes=[1] * len(body), strip=True)
+        assert (reading.usage, forwarded.count(b"data:"), b'"usage"' in forwarded) == (READ, 5, False)
+
+
 @settings(deadline=None)
 @given(st.sampled_from(["\n", "\r\n", "\r"]), st.lists(st.integers(1, 40), max_size=120), st.booleans())
 def test_a_stream_is_read_and_stripped_wherever_chunks_end(newline: str, sizes: list[int], strip: bool) -> None:

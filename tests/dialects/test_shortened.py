@@ -17,6 +17,7 @@ from llmctl.dialects.request import Request
 from llmctl.dialects.wire import shortened as module
 from llmctl.dialects.wire.edits import Edits
 from llmctl.dialects.wire.fields import Fields, read_object
+from llmctl.dialects.wire.lenient import members
 from llmctl.dialects.wire.shortened import BACKSLASHES_MAX, TEXT_BYTES_MIN, full_size, restored, shortened
 from llmctl.domain.errors import Refused
 
@@ -140,6 +141,7 @@ def test_what_is_no_json_is_none_in_a_long_string_either(wrong: bytes, behind: b
 def test_a_control_character_is_the_providers_to_refuse_in_a_long_string_without_escapes(wrong: bytes) -> None:
     body = b'{"model": "m", "note": "%b%b", "messages": []}' % (LONG.encode(), wrong)
     assert read(body).body == body
+    assert list(members(body)) == ["model", "note", "messages"]  # its input is estimated by what is in it
     with pytest.raises(Refused, match="not valid JSON"):
         read(body.replace(wrong, wrong + b"\\n"))
 

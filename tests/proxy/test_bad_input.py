@@ -432,6 +432,18 @@ def test_pipelined_requests_are_answered_in_their_order(gateway: Daemon, faulty:
     assert [seen.path for seen in faulty.seen("fine")] == [CHAT, MESSAGES, CHAT]
 
 
+def test_more_pipelined_requests_than_are_kept_are_answered_all(gateway: Daemon, faulty: Faulty, key: str) -> None:
+    """The first of them in two pieces: its body comes when it is under way."""
+    request, more = request_bytes(CHAT, GOOD, key), 40
+    head_bytes = request.index(b"\r\n\r\n") + 4
+    with Wire(gateway.url) as wire:
+        wire.send(request[:head_bytes])
+        time.sleep(0.1)
+        wire.send(request[head_bytes:] + more * request + request_bytes(CHAT, GOOD, key, "Connection: close"))
+        data = wire.rest()
+    assert re.findall(rb"HTTP/1.1 (\d+)", data) == [b"200"] * (more + 2)
+
+
 @pytest.mark.parametrize("protocol", ["websocket", "h2c"])
 def test_an_upgrade_is_not_taken_up(gateway: Daemon, faulty: Faulty, key: str, protocol: str) -> None:
     faulty.clear()

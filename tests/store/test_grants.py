@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -49,6 +50,23 @@ async def test_a_grant_is_for_its_member_and_its_time(books: Books) -> None:
         assert await ask(bob) is Refused
     finally:
         await ledger.close()
+
+
+async def test_a_grant_that_ended_while_nobody_called_counts_no_more(books: Books) -> None:
+    alice, bob = books.add_user("alice"), books.add_user("bob")
+    give(books, books.limit("org", CALL_NANO, window="total"), "", for_s=600)
+    now_s = time.time()
+    ledger = books.ledger(clock_s=lambda: now_s)
+    await ledger.start()
+    try:
+        await asyncio.sleep(0.2)  # what it does once a minute is done
+        first = await ledger.hold(opening(ledger, books.caller(alice)))
+        now_s += limits.GRANTS_KEPT_S + 700  # bob's limits come without that grant
+        late = books.caller(bob, int(now_s))
+        second = await ledger.hold(opening(ledger, late, at_ms=int(now_s * 1000)))
+    finally:
+        await ledger.close()
+    assert [type(first), type(second)] == [Held, Refused]
 
 
 async def test_a_grant_to_all_raises_a_pooled_limit(books: Books) -> None:

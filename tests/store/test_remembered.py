@@ -11,7 +11,7 @@ import pytest
 from llmctl.domain.limit import Standing
 from llmctl.store import balances, limits
 from llmctl.store.database import Store
-from llmctl.store.remembered import STANDINGS_MAX, Remembered, State
+from llmctl.store.remembered import BALANCES_MAX, Remembered, State
 from tests.support.ledgers import Books
 
 NOW_S = int(time.time())
@@ -108,19 +108,19 @@ def test_what_was_rolled_back_is_forgotten(writer: Writer) -> None:
     assert writer.settled() == [5, 5]
 
 
-def test_slots_of_a_minute_are_read_each_time(books: Books) -> None:
-    books.limit("org", 10, measure="requests", window="minute")
-    writer = Writer(books)
-    writer.add(1)
-    writer.read.clear()
-    assert writer.settled() == [1, 1, 1]
-    assert len(writer.read) == 1
-    writer.store.close()
+def test_of_a_slot_of_a_minute_its_own_part_is_kept(writer: Writer) -> None:
+    place = writer.places[0]
+    one = balances.standing(place, 5, 1)
+    one.add_others(100, 10)
+    one.extra = 7
+    writer.remembered.keep({place.row: one})
+    again = writer.remembered.standings(writer.store.connection, {place.row: place})[place.row]
+    assert again == balances.standing(place, 5, 1)
 
 
 def test_so_many_are_kept(writer: Writer) -> None:
     place = writer.places[0]
-    for member in range(STANDINGS_MAX + 1):
+    for member in range(BALANCES_MAX + 1):
         row = (place.limit.id, member, place.window_start_s)
         writer.remembered.keep({row: balances.standing(place, 0, 0)})
-    assert len(writer.remembered._standings) == 1
+    assert len(writer.remembered._balances) == 1

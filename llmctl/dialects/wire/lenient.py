@@ -24,7 +24,7 @@ Number = int | Decimal
 
 def members(text: bytes | Raw) -> dict[str, Raw]:
     """The members of a JSON object; none if it is no such thing. Takes what Python's json takes beyond the standard:
-    NaN, Infinity, lone surrogates, which real servers send."""
+    NaN, Infinity, lone surrogates, which real servers send, and control characters in strings."""
     try:
         return _members(text)
     except (ValueError, RecursionError):
@@ -32,7 +32,8 @@ def members(text: bytes | Raw) -> dict[str, Raw]:
     if not bytes(memoryview(text)[:64]).lstrip().startswith(b"{"):
         return {}
     try:
-        return {name: Raw(json.dumps(value).encode()) for name, value in json.loads(bytes(text)).items()}
+        values = json.loads(bytes(text), strict=False)
+        return {name: Raw(json.dumps(value).encode()) for name, value in values.items()}
     except (ValueError, RecursionError):
         return {}
 

@@ -133,7 +133,7 @@ class SseReader:
 
     def _place_of_change(self, chunk: bytes) -> int:
         """Where its first event begins that may matter, or has not ended; 0 where that is not soon said."""
-        if not 0 <= chunk.find(_END) < len(chunk) - len(_END):  # it is the first one, or lines end otherwise
+        if not 0 <= chunk.find(_END) < len(chunk) - len(_END) or b"\n\n\n" in chunk:  # one event, or odd ends
             return 0
         first = len(chunk)
         for word in (*self.end_words, *_STATED, b"error:"):
