@@ -85,10 +85,11 @@ def running_recorder() -> Iterator[Recorder]:
 
 
 @pytest.fixture
-def recorder(running_recorder: Recorder) -> Recorder:
-    """As new: nothing sent yet, its usual answers."""
+def recorder(running_recorder: Recorder) -> Iterator[Recorder]:
+    """As new: nothing sent yet, its usual answers; also for those that come after and only call it."""
     running_recorder.reset()
-    return running_recorder
+    yield running_recorder
+    running_recorder.reset()
 
 
 @pytest.fixture(scope="session")
