@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from ..domain.call import Ask
 from ..domain.errors import Refused
@@ -20,7 +20,7 @@ END_USER_CHARACTERS_MAX = 64  # longer ones are hashed
 Path = tuple[str, ...]
 
 
-class Request(NamedTuple):
+class Request(Struct, frozen=True, gc=False):
     """One request. `outputs`: the output maxima that the body sets, by path; `usage_path`: the option that makes a
     stream report usage, where the endpoint has one; `model_in_body`: False where the path names the model;
     `output_path`: where an output maximum is set if there is none, whatever the provider; `model_places`: where else
@@ -114,8 +114,11 @@ def read_outputs(fields: Fields, names: frozenset[str]) -> tuple[tuple[Path, int
     """The output maxima among `names` that are set."""
     if names.isdisjoint(fields.values):
         return ()
-    values = [(name, fields.integer(name)) for name in fields.values if name in names]
-    return tuple([((name,), value) for name, value in values if value is not None])
+    outputs: tuple[tuple[Path, int], ...] = ()
+    for name in fields.values:
+        if name in names and (value := fields.integer(name)) is not None:
+            outputs += (((name,), value),)
+    return outputs
 
 
 def end_user_id(name: str | None) -> str:

@@ -1,16 +1,16 @@
 """One call as data: what was asked, and what was read from the answer. Dialects make these, the proxy uses them.
 
-Of what is made for every call: tuples, because a frozen dataclass takes five times as long.
+Both are made for every call: as structs, which takes a fifth of the time that tuples with names take.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from .usage import Usage
 
 
-class Ask(NamedTuple):
+class Ask(Struct, frozen=True, gc=False):
     """The facts of a request that access, limits and the worst case depend on. Read once, strictly, by a dialect."""
 
     endpoint: str  # "chat.completions", "messages", ...
@@ -46,7 +46,7 @@ class Ask(NamedTuple):
     background: bool = False  # the answer may be only an id, and the rest be made later
 
 
-class Reading(NamedTuple):
+class Reading(Struct, frozen=True, gc=False):
     """What a dialect read from an answer. `usage is None`: the provider reported none."""
 
     usage: Usage | None = None

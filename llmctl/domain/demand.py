@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .bounds import Bounds
 from .errors import Refused
@@ -22,7 +25,7 @@ IMAGE_PROMPT_TOKENS_MAX = 32_000  # as many characters: https://developers.opena
 UNKNOWN_TURNS = -1  # server-side tools without a bound of their own: the configured default counts
 
 
-class ModelFacts(NamedTuple):
+class ModelFacts(Struct, frozen=True, gc=False):
     """What is known of the model that a call is routed to. None = unknown."""
 
     context_tokens: int | None
@@ -33,7 +36,7 @@ class ModelFacts(NamedTuple):
     ignores_caps: bool = False  # it was seen to answer far beyond it
 
 
-class Rates(NamedTuple):
+class Rates(Struct, frozen=True, gc=False):
     """The dearest rates that a request could trigger: nano-USD per million tokens, and nano-USD per call."""
 
     input_rate: int
@@ -41,7 +44,7 @@ class Rates(NamedTuple):
     request_nano_usd: int = 0
 
 
-class Demand(NamedTuple):
+class Demand(Struct, frozen=True, gc=False):
     """An upper bound. `output_tokens` is per choice; `rates is None`: the model is unpriced."""
 
     input_tokens: int
@@ -185,7 +188,7 @@ def demand_of(ask: Ask, facts: ModelFacts, rates: Rates | None, bounds: Bounds) 
         input_tokens += more
         if rates is not None:
             fee = -(-more * max(0, rates.output_rate - rates.input_rate) // PRICE_UNITS)
-            rates = rates._replace(request_nano_usd=rates.request_nano_usd + fee)
+            rates = replace(rates, request_nano_usd=rates.request_nano_usd + fee)
     if wanted is None:
         wanted = facts.output_tokens_max
     if wanted is None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiohttp.web import BaseRequest
+from msgspec import Struct
 
 from llmctl.dialects.endpoint import Endpoint, Match
 from llmctl.dialects.request import Request
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from .setup import Setup
 
 
-@dataclass(slots=True)
-class Arrival:
+class Arrival(Struct, eq=False):
     """A request, as far as it is known yet: what a refusal is shaped by and booked to."""
 
     http: BaseRequest
@@ -40,9 +39,8 @@ class Arrival:
     stored: StoredObject | None = None  # what the request is about or goes on from
     upload: Upload | None = None  # its body, where that is a form
     admitted: bool = False  # it has a row as a call: a failure from here on is booked there
-
-    path: str = field(init=False)
-    query: str = field(init=False)
+    path: str = ""
+    query: str = ""
 
     def __post_init__(self) -> None:
         self.path, _, self.query = self.http.raw_path.partition("?")
@@ -59,8 +57,7 @@ class Arrival:
         return None if self.match is None else self.match.endpoint
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct, eq=False):
     """An admitted call: its worst case is held. It ends in exactly one booking."""
 
     http: BaseRequest

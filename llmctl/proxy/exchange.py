@@ -6,10 +6,10 @@ import asyncio
 import logging
 import re
 import time
-from typing import NamedTuple
 
-import msgspec
 from aiohttp import web
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.config.presets import SIGV4
 from llmctl.dialects.base import AnswerReader
@@ -54,7 +54,7 @@ _FLAGGED = re.compile(
 ERROR_BODY_BYTES_MAX = 16 << 20  # some repeat the prompt in it
 
 
-class End(NamedTuple):
+class End(Struct, frozen=True):
     """What came of a call: the client's answer (not sent yet, where there is a failure), how it is booked, if it does
     not go on, and why another attempt may do better."""
 
@@ -88,7 +88,7 @@ class Exchange:
         with self._watch.over(call, client, outgoing) as flight:
             end = await self._fly(call, flight, credential)
         if end.failure is not None and flight.is_unwanted:
-            end = end._replace(failure=end.failure._replace(unwanted=True))
+            end = replace(end, failure=end.failure._replace(unwanted=True))
         return end
 
     async def _fly(self, call: Call, flight: Flight, credential: Credential | None) -> End:
@@ -179,7 +179,7 @@ class Exchange:
         if not (stored_id or reading.part_ids):
             return End(answer, closing)
         kept = _kept(stored_id or reading.part_ids[0], credential)
-        return End(answer, msgspec.structs.replace(closing, kept=kept, deferred=flight.deferred))
+        return End(answer, replace(closing, kept=kept, deferred=flight.deferred))
 
     def _reader(
         self, call: Call, flight: Flight, response: ProviderAnswer, credential: Credential | None, *, streamed: bool

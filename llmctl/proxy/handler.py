@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 from aiohttp.web import BaseRequest
+from msgspec.structs import replace
 
 from llmctl.dialects import table
 from llmctl.dialects.endpoint import Match, ReadForm
@@ -236,7 +237,7 @@ class Handler:
                     continue  # judged by settings that are no longer in force
                 raise
             if counted is not None:
-                plan = plan._replace(demand=plan.demand._replace(input_tokens=counted))
+                plan = replace(plan, demand=replace(plan.demand, input_tokens=counted))
             hold = await self._ledger.hold(opening_of(arrival, caller, match, asked, plan, tags, attempt, replaces))
             if isinstance(hold, Refused):
                 if counted is None and (counted := await recount.input_tokens(asked, plan, hold)) is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.config import Provider
 from llmctl.domain import access
@@ -21,7 +22,7 @@ from .lessons import NOTHING as NOT_LEARNED
 from .lessons import Lesson
 
 
-class Plan(NamedTuple):
+class Plan(Struct, frozen=True):
     provider: Provider
     model: str  # upstream model
     price: Price | None
@@ -33,7 +34,7 @@ class Plan(NamedTuple):
 
 
 NOTHING = Demand(0, 0, 0, 1, False, None)  # of a call that the provider does not bill (token counting)
-READING = NOTHING._replace(reads=True)
+READING = replace(NOTHING, reads=True)
 
 
 def plan_of(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from msgspec.structs import replace
+
 from llmctl import tokenizer
 from llmctl.dialects.request import Request
 from llmctl.domain.errors import Refused
@@ -44,7 +46,7 @@ async def input_tokens(asked: Request, plan: Plan, refused: Refused) -> int | No
 
 
 def _may_fit(one: Looked, plan: Plan, asked: Request) -> bool:
-    least = plan.demand._replace(input_tokens=asked.ask.input_bytes // BYTES_PER_TOKEN_MAX)
+    least = replace(plan.demand, input_tokens=asked.ask.input_bytes // BYTES_PER_TOKEN_MAX)
     if one.measure == "cost":
         return least.cost_nano_usd(least.output_tokens_min) <= one.left
     return one.measure == "tokens" and least.tokens(least.output_tokens_min) <= one.left

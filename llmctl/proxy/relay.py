@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+from msgspec.structs import replace
+
 from llmctl.dialects.base import AnswerReader
 from llmctl.dialects.stored import first_id
 from llmctl.domain.call import Reading
@@ -109,7 +111,7 @@ class DecodingReader:
 
     def reading(self) -> Reading:
         reading = self._reader.reading()
-        return reading if self._decoder is not None else reading._replace(error=UNREADABLE)
+        return reading if self._decoder is not None else replace(reading, error=UNREADABLE)
 
 
 class UnpackingReader:

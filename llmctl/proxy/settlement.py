@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-import msgspec
+from msgspec.structs import replace
 
 from llmctl.domain.call import Reading
 from llmctl.domain.price import STANDARD_TIERS, Price
@@ -43,8 +43,8 @@ def superseded(closing: Closing) -> Closing:
     """Another attempt follows: this one was not answered, costs nothing unless it may have been billed, and is no
     request of its own."""
     if closing.usage_source is not None:
-        return msgspec.structs.replace(closing, status=None)
-    return msgspec.structs.replace(closing, status=None, state="released")
+        return replace(closing, status=None)
+    return replace(closing, status=None, state="released")
 
 
 def failed(call: Call, *, status: int, error: str, now_s: float) -> Closing:
@@ -57,7 +57,7 @@ def answered(
 ) -> Closing:
     """An answer, whole or broken off. Its own usage counts; `estimate` stands in for what it did not report."""
     if reading.refused_unbilled and call.plan.provider.catalogue == ANTHROPIC:
-        reading = reading._replace(reported_cost_nano_usd=0)
+        reading = replace(reading, reported_cost_nano_usd=0)
     stated = reading.usage
     source: UsageSource | None
     if stated is None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Self
+
+from msgspec import Struct
 
 from llmctl.config.server import Server
 from llmctl.domain.errors import StoreError
@@ -21,8 +22,7 @@ REVOKED = "key_revoked"  # why a flight was cut: an admin said so
 UPLOAD_BYTES_PER_S = 32 << 10  # what a provider is slow to take is not what it is slow to answer
 
 
-@dataclass(eq=False, slots=True)
-class Flight:
+class Flight(Struct, eq=False):
     """One call from its sending to its end, also while the provider has not begun to answer."""
 
     others: set[Flight]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl.domain.bounds import Bounds
 from llmctl.domain.call import Ask
@@ -73,13 +74,13 @@ def test_the_output_for_a_number_of_tokens_is_the_most_that_stays_within_it(dema
 def test_output_that_costs_nothing_is_bounded_by_the_demand_alone() -> None:
     free = Demand(10, 500, 100, 1, False, Rates(input_rate=USD, output_rate=0))
     assert free.output_tokens_for_cost(10**12) == 500
-    assert free._replace(rates=None).output_tokens_for_cost(0) == 500
+    assert replace(free, rates=None).output_tokens_for_cost(0) == 500
 
 
 def test_a_cost_is_rounded_up_once_and_the_fee_of_the_request_added() -> None:
     demand = Demand(1, 1, 1, 1, False, Rates(input_rate=1, output_rate=1, request_nano_usd=7))
     assert demand.cost_nano_usd(1) == 1 + 7
-    assert demand._replace(rates=None).cost_nano_usd(1) == 0, "an unpriced model has no known cost"
+    assert replace(demand, rates=None).cost_nano_usd(1) == 0, "an unpriced model has no known cost"
 
 
 def test_several_answers_are_held_each_and_the_input_once() -> None:
@@ -101,7 +102,7 @@ def test_a_hold_covers_whatever_such_a_call_can_be_billed(
         }
     )
     price = Price(1, "openai", "gpt-5", "set", 0, tariff)
-    ask = ASK._replace(input_bytes=body, output_tokens_max=output)
+    ask = replace(ASK, input_bytes=body, output_tokens_max=output)
     ceiling = price.ceiling(input_bound(ask, FACTS, Bounds()), "", "implicit")
     demand = demand_of(ask, FACTS, Rates(ceiling.input_rate, ceiling.output_rate, ceiling.request_nano_usd), Bounds())
     total = data.draw(st.integers(0, demand.input_tokens))
@@ -136,20 +137,20 @@ def test_text_makes_no_more_tokens_than_it_has_bytes_beside_what_the_provider_ad
 def test_what_bytes_do_not_bound_is_held_as_the_whole_context_each_turn(
     changes: dict[str, object], expected: int
 ) -> None:
-    ask = ASK._replace(**changes)
+    ask = replace(ASK, **changes)
     assert input_bound(ask, FACTS, Bounds()) == expected
     assert input_bound(ask, UNKNOWN, Bounds(context_tokens_default=70_000)) == expected // 400_000 * 70_000
 
 
 def test_an_assumed_context_never_bounds_below_what_is_sent() -> None:
-    ask = ASK._replace(unbounded_input="images", input_bytes=1_000_000)
+    ask = replace(ASK, unbounded_input="images", input_bytes=1_000_000)
     assert input_bound(ask, UNKNOWN, Bounds(context_tokens_default=7)) > 1_000_000
-    assert input_bound(ask, FACTS._replace(context_tokens=0), Bounds()) > 0, "a context of 0 is an unknown one"
+    assert input_bound(ask, replace(FACTS, context_tokens=0), Bounds()) > 0, "a context of 0 is an unknown one"
 
 
 def test_server_tools_without_a_bound_have_the_admin_s() -> None:
-    assert tool_turns(ASK._replace(server_tool_turns=UNKNOWN_TURNS), Bounds(server_tool_turns_max=4)) == 4
-    assert tool_turns(ASK._replace(server_tool_turns=2), Bounds(server_tool_turns_max=1)) == 2, (
+    assert tool_turns(replace(ASK, server_tool_turns=UNKNOWN_TURNS), Bounds(server_tool_turns_max=4)) == 4
+    assert tool_turns(replace(ASK, server_tool_turns=2), Bounds(server_tool_turns_max=1)) == 2, (
         "what was asked can happen"
     )
     assert tool_turns(ASK, Bounds()) == 0
@@ -174,7 +175,7 @@ def test_a_tool_for_images_holds_what_its_model_reads_and_makes(
     each = 1_000_000  # a nano-dollar a unit
     meters = {"image_tool_text_tokens": each, "image_tool_image_tokens": 2 * each, "image_tool_output_tokens": 3 * each}
     by_call = {"input": 0, "output": 0, "web_search": 7 * each, "image_generation": 11 * each}
-    ask = ASK._replace(server_tool_turns=turns, image_tool_tokens=500)._replace(**asked)
+    ask = replace(ASK, server_tool_turns=turns, image_tool_tokens=500, **asked)
 
     def fees(rates: dict[str, int]) -> int:
         price = Price(1, "p", "m", "admin", 0, Tariff({meter: Rate(rate) for meter, rate in rates.items()}))
@@ -188,7 +189,7 @@ def test_a_tool_for_images_holds_what_its_model_reads_and_makes(
 
 
 def test_the_client_s_own_maximum_counts() -> None:
-    demand = worst(ASK._replace(output_tokens_max=1_000, output_multiplier=3))
+    demand = worst(replace(ASK, output_tokens_max=1_000, output_multiplier=3))
     assert (demand.output_tokens, demand.output_tokens_min, demand.output_multiplier) == (1_000, 256, 3)
     assert not demand.output_tokens_injected
 
@@ -204,22 +205,22 @@ def test_without_any_the_admin_s_default_is_held_and_must_be_written_into_the_re
 
 
 def test_a_small_request_is_not_refused_for_less_than_it_asked_for() -> None:
-    assert worst(ASK._replace(output_tokens_max=16)).output_tokens_min == 16
-    assert worst(ASK._replace(output_tokens_max=0)).output_tokens_min == 0
+    assert worst(replace(ASK, output_tokens_max=16)).output_tokens_min == 16
+    assert worst(replace(ASK, output_tokens_max=0)).output_tokens_min == 0
 
 
 def test_a_thinking_budget_is_the_least_that_makes_sense() -> None:
-    assert worst(ASK._replace(output_tokens_max=20_000, output_tokens_floor=16_000)).output_tokens_min == 16_000
-    assert worst(ASK._replace(output_tokens_max=100, output_tokens_floor=16_000)).output_tokens_min == 100
+    assert worst(replace(ASK, output_tokens_max=20_000, output_tokens_floor=16_000)).output_tokens_min == 16_000
+    assert worst(replace(ASK, output_tokens_max=100, output_tokens_floor=16_000)).output_tokens_min == 100
 
 
 def test_a_maximum_that_we_write_leaves_room_for_the_thinking_that_was_asked_for() -> None:
-    demand = worst(ASK._replace(output_tokens_floor=16_000), UNKNOWN)
+    demand = worst(replace(ASK, output_tokens_floor=16_000), UNKNOWN)
     assert (demand.output_tokens, demand.output_tokens_min, demand.output_tokens_injected) == (16_000, 16_000, True)
 
 
 def test_an_embedding_has_no_output() -> None:
-    ask = ASK._replace(endpoint="embeddings", generates=False, output_multiplier=9)
+    ask = replace(ASK, endpoint="embeddings", generates=False, output_multiplier=9)
     assert worst(ask) == Demand(3_048, 0, 0, 1, False, RATES)
 
 
@@ -264,7 +265,7 @@ def test_a_demand_is_never_below_what_was_asked_for_and_its_minimum_never_above_
     "changes", [{"unbounded_input": "images"}, {"server_tool_turns": 1}, {"server_tool_turns": UNKNOWN_TURNS}]
 )
 def test_an_admin_can_refuse_what_cannot_be_bounded(changes: dict[str, object]) -> None:
-    ask = ASK._replace(**changes)
+    ask = replace(ASK, **changes)
     refused = refuse_unbounded(ask, Bounds(unbounded="refuse"))
     assert refused is not None and refused.code == "bad_request"
     assert (ask.unbounded_input or "server-side tools") in refused.message
@@ -273,11 +274,11 @@ def test_an_admin_can_refuse_what_cannot_be_bounded(changes: dict[str, object]) 
 
 
 def test_images_are_bounded_where_the_provider_says_what_one_costs_at_most() -> None:
-    ask = ASK._replace(unbounded_input="images", images=3, image_bytes=900_000, input_bytes=901_000)
-    facts = FACTS._replace(image_tokens_max=5_000, prompt_overhead_tokens=100)
+    ask = replace(ASK, unbounded_input="images", images=3, image_bytes=900_000, input_bytes=901_000)
+    facts = replace(FACTS, image_tokens_max=5_000, prompt_overhead_tokens=100)
     assert input_bound(ask, facts, Bounds()) == 1_000 + 100 + 3 * 5_000
     assert refuse_unbounded(ask, Bounds(unbounded="refuse"), 5_000) is None
-    for other in (ask._replace(unbounded_input="audio"), ask._replace(images=0, image_bytes=0)):
+    for other in (replace(ask, unbounded_input="audio"), replace(ask, images=0, image_bytes=0)):
         assert input_bound(other, facts, Bounds()) >= 400_000
         assert refuse_unbounded(other, Bounds(unbounded="refuse"), 5_000) is not None
-    assert input_bound(ask, facts._replace(image_tokens_max=None), Bounds()) >= 400_000
+    assert input_bound(ask, replace(facts, image_tokens_max=None), Bounds()) >= 400_000

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from llmctl.domain.demand import Demand, Rates
 from llmctl.domain.errors import Refused
@@ -42,7 +43,7 @@ def demand(
     input_tokens: int = 1_000, output_tokens: int = 1_000, least: int = 256, choices: int = 1, **more: object
 ) -> Demand:
     wanted = Demand(input_tokens, output_tokens, min(least, output_tokens), choices, False, RATES)
-    return wanted._replace(**more)  # type: ignore[arg-type]
+    return structs.replace(wanted, **more)
 
 
 def decided(standings: Sequence[Standing], wanted: Demand, share_percent: int = 25) -> Admitted | Refused:

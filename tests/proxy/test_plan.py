@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from llmctl import config
 from llmctl.domain.bounds import Bounds
@@ -70,7 +71,7 @@ def planned(
     **asked: object,
 ) -> Plan:
     bounds = Bounds(server_tool_turns_max=4, unbounded=unbounded)  # type: ignore[arg-type]
-    return plan_of(replace(ALICE, limits=limits), ASK._replace(**asked), dialect, directory, bounds, NOW_S)
+    return plan_of(replace(ALICE, limits=limits), structs.replace(ASK, **asked), dialect, directory, bounds, NOW_S)
 
 
 # ---- what it may cost ----

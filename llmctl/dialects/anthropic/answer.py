@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from ...domain.call import Reading
 from ..base import InputText
@@ -38,7 +39,7 @@ def read_answer(body: bytes) -> Reading:
     text = "" if usage is not None else _text(plain(b'{"content":%b}' % bytes(values.get("content", b"null"))))
     reading = _reading(bytes(usage or b""), name_of(values.get("model")), _error_in(values), True, text, 1.0)
     silent = bytes(values.get("content", b"")) == b"[]"
-    return reading._replace(part_ids=container_ids(values), refused_unbilled=silent and _refuses_unbilled(values))
+    return replace(reading, part_ids=container_ids(values), refused_unbilled=silent and _refuses_unbilled(values))
 
 
 class AnthropicReader(SseReader):
@@ -79,7 +80,7 @@ class AnthropicReader(SseReader):
         text = "" if self._usage_final else "".join(stream_texts(beginning))
         reading = _reading(raw, self._model, error, self._finished, text, share)
         unbilled = self._refuses_unbilled and not self.first_output
-        return reading._replace(part_ids=self._containers, refused_unbilled=unbilled)
+        return replace(reading, part_ids=self._containers, refused_unbilled=unbilled)
 
 
 def _refuses_unbilled(holder: dict[str, Raw]) -> bool:

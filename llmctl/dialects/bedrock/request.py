@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 from ...domain.call import Ask
 from ...domain.demand import IMAGES, UNKNOWN_TURNS
 from ...domain.errors import Refused
@@ -87,7 +89,7 @@ def read_request(endpoint: str, body: bytes, model: str) -> Request:
 def with_headers(request: Request, headers: Mapping[str, str]) -> Request:
     """`request` with what its headers say beside its body."""
     tier = tier_of(headers.get("x-amzn-bedrock-service-tier"), headers.get("x-amzn-bedrock-performanceconfig-latency"))
-    return request._replace(ask=request.ask._replace(service_tier=tier)) if tier else request
+    return replace(request, ask=replace(request.ask, service_tier=tier)) if tier else request
 
 
 def _read_converse(endpoint: str, fields: Fields, model: str, stream: bool) -> Request:

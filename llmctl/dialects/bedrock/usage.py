@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from ...domain.call import Reading
 from ...domain.usage import Usage
@@ -77,13 +78,13 @@ def with_headers(reading: Reading, headers: Mapping[str, str]) -> Reading:
     """`reading` with what an answer's headers say beside its body."""
     tier = tier_of(headers.get(_TIER_HEADER), headers.get(_LATENCY_HEADER))
     if tier and not reading.service_tier:
-        reading = reading._replace(service_tier=tier)
+        reading = replace(reading, service_tier=tier)
     if reading.usage is not None:
         return reading
     stated = {name: int(value) for name in _HEADERS if _COUNT.fullmatch(value := headers.get(name, ""))}
     raw = msgspec.json.encode(stated)
     usage = read_usage(raw)
-    return reading if usage is None else reading._replace(usage=usage, raw_usage=raw, output_text="")
+    return reading if usage is None else replace(reading, usage=usage, raw_usage=raw, output_text="")
 
 
 def tier_of(tier: object, latency: object) -> str:

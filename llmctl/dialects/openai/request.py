@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from ...domain.call import Ask
 from ...domain.demand import IMAGES, UNKNOWN_TURNS
 from ...domain.errors import Refused
@@ -53,6 +55,7 @@ MONEY_NAMES = frozenset(
 AGENTS = frozenset({"enabled"})
 STREAM_OPTIONS = frozenset({"include_usage"})
 USAGE_PATH = ("stream_options", "include_usage")
+_NOT_METERED, _REFERENCES = frozenset(NOT_METERED), frozenset(REFERENCES)
 _IDENTITIES = frozenset({"safety_identifier", "user"})
 _NO_FIELDS = read_object(b"{}")
 
@@ -67,10 +70,10 @@ def read_request(endpoint: str, body: bytes, path_model: str = "") -> Request:
         # Its path says all; no body is passed on, for none was judged.
         return Request(Ask(endpoint, "", False, 0, generates=False, free=True), b"", _NO_FIELDS, model_in_body=False)
     fields = read_object(body, MONEY_NAMES)
-    if not NOT_METERED.keys().isdisjoint(fields.values):
+    if not _NOT_METERED.isdisjoint(fields.values):
         _refuse_unmetered(fields, endpoint)
     if path_model:
-        return _READ[endpoint](fields, check_model(path_model))._replace(model_in_body=False)
+        return replace(_READ[endpoint](fields, check_model(path_model)), model_in_body=False)
     return _READ[endpoint](fields, read_model(fields))
 
 
@@ -84,7 +87,7 @@ def read_chat(fields: Fields, model: str) -> Request:
     request = _generating(
         fields, "chat.completions", model, reason, turns, images, multiplier=_choices(fields), options=True
     )
-    return request._replace(ask=request.ask._replace(extras=more, refers_to=spoken)) if more or spoken else request
+    return replace(request, ask=replace(request.ask, extras=more, refers_to=spoken)) if more or spoken else request
 
 
 def read_completion(fields: Fields, model: str) -> Request:
@@ -103,22 +106,23 @@ def read_response(fields: Fields, model: str) -> Request:
     if "context_management" in fields:
         turns = UNKNOWN_TURNS  # a compaction on the server bills the conversation once more
     request = _generating(fields, "responses", model, reason or item_reason, turns, images, multiplier=1, options=False)
-    ask = request.ask._replace(
+    ask = replace(
+        request.ask,
         continues=_continued(fields),
         stores=fields.boolean("store") is not False,
         background=bool(fields.boolean("background")),
         extras=extras(fields, item_reason) if item_reason or turns else (),
         **response_references(fields)._asdict(),
     )
-    return request._replace(ask=ask)
+    return replace(request, ask=ask)
 
 
 def read_compaction(fields: Fields, model: str) -> Request:
     """It takes what a response takes, but for an output maximum:
     https://developers.openai.com/api/reference/resources/responses/methods/compact"""
     request = read_response(fields, model)
-    ask = request.ask._replace(endpoint="responses.compact", stores=False, output_tokens_max=None, output_fixed=True)
-    return request._replace(ask=ask, outputs=())
+    ask = replace(request.ask, endpoint="responses.compact", stores=False, output_tokens_max=None, output_fixed=True)
+    return replace(request, ask=ask, outputs=())
 
 
 def read_count(fields: Fields, model: str) -> Request:
@@ -181,29 +185,35 @@ def _generating(
         inner = fields.object("stream_options", STREAM_OPTIONS)
         wants_usage = inner is not None and bool(inner.boolean("include_usage"))
     outputs = read_outputs(fields, OUTPUT_NAMES)
+    most = max([value for _, value in outputs]) if outputs else None
     # Some servers take 0 for no bound (Ollama). OpenAI takes it in completions alone, to have a prompt scored.
     unbounded = [path[0] for path, value in outputs if value == 0]
-    if unbounded and endpoint != "completions":
-        raise bad_request(f"{unbounded[0]} must be at least 1", param=unbounded[0])
-    outputs = () if unbounded else outputs
+    if unbounded:
+        if endpoint != "completions":
+            raise bad_request(f"{unbounded[0]} must be at least 1", param=unbounded[0])
+        outputs, most = (), None
     ask = Ask(
-        endpoint=endpoint,
-        model=model,
-        stream=stream,
-        input_bytes=len(fields.body),
-        output_tokens_max=max([value for _, value in outputs]) if outputs else None,
-        output_multiplier=multiplier,
-        unbounded_input=images.reason(reason),
-        images=images.count,
-        image_bytes=images.bytes,
-        server_tool_turns=turns,
-        image_tool_tokens=image_tool_tokens(fields) if turns else 0,
+        endpoint,
+        model,
+        stream,
+        len(fields.body),
+        most,
+        multiplier,
         service_tier=read_tier(fields),
         cache_write_ttl=cache_write_ttl(fields.text),
         wants_usage=wants_usage,
         output_fixed=bool(unbounded),
         end_user=_end_user(fields),
     )
+    if turns or reason or images.count:
+        ask = replace(
+            ask,
+            unbounded_input=images.reason(reason),
+            images=images.count,
+            image_bytes=images.bytes,
+            server_tool_turns=turns,
+            image_tool_tokens=image_tool_tokens(fields) if turns else 0,
+        )
     return Request(ask, fields.body, fields, outputs, USAGE_PATH if options else ())
 
 
@@ -269,7 +279,7 @@ def _prompts(fields: Fields) -> int:
 
 def _reference(fields: Fields) -> str:
     """What the request refers to that is stored at the provider."""
-    if REFERENCES.keys().isdisjoint(fields.values):
+    if _REFERENCES.isdisjoint(fields.values):
         return ""
     return next((reason for name, reason in REFERENCES.items() if _refers(fields, name)), "")
 
@@ -281,7 +291,7 @@ def _refers(fields: Fields, name: str) -> bool:
 
 def _media_output(fields: Fields) -> str:
     """Answers that are not text: then the call is priced as one with media, and its input is not bounded by bytes."""
-    if "modalities" not in fields:
+    modalities = fields.values.get("modalities")
+    if modalities is None:
         return ""
-    modalities = fields.values["modalities"]
     return AUDIO if may_say(modalities, b'"audio"') else IMAGES if may_say(modalities, b'"image"') else ""

@@ -110,7 +110,7 @@ class Fields:
         if value is None:
             return None
         try:
-            return _text(restored(bytes(value), self.body))
+            return _text(value if self.text is self.body else restored(bytes(value), self.body))
         except msgspec.DecodeError:
             self._wrong(name, "must be a string")
 
