@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from aiohttp.web import BaseRequest
 from msgspec import Struct
 
-from llmctl.dialects.endpoint import Endpoint, Match
+from llmctl.dialects.endpoint import Endpoint
 from llmctl.dialects.request import Request
 from llmctl.domain.principal import Caller
 from llmctl.store.booking import Held
 from llmctl.store.objects import StoredObject
 
 from .attempts import Attempt
+from .heads import Head
 from .plan import Plan
 from .relay import KeptAnswer
 from .uploads import Upload
@@ -31,19 +32,17 @@ class Arrival(Struct, eq=False):
     id: int
     started_at_ms: int
     began_s: float  # monotonic
-    match: Match | None = None
-    secret: str = ""
+    head: Head | None = None
     caller: Caller | None = None
     asked: Request | None = None
     address: str = ""  # the client's; "": not known
     stored: StoredObject | None = None  # what the request is about or goes on from
     upload: Upload | None = None  # its body, where that is a form
     admitted: bool = False  # it has a row as a call: a failure from here on is booked there
-    path: str = ""
-    query: str = ""
 
-    def __post_init__(self) -> None:
-        self.path, _, self.query = self.http.raw_path.partition("?")
+    @property
+    def path(self) -> str:
+        return self.http.raw_path.partition("?")[0]
 
     def again(self, call_id: int, started_at_ms: int) -> None:
         """Another attempt begins, with a row of its own."""
@@ -54,19 +53,23 @@ class Arrival(Struct, eq=False):
 
     @property
     def endpoint(self) -> Endpoint | None:
-        return None if self.match is None else self.match.endpoint
+        return None if self.head is None else self.head.match.endpoint
+
+    @property
+    def secret(self) -> str:
+        return "" if self.head is None else self.head.secret
 
 
 class Call(Struct, eq=False):
     """An admitted call: its worst case is held. It ends in exactly one booking."""
 
     http: BaseRequest
+    head: Head
     caller: Caller
     id: int
     started_at_ms: int
     began_s: float
-    match: Match
-    endpoint: Endpoint  # of the match
+    endpoint: Endpoint  # of the head
     asked: Request
     plan: Plan
     held: Held

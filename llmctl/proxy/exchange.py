@@ -129,7 +129,7 @@ class Exchange:
         provider = call.plan.provider
         own = self._upstream.own_headers(provider, call.endpoint.dialect, credential)
         judged = call.upload is None and bool(call.asked.body)
-        headers = upstream_headers(call.http.raw_headers, own, json=judged, identity=call.injects_usage)
+        headers = upstream_headers(call.head.passing, own, json=judged, identity=call.injects_usage)
         body: bytes | Edited
         if call.upload is not None:
             body = call.upload.edited(call.asked.form_edits(call.plan.model))
@@ -140,7 +140,7 @@ class Exchange:
                 output_field=provider.output_field(call.endpoint.name),
                 inject_usage=call.injects_usage,
             )
-        target = call.match.target(call.plan.model)
+        target = call.head.match.target(call.plan.model)
         return self._upstream.outgoing(
             provider,
             call.endpoint.dialect,

@@ -14,7 +14,7 @@ from aiohttp.web import BaseRequest
 from msgspec.structs import replace
 
 from llmctl.dialects import table
-from llmctl.dialects.endpoint import Match, ReadForm
+from llmctl.dialects.endpoint import ReadForm
 from llmctl.dialects.request import Request
 from llmctl.domain.errors import LlmctlError, Refused
 from llmctl.store import ids
@@ -30,7 +30,7 @@ from .endings import Endings
 from .entries import opening_of, refusal_of
 from .errors import as_refused
 from .exchange import End
-from .headers import client_secret
+from .heads import Head, head_of
 from .metrics import Metrics
 from .objects import Objects
 from .plan import plan_of
@@ -110,23 +110,22 @@ class Handler:
         return answer
 
     async def _serve(self, arrival: Arrival) -> web.StreamResponse:
-        match = table.lookup(arrival.http.method, arrival.path, arrival.http.headers, arrival.query)
-        arrival.match, endpoint, setup = match, match.endpoint, arrival.setup
+        arrival.head = head = head_of(arrival.http)
+        match, endpoint, setup = head.match, head.match.endpoint, arrival.setup
         if self.draining:
             raise Refused("shutting_down", "the gateway is shutting down", hint="retry in a moment")
-        arrival.secret = secret = client_secret(arrival.http.headers, arrival.query)
-        arrival.caller = setup.directory.caller(secret)
+        arrival.caller = setup.directory.caller(head.secret, head.digest)
         arrival.address = setup.proxies.client_of(arrival.http)
         if arrival.caller.allowed_from:
-            self._check_address(arrival, secret)
-        self._sightings.note(secret, arrival.address, arrival.http)
+            self._check_address(arrival, head)
+        self._sightings.note(head.secret, arrival.address, head.user_agent)
         if endpoint.kind == "local":
-            self._renewed(arrival, secret)
+            self._renewed(arrival, head)
             addresses.check_allowed(arrival.caller, arrival.address)
             body = await setup.local.answer(match, arrival.caller)
             return web.Response(body=body, headers={"Content-Type": "application/json", CALL_ID: ids.shown(arrival.id)})
         if endpoint.read_form is not None and (endpoint.form_only or is_form(arrival.http)):
-            return await self._serve_form(arrival, match, endpoint.read_form, secret)
+            return await self._serve_form(arrival, head, endpoint.read_form)
         user_id = arrival.caller.user_id
         body = await setup.bodies.read(arrival.http, user_id)
         self._start_anew_if_slow(arrival)
@@ -145,11 +144,11 @@ class Handler:
             if asked.ask.mentions:
                 mentioned = self._objects.mentioned(arrival.caller, asked.ask.mentions)
                 arrival.stored = arrival.stored or mentioned
-            return await self._until_answered(arrival, match, asked, secret)
+            return await self._until_answered(arrival, head, asked)
         finally:
             setup.bodies.release(user_id, len(body))
 
-    async def _serve_form(self, arrival: Arrival, match: Match, read_form: ReadForm, secret: str) -> web.StreamResponse:
+    async def _serve_form(self, arrival: Arrival, head: Head, read_form: ReadForm) -> web.StreamResponse:
         if not is_form(arrival.http):
             raise Refused("bad_request", f"{arrival.path} takes multipart/form-data", hint="send a form with its file")
         assert arrival.caller is not None
@@ -157,8 +156,8 @@ class Handler:
         arrival.upload = upload = await bodies.read_form(arrival.http, user_id)
         self._start_anew_if_slow(arrival)
         try:
-            arrival.asked = asked = read_form(match.endpoint.name, upload.form, match.model)
-            return await self._until_answered(arrival, match, asked, secret)
+            arrival.asked = asked = read_form(head.match.endpoint.name, upload.form, head.match.model)
+            return await self._until_answered(arrival, head, asked)
         finally:
             bodies.release(user_id, upload.size)
             upload.close()
@@ -173,11 +172,11 @@ class Handler:
         started_at_ms = time.time_ns() // 1_000_000
         return self._ledger.new_call_id(), started_at_ms
 
-    async def _until_answered(self, arrival: Arrival, match: Match, asked: Request, secret: str) -> web.StreamResponse:
+    async def _until_answered(self, arrival: Arrival, head: Head, asked: Request) -> web.StreamResponse:
         """The first choice; then other credentials and what stands in for the model, while nothing was answered or may
         have been billed. Raises Refused: of the first choice."""
         first_id, attempt = arrival.id, FIRST
-        routing, model, dialect = arrival.setup.routing, asked.ask.model, match.endpoint.dialect.name
+        routing, model, dialect = arrival.setup.routing, asked.ask.model, head.match.endpoint.dialect.name
         assert arrival.caller is not None
         if arrival.setup.config.fallbacks and arrival.stored is None:
             attempt = routing.first(arrival.caller, model, dialect)
@@ -185,7 +184,7 @@ class Handler:
         try:
             while True:
                 try:
-                    call = await self._admit(arrival, match, asked, secret, attempt, failed)
+                    call = await self._admit(arrival, head, asked, attempt, failed)
                 except Refused:
                     if failed is None and not attempt.model:
                         raise
@@ -208,11 +207,11 @@ class Handler:
                 self._endings.ended(failed.call, failed.closing, failed.setup, failed.failure)
 
     async def _admit(
-        self, arrival: Arrival, match: Match, asked: Request, secret: str, attempt: Attempt, failed: Failed | None
+        self, arrival: Arrival, head: Head, asked: Request, attempt: Attempt, failed: Failed | None
     ) -> Call:
         """Access and limits: the call's worst case is held, on disk, when this returns; and the attempt before, which
         failed, is booked as one whose place was taken. Raises Refused: all is as it was."""
-        endpoint, setup = match.endpoint, arrival.setup
+        endpoint, setup = head.match.endpoint, arrival.setup
         now_s = arrival.started_at_ms // 1000
         tags = tags_of(arrival.http.headers)
         counted: int | None = None  # input tokens, where the bytes did not fit
@@ -233,12 +232,14 @@ class Handler:
                     arrival.stored,
                 )
             except Refused:
-                if self._renewed(arrival, secret):
+                if self._renewed(arrival, head):
                     continue  # judged by settings that are no longer in force
                 raise
             if counted is not None:
                 plan = replace(plan, demand=replace(plan.demand, input_tokens=counted))
-            hold = await self._ledger.hold(opening_of(arrival, caller, match, asked, plan, tags, attempt, replaces))
+            hold = await self._ledger.hold(
+                opening_of(arrival, caller, head.match, asked, plan, tags, attempt, replaces)
+            )
             if isinstance(hold, Refused):
                 if counted is None and (counted := await recount.input_tokens(asked, plan, hold)) is not None:
                     continue
@@ -248,11 +249,11 @@ class Handler:
                 self._metrics.admitted(time.perf_counter() - arrival.began_s)
                 return Call(
                     http=arrival.http,
+                    head=head,
                     caller=caller,
                     id=arrival.id,
                     started_at_ms=arrival.started_at_ms,
                     began_s=arrival.began_s,
-                    match=match,
                     endpoint=endpoint,
                     asked=asked,
                     plan=plan,
@@ -260,24 +261,24 @@ class Handler:
                     attempt=attempt,
                     upload=arrival.upload,
                 )
-            self._renewed(arrival, secret)
+            self._renewed(arrival, head)
         raise Refused("overloaded", "settings change faster than calls can be judged", hint="retry in a moment")
 
-    def _check_address(self, arrival: Arrival, secret: str) -> None:
+    def _check_address(self, arrival: Arrival, head: Head) -> None:
         """Before the body is read. Raises Refused."""
         assert arrival.caller is not None
         try:
             addresses.check_allowed(arrival.caller, arrival.address)
         except Refused:
-            if not self._renewed(arrival, secret):
+            if not self._renewed(arrival, head):
                 raise
             addresses.check_allowed(arrival.caller, arrival.address)
 
-    def _renewed(self, arrival: Arrival, secret: str) -> bool:
+    def _renewed(self, arrival: Arrival, head: Head) -> bool:
         """Reads the caller once more. False: there is no newer one."""
         directory = arrival.setup.directory
         directory.refresh()
-        before, arrival.caller = arrival.caller, directory.caller(secret)
+        before, arrival.caller = arrival.caller, directory.caller(head.secret, head.digest)
         return arrival.caller is not before
 
     async def _run(self, call: Call, setup: Setup) -> tuple[web.StreamResponse, Failed | None]:

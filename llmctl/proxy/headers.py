@@ -39,6 +39,8 @@ _NOT_DOWNSTREAM = HOP_BY_HOP | frozenset(
     b"alt-svc strict-transport-security".split()
 )
 _HIDDEN = (b"x-llmctl-", b"x-forwarded-")  # ours, and what proxies say of a client's address
+_NAMES_NONE = (b"", b",keep-alive", b",close")
+_SPELLINGS_MAX = 1_000  # of names that are remembered: clients and providers make them up
 _PLAIN = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])  # what a value is made of: no control characters
 _JSON_KINDS = (b"application/json", b"text/json")
 _IDENTITY = b"Accept-Encoding: identity\r\n"
@@ -77,6 +79,30 @@ def client_secret(headers: CIMultiDictProxy[str], query: str) -> str:
     )
 
 
+PASSES, STAYS, NAMES_OTHERS = "passes", "stays", "names others"  # that belong to a connection alone
+
+
+class _Fates(dict[bytes, str]):
+    """What becomes of a header in one direction, by its name in any spelling."""
+
+    def __init__(self, dropped: frozenset[bytes]) -> None:
+        super().__init__()
+        self._dropped = dropped
+
+    def __missing__(self, name: bytes) -> str:
+        lowered = name.lower()
+        fate = STAYS if lowered in self._dropped or lowered.startswith(_HIDDEN) else PASSES
+        if lowered == b"connection":
+            fate = NAMES_OTHERS
+        if len(self) >= _SPELLINGS_MAX:
+            self.clear()
+        self[name] = fate
+        return fate
+
+
+_UPSTREAM, _DOWNSTREAM = _Fates(_NOT_UPSTREAM), _Fates(_NOT_DOWNSTREAM)
+
+
 class OwnHeaders:
     """What the gateway adds: its credential in place of the client's key, and defaults where the client sent none."""
 
@@ -89,43 +115,51 @@ class OwnHeaders:
         return b"".join((*self.defaults.values(), *self.credential.values(), _IDENTITY))
 
 
-def upstream_headers(client: RawHeaders, own: OwnHeaders, *, json: bool, identity: bool) -> bytes:
+def passing_upstream(client: RawHeaders) -> dict[bytes, bytes]:
+    """By name in lower case, the client's lines that pass: one, or more of a header that came more than once."""
+    lines: dict[bytes, bytes] = {}
+    for name, value in _passing(client, _UPSTREAM):
+        lowered = name.lower()
+        lines[lowered] = b"%b%b: %b\r\n" % (lines.get(lowered, b""), name, value)
+    return lines
+
+
+def upstream_headers(passing: Mapping[bytes, bytes], own: OwnHeaders, *, json: bool, identity: bool) -> bytes:
     """`json`: its body was judged as JSON in UTF-8, and is to be read so. `identity`: the answer must come
     uncompressed."""
-    passing = _passing(client, _NOT_UPSTREAM)
-    if json and (said := passing.get(b"content-type")) is not None and not _says_json(said):
-        del passing[b"content-type"]
-    encodings = passing.pop(b"accept-encoding", b"")
-    coding = _IDENTITY if identity else _acceptable(encodings)
-    return b"".join((*{**own.defaults, **passing, **own.credential}.values(), coding))
+    lines = {**own.defaults, **passing, **own.credential}
+    if json and not _says_json(lines[b"content-type"]):
+        lines[b"content-type"] = own.defaults[b"content-type"]
+    encodings = lines.pop(b"accept-encoding", b"")
+    return b"".join((*lines.values(), _IDENTITY if identity else _acceptable(encodings)))
 
 
 def downstream_headers(upstream: RawHeaders, *, without: frozenset[bytes] = frozenset()) -> bytes:
     """The provider's headers as the client gets them."""
-    return b"".join(_passing(upstream, _NOT_DOWNSTREAM | without if without else _NOT_DOWNSTREAM).values())
+    passing = _passing(upstream, _DOWNSTREAM)
+    if without:
+        passing = [line for line in passing if line[0].lower() not in without]
+    return b"".join([part for name, value in passing for part in (name, b": ", value, b"\r\n")])
 
 
 def _lines(headers: Mapping[str, str]) -> dict[bytes, bytes]:
     return {name.lower().encode(): f"{name}: {value}\r\n".encode() for name, value in headers.items()}
 
 
-def _passing(headers: RawHeaders, dropped: frozenset[bytes]) -> dict[bytes, bytes]:
-    """By name in lower case, the lines of those that pass: one, or more of a header that came more than once."""
-    lines: dict[bytes, bytes] = {}
-    hop_by_hop: list[bytes] = []
-    for name, value in headers:
-        lowered = name.lower()
-        if lowered in dropped:
-            if lowered == b"connection":  # names more that belong to this connection alone
-                hop_by_hop += value.lower().split(b",")
-            continue
-        if lowered.startswith(_HIDDEN) or value.translate(None, _PLAIN):
-            continue
-        line = b"%b: %b\r\n" % (name, value)
-        lines[lowered] = lines[lowered] + line if lowered in lines else line
-    for one in hop_by_hop:
-        lines.pop(one.strip(), None)
-    return lines
+def _passing(headers: RawHeaders, fates: _Fates) -> list[tuple[bytes, bytes]]:
+    passing, hop_by_hop = [], b""
+    for line in headers:
+        fate = fates[line[0]]
+        if fate == PASSES:
+            passing.append(line)
+        elif fate == NAMES_OTHERS:
+            hop_by_hop += b"," + line[1].lower()
+    if b"".join([value for _, value in passing]).translate(None, _PLAIN):
+        passing = [line for line in passing if not line[1].translate(None, _PLAIN)]
+    if hop_by_hop not in _NAMES_NONE:
+        named = {name.strip() for name in hop_by_hop.split(b",")}
+        passing = [line for line in passing if line[0].lower() not in named]
+    return passing
 
 
 @lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import LineTooLong
@@ -16,6 +16,9 @@ from llmctl.config.server import Server
 from llmctl.domain.network import address_of, is_within
 
 from .client import ClientAnswer
+
+if TYPE_CHECKING:
+    from .heads import Head
 
 logger = logging.getLogger(__name__)
 
@@ -105,11 +108,12 @@ class Crowd:
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_counted", "_host", "_http", "_silence")
+    __slots__ = ("_counted", "_host", "_http", "_silence", "head")
 
     def __init__(self, server: HttpServer, host: str | None, **more: Any) -> None:
         """`host`: of one that counts already."""
         super().__init__(server, **more)
+        self.head: Head | None = None  # of its last request
         self._http = server
         self._host = host or ""
         self._counted = host is not None

@@ -6,8 +6,6 @@ import asyncio
 import logging
 import time
 
-from aiohttp.web import BaseRequest
-
 from llmctl.config import Config
 from llmctl.domain.errors import LlmctlError
 from llmctl.store import sightings
@@ -33,9 +31,9 @@ class Sightings:
         self._seen: dict[tuple[str, str, str], int] = {}
         self._failing = False  # said once
 
-    def note(self, secret: str, address: str, http: BaseRequest) -> None:
+    def note(self, secret: str, address: str, user_agent: str) -> None:
         """One call with a secret that was let in, from a client's address."""
-        place = (secret, address, http.headers.get("User-Agent", "")[: 2 * CLIENT_CHARS_MAX])
+        place = (secret, address, user_agent[: 2 * CLIENT_CHARS_MAX])
         number = self._seen.get(place)
         if number is not None or len(self._seen) < PLACES_MAX:
             self._seen[place] = (number or 0) + 1
