@@ -56,10 +56,11 @@ class Request(Struct, frozen=True, gc=False):
         `model`: the upstream's name for it. `output_tokens_max`: every maximum in the body above it is lowered; where
         there is none, it is set as `output_field` (dots lead into objects: "generationConfig.maxOutputTokens").
         """
-        if model is None and output_tokens_max is None and not inject_usage:
+        renamed = model is not None and model != self.ask.model
+        if not renamed and output_tokens_max is None and not inject_usage:
             return self.body
         edits = Edits()
-        if model is not None and model != self.ask.model:
+        if model is not None and renamed:
             if self.model_in_body:
                 edits.put(self.fields, ("model",), msgspec.json.encode(model))
             for start, end, prefix in self.model_places:

@@ -146,9 +146,11 @@ def _cache_writes(ask: Ask, dialect: str) -> CacheWrites:
 
 def input_bound(ask: Ask, facts: ModelFacts, bounds: Bounds) -> int:
     """Input tokens that the call cannot exceed: no tokeniser makes more than one token of a byte."""
+    in_body = ask.input_bytes + facts.prompt_overhead_tokens
+    if not (ask.unbounded_input or ask.images or ask.server_tool_turns):
+        return in_body
     context_tokens = facts.context_tokens or bounds.context_tokens_default
     turns = tool_turns(ask, bounds)
-    in_body = ask.input_bytes + facts.prompt_overhead_tokens
     unbounded = unbounded_reason(ask, facts.image_tokens_max)
     if ask.images and facts.image_tokens_max is not None and not unbounded:
         in_body += ask.images * facts.image_tokens_max - ask.image_bytes
@@ -201,8 +203,10 @@ def demand_of(ask: Ask, facts: ModelFacts, rates: Rates | None, bounds: Bounds) 
 
 def refuse_unbounded(ask: Ask, bounds: Bounds, image_tokens_max: int | None = None) -> Refused | None:
     """The admin's choice `unbounded = "refuse"`: calls whose input cannot be bounded do not pass a hard limit."""
+    if bounds.unbounded == "hold":
+        return None
     reason = unbounded_reason(ask, image_tokens_max)
-    if bounds.unbounded == "hold" or not (reason or ask.server_tool_turns):
+    if not (reason or ask.server_tool_turns):
         return None
     why = reason or "server-side tools"
     return Refused(

@@ -224,7 +224,9 @@ class Price:
             if units:
                 rate = _FREE if meter in instead else tariff.find(meter)
                 cost = None if rate is None else rate.at(input_tokens)
-                lines.append((meter, units, cost if cost is None or meter not in PARENT else _tenths(cost, tenths)))
+                if cost is not None and tenths != 10 and meter in PARENT:
+                    cost = _tenths(cost, tenths)
+                lines.append((meter, units, cost))
         return lines
 
     def bills_text(self) -> bool:
@@ -267,8 +269,8 @@ class Price:
         `media`: the request carries or asks for audio, images or video. `media_output`: it may be answered with them.
         """
         # Clients name tiers: those that this price does not know are all alike.
-        tier, tenths = self._placed(service_tier)
-        tier = tier if self.knows_tier(tier) else _UNKNOWN_TIER
+        tier, tenths = self._placed(service_tier) if service_tier else ("", 10)
+        tier = tier if tier in _CHEAP_TIERS or self.knows_tier(tier) else _UNKNOWN_TIER
         asked = (self._step_below(input_tokens), tier, cache_writes, media, media or media_output)
         found = self._ceilings.get(asked)
         if found is None:
@@ -411,7 +413,7 @@ def _output_units(usage: Usage) -> list[tuple[str, int]]:
 
 
 def _tenths(rate: int, tenths: int) -> int:
-    return rate if tenths == 10 else -(-rate * tenths // 10)
+    return -(-rate * tenths // 10)
 
 
 def _ceil_e6(nano_e6: int) -> int:

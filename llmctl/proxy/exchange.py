@@ -29,7 +29,7 @@ from .connections import Outgoing, ProviderAnswer
 from .credentials import Credential
 from .errors import SHAPES
 from .estimate import estimate
-from .headers import downstream_headers, upstream_headers
+from .headers import downstream_headers
 from .lessons import Lessons
 from .passage import Passage
 from .refusals import CALL_ID, response_of
@@ -129,7 +129,7 @@ class Exchange:
         provider = call.plan.provider
         own = self._upstream.own_headers(provider, call.endpoint.dialect, credential)
         judged = call.upload is None and bool(call.asked.body)
-        headers = upstream_headers(call.head.passing, own, json=judged, identity=call.injects_usage)
+        headers = call.head.upstream(own, json=judged, identity=call.injects_usage)
         body: bytes | Edited
         if call.upload is not None:
             body = call.upload.edited(call.asked.form_edits(call.plan.model))

@@ -127,7 +127,7 @@ class Handler:
         if endpoint.read_form is not None and (endpoint.form_only or is_form(arrival.http)):
             return await self._serve_form(arrival, head, endpoint.read_form)
         user_id = arrival.caller.user_id
-        body = await setup.bodies.read(arrival.http, user_id)
+        body = await setup.bodies.read(arrival.http, user_id, plain=head.plain_body)
         self._start_anew_if_slow(arrival)
         try:
             asked = endpoint.dialect.read_request(endpoint.name, body, match.model)

@@ -12,10 +12,12 @@ from llmctl.dialects import table
 from llmctl.dialects.endpoint import Match
 from llmctl.store.secrets import hash_of
 
-from .headers import RawHeaders, client_secret, passing_upstream
+from .headers import OwnHeaders, RawHeaders, client_secret, passing_upstream, upstream_headers
 from .server import Connection
 
-_OF_THE_BODY = frozenset((b"Content-Length", b"content-length"))
+SENT_MAX = 8  # a credential each; of some the tokens change by the hour
+_LENGTH = frozenset((b"Content-Length", b"content-length"))
+_OF_THE_BODY = ("content-encoding", "transfer-encoding", "expect")
 
 
 class Head(Struct, frozen=True, eq=False):
@@ -27,6 +29,18 @@ class Head(Struct, frozen=True, eq=False):
     digest: bytes  # of the secret, as the database keeps it
     user_agent: str
     passing: Mapping[bytes, bytes]  # lines for the provider, by name in lower case
+    plain_body: bool  # nothing is said of how the body comes, but its length
+    sent: dict[tuple[OwnHeaders, bool, bool], bytes] = {}  # with what was added
+
+    def upstream(self, own: OwnHeaders, *, json: bool, identity: bool) -> bytes:
+        """As `upstream_headers`."""
+        lines = self.sent.get((own, json, identity))
+        if lines is None:
+            if len(self.sent) >= SENT_MAX:
+                self.sent.clear()
+            lines = upstream_headers(self.passing, own, json=json, identity=identity)
+            self.sent[own, json, identity] = lines
+        return lines
 
     def is_of(self, http: BaseRequest, lines: RawHeaders) -> bool:
         return self.lines == lines and self.target == http.raw_path and self.method == http.method
@@ -36,7 +50,7 @@ def head_of(http: BaseRequest) -> Head:
     """Raises Refused: there is no such path, or not one key in it."""
     connection = http.protocol
     assert isinstance(connection, Connection)
-    lines = tuple([line for line in http.raw_headers if line[0] not in _OF_THE_BODY])
+    lines = tuple([line for line in http.raw_headers if line[0] not in _LENGTH])
     head = connection.head
     if head is None or not head.is_of(http, lines):
         head = connection.head = _read(http, lines)
@@ -47,5 +61,14 @@ def _read(http: BaseRequest, lines: RawHeaders) -> Head:
     path, _, query = http.raw_path.partition("?")
     match = table.lookup(http.method, path, http.headers, query)
     secret = client_secret(http.headers, query)
-    agent = http.headers.get("User-Agent", "")
-    return Head(http.method, http.raw_path, lines, match, secret, hash_of(secret), agent, passing_upstream(lines))
+    return Head(
+        method=http.method,
+        target=http.raw_path,
+        lines=lines,
+        match=match,
+        secret=secret,
+        digest=hash_of(secret),
+        user_agent=http.headers.get("User-Agent", ""),
+        passing=passing_upstream(lines),
+        plain_body=not any(name in http.headers for name in _OF_THE_BODY),
+    )

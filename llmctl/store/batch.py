@@ -90,8 +90,7 @@ class Outcome:
         )
 
 
-@dataclass(slots=True)
-class Move:
+class Move(msgspec.Struct, eq=False):
     """By how much the settles of a batch move one balance."""
 
     place: Place

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from msgspec import Struct
+
 from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnavailable
 
 from . import balances, deployments, fold, limits, recovery
@@ -45,8 +47,7 @@ FOLD_EVERY_S = 60.0
 FOLD_PAUSE_S = 0.02  # between steps of some milliseconds: most of the time is the calls'
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(Struct, eq=False):
     """A hold that waits for its batch."""
 
     opening: Opening

@@ -30,7 +30,7 @@ def admitted(
     body = b'{"model":"%s","messages":[]}' % model.encode()
     return Call(
         http=NO_REQUEST,
-        head=Head("POST", path, (), match, secret, hash_of(secret), "", {}),
+        head=Head("POST", path, (), match, secret, hash_of(secret), "", {}, plain_body=True),
         caller=ALICE,
         id=call_id,
         started_at_ms=STARTED_AT_MS,

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 
-from msgspec import Raw
+from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.json import Decoder
 
 from ...domain.call import Reading
 from ...domain.price import STANDARD_TIERS, VIA
 from ...domain.usage import Usage
 from ..reported_cost import reported_cost_nano_usd
 from ..stored import CONTAINERS, ID, first_id, part_ids
-from ..wire.lenient import USAGE_BYTES_MAX, is_present, items, members, name_of, plain
+from ..wire.lenient import USAGE_BYTES_MAX, is_present, items, members, name_of, plain, short_name
 from ..wire.sse import Event, Splitter
 from ..wire.stream import SseReader, begins_events
 from .media_answer import FINAL_TYPES as MEDIA_TYPES
 from .media_answer import TEXT_ANSWERS, media_usage
 from .media_request import MEDIA
 from .text import answer_text, stream_texts
-from .usage import INPUT_NAMES, OUTPUT_NAMES, count_tool_calls, read_usage, states
+from .usage import INPUT_NAMES, OUTPUT_NAMES, count_tool_calls, read_usage, read_usual, states
 
 NOT_JSON = "not_json"
 OVERSIZED = "event_too_large"
@@ -32,8 +33,29 @@ _DONE = b"[DONE]"
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*+:\s*+"')
 
 
+class _Usual(Struct, gc=False):
+    """A chat's answer, as most are: what else decides money or attribution is not there."""
+
+    model: str
+    usage: Raw
+    choices: Raw
+    service_tier: str | None = None
+    error: None = None
+    # Of these, any says something more.
+    type: UnsetType = UNSET
+    response: UnsetType = UNSET
+    provider: UnsetType = UNSET
+    output: UnsetType = UNSET
+    tool_usage: UnsetType = UNSET
+
+
+_usual = Decoder(_Usual).decode
+
+
 def read_answer(endpoint: str, body: bytes) -> Reading:
     """What a whole answer says. A stream's text is read as one, whatever was asked for."""
+    if endpoint == CHAT and (usual := _read_usual(body)) is not None:
+        return usual
     values = members(body)
     if not values:
         if begins_events(body):
@@ -44,6 +66,21 @@ def read_answer(endpoint: str, body: bytes) -> Reading:
     facts.read(values)
     facts.finished = True
     return facts.reading("" if facts.is_told else answer_text(values), 1.0)
+
+
+def _read_usual(body: bytes) -> Reading | None:
+    """None: it has to be read as any may be."""
+    try:
+        answer = _usual(body)
+    except (ValueError, RecursionError):
+        return None
+    if len(answer.usage) > USAGE_BYTES_MAX or b'"audio"' in bytes(answer.choices):
+        return None
+    usage = read_usual(answer.usage)
+    if usage is None or not (usage.input_tokens and usage.output_tokens):
+        return None
+    tier = answer.service_tier or ""
+    return Reading(usage, bytes(answer.usage), short_name(answer.model), short_name(tier), finished=True)
 
 
 class OpenAiReader(SseReader):

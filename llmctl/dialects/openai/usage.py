@@ -51,7 +51,7 @@ def read_usage(raw: bytes | Raw, *, generates: bool = True, tool_calls: dict[str
 
     `tool_calls`: billed calls that were counted in the answer's output, for usage that does not state them.
     """
-    usual = _read_usual(raw) if not tool_calls else None
+    usual = read_usual(raw) if not tool_calls else None
     return usual or _read_any(raw, generates, tool_calls or {})
 
 
@@ -61,7 +61,8 @@ def states(values: Mapping[str, object], names: tuple[str, ...]) -> bool:
     return any(is_count(values.get(name)) for name in names)
 
 
-def _read_usual(raw: bytes | Raw) -> Usage | None:
+def read_usual(raw: bytes | Raw) -> Usage | None:
+    """The usage object of most answers; None if it is another."""
     try:
         usage = _usual(raw)
     except (ValueError, RecursionError):
