@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from llmctl.config import Config, Provider
+from llmctl.domain import access
 from llmctl.domain.errors import Refused
+from llmctl.domain.limit import Measure, binds
 from llmctl.domain.price import Price, pick
 from llmctl.domain.principal import Caller
 from llmctl.domain.route import Route, resolve
@@ -24,6 +27,14 @@ from .lessons import Lessons
 
 CALLERS_MAX = 10_000  # those that call now; the others are one read of 0.1 ms away
 MODELS_MAX = 10_000  # clients name models: what they make up must not fill the memory
+
+
+class Terms(NamedTuple):
+    """On which a caller may use a model. `denied`: why not; None: they may. `binding`: what the limits measure that a
+    call's worst case has to fit into."""
+
+    denied: str | None
+    binding: tuple[Measure, ...]
 
 
 class Directory:
@@ -40,6 +51,7 @@ class Directory:
         self._callers: dict[bytes, Caller] = {}
         self._routes: dict[tuple[str, str], Route] = {}
         self._prices: dict[tuple[str, str], tuple[Price, ...]] = {}
+        self._terms: dict[tuple[int, int, str, str], Terms] = {}
         self._stand_ins: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {}  # by dialect and route
         self._targets = {provider.name: provider.target for provider in config.providers.values()}
 
@@ -123,6 +135,19 @@ class Directory:
             raise Refused("object_not_found", f"{stored.id!r} is kept by a provider that cannot be asked here")
         return provider
 
+    def terms(self, caller: Caller, provider: Provider, model: str) -> Terms:
+        """Of the caller as it is, be it an older one."""
+        asked = (caller.key_id, caller.settings_version, provider.name, model)
+        terms = self._terms.get(asked)
+        if terms is None:
+            if len(self._terms) >= MODELS_MAX:
+                self._terms.clear()
+            sold_as = provider.sold_as(model)
+            denied = access.denial(caller.rules, provider.name, model, sold_as)
+            binding = [limit.measure for limit in caller.limits if binds(limit, provider.name, model, sold_as)]
+            terms = self._terms[asked] = Terms(denied, tuple(binding))
+        return terms
+
     def price(self, provider: Provider, model: str, at_s: int) -> Price | None:
         """The price in force at that moment; None: the model is unpriced. Raises StoreUnavailable."""
         found = self._prices.get((provider.name, model))
@@ -139,3 +164,4 @@ class Directory:
         self._version = version
         self._callers.clear()
         self._prices.clear()
+        self._terms.clear()

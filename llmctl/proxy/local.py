@@ -25,7 +25,6 @@ from llmctl.store.own_usage import OwnUsage
 from llmctl.store.reader import Reader
 
 from .directory import Directory
-from .plan import denial
 from .upstream import Upstream, UpstreamFailure
 
 logger = logging.getLogger(__name__)
@@ -143,7 +142,7 @@ class Local:
             provider, model = self._directory.route(name, dialect)
         except Refused:
             return False
-        return denial(caller, provider, model) is None
+        return self._directory.terms(caller, provider, model).denied is None
 
 
 def _known(provider: Provider, priced: Sequence[str]) -> Served:

@@ -6,13 +6,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from llmctl.config import Provider
-from llmctl.domain import access
 from llmctl.domain.bounds import Bounds
 from llmctl.domain.call import Ask
 from llmctl.domain.demand import Demand, model_facts, price_for, refuse_unbounded, worst_case
 from llmctl.domain.errors import Refused
 from llmctl.domain.hints import price_set
-from llmctl.domain.limit import binds
 from llmctl.domain.price import Price
 from llmctl.domain.principal import Caller
 from llmctl.store.objects import StoredObject
@@ -57,12 +55,11 @@ def plan_of(
     provider, model = directory.route(stand_in or ask.model, dialect)
     if stored is not None:
         provider = _keeper(stored, provider, ask, directory.keeper(stored, dialect))
-    sold_as = provider.sold_as(model)
-    denied = access.denial(caller.rules, provider.name, model, sold_as)
-    if denied is not None:
+    terms = directory.terms(caller, provider, model)
+    if terms.denied is not None:
         raise Refused(
             "model_not_allowed",
-            f"model {ask.model!r} is not allowed for this key: {denied}",
+            f"model {ask.model!r} is not allowed for this key: {terms.denied}",
             hint="GET /v1/models lists the models that it may use",
             param="model",
         )
@@ -70,15 +67,14 @@ def plan_of(
     if ask.free or model.startswith(ask.free_models):
         return Plan(provider, model, price, NOTHING, False, stored=stored, free=True)
     price = price_for(ask, price)
-    binding = [limit.measure for limit in caller.limits if binds(limit, provider.name, model, sold_as)]
-    if price is None and "cost" in binding:
+    if price is None and "cost" in terms.binding:
         raise Refused(
             "model_unpriced",
             f"model {ask.model!r} has no price, and your organisation limits spend",
             hint=f"ask your admin: {price_set(f'{provider.name}/{model}')}, or a --ceiling",
             param="model",
         )
-    if binding and (refused := refuse_unbounded(ask, bounds, provider.image_tokens_max)) is not None:
+    if terms.binding and (refused := refuse_unbounded(ask, bounds, provider.image_tokens_max)) is not None:
         raise refused
     lesson = directory.lessons.of(provider.name, model)
     facts = model_facts(
@@ -89,12 +85,7 @@ def plan_of(
         lesson.ignores_caps,
     )
     demand = worst_case(ask, dialect, facts, price, bounds, lesson.tier_of(ask))
-    return Plan(provider, model, price, demand, bool(binding), lesson, stored)
-
-
-def denial(caller: Caller, provider: Provider, model: str) -> str | None:
-    """Why the caller may not use it; None: they may."""
-    return access.denial(caller.rules, provider.name, model, provider.sold_as(model))
+    return Plan(provider, model, price, demand, bool(terms.binding), lesson, stored)
 
 
 def _keeper(stored: StoredObject, routed: Provider, ask: Ask, keeper: Provider) -> Provider:

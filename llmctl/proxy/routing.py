@@ -9,7 +9,6 @@ from .attempts import FIRST, Attempt, Failure
 from .call import Call
 from .credentials import REFUSED_REST_S
 from .directory import Directory
-from .plan import denial
 from .upstream import Upstream
 
 
@@ -25,7 +24,10 @@ class Routing:
         """Where to begin: what was asked for, or what stands in for it while all its provider's credentials rest. Who
         may not use the model is not helped out. Raises Refused: the model does not exist."""
         provider, upstream_model = self._directory.route(model, dialect)
-        if self._upstream.credentials(provider).all_rest and denial(caller, provider, upstream_model) is None:
+        if (
+            self._upstream.credentials(provider).all_rest
+            and self._directory.terms(caller, provider, upstream_model).denied is None
+        ):
             return self.stand_in(FIRST, caller, model, dialect) or FIRST
         return FIRST
 
@@ -67,7 +69,10 @@ class Routing:
         if found is None:
             return False
         provider, model = found
-        return not self._upstream.credentials(provider).all_rest and denial(caller, provider, model) is None
+        return (
+            not self._upstream.credentials(provider).all_rest
+            and self._directory.terms(caller, provider, model).denied is None
+        )
 
     def _note(self, provider: Provider, failure: Failure) -> None:
         credentials = self._upstream.credentials(provider)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ TOKENS = {"input": 1, "cache_write": 2, "cache_write_1h": 3, "output": 10, "inpu
 FEES = {"request": 1, "web_search": 10, "image_generation": 100, "pages": 1_000, "characters": 100_000}
 PRIORITY = {"input": 4, "output": 20, "pages": 2_000}
 ASK = Ask("chat.completions", "gpt-5", False, input_bytes=1_000, output_tokens_max=500)
+KEY_IDS = itertools.count(100)  # what a key may do is remembered
 NOW_S = 1_800_000_000
 
 
@@ -71,7 +73,14 @@ def planned(
     **asked: object,
 ) -> Plan:
     bounds = Bounds(server_tool_turns_max=4, unbounded=unbounded)  # type: ignore[arg-type]
-    return plan_of(replace(ALICE, limits=limits), structs.replace(ASK, **asked), dialect, directory, bounds, NOW_S)
+    return plan_of(
+        replace(ALICE, key_id=next(KEY_IDS), limits=limits),
+        structs.replace(ASK, **asked),
+        dialect,
+        directory,
+        bounds,
+        NOW_S,
+    )
 
 
 # ---- what it may cost ----
