@@ -12,6 +12,7 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
+from msgspec import Struct
 from multidict import CIMultiDictProxy
 from yarl import URL
 
@@ -44,17 +45,14 @@ def let_go(error: BaseException) -> None:
         told = told.__cause__ or told.__context__
 
 
-class Outgoing:
+class Outgoing(Struct, eq=False):
     """A request as bytes; with an `upload`, that is its body. `sent_at_s`: when it began to leave, by the monotonic
     clock; None: nothing of it has left."""
 
-    __slots__ = ("body", "head", "sent_at_s", "upload")
-
-    def __init__(self, head: bytes, body: bytes, upload: Edited | None = None) -> None:
-        self.head = head
-        self.body = body
-        self.upload = upload
-        self.sent_at_s: float | None = None
+    head: bytes
+    body: bytes
+    upload: Edited | None = None
+    sent_at_s: float | None = None
 
 
 class ProviderAnswer:
@@ -205,8 +203,8 @@ class Pool:
         self._kept: deque[KeptConnection] = deque()
         self._keepalive_s = KEEPALIVE_S if base_url.scheme == "https" else KEEPALIVE_PLAIN_S
 
-    async def take(self) -> KeptConnection:
-        """Raises TimeoutError, aiohttp.ClientConnectorError, OSError: nothing was sent."""
+    def take(self) -> KeptConnection | None:
+        """One that is there; None: there is none that has rested."""
         kept = self._kept
         while kept:
             rested_s = time.monotonic() - kept[0].since_s
@@ -216,6 +214,10 @@ class Pool:
             if rested_s < self._keepalive_s and connection.is_usable:
                 return connection
             connection.close()
+        return None
+
+    async def connect(self) -> KeptConnection:
+        """A new one. Raises TimeoutError, aiohttp.ClientConnectorError, OSError: nothing was sent."""
         return KeptConnection(self, await self._connector.connect(self._where, [], self._timeout))
 
     def keep(self, connection: KeptConnection) -> None:

@@ -20,7 +20,7 @@ FINGERPRINT_CHARACTERS = 16
 class Credential:
     """A provider's secret. No repr: it must not slip into a log or a traceback. `number`: its place in the file."""
 
-    secret: str
+    secret: str  # "": it is exchanged for a token, see `Upstream.shown`
     weight: int = 1
     number: int = 0
     fingerprint: str = ""  # what the database knows it by

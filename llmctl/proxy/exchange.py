@@ -78,10 +78,12 @@ class Exchange:
         if stored is not None and call.endpoint.name == "responses.delete":
             await self._background.ask_before_delete(stored)
         fingerprint = "" if stored is None else stored.credential
-        try:
-            credential = await self._upstream.credential(provider, call.attempt.tried, fingerprint=fingerprint)
-        except UpstreamFailure as failure:
-            return self._no_answer(call, failure, failure.credential)
+        credential = self._upstream.choose(provider, call.attempt.tried, fingerprint=fingerprint)
+        if credential is not None and not credential.secret:
+            try:
+                credential = await self._upstream.shown(provider, credential)
+            except UpstreamFailure as failure:
+                return self._no_answer(call, failure, failure.credential)
         outgoing, client = self._outgoing(call, credential), Client(call.http)
         if self._watch.is_pointless(client):
             return End(client.answer, _unsent_or_unanswered(call, outgoing, "client_gone"))

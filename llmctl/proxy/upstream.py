@@ -97,15 +97,13 @@ class Upstream:
     def credentials(self, provider: Provider) -> Credentials:
         return self._accounts[provider.name].credentials
 
-    async def credential(
-        self, provider: Provider, tried: Collection[int] = (), *, fingerprint: str = ""
-    ) -> Credential | None:
-        """One of the provider's credentials, as it is shown to it; the one with this fingerprint, if it is said. Raises
-        UpstreamFailure."""
+    def choose(self, provider: Provider, tried: Collection[int] = (), *, fingerprint: str = "") -> Credential | None:
+        """One of the provider's credentials; the one with this fingerprint, if it is said."""
         credentials = self._accounts[provider.name].credentials
-        credential = credentials.known(fingerprint) if fingerprint else credentials.choose(tried)
-        if credential is None or not self._tokens:
-            return credential
+        return credentials.known(fingerprint) if fingerprint else credentials.choose(tried)
+
+    async def shown(self, provider: Provider, credential: Credential) -> Credential:
+        """As it is shown to the provider: some are exchanged for a token. Raises UpstreamFailure."""
         tokens = self._tokens.get((provider.name, credential.number))
         if tokens is None:
             return credential
@@ -143,7 +141,9 @@ class Upstream:
 
     async def own(self, provider: Provider, target: str, dialect: Dialect, *, fingerprint: str = "") -> Outgoing:
         """A GET of the gateway itself."""
-        credential = await self.credential(provider, fingerprint=fingerprint)
+        credential = self.choose(provider, fingerprint=fingerprint)
+        if credential is not None:
+            credential = await self.shown(provider, credential)
         headers = self.own_headers(provider, dialect, credential).alone()
         return self.outgoing(provider, dialect, target, headers, b"", method="GET", credential=credential)
 
@@ -162,8 +162,9 @@ class Upstream:
 
     async def send(self, provider: Provider, outgoing: Outgoing) -> ProviderAnswer:
         """One request, once. Raises UpstreamFailure."""
+        pool = self._pools[provider.name]
         try:
-            connection = await self._pools[provider.name].take()
+            connection = pool.take() or await pool.connect()
         except TimeoutError as error:
             let_go(error)
             raise _failure("provider_timeout", provider, "could not be reached in time", sent=False) from None

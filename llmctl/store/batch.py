@@ -23,7 +23,7 @@ from . import balances, fold, limits, objects
 from .balances import Place, Row
 from .booking import Closing, Deferral, Held, HoldResult, Kept, Opening
 from .deployments import Deployments, model_of
-from .interned import Interned
+from .interned import Interned, Kind
 from .remembered import Remembered, State
 from .slots import Slots
 from .sql import BulkInsert, BulkUpdate, run
@@ -295,7 +295,7 @@ class Batch:
         replaced: Mapping[int, Ended],
         outcome: Outcome,
     ) -> None:
-        admitted: list[tuple[Opening, OpenCall]] = []
+        admitted: list[tuple[Opening, OpenCall, Kind]] = []
         for opening, places in zip(openings, placed, strict=True):
             if places is None:
                 outcome.holds.append(None)
@@ -312,7 +312,16 @@ class Batch:
                 decision.looked = looked_at(mine_now, opening.demand)
                 outcome.holds.append(decision)
                 continue
-            call = self._opened(opening, decision)
+            kind = self._interned.kind(
+                self._tx,
+                opening.caller.lineage,
+                opening.provider,
+                opening.model,
+                opening.dialect,
+                opening.endpoint,
+                opening.request_model,
+            )
+            call = self._opened(opening, decision, kind)
             for place, standing in zip(places, mine_now, strict=True):
                 held = call.held(standing.limit)
                 standing.held += held
@@ -320,9 +329,9 @@ class Batch:
                     _count_in_other_slots(place.row, 0, held, standings)
             if before is not None:
                 self._replace(*before, standings, outcome)
-            admitted.append((opening, call))
+            admitted.append((opening, call, kind))
             outcome.holds.append(Held(decision.output_tokens, decision.capped, call.held_nano, decision.passed))
-        outcome.opened.extend(call for _, call in admitted)
+        outcome.opened.extend([call for _, call, _ in admitted])
         if admitted:
             self._insert_calls(admitted)
 
@@ -362,7 +371,7 @@ class Batch:
                 found[limit_id, lasting, start_s] = one
         return found
 
-    def _opened(self, opening: Opening, admitted: Admitted) -> OpenCall:
+    def _opened(self, opening: Opening, admitted: Admitted, kind: Kind) -> OpenCall:
         caller, demand = opening.caller, opening.demand
         return OpenCall(
             call_id=opening.call_id,
@@ -370,11 +379,11 @@ class Batch:
             settings_version=self._version,
             limits=caller.limits,
             lineage=caller.lineage,
-            lineage_id=self._interned.lineage(self._tx, caller.lineage),
+            lineage_id=kind.lineage_id,
             user_id=caller.user_id,
             key_id=caller.key_id,
             end_user_id=self._interned.name(self._tx, opening.end_user) if opening.end_user else 0,
-            model_id=self._interned.model(self._tx, opening.provider, opening.model),
+            model_id=kind.model_id,
             provider=opening.provider,
             model=opening.model,
             held_nano=demand.cost_nano_usd(admitted.output_tokens),
@@ -382,9 +391,9 @@ class Batch:
             held_output_tokens=admitted.output_tokens * demand.output_multiplier,
         )
 
-    def _insert_calls(self, admitted: Sequence[tuple[Opening, OpenCall]]) -> None:
+    def _insert_calls(self, admitted: Sequence[tuple[Opening, OpenCall, Kind]]) -> None:
         rows = []
-        for opening, call in admitted:
+        for opening, call, kind in admitted:
             rows.append(
                 (
                     call.call_id,
@@ -396,8 +405,8 @@ class Batch:
                     call.key_id,
                     call.end_user_id,
                     call.model_id,
-                    self._interned.endpoint(self._tx, opening.dialect, opening.endpoint),
-                    self._interned.name(self._tx, opening.request_model),
+                    kind.endpoint_id,
+                    kind.request_model_id,
                     int(opening.stream),
                     call.held_nano,
                     call.held_input_tokens,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from typing import NamedTuple
 
 CACHE_ENTRIES_MAX = 20_000
 SHAPES_MAX = 4_096  # beyond it a provider puts changing strings into its usage: such objects are kept whole
@@ -12,16 +13,49 @@ NUMBER_MARK = "\x00"
 _NUMBERS = re.compile(r"([0-9]+)")  # in a group, so that `split` keeps them; signs and points stay in the shape
 
 
+class Kind(NamedTuple):
+    """What a call has in common with many."""
+
+    lineage_id: int
+    model_id: int
+    endpoint_id: int
+    request_model_id: int
+
+
 class Interned:
     """Ids by value, within the write transactions of one connection. `forget` after a rollback."""
 
     def __init__(self) -> None:
         self._ids: dict[tuple[str, ...], int] = {}
-        self._lineages: dict[tuple[int, ...], int] = {}
+        self._kinds: dict[tuple[tuple[int, ...], str, str, str, str, str], Kind] = {}
 
     def forget(self) -> None:
         self._ids.clear()
-        self._lineages.clear()
+        self._kinds.clear()
+
+    def kind(
+        self,
+        tx: sqlite3.Connection,
+        group_ids: tuple[int, ...],
+        provider: str,
+        model: str,
+        dialect: str,
+        endpoint: str,
+        request_model: str,
+    ) -> Kind:
+        """Of a call. `group_ids`: from the root to its user's group."""
+        alike = (group_ids, provider, model, dialect, endpoint, request_model)
+        kind = self._kinds.get(alike)
+        if kind is None:
+            if len(self._kinds) >= CACHE_ENTRIES_MAX:
+                self._kinds.clear()
+            kind = self._kinds[alike] = Kind(
+                self.lineage(tx, group_ids),
+                self.model(tx, provider, model),
+                self.endpoint(tx, dialect, endpoint),
+                self.name(tx, request_model),
+            )
+        return kind
 
     def known_name(self, tx: sqlite3.Connection, name: str) -> int | None:
         """The id of a name that has one."""
@@ -57,10 +91,10 @@ class Interned:
 
     def lineage(self, tx: sqlite3.Connection, group_ids: tuple[int, ...]) -> int:
         """`group_ids`: from the root to a user's group."""
-        known = self._lineages.get(group_ids)
+        path = "/" + "".join(f"{group_id}/" for group_id in group_ids)  # `/` is the organisation itself
+        known = self._ids.get(("lineage", path))
         if known is not None:
             return known
-        path = "/" + "".join(f"{group_id}/" for group_id in group_ids)  # `/` is the organisation itself
         lineage_id = self._id(
             tx,
             ("lineage", path),
@@ -71,9 +105,6 @@ class Interned:
             "INSERT OR IGNORE INTO lineage_groups (lineage_id, group_id) VALUES (?, ?)",
             [(lineage_id, group_id) for group_id in group_ids],
         )
-        if len(self._lineages) >= CACHE_ENTRIES_MAX:
-            self._lineages.clear()
-        self._lineages[group_ids] = lineage_id
         return lineage_id
 
     def usage(self, tx: sqlite3.Connection, raw: str) -> tuple[int | None, str | None]:

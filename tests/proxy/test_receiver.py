@@ -62,7 +62,7 @@ async def connector() -> AsyncIterator[Connector]:
 
 
 async def body_of(pool: Pool) -> bytes:
-    connection = await pool.take()
+    connection = pool.take() or await pool.connect()
     answer = await connection.ask(Outgoing(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b""))
     body = b""
     while piece := await answer.content.readany():
