@@ -51,7 +51,8 @@ class Edits:
         for start, end, value in sorted(cuts):
             pieces += (text[position:start], value)
             position = end
-        return restored(b"".join((*pieces, text[position:])), body)
+        changed = b"".join((*pieces, text[position:]))
+        return changed if text is body else restored(changed, body)
 
     def _insert(self, fields: Fields, name: str, value: bytes) -> None:
         _, members = self._inserts.setdefault(fields.start, (fields, []))
