@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmctl.dialects.openai import answer
 from llmctl.dialects.openai.answer import OpenAiReader
 from llmctl.dialects.openai.dialect import OPENAI
 from llmctl.dialects.wire import sse
@@ -48,6 +49,51 @@ def feed(
         position += size
     rest, reading = reader.close(), reader.reading()
     return forwarded + rest, reading
+
+
+STRANGE = [None, "", 0, -1, 3, 10**30, 1.5, True, "x", [], {}, {"cost": 1}, {"type": "x"}, "m" * 201]
+USUAL_USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
+USUAL = {"id": "c1", "object": "chat.completion", "created": 1, "model": "m-2025", "usage": USUAL_USAGE}
+MEMBERS = [
+    "error",
+    "type",
+    "response",
+    "provider",
+    "service_tier",
+    "output",
+    "tool_usage",
+    "x_groq",
+    "model",
+    "choices",
+]
+IN_USAGE = [
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "prompt_tokens_details",
+    "cost",
+    "search_context_size",
+]
+
+
+@given(
+    more=st.dictionaries(st.sampled_from(MEMBERS), st.sampled_from(STRANGE), max_size=2),
+    usage=st.dictionaries(st.sampled_from(IN_USAGE), st.sampled_from(STRANGE), max_size=2),
+    audio=st.booleans(),
+)
+def test_a_usual_answer_is_read_as_any_would_be(more: dict[str, Any], usage: dict[str, Any], audio: bool) -> None:
+    message = {"content": "Hi", **({"audio": {"id": "audio_1"}} if audio else {})}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    body = json.dumps({**USUAL, "choices": choices, "usage": {**USUAL_USAGE, **usage}, **more}).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answer, "_read_usual", lambda _: None)
+        as_any = OPENAI.read_answer(CHAT, body)
+    assert OPENAI.read_answer(CHAT, body) == as_any
+
+
+def test_most_answers_are_usual() -> None:
+    body = json.dumps({**USUAL, "choices": [], "service_tier": None, "error": None, "system_fingerprint": "f"}).encode()
+    assert answer._read_usual(body) == OPENAI.read_answer(CHAT, body)
 
 
 def test_a_whole_answer_states_usage_model_and_tier() -> None:

@@ -652,6 +652,35 @@ async def test_a_settle_whose_commit_fails_once_counts_once(
     assert differences(books) == []
 
 
+async def test_names_that_were_rolled_back_are_not_remembered(
+    books: Books, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = books.caller(books.add_user("alice"))
+    real, failures = database.transaction, []
+
+    @contextmanager
+    def failing(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+        with real(connection, begin):
+            yield
+            if not failures:
+                failures.append(1)
+                raise _busy()
+
+    def named(model: str) -> Opening:
+        return msgspec.structs.replace(
+            opening(ledger, caller), provider=f"p-{model}", model=model, request_model=f"asked-{model}"
+        )
+
+    monkeypatch.setattr(database, "transaction", failing)
+    assert isinstance(await _held(ledger, named("lost")), StoreUnavailable)
+    for model in ("first", "lost", "first"):
+        assert isinstance(await ledger.hold(named(model)), Held)
+    assert books.rows(
+        "SELECT provider, model, names.name FROM calls JOIN models ON models.id = model_id "
+        "JOIN names ON names.id = request_model_id ORDER BY calls.id"
+    ) == [(f"p-{model}", model, f"asked-{model}") for model in ("first", "lost", "first")]
+
+
 async def _held(ledger: Ledger, wanted: Opening) -> object:
     try:
         return await ledger.hold(wanted)
