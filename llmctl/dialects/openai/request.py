@@ -185,24 +185,25 @@ def _generating(
         inner = fields.object("stream_options", STREAM_OPTIONS)
         wants_usage = inner is not None and bool(inner.boolean("include_usage"))
     outputs = read_outputs(fields, OUTPUT_NAMES)
-    most = max([value for _, value in outputs]) if outputs else None
+    values = [value for _, value in outputs]
     # Some servers take 0 for no bound (Ollama). OpenAI takes it in completions alone, to have a prompt scored.
-    unbounded = [path[0] for path, value in outputs if value == 0]
+    unbounded = 0 in values
     if unbounded:
         if endpoint != "completions":
-            raise bad_request(f"{unbounded[0]} must be at least 1", param=unbounded[0])
-        outputs, most = (), None
+            name = outputs[values.index(0)][0][0]
+            raise bad_request(f"{name} must be at least 1", param=name)
+        outputs = ()
     ask = Ask(
         endpoint,
         model,
         stream,
         len(fields.body),
-        most,
+        max(values) if outputs else None,
         multiplier,
         service_tier=read_tier(fields),
         cache_write_ttl=cache_write_ttl(fields.text),
         wants_usage=wants_usage,
-        output_fixed=bool(unbounded),
+        output_fixed=unbounded,
         end_user=_end_user(fields),
     )
     if turns or reason or images.count:
