@@ -40,6 +40,8 @@ class Arrival(Struct, eq=False):
     upload: Upload | None = None  # its body, where that is a form
     admitted: bool = False  # it has a row as a call: a failure from here on is booked there
 
+    __repr__ = object.__repr__  # nor may prompts slip into a log or a traceback
+
     @property
     def path(self) -> str:
         return self.http.raw_path.partition("?")[0]
@@ -78,6 +80,8 @@ class Call(Struct, eq=False):
     first_byte_s: float | None = None  # of the answer's body
     first_token_s: float | None = None  # of a stream: many begin with an event that only says so
     kept: KeptAnswer | None = None  # the answer, where the caller's group wants it
+
+    __repr__ = object.__repr__
 
     @property
     def injects_usage(self) -> bool:

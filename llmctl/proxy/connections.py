@@ -54,6 +54,8 @@ class Outgoing(Struct, eq=False):
     upload: Edited | None = None
     sent_at_s: float | None = None
 
+    __repr__ = object.__repr__  # our credential must not slip into a log or a traceback
+
 
 class ProviderAnswer:
     """A provider's answer, whose head has come. `content` is its body, as it comes."""

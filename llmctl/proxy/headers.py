@@ -16,7 +16,7 @@ RawHeaders = tuple[tuple[bytes, bytes], ...]  # as they came
 
 # RFC 9110, 7.6.1, and what older proxies send.
 HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection "
+    b"connection close keep-alive proxy-authenticate proxy-authorization proxy-connection "
     b"te trailer transfer-encoding upgrade".split()
 )
 KEY_HEADERS = (istr("x-api-key"), istr("api-key"), istr("x-goog-api-key"))

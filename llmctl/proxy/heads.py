@@ -15,7 +15,8 @@ from llmctl.store.secrets import hash_of
 from .headers import OwnHeaders, RawHeaders, client_secret, passing_upstream, upstream_headers
 from .server import Connection
 
-SENT_MAX = 8  # a credential each; of some the tokens change by the hour
+BYTES_MAX = 8 << 10  # of a head that is remembered: as long as its connection, which may rest for minutes
+SENT_MAX = 4  # a credential each; of some the tokens change by the hour
 _LENGTH = frozenset((b"Content-Length", b"content-length"))
 _OF_THE_BODY = ("content-encoding", "transfer-encoding", "expect")
 
@@ -31,6 +32,8 @@ class Head(Struct, frozen=True, eq=False):
     passing: Mapping[bytes, bytes]  # lines for the provider, by name in lower case
     plain_body: bool  # nothing is said of how the body comes, but its length
     sent: dict[tuple[OwnHeaders, bool, bool], bytes] = {}  # with what was added
+
+    __repr__ = object.__repr__  # secrets must not slip into a log or a traceback
 
     def upstream(self, own: OwnHeaders, *, json: bool, identity: bool) -> bytes:
         """As `upstream_headers`."""
@@ -53,7 +56,8 @@ def head_of(http: BaseRequest) -> Head:
     lines = tuple([line for line in http.raw_headers if line[0] not in _LENGTH])
     head = connection.head
     if head is None or not head.is_of(http, lines):
-        head = connection.head = _read(http, lines)
+        head = _read(http, lines)
+        connection.head = head if sum([len(name) + len(value) for name, value in lines]) <= BYTES_MAX else None
     return head
 
 

@@ -419,10 +419,13 @@ class Writer:
 
     def _give_up(self, store: Store, taken: Taken, error: StoreError) -> None:
         """A broken database, or one item that no transaction takes: it fails alone, and is not repeated for ever."""
+        self._fail(taken.holds, error)
         if isinstance(error, StoreBroken):
+            if self.failed is None:
+                logger.error("calls wait to be settled: %s", error)
             self.failed = error
             self.unsettled.extend(taken.endings)
-        self._fail(taken.holds, error)
+            return
         for ending in taken.endings:
             logger.error("call %s could not be settled: %s", shown(ending.call_id), error)
         for closing in taken.closings:

@@ -22,6 +22,12 @@ def usage_of(**usage: Any) -> Usage | None:
     return whole(usageMetadata=usage).usage
 
 
+def test_a_lone_surrogate_in_a_name_hides_no_usage() -> None:
+    found = whole(usageMetadata={"\ud800": 1, "promptTokenCount": 9, "candidatesTokenCount": 4, "totalTokenCount": 13})
+    assert found.usage == Usage(input_tokens=9, output_tokens=4)
+    assert json.loads(found.raw_usage)["totalTokenCount"] == 13
+
+
 def chunk(text: str = "", *, end: bool = False, **more: Any) -> dict[str, Any]:
     candidate: dict[str, Any] = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
     if end:

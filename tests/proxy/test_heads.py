@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
 
+from llmctl.proxy.connections import Outgoing
+from llmctl.proxy.plan import NOTHING, Plan
+from tests.support.calls import admitted
 from tests.support.daemon import Daemon
 from tests.support.wire import CHAT, MESSAGES, Wire, ask, chunked, request_bytes
 
@@ -113,3 +117,17 @@ def test_a_path_or_a_key_that_is_refused_is_refused_each_time(gateway: Daemon, k
     ]:
         wire.send(request_bytes(path, HELLO, shown))
         assert wire.reply().status == status
+
+
+def test_a_long_head_is_not_remembered(gateway: Daemon, key: str, wire: Wire, recorder: Recorder) -> None:
+    for number in range(3):
+        long = "".join(f"X-Long-{line}: {number}{'x' * 6_000}\r\n" for line in range(4)).rstrip()
+        wire.send(request_bytes(CHAT, HELLO, key, long))
+        assert wire.reply().status == 200
+        assert recorder.last.headers["X-Long-3"].startswith(f"{number}x")
+
+
+def test_no_secret_shows_where_a_call_is_printed() -> None:
+    call = admitted(Plan(None, "m", None, NOTHING, False))  # type: ignore[arg-type]
+    sent = Outgoing(b"Authorization: Bearer sk-provider", b"PROMPT")
+    assert not re.search("sk-|PROMPT|messages", f"{call!r} {call.head!r} {sent!r}")

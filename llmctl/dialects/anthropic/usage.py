@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from ...domain.price import STANDARD_TIERS, US
 from ...domain.usage import Usage
-from ..wire.lenient import count, inner, is_count, is_present, members, plain
+from ..wire.lenient import count, encoded_members, inner, is_count, is_present, members, plain
 
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _ZERO = b"0"
@@ -51,7 +50,7 @@ def merge_usage(first: Raw | None, later: Raw) -> bytes:
         keeps = name in _COUNTS and bytes(value) == _ZERO and name in merged
         if is_present(value) and not keeps:
             merged[name] = value
-    return msgspec.json.encode(merged)
+    return encoded_members(merged)
 
 
 def served_tier(raw: bytes | Raw) -> str:

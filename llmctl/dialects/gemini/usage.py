@@ -9,12 +9,11 @@ import re
 from collections.abc import Set
 from typing import Any, NamedTuple
 
-import msgspec
 from msgspec import Raw
 
 from ...domain.usage import Usage
 from ..openai.usage import HIDDEN_TOKENS_MAX
-from ..wire.lenient import count, counts, is_count, is_present, plain, short_name
+from ..wire.lenient import count, counts, encoded_members, is_count, is_present, plain, short_name
 
 _STATED = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount")
 PREDICTED = "token_count"  # of each of the texts that Vertex AI embedded
@@ -87,7 +86,7 @@ def merge_usage(merged: dict[str, Raw], later: dict[str, Raw]) -> None:
 
 
 def encoded(usage: dict[str, Raw]) -> bytes:
-    return msgspec.json.encode(usage) if usage else b""
+    return encoded_members(usage) if usage else b""
 
 
 def served_tier(raw: bytes) -> str:

@@ -38,6 +38,14 @@ def members(text: bytes | Raw) -> dict[str, Raw]:
         return {}
 
 
+def encoded_members(values: dict[str, Raw]) -> bytes:
+    """A JSON object with these members."""
+    try:
+        return msgspec.json.encode(values)
+    except UnicodeEncodeError:  # a lone surrogate in a name
+        return b"{%b}" % b",".join([b"%b:%b" % (json.dumps(name).encode(), value) for name, value in values.items()])
+
+
 def items(text: Raw | None) -> list[Raw]:
     """The items of a JSON list; none if it is no list."""
     try:
