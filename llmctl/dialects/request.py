@@ -56,15 +56,15 @@ class Request(Struct, frozen=True, gc=False):
         `model`: the upstream's name for it. `output_tokens_max`: every maximum in the body above it is lowered; where
         there is none, it is set as `output_field` (dots lead into objects: "generationConfig.maxOutputTokens").
         """
-        renamed = model is not None and model != self.ask.model
-        if not renamed and output_tokens_max is None and not inject_usage:
+        renamed = None if model == self.ask.model else model
+        if renamed is None and output_tokens_max is None and not inject_usage:
             return self.body
         edits = Edits()
-        if model is not None and renamed:
+        if renamed is not None:
             if self.model_in_body:
-                edits.put(self.fields, ("model",), msgspec.json.encode(model))
+                edits.put(self.fields, ("model",), msgspec.json.encode(renamed))
             for start, end, prefix in self.model_places:
-                edits.replace(start, end, msgspec.json.encode(prefix + model))
+                edits.replace(start, end, msgspec.json.encode(prefix + renamed))
         if output_tokens_max is not None:
             for path, value in self.outputs:
                 if value > output_tokens_max:

@@ -269,8 +269,8 @@ class Price:
         `media`: the request carries or asks for audio, images or video. `media_output`: it may be answered with them.
         """
         # Clients name tiers: those that this price does not know are all alike.
-        tier, tenths = self._placed(service_tier) if service_tier else ("", 10)
-        tier = tier if tier in _CHEAP_TIERS or self.knows_tier(tier) else _UNKNOWN_TIER
+        tier, tenths = self._placed(service_tier)
+        tier = tier if self.knows_tier(tier) else _UNKNOWN_TIER
         asked = (self._step_below(input_tokens), tier, cache_writes, media, media or media_output)
         found = self._ceilings.get(asked)
         if found is None:

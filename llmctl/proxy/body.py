@@ -61,9 +61,7 @@ class BodyReader:
     async def read(self, request: BaseRequest, user_id: int, *, plain: bool = False) -> bytes:
         """The whole body; `release` its size when the call is over. `plain`: its head says nothing of how it comes but
         its length. Raises Refused: too large, slow, packed, cut."""
-        self._check_length(request)
-        if not plain:
-            self._check(request)
+        self._check(request, plain=plain)
         content = request.content
         if content.is_eof() and content.total_bytes == 0:
             return b""
@@ -83,8 +81,7 @@ class BodyReader:
             except OSError:
                 raise _no_space() from None
 
-        self._check_length(request)
-        self._check(request)
+        self._check(request, plain=False)
         try:
             await self._take(request.content, user_id, take)
             try:
@@ -98,17 +95,17 @@ class BodyReader:
                 raise _no_space() from None
             raise
 
-    def _check_length(self, request: BaseRequest) -> None:
+    def _check(self, request: BaseRequest, *, plain: bool) -> None:
+        """What the head says, before anything is read."""
+        for name, usual in () if plain else PLAIN_CODINGS:
+            coding = ", ".join(request.headers.getall(name, (usual,))).lower()
+            if coding != usual:  # aiohttp takes chunks apart, whatever else is named beside them
+                raise Refused("bad_request", f"a body with {name} {coding!r}", hint="send it uncompressed")
         announced = request.content_length
         if announced is not None and announced > self._bytes_max:
             raise self._too_large()
-
-    def _check(self, request: BaseRequest) -> None:
-        """What the head says of how it comes, before anything is read."""
-        for name, plain in PLAIN_CODINGS:
-            coding = ", ".join(request.headers.getall(name, (plain,))).lower()
-            if coding != plain:  # aiohttp takes chunks apart, whatever else is named beside them
-                raise Refused("bad_request", f"a body with {name} {coding!r}", hint="send it uncompressed")
+        if plain:
+            return
         if request.headers.get("expect", "").lower() == "100-continue" and request.transport is not None:
             # aiohttp's low-level server leaves this to its handler.
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -148,6 +148,9 @@ class Directory:
             terms = self._terms[asked] = Terms(denied, tuple(binding))
         return terms
 
+    def allows(self, caller: Caller, provider: Provider, model: str) -> bool:
+        return self.terms(caller, provider, model).denied is None
+
     def price(self, provider: Provider, model: str, at_s: int) -> Price | None:
         """The price in force at that moment; None: the model is unpriced. Raises StoreUnavailable."""
         found = self._prices.get((provider.name, model))

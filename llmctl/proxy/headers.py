@@ -91,9 +91,10 @@ class _Fates(dict[bytes, str]):
 
     def __missing__(self, name: bytes) -> str:
         lowered = name.lower()
-        fate = STAYS if lowered in self._dropped or lowered.startswith(_HIDDEN) else PASSES
         if lowered == b"connection":
             fate = NAMES_OTHERS
+        else:
+            fate = STAYS if lowered in self._dropped or lowered.startswith(_HIDDEN) else PASSES
         if len(self) >= _SPELLINGS_MAX:
             self.clear()
         self[name] = fate

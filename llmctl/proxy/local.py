@@ -142,7 +142,7 @@ class Local:
             provider, model = self._directory.route(name, dialect)
         except Refused:
             return False
-        return self._directory.terms(caller, provider, model).denied is None
+        return self._directory.allows(caller, provider, model)
 
 
 def _known(provider: Provider, priced: Sequence[str]) -> Served:

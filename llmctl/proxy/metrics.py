@@ -113,10 +113,9 @@ class Metrics:
         usage = closing.usage
         cells[model_place] += usage.input_tokens
         cells[model_place + 1] += usage.output_tokens
-        if usage.cache_read_tokens or usage.cache_write_tokens or usage.reasoning_tokens:
-            cells[model_place + 2] += usage.cache_read_tokens
-            cells[model_place + 3] += usage.cache_write_tokens
-            cells[model_place + 4] += usage.reasoning_tokens
+        cells[model_place + 2] += usage.cache_read_tokens
+        cells[model_place + 3] += usage.cache_write_tokens
+        cells[model_place + 4] += usage.reasoning_tokens
         cells[model_place + 5] += closing.cost_nano_usd or 0
         if closing.latency_ms is not None:
             self._request_s.observe(closing.latency_ms / 1000)

@@ -154,10 +154,7 @@ class Mask:
 
     def feed(self, chunk: bytes) -> bytes:
         """The next chunk, without what may be the beginning of a secret at its end."""
-        data = self._held + chunk if self._held else chunk
-        for secret in self._spellings:
-            if secret in data:
-                data = self.whole(data)
+        data = self.whole(self._held + chunk) if self._held else self.whole(chunk)
         if not data or data[-1] == LINE_END or not self._spellings:  # most often: an event is there as a whole
             self._held = b""
             return data

@@ -24,10 +24,7 @@ class Routing:
         """Where to begin: what was asked for, or what stands in for it while all its provider's credentials rest. Who
         may not use the model is not helped out. Raises Refused: the model does not exist."""
         provider, upstream_model = self._directory.route(model, dialect)
-        if (
-            self._upstream.credentials(provider).all_rest
-            and self._directory.terms(caller, provider, upstream_model).denied is None
-        ):
+        if self._upstream.credentials(provider).all_rest and self._directory.allows(caller, provider, upstream_model):
             return self.stand_in(FIRST, caller, model, dialect) or FIRST
         return FIRST
 
@@ -69,10 +66,7 @@ class Routing:
         if found is None:
             return False
         provider, model = found
-        return (
-            not self._upstream.credentials(provider).all_rest
-            and self._directory.terms(caller, provider, model).denied is None
-        )
+        return not self._upstream.credentials(provider).all_rest and self._directory.allows(caller, provider, model)
 
     def _note(self, provider: Provider, failure: Failure) -> None:
         credentials = self._upstream.credentials(provider)

@@ -33,11 +33,8 @@ def at_or_after(time_s: int) -> int:
 
 
 def shown(call_id: int) -> str:
-    top, high, low = call_id >> 40, call_id >> 20, call_id
-    return (
-        f"c_{_PAIRS[top >> 10 & 1023]}{_PAIRS[top & 1023]}{_PAIRS[high >> 10 & 1023]}{_PAIRS[high & 1023]}"
-        f"{_PAIRS[low >> 10 & 1023]}{_PAIRS[low & 1023]}"
-    )
+    pairs = [_PAIRS[call_id >> shift & 1023] for shift in range(5 * ID_CHARS - 10, -1, -10)]
+    return "c_" + "".join(pairs)
 
 
 def parsed(text: str) -> int:

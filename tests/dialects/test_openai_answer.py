@@ -86,14 +86,14 @@ def test_a_usual_answer_is_read_as_any_would_be(more: dict[str, Any], usage: dic
     choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
     body = json.dumps({**USUAL, "choices": choices, "usage": {**USUAL_USAGE, **usage}, **more}).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answer, "_read_usual", lambda _: None)
+        patch.setattr(answer, "_read_usual_answer", lambda _: None)
         as_any = OPENAI.read_answer(CHAT, body)
     assert OPENAI.read_answer(CHAT, body) == as_any
 
 
 def test_most_answers_are_usual() -> None:
     body = json.dumps({**USUAL, "choices": [], "service_tier": None, "error": None, "system_fingerprint": "f"}).encode()
-    assert answer._read_usual(body) == OPENAI.read_answer(CHAT, body)
+    assert answer._read_usual_answer(body) == OPENAI.read_answer(CHAT, body)
 
 
 def test_a_whole_answer_states_usage_model_and_tier() -> None:

@@ -33,7 +33,7 @@ _DONE = b"[DONE]"
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*+:\s*+"')
 
 
-class _Usual(Struct, gc=False):
+class _UsualAnswer(Struct, gc=False):
     """A chat's answer, as most are: what else decides money or attribution is not there."""
 
     model: str
@@ -49,12 +49,12 @@ class _Usual(Struct, gc=False):
     tool_usage: UnsetType = UNSET
 
 
-_usual = Decoder(_Usual).decode
+_usual_answer = Decoder(_UsualAnswer).decode
 
 
 def read_answer(endpoint: str, body: bytes) -> Reading:
     """What a whole answer says. A stream's text is read as one, whatever was asked for."""
-    if endpoint == CHAT and (usual := _read_usual(body)) is not None:
+    if endpoint == CHAT and (usual := _read_usual_answer(body)) is not None:
         return usual
     values = members(body)
     if not values:
@@ -68,10 +68,10 @@ def read_answer(endpoint: str, body: bytes) -> Reading:
     return facts.reading("" if facts.is_told else answer_text(values), 1.0)
 
 
-def _read_usual(body: bytes) -> Reading | None:
+def _read_usual_answer(body: bytes) -> Reading | None:
     """None: it has to be read as any may be."""
     try:
-        answer = _usual(body)
+        answer = _usual_answer(body)
     except (ValueError, RecursionError):
         return None
     if len(answer.usage) > USAGE_BYTES_MAX or b'"audio"' in bytes(answer.choices):

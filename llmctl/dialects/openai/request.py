@@ -55,7 +55,6 @@ MONEY_NAMES = frozenset(
 AGENTS = frozenset({"enabled"})
 STREAM_OPTIONS = frozenset({"include_usage"})
 USAGE_PATH = ("stream_options", "include_usage")
-_NOT_METERED, _REFERENCES = frozenset(NOT_METERED), frozenset(REFERENCES)
 _IDENTITIES = frozenset({"safety_identifier", "user"})
 _NO_FIELDS = read_object(b"{}")
 
@@ -70,7 +69,7 @@ def read_request(endpoint: str, body: bytes, path_model: str = "") -> Request:
         # Its path says all; no body is passed on, for none was judged.
         return Request(Ask(endpoint, "", False, 0, generates=False, free=True), b"", _NO_FIELDS, model_in_body=False)
     fields = read_object(body, MONEY_NAMES)
-    if not _NOT_METERED.isdisjoint(fields.values):
+    if not NOT_METERED.keys().isdisjoint(fields.values):
         _refuse_unmetered(fields, endpoint)
     if path_model:
         return replace(_READ[endpoint](fields, check_model(path_model)), model_in_body=False)
@@ -280,7 +279,7 @@ def _prompts(fields: Fields) -> int:
 
 def _reference(fields: Fields) -> str:
     """What the request refers to that is stored at the provider."""
-    if _REFERENCES.isdisjoint(fields.values):
+    if REFERENCES.keys().isdisjoint(fields.values):
         return ""
     return next((reason for name, reason in REFERENCES.items() if _refers(fields, name)), "")
 
