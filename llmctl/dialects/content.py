@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from ..domain.demand import IMAGES
 from .wire.fields import is_obscure, read_objects, read_one
@@ -31,8 +30,7 @@ _NOTHING = (b"null", b"[]")  # SDKs echo an answer with all its names, also thos
 _HOUR = re.compile(rb'"ttl"\s*+:\s*+"1h"')
 
 
-@dataclass(slots=True)
-class Images:
+class Images(Struct):
     """The images of a request: providers say what one can be billed with at most, whatever its bytes are."""
 
     count: int = 0

@@ -164,7 +164,7 @@ class Exchange:
             call.kept.encoding, call.kept.mask = _encoding(response), _mask_of(call, credential)
             if streamed and not content_type.startswith("audio/"):
                 call.kept.texts = call.endpoint.dialect.stream_texts
-        broken, last = await Passage(call, flight, response.content, reader, mask, streamed=streamed).run()
+        broken, last = await Passage(call, flight, response.content, reader, mask, streamed).run()
         rest = last + mask.close(reader.close())
         answer = await client.finish(rest) if not broken else _cut_short(call, client, broken)
         status = None if client.missed else answer.status

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import aiohttp
-from aiohttp.streams import StreamReader
+from msgspec import Struct
 
 from llmctl.dialects.base import AnswerReader
 
@@ -18,24 +18,18 @@ from .relay import Mask
 from .watch import Flight
 
 
-class Passage:
+class Passage(Struct, eq=False):
     """Of one answer. It waits at aiohttp's stream in a future's place (`done`, `set_result`, `set_exception`), and
     takes what came by a callback: a task would have to be woken for each event."""
 
-    __slots__ = ("_call", "_content", "_ended", "_flight", "_loop", "_mask", "_reader", "_slow", "_streamed")
-
-    def __init__(
-        self, call: Call, flight: Flight, content: StreamReader, reader: AnswerReader, mask: Mask, *, streamed: bool
-    ) -> None:
-        self._call = call
-        self._flight = flight
-        self._content: Any = content  # aiohttp has no words for who waits there, and whether it is empty
-        self._reader = reader
-        self._mask = mask
-        self._streamed = streamed
-        self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[tuple[str, bytes]] | None = None
-        self._slow: asyncio.Task[None] | None = None  # waits for the client to take what was written
+    _call: Call
+    _flight: Flight
+    _content: Any  # aiohttp's StreamReader: it has no words for who waits there, and whether it is empty
+    _reader: AnswerReader
+    _mask: Mask
+    _streamed: bool
+    _ended: asyncio.Future[tuple[str, bytes]] | None = None
+    _slow: asyncio.Task[None] | None = None  # waits for the client to take what was written
 
     async def run(self) -> tuple[str, bytes]:
         """Until there are no more. Returns why the answer broke off, "" if it is whole; and what is left of it for the
@@ -46,7 +40,7 @@ class Passage:
             return end
         if self._streamed and not self._content.total_bytes:
             self._flight.client.start()
-        self._ended = self._loop.create_future()
+        self._ended = asyncio.get_running_loop().create_future()
         self._go_on()
         try:
             return await self._ended
@@ -60,7 +54,8 @@ class Passage:
 
     def set_result(self, _: None) -> None:
         """Something came, or the end. What more comes at once is taken with it."""
-        self._loop.call_soon(self._go_on)
+        assert self._ended is not None
+        self._ended.get_loop().call_soon(self._go_on)
 
     def set_exception(self, _: BaseException) -> None:
         """It broke off: taking says why."""

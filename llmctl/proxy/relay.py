@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from llmctl.dialects.base import AnswerReader
@@ -21,18 +22,16 @@ LINE_END = ord("\n")
 UNREADABLE = "answer_unreadable"  # something was answered, and how much of it is not known
 
 
-class WholeReader:
+class WholeReader(Struct, eq=False):
     """An answer that is one JSON body: kept until it is whole."""
 
-    first_output = False
-
-    def __init__(self, read_answer: Callable[[bytes], Reading], encoding: str) -> None:
-        self._read_answer = read_answer
-        self._encoding = encoding
-        self._chunks: list[bytes] = []
-        self._body = b""
-        self._size = 0
-        self._sent = 0
+    _read_answer: Callable[[bytes], Reading]
+    _encoding: str
+    first_output: bool = False
+    _chunks: list[bytes] = []
+    _body: bytes = b""
+    _size: int = 0
+    _sent: int = 0
 
     def feed(self, chunk: bytes) -> bytes:
         self._size += len(chunk)
@@ -148,8 +147,7 @@ class Mask:
     def whole(self, data: bytes) -> bytes:
         """What is there as a whole."""
         for secret in self._spellings:
-            if secret in data:
-                data = data.replace(secret, b"***")
+            data = data.replace(secret, b"***")
         return data
 
     def feed(self, chunk: bytes) -> bytes:

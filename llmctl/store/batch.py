@@ -14,7 +14,7 @@ from operator import add, itemgetter
 import msgspec
 
 from llmctl.domain.errors import StoreError
-from llmctl.domain.limit import Admitted, Limit, Standing, decide
+from llmctl.domain.limit import MEASURES, Admitted, Limit, Measure, Standing, decide
 from llmctl.domain.usage import USAGE_CLASSES
 from llmctl.domain.why import looked_at
 from llmctl.domain.window import BUCKET_S, SLOT_S
@@ -27,6 +27,8 @@ from .interned import Interned, Kind
 from .remembered import Remembered, State
 from .slots import Slots
 from .sql import BulkInsert, BulkUpdate, run
+
+Amounts = Mapping[Measure, int]
 
 
 class OpenCall(msgspec.Struct, frozen=True, gc=False):
@@ -52,12 +54,9 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
     def started_at_s(self) -> int:
         return self.started_at_ms // 1000
 
-    def held(self, limit: Limit) -> int:
-        if limit.measure == "cost":
-            return self.held_nano
-        if limit.measure == "tokens":
-            return self.held_tokens
-        return 1
+    @property
+    def held(self) -> Amounts:
+        return {"cost": self.held_nano, "tokens": self.held_tokens, "requests": 1, "concurrency": 1}
 
     @property
     def held_tokens(self) -> int:
@@ -69,6 +68,7 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
 
 
 Ended = tuple[OpenCall, Closing]
+_NOTHING: Amounts = dict.fromkeys(MEASURES, 0)
 _NONE: Mapping[int, Ended] = {}
 
 
@@ -193,7 +193,8 @@ class Batch:
                 made.append((call.call_id, call.user_id, call.model_id, closing.kept))
             elif closing.deleted:
                 objects.forget(self._tx, closing.deleted)
-            parts += [(call.call_id, part) for part in closing.part_ids]
+            if closing.part_ids:
+                parts += [(call.call_id, part) for part in closing.part_ids]
             if (closing.cost_nano_usd or 0) > call.held_nano:
                 outcome.above_hold += 1
             applying = self._applying(call)
@@ -207,12 +208,14 @@ class Batch:
             amounts = _rollup_amounts(closing)
             sums = rollups.get(row)
             rollups[row] = amounts if sums is None else tuple(map(add, sums, amounts))
+            settled, held = _settled(closing), call.held
             for place in self._places_of(call, applying):
                 move = moves.get(place.row)
                 if move is None:
                     move = moves[place.row] = Move(place)
-                move.settled += _settled(place.limit, closing)
-                move.held -= call.held(place.limit)
+                measure = place.limit.measure
+                move.settled += settled[measure]
+                move.held -= held[measure]
         self._note([closing for _, closing in first.values()])
         added = [(*row, *sums) for row, sums in rollups.items()]
         if late:
@@ -236,7 +239,7 @@ class Batch:
 
     def _close_rows(self, closings: Sequence[Closing]) -> int:
         rows = []
-        rare = any(sum(closing.usage) > sum(_usual_of(closing.usage)) for closing in closings)
+        rare = any(any(_rare_of(closing.usage)) for closing in closings)
         for closing in closings:
             shape_id, values = self._interned.usage(self._tx, closing.raw_usage)
             response_model = closing.response_model
@@ -303,11 +306,11 @@ class Batch:
             mine_now = [standings[place.row] for place in places]
             before = replaced.get(opening.call_id)
             freed = self._freed(*before, places) if before is not None else ()
-            for standing, amount in zip(mine_now, freed, strict=False):
-                standing.held -= amount
+            if freed:
+                _free(mine_now, freed)
             decision = decide(mine_now, opening.demand, share_percent=self._share_percent, now_s=self._now_s)
-            for standing, amount in zip(mine_now, freed, strict=False):
-                standing.held += amount
+            if freed:
+                _free(mine_now, [-amount for amount in freed])
             if not isinstance(decision, Admitted):
                 decision.looked = looked_at(mine_now, opening.demand)
                 outcome.holds.append(decision)
@@ -322,11 +325,12 @@ class Batch:
                 opening.request_model,
             )
             call = self._opened(opening, decision, kind)
-            for place, standing in zip(places, mine_now, strict=True):
-                held = call.held(standing.limit)
-                standing.held += held
-                if standing.limit.window == "minute":
-                    _count_in_other_slots(place.row, 0, held, standings)
+            held = call.held
+            for place in places:
+                more = held[place.limit.measure]
+                standings[place.row].held += more
+                if place.slides:
+                    _count_in_other_slots(place.row, 0, more, standings)
             if before is not None:
                 self._replace(*before, standings, outcome)
             admitted.append((opening, call, kind))
@@ -338,8 +342,9 @@ class Batch:
     def _freed(self, call: OpenCall, closing: Closing, places: Sequence[Place]) -> list[int]:
         """What the end of an open call frees in each of these balances, for the one that takes its place."""
         theirs = self._places_of(call, self._applying(call))
+        held, settled = call.held, _settled(closing)
         return [
-            call.held(place.limit) - _settled(place.limit, closing)
+            held[place.limit.measure] - settled[place.limit.measure]
             if any(one.row == place.row or one.is_beside(place) for one in theirs)
             else 0
             for place in places
@@ -466,6 +471,11 @@ def _move(standings: Mapping[Row, Standing], moves: Mapping[Row, Move]) -> None:
             standings[row].held += move.held
 
 
+def _free(standings: Sequence[Standing], amounts: Sequence[int]) -> None:
+    for standing, amount in zip(standings, amounts, strict=True):
+        standing.held -= amount
+
+
 def _count_in_other_slots(row: Row, settled: int, held: int, standings: Mapping[Row, Standing]) -> None:
     """Calls of one batch may have started in different slots of a minute: they see each other."""
     for other_row, other in standings.items():
@@ -473,23 +483,24 @@ def _count_in_other_slots(row: Row, settled: int, held: int, standings: Mapping[
             other.add_others(settled, held)
 
 
-def _settled(limit: Limit, closing: Closing) -> int:
-    if closing.state == "released" or limit.measure == "concurrency":
-        return 0
-    if limit.measure == "cost":
-        return closing.cost_nano_usd or 0
-    if limit.measure == "tokens":
-        return closing.usage.total_tokens
-    return 1
+def _settled(closing: Closing) -> Amounts:
+    if closing.state == "released":
+        return _NOTHING
+    return {
+        "cost": closing.cost_nano_usd or 0,
+        "tokens": closing.usage.total_tokens,
+        "requests": 1,
+        "concurrency": 0,
+    }
 
 
 def _rollup_amounts(closing: Closing) -> tuple[int, ...]:
     usage = closing.usage
     return (
-        int(closing.state == "settled"),
-        int(bool(closing.error) or (closing.status or 0) >= 400),
-        int(closing.usage_source == "estimated"),
-        int(closing.cost_nano_usd is None),
+        1 if closing.state == "settled" else 0,
+        1 if closing.error or (closing.status or 0) >= 400 else 0,
+        1 if closing.usage_source == "estimated" else 0,
+        1 if closing.cost_nano_usd is None else 0,
         usage.input_tokens,
         usage.cache_read_tokens,
         usage.cache_write_tokens,
@@ -526,5 +537,6 @@ _CLOSE_CALLS = _closing(USAGE_CLASSES)
 # All that most calls have: the other classes are 0 in a row from its beginning, and take a third of such a statement.
 _USUAL = ["input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"]
 _usual_of = itemgetter(*map(USAGE_CLASSES.index, _USUAL))
+_rare_of = itemgetter(*[place for place, name in enumerate(USAGE_CLASSES) if name not in _USUAL])
 _CLOSE_USUAL_CALLS = _closing(_USUAL)
 _NOTE_CALLS = BulkUpdate("calls", ["id", "own_cost_nano", "own_price_id", "service_tier_id"])

@@ -10,6 +10,7 @@ ID_CHARS = 12
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = range(5 * ID_CHARS - 10, -1, -10)
 _VALUES = {char: value for value, char in enumerate(_ALPHABET)}
 
 
@@ -33,7 +34,7 @@ def at_or_after(time_s: int) -> int:
 
 
 def shown(call_id: int) -> str:
-    pairs = [_PAIRS[call_id >> shift & 1023] for shift in range(5 * ID_CHARS - 10, -1, -10)]
+    pairs = [_PAIRS[call_id >> shift & 1023] for shift in _SHIFTS]
     return "c_" + "".join(pairs)
 
 

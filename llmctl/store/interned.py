@@ -10,7 +10,10 @@ CACHE_ENTRIES_MAX = 20_000
 SHAPES_MAX = 4_096  # beyond it a provider puts changing strings into its usage: such objects are kept whole
 NUMBER_MARK = "\x00"
 
-_NUMBERS = re.compile(r"([0-9]+)")  # in a group, so that `split` keeps them; signs and points stay in the shape
+_NUMBERS = re.compile(r"[0-9]+")  # signs and points stay in the shape
+# By bytes: what is no digit as a space; and digits as what is in no text.
+_DIGITS = bytes(byte if chr(byte).isdecimal() else ord(" ") for byte in range(256))
+_DIGITS_HIDDEN = bytes(0xFF if chr(byte).isdecimal() else byte for byte in range(256))
 
 
 class Kind(NamedTuple):
@@ -28,10 +31,12 @@ class Interned:
     def __init__(self) -> None:
         self._ids: dict[tuple[str, ...], int] = {}
         self._kinds: dict[tuple[tuple[int, ...], str, str, str, str, str], Kind] = {}
+        self._shapes: dict[bytes, int] = {}  # by usage objects whose numbers are as long
 
     def forget(self) -> None:
         self._ids.clear()
         self._kinds.clear()
+        self._shapes.clear()
 
     def kind(
         self,
@@ -111,18 +116,30 @@ class Interned:
         """(shape id, values): the raw usage object as a shape that repeats and the numbers that do not."""
         if not raw:
             return None, None
-        parts = _NUMBERS.split(raw)
-        shape = NUMBER_MARK.join(parts[::2])
+        text = raw.encode(errors="surrogatepass")
+        alike = text.translate(_DIGITS_HIDDEN)
+        shape_id = self._shapes.get(alike)
+        if shape_id is None:
+            shape_id = self._shape(tx, raw)
+            if shape_id is None:
+                return None, raw
+            if len(self._shapes) >= SHAPES_MAX:
+                self._shapes.clear()
+            self._shapes[alike] = shape_id
+        return shape_id, b" ".join(text.translate(_DIGITS).split()).decode()
+
+    def _shape(self, tx: sqlite3.Connection, raw: str) -> int | None:
+        """Found by the numbers' places alone, which takes much longer than by their places and lengths."""
+        shape = _NUMBERS.sub(NUMBER_MARK, raw)
         key = ("shape", shape)
         if NUMBER_MARK in raw or (key not in self._ids and self._too_many_shapes(tx, shape)):
-            return None, raw
-        shape_id = self._id(
+            return None
+        return self._id(
             tx,
             key,
             "SELECT id FROM usage_shapes WHERE shape = ?",
             "INSERT INTO usage_shapes (shape) VALUES (?) RETURNING id",
         )
-        return shape_id, " ".join(parts[1::2])
 
     def _too_many_shapes(self, tx: sqlite3.Connection, shape: str) -> bool:
         if tx.execute("SELECT 1 FROM usage_shapes WHERE shape = ?", (shape,)).fetchone():

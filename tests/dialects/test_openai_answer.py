@@ -158,6 +158,39 @@ def test_of_events_that_came_at_once_the_one_for_us_is_taken_out() -> None:
         assert (reading.usage, forwarded.count(b"data:"), b'"usage"' in forwarded) == (READ, 5, False)
 
 
+ODD_EVENTS = [
+    event(chunk("a")),
+    event(chunk("b", usage=None)),
+    event({"choices": [], "error": None, "usage": None}),
+    event(chunk('"error": the "usage" of words')),
+    event({"error": {"message": "no", "type": "server_error"}}),
+    b"event: error\n" + event({"message": "no"}),
+    b'error: {"message": "no"}\n\n',
+    b": error: nothing\n\n",
+    USAGE_EVENT,
+    DONE,
+]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(ODD_EVENTS), st.sampled_from(["", "\n", "\n\n", "\r\n"])), max_size=8),
+    st.lists(st.integers(1, 400), max_size=12),
+    st.booleans(),
+)
+def test_odd_events_are_read_alike_wherever_chunks_end(
+    events: list[tuple[bytes, str]], sizes: list[int], strip: bool
+) -> None:
+    body = b"".join(text + end.encode() for text, end in events)
+    bytewise, cut = OPENAI.reader(CHAT, REQUEST, strip_usage=strip), OPENAI.reader(CHAT, REQUEST, strip_usage=strip)
+    expected = b"".join([bytewise.feed(body[at : at + 1]) for at in range(len(body))]) + bytewise.close()
+    forwarded, at = b"", 0
+    for size in [*sizes, len(body)]:
+        forwarded, at = forwarded + cut.feed(body[at : at + size]), at + size
+    assert forwarded + cut.close() == expected
+    assert (cut.reading(), cut.first_output) == (bytewise.reading(), bytewise.first_output)
+
+
 @settings(deadline=None)
 @given(st.sampled_from(["\n", "\r\n", "\r"]), st.lists(st.integers(1, 40), max_size=120), st.booleans())
 def test_a_stream_is_read_and_stripped_wherever_chunks_end(newline: str, sizes: list[int], strip: bool) -> None:

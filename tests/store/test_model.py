@@ -113,7 +113,7 @@ class Known:
     def takes(self, limit: Limit) -> int:
         """Settled or held, in the limit's unit."""
         if self.state == "open":
-            return self.open.held(limit)
+            return self.open.held[limit.measure]
         if limit.measure == "concurrency" or self.state == "released":
             return 0
         return {"cost": self.cost_nano, "tokens": self.tokens, "requests": 1}[limit.measure]

@@ -33,6 +33,7 @@ _BOM = b"\xef\xbb\xbf"
 # One member's name, from the comma or brace before it to its value. Possessive: a long name costs no backtracking.
 _NAME = re.compile(rb'[ \t\r\n]*+[{,][ \t\r\n]*+"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*+:[ \t\r\n]*+', re.DOTALL)
 # A letter, digit or underscore written as an escape: looked for as such first, and then whether it is one.
+_BACKSLASH = ord("\\")
 _LETTER = re.compile(rb"\\u00(?:3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9Aa])")
 _ESCAPED_LETTER = re.compile(rb"(?<!\\)(?:\\\\)*+" + _LETTER.pattern)
 _START = re.compile(rb"[ \t\r\n]*+(?=\{)")
@@ -271,8 +272,8 @@ def check_members(text: bytes, values: dict[str, Raw], path: str) -> None:
 
 def is_obscure(text: bytes) -> bool:
     """Whether letters in this JSON are written as escapes. Nobody does so for a good reason: any word may be there."""
-    # A byte alone is found at once.
-    return b"\\" in text and _LETTER.search(text) is not None and _ESCAPED_LETTER.search(text) is not None
+    # A byte alone is found at once, and as a number sooner still.
+    return _BACKSLASH in text and _LETTER.search(text) is not None and _ESCAPED_LETTER.search(text) is not None
 
 
 def may_say(value: bytes | Raw, word: bytes) -> bool:

@@ -32,7 +32,7 @@ class Event:
         raw = self.raw
         if raw.startswith(b"data: "):
             end = raw.find(b"\n")
-            if end >= len(raw) - 2 and b"\r" not in raw:
+            if end >= len(raw) - 2 and _CR not in raw:
                 return raw[6:end] if end > 0 else raw[6:]
             if end == len(raw) - 3 and raw.endswith(b"\r\n\r\n") and raw.count(b"\r") == 2:
                 return raw[6:-4]
@@ -72,7 +72,7 @@ class Splitter:
         return len(self._held)
 
     def feed(self, chunk: bytes) -> list[Event]:
-        self._carriage_returns = self._carriage_returns or b"\r" in chunk
+        self._carriage_returns = self._carriage_returns or _CR in chunk
         if self._held:
             search_from = max(0, len(self._held) - _END_BYTES_MAX + 1)
             self._held += chunk

@@ -19,7 +19,6 @@ RETAINED_BYTES = 8 << 10  # of the beginning, for an estimate when no usage come
 _BEGINNINGS = (b"data:", b"event:", b":")
 _END = b"\n\n"
 _ENDS = (_END, b"\r\n\r\n")
-_STATED = (b'"usage"', b'"error"')  # worth reading, unless null: some servers write these into every event
 _NULLS = (b":null", b": null")
 
 
@@ -73,12 +72,11 @@ class SseReader:
         if self._beginning_bytes < RETAINED_BYTES:
             self._retain(chunk)
         between = self._is_between
-        if between and chunk.endswith(_ENDS) and not self._matters(chunk):
-            self.first_output = self.first_output or self.output_mark.search(chunk) is not None
-            return chunk
-        passed = chunk[: self._place_of_change(chunk)] if between else b""
+        passed = chunk[: self._unread_bytes(chunk)] if between else b""
         if passed:
             self.first_output = self.first_output or self.output_mark.search(passed) is not None
+            if len(passed) == len(chunk):
+                return chunk
         events = self._splitter.feed(chunk[len(passed) :] if passed else chunk)
         self._is_between = not self._splitter.held
         kept = self._take_all(events)
@@ -112,37 +110,44 @@ class SseReader:
             self.first_output = self.first_output or self.output_mark.search(event.raw) is not None
             if event.oversized:
                 self._oversized = True
-            elif self._matters(event.raw) and self.take(event):
+            elif self._first_word(event.raw) < len(event.raw) and self.take(event):
                 continue
             kept.append(event.raw)
         return kept
 
-    def _matters(self, raw: bytes) -> bool:
-        for word in self.end_words:
-            if word in raw:
-                return True
-        if b'"usage"' not in raw and b"error" not in raw:  # of most events
-            return False
-        for word in _STATED:
-            found = raw.find(word)
-            while found >= 0:
-                if not raw.startswith(_NULLS, found + len(word)):
-                    return True
-                found = raw.find(word, found + 1)
-        return b"\nerror:" in raw or raw.startswith(b"error:")
+    def _unread_bytes(self, chunk: bytes) -> int:
+        """How many bytes of it, from its beginning, are whole events that do not matter."""
+        first = self._first_word(chunk)
+        if first == len(chunk) and chunk.endswith(_ENDS):
+            return first
+        end = chunk.rfind(_END, 0, first)
+        # Of three line ends in a row, the first two are the event's: better not cut here.
+        return 0 if end <= 0 or chunk.startswith(b"\n", end - 1) else end + len(_END)
 
-    def _place_of_change(self, chunk: bytes) -> int:
-        """Where its first event begins that may matter, or has not ended; 0 where that is not soon said."""
-        if not 0 <= chunk.find(_END) < len(chunk) - len(_END) or b"\n\n\n" in chunk:  # one event, or odd ends
-            return 0
-        first = len(chunk)
-        for word in (*self.end_words, *_STATED, b"error:"):
-            place = chunk.find(word, 0, first)
-            first = place if place >= 0 else first
-        last_end = chunk.rfind(_END, 0, first)
-        return last_end + len(_END) if last_end >= 0 else 0
+    def _first_word(self, raw: bytes) -> int:
+        """Where the first word stands that makes an event worth reading; its length if there is none."""
+        # `find`: `in` asks first whether the word is a number, which takes longer than to look for it.
+        first = len(raw)
+        for word in self.end_words:
+            found = raw.find(word, 0, first)
+            first = found if found >= 0 else first
+        first = _first_stated(raw, b'"usage"', first)
+        if raw.find(b"error", 0, first) < 0:  # as in most
+            return first
+        first = _first_stated(raw, b'"error"', first)
+        found = 0 if raw.startswith(b"error:") else raw.find(b"\nerror:", 0, first)
+        return found if found >= 0 else first
 
     def _retain(self, chunk: bytes) -> None:
         piece = chunk[: RETAINED_BYTES - self._beginning_bytes]
         self._beginning.append(piece)
         self._beginning_bytes += len(piece)
+
+
+def _first_stated(raw: bytes, name: bytes, end: int) -> int:
+    """Where this name stands first, before `end`, with something else than null: some servers write it into every
+    event."""
+    found = raw.find(name, 0, end)
+    while found >= 0 and raw.startswith(_NULLS, found + len(name)):
+        found = raw.find(name, found + 1, end)
+    return found if found >= 0 else end
