@@ -70,13 +70,13 @@ class Bulk(ABC):
         count = len(rows)
         if count > ROWS_MAX:
             return sum(self.execute(tx, rows[at : at + ROWS_MAX]) for at in range(0, count, ROWS_MAX))
-        size = _filled(count)
+        size = _size_for(count)
         sql = self._by_size.get(size)
         if sql is None:
             values = f"VALUES {', '.join([self._row] * size)}"
             sql = self._by_size[size] = self._statement(values, filled=size > FEW_ROWS)
-        filled = chain(rows, repeat(self._filling, size - count))
-        return tx.execute(sql, [*chain.from_iterable(filled)]).rowcount
+        missing = repeat(self._filling, size - count)
+        return tx.execute(sql, [*chain.from_iterable(chain(rows, missing))]).rowcount
 
 
 class BulkInsert(Bulk):
@@ -107,7 +107,7 @@ class BulkUpdate(Bulk):
         return f"{self._update} FROM ({values}) AS j {self._where}"  # a NULL is no row's key
 
 
-def _filled(count: int) -> int:
+def _size_for(count: int) -> int:
     """How many rows a statement for so many has: of four sizes up to each power of two."""
     step = 1 if count <= FEW_ROWS else 1 << (count - 1).bit_length() - 3
     return -(-count // step) * step

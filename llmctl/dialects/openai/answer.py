@@ -74,7 +74,7 @@ def _read_usual_answer(body: bytes) -> Reading | None:
         answer = _usual_answer(body)
     except (ValueError, RecursionError):
         return None
-    if len(answer.usage) > USAGE_BYTES_MAX or body.find(b'"audio"') >= 0:
+    if len(answer.usage) > USAGE_BYTES_MAX or b'"audio"' in body:
         return None
     usage = read_usual(answer.usage)
     if usage is None or not (usage.input_tokens and usage.output_tokens):
@@ -232,7 +232,7 @@ class Facts:
 
     def read_spoken(self, text: bytes) -> None:
         """The id of an answer that is heard: https://developers.openai.com/api/docs/guides/audio"""
-        if text.find(b'"audio"') >= 0 and (found := _SPOKEN.findall(text)):
+        if b'"audio"' in text and (found := _SPOKEN.findall(text)):
             self.part_ids = tuple(dict.fromkeys(one.decode() for one in found))
 
     def _read_usage(self, holder: dict[str, Raw]) -> None:

@@ -32,8 +32,8 @@ _BOM = b"\xef\xbb\xbf"
 
 # One member's name, from the comma or brace before it to its value. Possessive: a long name costs no backtracking.
 _NAME = re.compile(rb'[ \t\r\n]*+[{,][ \t\r\n]*+"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*+:[ \t\r\n]*+', re.DOTALL)
-# A letter, digit or underscore written as an escape: looked for as such first, and then whether it is one.
 _BACKSLASH = ord("\\")
+# A letter, digit or underscore written as an escape: looked for as such first, and then whether it is one.
 _LETTER = re.compile(rb"\\u00(?:3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9Aa])")
 _ESCAPED_LETTER = re.compile(rb"(?<!\\)(?:\\\\)*+" + _LETTER.pattern)
 _START = re.compile(rb"[ \t\r\n]*+(?=\{)")
