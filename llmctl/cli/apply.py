@@ -26,6 +26,8 @@ from .times import rfc3339
 
 if TYPE_CHECKING:
     from llmctl.domain.organisation import Organisation
+    from llmctl.store.audit import Author
+    from llmctl.store.database import Tx
 
     from .context import App
 
@@ -63,9 +65,18 @@ def apply(
     said = _read(file, run.now_s)
     wanted = aliases.taken(file, said, run.config.aliases)
     zone = run.config.timezone
+
+    def planned(tx: Tx) -> Plan:
+        return plan(organisation.read(tx, default_zone=zone, now_s=run.now_s), wanted, prune=prune)
+
+    def perform(tx: Tx, author: Author, now: Plan) -> None:
+        if now != steps:
+            raise LlmctlError("the organisation was changed meanwhile", hint="nothing was applied: run it again")
+        organisation.perform(tx, author, steps.changes, default_zone=zone)
+
     with _mistakes_of(file):
         with run.reading() as tx:
-            steps = plan(organisation.read(tx, default_zone=zone, now_s=run.now_s), wanted, prune=prune)
+            steps = planned(tx)
         with suppress(_Rehearsed), run.writing() as (tx, author):
             organisation.perform(tx, author, steps.changes, default_zone=zone)
             raise _Rehearsed
@@ -77,10 +88,7 @@ def apply(
     if not steps.changes:
         return
     _ask(run, steps, yes=yes)
-    with run.writing() as (tx, author):
-        if plan(organisation.read(tx, default_zone=zone, now_s=run.now_s), wanted, prune=prune) != steps:
-            raise LlmctlError("the organisation was changed meanwhile", hint="nothing was applied: run it again")
-        organisation.perform(tx, author, steps.changes, default_zone=zone)
+    run.change(planned, perform)
     if run.out.format == "table":
         run.out.one({}, f"Applied {plural(len(steps.changes), 'change')}.")
     new = [change.member.name for change in steps.changes if change.noun == "user" and change.before is None]

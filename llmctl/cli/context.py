@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from zoneinfo import ZoneInfo
 
 import typer
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from llmctl.store.audit import Author
     from llmctl.store.database import Store, Tx
 
+Seen = TypeVar("Seen")
+Done = TypeVar("Done")
+
+LOOKS_MAX = 3
 PERSON_CHARS_MAX = 64
 LOGIN_UID = Path("/proc/self/loginuid")
 NO_UID = 2**32 - 1
@@ -124,6 +128,20 @@ class App:
         """A change, all of it or nothing, in the name of whoever runs this command."""
         with self.storing() as (store, _), store.write() as tx:
             yield tx, self.author
+
+    def change(self, look: Callable[[Tx], Seen], act: Callable[[Tx, Author, Seen], Done]) -> Done:
+        """A change that needs a long look first, which no call waits for: `act` gets what `look` saw in a snapshot, if
+        nothing was changed since; else another look is taken, at last under the lock."""
+        from llmctl.store.callers import settings_version
+
+        for _ in range(LOOKS_MAX):
+            with self.reading() as tx:
+                version, seen = settings_version(tx), look(tx)
+            with self.writing() as (tx, author):
+                if settings_version(tx) == version:
+                    return act(tx, author, seen)
+        with self.writing() as (tx, author):
+            return act(tx, author, look(tx))
 
     @contextmanager
     def storing(self) -> Iterator[tuple[Store, Author]]:

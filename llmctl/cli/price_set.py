@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +18,6 @@ from .price_names import ProviderName, catalogue_of, check_provider, sold_as, sp
 
 if TYPE_CHECKING:
     from llmctl.domain.price import Price
-    from llmctl.store.database import Tx
     from llmctl.store.price_edit import Seller
     from llmctl.store.prices import AdminSource
 
@@ -99,7 +99,7 @@ def set_(
     What has no rate is billed like what it is a part of: reading from a cache like input, reasoning like output. A call
     is priced by the time when it started, and by the tier that the answer names.
     """
-    from llmctl.store import audit
+    from llmctl.store import audit, price_edit
 
     run = context.of(ctx)
     given = {name.removesuffix("_"): text for name, text in locals().items() if name.removesuffix("_") in meters.FLAGS}
@@ -110,23 +110,29 @@ def set_(
     source: AdminSource = "ceiling" if ceiling else "admin"
     if (tier is not None or above is not None) and (context_tokens or output_max):
         raise UsageMistake("a part of a price has no --context and no --output-max", hint="set them with the price")
-    with run.writing() as (tx, author):
-        if owner:
+    if owner:
+        with run.reading() as tx:
             check_provider(tx, run, owner)
-        place = {
-            "provider": owner or "*",
-            "model": name,
-            "effective_from_s": times.moment(since, run.zone, run.now_s) if since else 0,
-            "now_s": author.at_s,
-            "source": source,
+    place: dict[str, Any] = {
+        "provider": owner or "*",
+        "model": name,
+        "rates": rates,
+        "effective_from_s": times.moment(since, run.zone, run.now_s) if since else 0,
+        "source": source,
+    }
+    if tier is None and above is None:
+        edit: Callable[..., tuple[Price | None, Price]] = price_edit.set_rates
+        place |= {"sellers": _sellers(run, owner, name), **_sizes(context_tokens, output_max)}
+    else:
+        edit = price_edit.amend_price
+        place |= {
+            "catalogue": catalogue_of(run, owner) if owner else "",
+            "sold_as": sold_as(run, owner, name),
+            "tier": tier or "",
+            "above_tokens": whole_number(above, "--above", least=1) if above is not None else None,
         }
-        if tier is None and above is None:
-            sizes = _sizes(context_tokens, output_max)
-            before, after = _set(tx, rates, sellers=_sellers(run, owner, name), **place, **sizes)
-        else:
-            above_tokens = whole_number(above, "--above", least=1) if above is not None else None
-            sold = {"catalogue": catalogue_of(run, owner) if owner else "", "sold_as": sold_as(run, owner, name)}
-            before, after = _amend(tx, rates, tier or "", above_tokens, **sold, **place)
+    with run.writing() as (tx, author):
+        before, after = edit(tx, now_s=author.at_s, **place)
         changed = before is None or before.id != after.id
         if changed:
             old = price_table.terms_exact(before) if before else None
@@ -175,20 +181,6 @@ def remove(
             prices.remove_price(tx, price, now_s=author.at_s)
             audit.record(tx, author, "price remove", where, before=price_table.terms_exact(price))
     run.out.one(values, f"Took back {what}.")
-
-
-def _set(tx: Tx, rates: dict[str, int], **place: Any) -> tuple[Price | None, Price]:
-    from llmctl.store import price_edit
-
-    return price_edit.set_rates(tx, rates=rates, **place)
-
-
-def _amend(
-    tx: Tx, rates: dict[str, int], tier: str, above_tokens: int | None, **place: Any
-) -> tuple[Price | None, Price]:
-    from llmctl.store import price_edit
-
-    return price_edit.amend_price(tx, rates=rates, tier=tier, above_tokens=above_tokens, **place)
 
 
 def _sellers(run: App, owner: str, model: str) -> list[Seller]:

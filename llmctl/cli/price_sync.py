@@ -16,8 +16,10 @@ from .errors import BadFile
 from .render import Column, record
 
 if TYPE_CHECKING:
+    from llmctl.store.audit import Author
     from llmctl.store.catalogue import Catalogue
-    from llmctl.store.price_import import Difference, Summary
+    from llmctl.store.database import Tx
+    from llmctl.store.price_import import Comparison, Difference, Summary
 
     from .context import App
 
@@ -49,21 +51,27 @@ def sync(
     if export is not None:
         _export(run, found, Path(export), dry_run=dry_run, yes=yes)
         return
-    with run.reading() as tx:
-        compared = price_import.compare(tx, "catalogue", found.rows)
-        if dry_run:
-            _tell(run, found, compared.summary, compared.differences())
-            return
-    removed = compared.summary.removed
-    if removed > REMOVED_UNASKED_MAX:
-        confirm(run, f"Take away {humanize.plural(removed, 'price')} that {found.origin} does not have?", yes=yes)
-    with run.writing() as (tx, author):
-        done = price_import.replace_source(tx, "catalogue", found.rows, now_s=author.at_s)
-        counts = _counts(done)
+
+    def compared(tx: Tx) -> Comparison:
+        return price_import.compare(tx, "catalogue", found.rows)
+
+    def take_over(tx: Tx, author: Author, now: Comparison) -> Summary:
+        price_import.take_over(tx, "catalogue", now, now_s=author.at_s)
+        counts = _counts(now.summary)
         if any(counts.values()):
             audit.record(tx, author, "price sync", found.origin, after=counts)
-    values = {"origin": found.origin, **counts, "unchanged": done.unchanged}
-    run.out.one(values, _summary(found, done))
+        return now.summary
+
+    with run.reading() as tx:
+        seen = compared(tx)
+    if dry_run:
+        _tell(run, found, seen.summary, seen.differences())
+        return
+    removed = seen.summary.removed
+    if removed > REMOVED_UNASKED_MAX:
+        confirm(run, f"Take away {humanize.plural(removed, 'price')} that {found.origin} does not have?", yes=yes)
+    done = seen.summary if seen.is_same else run.change(compared, take_over)
+    run.out.one({"origin": found.origin, **_counts(done), "unchanged": done.unchanged}, _summary(found, done))
 
 
 def _counts(done: Summary) -> dict[str, object]:

@@ -18,7 +18,9 @@ from .humanize import plural
 from .times import ahead_or_never, rfc3339
 
 if TYPE_CHECKING:
-    from llmctl.store.user_import import Made, NewUser, Problem
+    from llmctl.store.audit import Author
+    from llmctl.store.database import Tx
+    from llmctl.store.user_import import Import, Made, NewUser, Problem
 
     from .context import App
 
@@ -51,15 +53,22 @@ def run(
         users = [user for user in listed if user.name.lower() not in there]
         _check(app, file, user_import.problems(tx, users, with_groups=create_groups))
         new_groups = user_import.missing_groups(tx, users)
-    made: list[Made] = []
+    made: Sequence[Made] = []
     if users and not dry_run:
-        keys_go_to = secret_output.secret_file(app, key_file) if with_keys else nullcontext()
-        with keys_go_to as out, app.writing() as (tx, author):
-            # Again, under the lock: somebody may have been quicker.
-            _check(app, file, user_import.problems(tx, users, with_groups=create_groups))
-            made = user_import.add(tx, author, users, with_keys=with_keys)
-            if out is not None:
-                _write_keys(out, made)
+        with secret_output.secret_file(app, key_file) if with_keys else nullcontext() as out:
+
+            def prepare(tx: Tx) -> Import:
+                # Again: somebody may have been quicker.
+                _check(app, file, user_import.problems(tx, users, with_groups=create_groups))
+                return user_import.prepare(tx, users, with_keys=with_keys)
+
+            def add(tx: Tx, author: Author, prepared: Import) -> Sequence[Made]:
+                user_import.add(tx, author, prepared)
+                if out is not None:
+                    _write_keys(out, prepared.made)
+                return prepared.made
+
+            made = app.change(prepare, add)
     values: dict[str, object] = {
         "users": len(users),
         "groups": new_groups,

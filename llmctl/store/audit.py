@@ -48,14 +48,19 @@ def keep(
     return entry
 
 
-Change = tuple[str, dict[str, object] | None, dict[str, object] | None]  # subject, before, after
+Change = tuple[str, str | None, str | None]  # subject, before, after: as they are written
+
+
+def change(subject: str, *, before: dict[str, object] | None = None, after: dict[str, object] | None = None) -> Change:
+    """One of many, which can be made before the transaction that records them."""
+    return subject, _json(before), _json(after)
 
 
 def record_many(tx: sqlite3.Connection, author: Author, action: str, changes: Iterable[Change]) -> None:
     """The same action on many subjects, a row each."""
     tx.executemany(
         "INSERT INTO audit (at, actor, action, subject, before, after) VALUES (?, ?, ?, ?, ?, ?)",
-        [(author.at_s, author.name, action, who, _json(before), _json(after)) for who, before, after in changes],
+        [(author.at_s, author.name, action, *one) for one in changes],
     )
     tx.execute("UPDATE settings SET settings_version = settings_version + 1")
 

@@ -9,66 +9,25 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import add, itemgetter
+from operator import add
 
 import msgspec
 
 from llmctl.domain.errors import StoreError
-from llmctl.domain.limit import MEASURES, Admitted, Limit, Measure, Standing, decide
-from llmctl.domain.usage import USAGE_CLASSES
+from llmctl.domain.limit import Admitted, Limit, Standing, decide
 from llmctl.domain.why import looked_at
 from llmctl.domain.window import BUCKET_S, SLOT_S
 
-from . import balances, fold, limits, objects
+from . import balances, call_rows, fold, limits, objects
 from .balances import Place, Row
-from .booking import Closing, Deferral, Held, HoldResult, Kept, Opening
+from .booking import Closing, Deferral, Held, HoldResult, Kept, OpenCall, Opening
 from .deployments import Deployments, model_of
 from .interned import Interned, Kind
 from .remembered import Remembered, State
 from .slots import Slots
-from .sql import BulkInsert, BulkUpdate, run
-
-Amounts = Mapping[Measure, int]
-
-
-class OpenCall(msgspec.Struct, frozen=True, gc=False):
-    """What settling needs of a call that is open: to whom it is booked, and what it holds."""
-
-    call_id: int
-    started_at_ms: int
-    settings_version: int  # `limits` are as of this version
-    limits: tuple[Limit, ...]
-    lineage: tuple[int, ...]
-    lineage_id: int
-    user_id: int
-    key_id: int
-    end_user_id: int
-    model_id: int
-    provider: str
-    model: str
-    held_nano: int
-    held_input_tokens: int
-    held_output_tokens: int  # over all choices
-
-    @property
-    def started_at_s(self) -> int:
-        return self.started_at_ms // 1000
-
-    @property
-    def held(self) -> Amounts:
-        return {"cost": self.held_nano, "tokens": self.held_tokens, "requests": 1, "concurrency": 1}
-
-    @property
-    def held_tokens(self) -> int:
-        return self.held_input_tokens + self.held_output_tokens
-
-    def covers(self, closing: Closing) -> bool:
-        """Whether what it used is within what was held for it."""
-        return (closing.cost_nano_usd or 0) <= self.held_nano and closing.usage.total_tokens <= self.held_tokens
-
+from .sql import run
 
 Ended = tuple[OpenCall, Closing]
-_NOTHING: Amounts = dict.fromkeys(MEASURES, 0)
 _NONE: Mapping[int, Ended] = {}
 
 
@@ -177,55 +136,65 @@ class Batch:
     def _settle(self, closings: Sequence[Ended], outcome: Outcome) -> dict[Row, Move]:
         """Closes rows and adds to the roll-ups; returns by how much balances move."""
         first = {closing.call_id: (call, closing) for call, closing in reversed(closings)}
-        changed = self._close_rows([closing for _, closing in first.values()])
+        ended = [closing for _, closing in first.values()]
+        changed = call_rows.close(self._tx, self._interned, ended)
         if changed == 0:
             return {}
         if changed < len(first):
             raise AlreadyClosed("some of these calls are closed already", hint="the ledger takes them one by one")
+        outcome.closed += ended
+        outcome.above_hold += sum([(closing.cost_nano_usd or 0) > call.held_nano for call, closing in first.values()])
+        call_rows.note(self._tx, self._interned, ended)
+        self._roll_up(first.values())
+        self._remember_objects(first.values())
+        return self._moved(first.values())
+
+    def _roll_up(self, settled: Iterable[Ended]) -> None:
         rollups: dict[tuple[int, ...], tuple[int, ...]] = {}
         late = False  # whether some of them may be folded into the summaries already
-        moves: dict[Row, Move] = {}
+        for call, closing in settled:
+            bucket = call.started_at_s // BUCKET_S
+            late = late or bucket <= self._folded
+            # End users cost a row each: only where a limit needs them.
+            end_user_id = call.end_user_id
+            if end_user_id and not any(limit.each == "end_user" for limit in self._applying(call)):
+                end_user_id = 0
+            row = (bucket, call.lineage_id, call.user_id, call.key_id, call.model_id, end_user_id)
+            sums = rollups.get(row)
+            rollups[row] = closing.sums if sums is None else tuple(map(add, sums, closing.sums))
+        added = [(*row, *sums) for row, sums in rollups.items()]
+        if late:
+            fold.amend(self._tx, added, self._zone)
+        else:
+            fold.add(self._tx, added)
+
+    def _remember_objects(self, settled: Iterable[Ended]) -> None:
+        """What the provider keeps of them, and gives out by an id, and what it keeps no longer."""
         made: list[tuple[int, int, int, Kept]] = []
         parts: list[tuple[int, str]] = []
-        for call, closing in first.values():
-            outcome.closed.append(closing)
+        for call, closing in settled:
             if closing.kept is not None:
                 made.append((call.call_id, call.user_id, call.model_id, closing.kept))
             elif closing.deleted:
                 objects.forget(self._tx, closing.deleted)
             if closing.part_ids:
                 parts += [(call.call_id, part) for part in closing.part_ids]
-            if (closing.cost_nano_usd or 0) > call.held_nano:
-                outcome.above_hold += 1
-            applying = self._applying(call)
-            # End users cost a roll-up row each: only where a limit needs them.
-            end_user_id = call.end_user_id
-            if end_user_id and not any(limit.each == "end_user" for limit in applying):
-                end_user_id = 0
-            bucket = call.started_at_s // BUCKET_S
-            late = late or bucket <= self._folded
-            row = (bucket, call.lineage_id, call.user_id, call.key_id, call.model_id, end_user_id)
-            amounts = _rollup_amounts(closing)
-            sums = rollups.get(row)
-            rollups[row] = amounts if sums is None else tuple(map(add, sums, amounts))
-            settled, held = _settled(closing), call.held
-            for place in self._places_of(call, applying):
-                move = moves.get(place.row)
-                if move is None:
-                    move = moves[place.row] = Move(place)
-                measure = place.limit.measure
-                move.settled += settled[measure]
-                move.held -= held[measure]
-        self._note([closing for _, closing in first.values()])
-        added = [(*row, *sums) for row, sums in rollups.items()]
-        if late:
-            fold.amend(self._tx, added, self._zone)
-        else:
-            fold.add(self._tx, added)
         if made:
             objects.remember(self._tx, self._interned, made)
         if parts:
             objects.remember_parts(self._tx, parts)
+
+    def _moved(self, settled: Iterable[Ended]) -> dict[Row, Move]:
+        moves: dict[Row, Move] = {}
+        for call, closing in settled:
+            more, less = closing.settled, call.held
+            for place in self._places_of(call, self._applying(call)):
+                move = moves.get(place.row)
+                if move is None:
+                    move = moves[place.row] = Move(place)
+                measure = place.limit.measure
+                move.settled += more[measure]
+                move.held -= less[measure]
         return moves
 
     def defer(self, deferrals: Sequence[tuple[OpenCall, Deferral]]) -> None:
@@ -236,46 +205,6 @@ class Batch:
             "UPDATE calls SET owner = ?, status = ? WHERE id = ? AND state = 'open'",
             [(objects.DEFERRED, deferral.status, call.call_id) for call, deferral in deferrals],
         )
-
-    def _close_rows(self, closings: Sequence[Closing]) -> int:
-        rows = []
-        rare = any(any(_rare_of(closing.usage)) for closing in closings)
-        for closing in closings:
-            shape_id, values = self._interned.usage(self._tx, closing.raw_usage)
-            response_model = closing.response_model
-            rows.append(
-                (
-                    closing.call_id,
-                    closing.state,
-                    closing.status,
-                    self._interned.name(self._tx, closing.error) if closing.error else None,
-                    self._interned.name(self._tx, response_model) if response_model else None,
-                    closing.usage_source,
-                    *(closing.usage if rare else _usual_of(closing.usage)),
-                    closing.cost_nano_usd,
-                    closing.price_id,
-                    shape_id,
-                    values,
-                    closing.latency_ms,
-                    closing.ttft_ms,
-                )
-            )
-        return (_CLOSE_CALLS if rare else _CLOSE_USUAL_CALLS).execute(self._tx, rows)
-
-    def _note(self, closings: Sequence[Closing]) -> None:
-        """What only some calls have: a cost that the provider stated, with our own beside it, and a service tier."""
-        rows = [
-            (
-                closing.call_id,
-                closing.own_cost_nano_usd,
-                closing.own_price_id,
-                self._interned.name(self._tx, closing.service_tier) if closing.service_tier else None,
-            )
-            for closing in closings
-            if closing.own_price_id is not None or closing.service_tier
-        ]
-        if rows:
-            _NOTE_CALLS.execute(self._tx, rows)
 
     def _placed_now(self, opening: Opening) -> tuple[Place, ...] | None:
         """The balances that a waiting call would count in; None: it was judged by settings no longer in force."""
@@ -337,12 +266,12 @@ class Batch:
             outcome.holds.append(Held(decision.output_tokens, decision.capped, call.held_nano, decision.passed))
         outcome.opened.extend([call for _, call, _ in admitted])
         if admitted:
-            self._insert_calls(admitted)
+            call_rows.add(self._tx, self._interned, self._owner, admitted)
 
     def _freed(self, call: OpenCall, closing: Closing, places: Sequence[Place]) -> list[int]:
         """What the end of an open call frees in each of these balances, for the one that takes its place."""
         theirs = self._places_of(call, self._applying(call))
-        held, settled = call.held, _settled(closing)
+        held, settled = call.held, closing.settled
         return [
             held[place.limit.measure] - settled[place.limit.measure]
             if any(one.row == place.row or one.is_beside(place) for one in theirs)
@@ -395,33 +324,6 @@ class Batch:
             held_input_tokens=demand.input_tokens,
             held_output_tokens=admitted.output_tokens * demand.output_multiplier,
         )
-
-    def _insert_calls(self, admitted: Sequence[tuple[Opening, OpenCall, Kind]]) -> None:
-        rows = []
-        for opening, call, kind in admitted:
-            rows.append(
-                (
-                    call.call_id,
-                    call.started_at_ms,
-                    "open",
-                    self._owner,
-                    call.lineage_id,
-                    call.user_id,
-                    call.key_id,
-                    call.end_user_id,
-                    call.model_id,
-                    kind.endpoint_id,
-                    kind.request_model_id,
-                    int(opening.stream),
-                    call.held_nano,
-                    call.held_input_tokens,
-                    call.held_output_tokens,
-                    opening.price_id,
-                    self._interned.name(self._tx, opening.tags) if opening.tags else None,
-                    opening.attempt_of,
-                )
-            )
-        _OPEN_CALLS.execute(self._tx, rows)
 
     def _applying(self, call: OpenCall) -> tuple[Limit, ...]:
         """The limits that bind this call's booking today: a limit set while it was open counts it too."""
@@ -481,62 +383,3 @@ def _count_in_other_slots(row: Row, settled: int, held: int, standings: Mapping[
     for other_row, other in standings.items():
         if balances.are_beside(row, other_row):
             other.add_others(settled, held)
-
-
-def _settled(closing: Closing) -> Amounts:
-    if closing.state == "released":
-        return _NOTHING
-    return {
-        "cost": closing.cost_nano_usd or 0,
-        "tokens": closing.usage.total_tokens,
-        "requests": 1,
-        "concurrency": 0,
-    }
-
-
-def _rollup_amounts(closing: Closing) -> tuple[int, ...]:
-    usage = closing.usage
-    return (
-        1 if closing.state == "settled" else 0,
-        1 if closing.error or (closing.status or 0) >= 400 else 0,
-        1 if closing.usage_source == "estimated" else 0,
-        1 if closing.cost_nano_usd is None else 0,
-        usage.input_tokens,
-        usage.cache_read_tokens,
-        usage.cache_write_tokens,
-        usage.output_tokens,
-        usage.reasoning_tokens,
-        closing.cost_nano_usd or 0,
-    )
-
-
-_OPEN_CALLS = BulkInsert(
-    "calls",
-    [
-        *["id", "started_at_ms", "state", "owner", "lineage_id", "user_id", "key_id", "end_user_id", "model_id"],
-        *["endpoint_id", "request_model_id", "stream", "held_nano", "held_input_tokens", "held_output_tokens"],
-        *["price_id", "tags_id", "attempt_of"],
-    ],
-)
-
-
-def _closing(usage_classes: Sequence[str]) -> BulkUpdate:
-    return BulkUpdate(
-        "calls",
-        [
-            *["id", "state", "status", "error_id", "response_model_id", "usage_source"],
-            *usage_classes,
-            *["cost_nano", "price_id", "usage_shape_id", "usage_values", "latency_ms", "ttft_ms"],
-        ],
-        changes="owner = NULL, ",
-        condition="calls.state = 'open'",
-    )
-
-
-_CLOSE_CALLS = _closing(USAGE_CLASSES)
-# All that most calls have: the other classes are 0 in a row from its beginning, and take a third of such a statement.
-_USUAL = ["input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"]
-_usual_of = itemgetter(*map(USAGE_CLASSES.index, _USUAL))
-_rare_of = itemgetter(*[place for place, name in enumerate(USAGE_CLASSES) if name not in _USUAL])
-_CLOSE_USUAL_CALLS = _closing(_USUAL)
-_NOTE_CALLS = BulkUpdate("calls", ["id", "own_cost_nano", "own_price_id", "service_tier_id"])

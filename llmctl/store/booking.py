@@ -1,18 +1,23 @@
-"""What goes into the ledger: a call that wants to start, and a call that ended.
+"""What goes into the ledger: a call that wants to start, one that is open, and one that ended.
 
 Several are made for every call: msgspec's structs take a tenth of a frozen dataclass's time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 from llmctl.domain.demand import Demand
 from llmctl.domain.errors import Refused
+from llmctl.domain.limit import MEASURES, Limit, Measure
 from llmctl.domain.principal import Caller
 from llmctl.domain.usage import NO_USAGE, Usage, UsageSource
+
+Amounts = Mapping[Measure, int]  # what a call counts in a limit on each measure
+_NOTHING: Amounts = dict.fromkeys(MEASURES, 0)
 
 
 class Opening(msgspec.Struct, frozen=True, gc=False):
@@ -73,6 +78,70 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     part_ids: tuple[str, ...] = ()  # of what is in it, or was made for it
     deleted: int = 0  # the call whose object was deleted by this one
     deferred: bool = False  # another process may end it as well: the file says whether it is still open
+
+    @property
+    def settled(self) -> Amounts:
+        if self.state == "released":
+            return _NOTHING
+        return {
+            "cost": self.cost_nano_usd or 0,
+            "tokens": self.usage.total_tokens,
+            "requests": 1,
+            "concurrency": 0,
+        }
+
+    @property
+    def sums(self) -> tuple[int, ...]:
+        """What it adds to the roll-ups: SUMS of store/fold.py."""
+        usage = self.usage
+        return (
+            1 if self.state == "settled" else 0,
+            1 if self.error or (self.status or 0) >= 400 else 0,
+            1 if self.usage_source == "estimated" else 0,
+            1 if self.cost_nano_usd is None else 0,
+            usage.input_tokens,
+            usage.cache_read_tokens,
+            usage.cache_write_tokens,
+            usage.output_tokens,
+            usage.reasoning_tokens,
+            self.cost_nano_usd or 0,
+        )
+
+
+class OpenCall(msgspec.Struct, frozen=True, gc=False):
+    """What settling needs of a call that is open: to whom it is booked, and what it holds."""
+
+    call_id: int
+    started_at_ms: int
+    settings_version: int  # `limits` are as of this version
+    limits: tuple[Limit, ...]
+    lineage: tuple[int, ...]
+    lineage_id: int
+    user_id: int
+    key_id: int
+    end_user_id: int
+    model_id: int
+    provider: str
+    model: str
+    held_nano: int
+    held_input_tokens: int
+    held_output_tokens: int  # over all choices
+
+    @property
+    def started_at_s(self) -> int:
+        return self.started_at_ms // 1000
+
+    @property
+    def held(self) -> Amounts:
+        return {"cost": self.held_nano, "tokens": self.held_tokens, "requests": 1, "concurrency": 1}
+
+    @property
+    def held_tokens(self) -> int:
+        return self.held_input_tokens + self.held_output_tokens
+
+    def covers(self, closing: Closing) -> bool:
+        """Whether what it used is within what was held for it."""
+        return (closing.cost_nano_usd or 0) <= self.held_nano and closing.usage.total_tokens <= self.held_tokens
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):

@@ -27,7 +27,7 @@ SUMS = (
     "calls errors estimated_calls unpriced_calls input_tokens cache_read_tokens cache_write_tokens "
     "output_tokens reasoning_tokens cost_nano"
 ).split()
-# The same, of `calls AS r` that are settled or released: what the ledger rolls up of each.
+# The same, of `calls AS r` that are settled or released: what the ledger rolls up of each (`Closing.sums`).
 OF_CALLS = [
     "sum(r.state = 'settled')",
     "sum(r.error_id IS NOT NULL OR coalesce(r.status, 0) >= 400)",

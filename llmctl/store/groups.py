@@ -300,7 +300,7 @@ def _height(tx: sqlite3.Connection, group_id: int) -> int:
 
 
 def _moves(what: str, names: list[str], group: Group, target: str) -> list[audit.Change]:
-    return [(name, {what: group.name}, {what: target}) for name in names]
+    return [audit.change(name, before={what: group.name}, after={what: target}) for name in names]
 
 
 def _facts(group: Group) -> dict[str, object]:

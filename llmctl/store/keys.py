@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets as random
 import sqlite3
 from dataclasses import dataclass
 
@@ -11,8 +10,9 @@ from llmctl.domain.errors import AlreadyExists, BadInput, NotFound
 from . import audit, groups, users
 from .audit import Author
 from .names import check_name, column, unknown
-from .secrets import PREFIX, SECRET_CHARS, SHOWN_CHARS, hash_of, new_secret, shown
+from .secrets import PREFIX, SECRET_CHARS, SHOWN_CHARS, hash_of, new_secret, random_text, shown
 
+ID_PREFIX = "k_"
 ID_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: nothing that is misread
 ID_CHARS = 5
 DEFAULT_NAME = "default"
@@ -205,9 +205,11 @@ def _named(tx: sqlite3.Connection, reference: str) -> Key:
     """Of several, the one that is not revoked."""
     if reference.startswith(PREFIX[:3]):
         return _by_prefix(tx, reference)
-    row = tx.execute(f"{_SELECT} WHERE k.public_id = ? COLLATE NOCASE", (reference,)).fetchone()
-    if row is not None:
-        return _key(row)
+    if reference[:2].lower() == ID_PREFIX:
+        public_id = ID_PREFIX + reference[2:].upper()
+        row = tx.execute(f"{_SELECT} WHERE k.public_id = ?", (public_id,)).fetchone()
+        if row is not None:
+            return _key(row)
     user, slash, name = reference.partition("/")
     if slash:
         row = tx.execute(
@@ -265,7 +267,7 @@ def new_ids(tx: sqlite3.Connection, number: int) -> list[str]:
     """Ids that no key has or had."""
     found: dict[str, None] = {}
     while len(found) < number:
-        public_id = "k_" + "".join(random.choice(ID_ALPHABET) for _ in range(ID_CHARS))
+        public_id = ID_PREFIX + random_text(ID_ALPHABET, ID_CHARS)
         if tx.execute("SELECT 1 FROM keys WHERE public_id = ?", (public_id,)).fetchone() is None:
             found[public_id] = None
     return list(found)
@@ -298,9 +300,9 @@ def _by_prefix(tx: sqlite3.Connection, start: str) -> Key:
         raise NotFound(f"{start} is too short to find a key by", hint="give the first 16 characters of the secret")
     rows = tx.execute(
         f"""
-        {_SELECT} WHERE k.id IN (SELECT key_id FROM secrets WHERE substr(prefix, 1, ?2) = substr(?1, 1, ?2))
+        {_SELECT} WHERE k.id IN (SELECT key_id FROM secrets WHERE prefix BETWEEN ?1 AND ?1 || char(0x10FFFF))
         """,
-        (start, min(len(start), SHOWN_CHARS)),
+        (start[:SHOWN_CHARS],),
     ).fetchall()
     if not rows:
         raise NotFound(f"no key has a secret that begins with {start}", hint="See: llmctl key list --all")

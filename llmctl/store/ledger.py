@@ -17,8 +17,9 @@ from llmctl.domain.errors import LlmctlError, StoreError, StoreUnavailable
 from . import filesystem
 from .booking import Closing, Deferral, HoldResult, Opening, Refusal
 from .database import must_exist
+from .intake import Waiting, Work
 from .owners import Owner
-from .writer import STOP, Delivered, LedgerStats, Waiting, Work, Writer
+from .writer import Delivered, LedgerStats, Writer
 
 UNSETTLED_MAX = 100_000  # settles that wait for a database that is not available; beyond it, no new calls
 LOCK_TIMEOUT_S = 2.0  # a client waits for its 503 no longer than twice this
@@ -84,7 +85,7 @@ class Ledger:
         if self._thread is None:
             return
         self._flush()
-        self._writer.queue.put(STOP)
+        self._writer.intake.stop()
         await asyncio.to_thread(self._thread.join)
         self._thread = None
         self._owner.release()
@@ -114,14 +115,7 @@ class Ledger:
     @property
     def idle(self) -> bool:
         """True if nothing waits to be written."""
-        writer = self._writer
-        return (
-            not self._gathered
-            and writer.queue.empty()
-            and not writer.unsettled
-            and not writer.kept_back
-            and not writer.busy
-        )
+        return not self._gathered and self._writer.intake.idle
 
     @property
     def held_nano_usd(self) -> int:
@@ -161,13 +155,13 @@ class Ledger:
 
     def _flush(self) -> None:
         if self._gathered:
-            self._writer.queue.put(self._gathered)
+            self._writer.intake.put(self._gathered)
             self._gathered = []
 
     def _check(self) -> None:
         if self._writer.failed is not None:
             raise self._writer.failed
-        if len(self._writer.unsettled) > UNSETTLED_MAX:
+        if len(self._writer.intake.unsettled) > UNSETTLED_MAX:
             raise StoreUnavailable("too many calls wait to be settled", hint="check disk space and permissions")
 
     def _deliver(self, results: Delivered) -> None:

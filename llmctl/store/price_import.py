@@ -50,11 +50,16 @@ class Comparison:
     gone: Sequence[StoredRow]
     new: Sequence[Placed]
     changed: Sequence[tuple[StoredRow, Placed]]
-    kept: Sequence[tuple[StoredRow, Placed]]
+    kept: int
+    moved: Sequence[tuple[int, int]]  # of those, by id: their other place in the order of matching
+
+    @property
+    def is_same(self) -> bool:
+        return not (self.gone or self.new or self.changed or self.moved)
 
     @property
     def summary(self) -> Summary:
-        return Summary(len(self.new), len(self.changed), len(self.gone), len(self.kept))
+        return Summary(len(self.new), len(self.changed), len(self.gone), self.kept)
 
     def differences(self) -> list[Difference]:
         """For people: by provider and model."""
@@ -65,42 +70,47 @@ class Comparison:
 
 
 def compare(tx: sqlite3.Connection, source: ImportedSource, rows: Sequence[PriceRow]) -> Comparison:
-    """What `replace_source` would do. Raises BadInput for a list that cannot be taken over."""
+    """What taking over this list would do. Raises BadInput for one that cannot be taken over."""
     wanted = _positioned(rows)
     for _, row in wanted.values():
         check(row)
     found = tx.execute(f"{prices.SELECT} WHERE superseded_at IS NULL AND source = ?", (source,))
     current = {_identity(row): row for row in (StoredRow(*found_row) for found_row in found)}
+    places = dict(tx.execute("SELECT id, position FROM prices WHERE superseded_at IS NULL AND source = ?", (source,)))
     changed: list[tuple[StoredRow, Placed]] = []
-    kept: list[tuple[StoredRow, Placed]] = []
-    for identity, placed in wanted.items():
+    kept: dict[int, int] = {}
+    for identity, (place, row) in wanted.items():
         if old := current.get(identity):
-            (kept if prices.contents(old) == prices.contents(placed[1]) else changed).append((old, placed))
+            if prices.contents(old) == prices.contents(row):
+                kept[old.id] = place
+            else:
+                changed.append((old, (place, row)))
     return Comparison(
         gone=[row for identity, row in current.items() if identity not in wanted],
         new=[placed for identity, placed in wanted.items() if identity not in current],
         changed=changed,
-        kept=kept,
+        kept=len(kept),
+        moved=[(row_id, place) for row_id, place in kept.items() if places[row_id] != place],
     )
 
 
 def replace_source(tx: sqlite3.Connection, source: ImportedSource, rows: Sequence[PriceRow], *, now_s: int) -> Summary:
-    """Makes these rows all that is in force from that source, in this order (of two that match a model, the
-    first wins). What stays the same keeps its id; an admin's prices are never touched. Raises BadInput before
-    it writes.
-    """
-    assert tx.in_transaction
+    """Compares, and takes over. Raises BadInput before it writes."""
     found = compare(tx, source, rows)
-    prices.supersede(tx, [*(row.id for row in found.gone), *(old.id for old, _ in found.changed)], now_s)
-    if inserts := [*found.new, *(placed for _, placed in found.changed)]:
-        prices.insert(tx, source, inserts, now_s)
-    moved = tx.executemany(
-        "UPDATE prices SET position = ? WHERE id = ? AND position <> ?",
-        [(position, old.id, position) for old, (position, _) in found.kept],
-    ).rowcount
-    if found.gone or inserts or moved > 0:
-        prices.bump(tx)
+    take_over(tx, source, found, now_s=now_s)
     return found.summary
+
+
+def take_over(tx: sqlite3.Connection, source: ImportedSource, found: Comparison, *, now_s: int) -> None:
+    """Makes the rows that were compared all that is in force from that source, in this order (of two that match a
+    model, the first wins). What stays the same keeps its id; an admin's prices are never touched."""
+    assert tx.in_transaction
+    if found.is_same:
+        return
+    prices.supersede(tx, [*(row.id for row in found.gone), *(old.id for old, _ in found.changed)], now_s)
+    prices.insert(tx, source, [*found.new, *(placed for _, placed in found.changed)], now_s)
+    tx.executemany("UPDATE prices SET position = ?2 WHERE id = ?1", found.moved)
+    prices.bump(tx)
 
 
 def _price_of(row: PriceRow) -> Price:

@@ -10,8 +10,7 @@ from msgspec import structs
 
 from llmctl.domain.usage import Usage
 
-from .batch import OpenCall
-from .booking import Closing
+from .booking import Closing, OpenCall
 from .objects import DEFERRED
 
 RECOVERED_PER_BATCH = 500  # a short transaction each, so that living workers go on

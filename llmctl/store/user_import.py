@@ -1,4 +1,5 @@
-"""Many users at once, each with a key: a handful of statements, however many there are."""
+"""Many users at once, each with a key: a handful of statements, however many there are. Calls wait while they are
+added, so all that can be is done before."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from .audit import Author
 from .names import check_name, column
 from .secrets import hash_of, new_secret, shown
 from .users import check_email
+
+CACHE_KB = 64 << 10  # what does not fit is written to the disk more than once
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,18 @@ class Made:
     user: NewUser
     key_id: str
     secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """Users as they will be written, with their keys."""
+
+    users: Sequence[NewUser]
+    new_groups: Sequence[str]
+    made: Sequence[Made]
+    users_added: Sequence[audit.Change]
+    keys_made: Sequence[audit.Change]
+    secrets: Sequence[tuple[bytes, int, str]]  # hash, place among `made`, prefix
 
 
 def existing(tx: sqlite3.Connection, users: Iterable[NewUser]) -> set[str]:
@@ -81,65 +96,77 @@ def problems(tx: sqlite3.Connection, users: Sequence[NewUser], *, with_groups: b
     return found
 
 
-def add(tx: sqlite3.Connection, author: Author, users: Sequence[NewUser], *, with_keys: bool) -> list[Made]:
-    """Adds users that have no `problems`, and what groups of theirs are missing."""
-    for name in missing_groups(tx, users):
+def prepare(tx: sqlite3.Connection, users: Sequence[NewUser], *, with_keys: bool) -> Import:
+    """All that takes long of adding users that have no `problems`: calls wait for what is left. It holds until a
+    setting is changed."""
+    ids = keys.new_ids(tx, len(users)) if with_keys else []
+    made = [Made(user, key_id, new_secret()) for user, key_id in zip(users, ids, strict=with_keys)]
+    return Import(
+        users,
+        missing_groups(tx, users),
+        made,
+        [audit.change(user.name, after={"group": user.group, "email": user.email, "imported": True}) for user in users],
+        [
+            audit.change(
+                f"{one.user.name}/{one.user.key}", after={"id": one.key_id, "expires_at": one.user.expires_at_s}
+            )
+            for one in made
+        ],
+        # As the table is ordered.
+        sorted((hash_of(one.secret), place, shown(one.secret)) for place, one in enumerate(made)),
+    )
+
+
+def add(tx: sqlite3.Connection, author: Author, prepared: Import) -> None:
+    """Adds the users, and what groups of theirs are missing."""
+    for name in prepared.new_groups:
         groups.add(tx, author, name, parent=None, timezone=None)
     group_ids = {
         name.lower(): row_id for row_id, name in tx.execute("SELECT id, name FROM groups WHERE removed_at IS NULL")
     }
+    tx.execute(f"PRAGMA cache_size = -{CACHE_KB}")
+    first_id = _next_id(tx, "users")
     tx.executemany(
-        "INSERT INTO users (name, group_id, email, created_at) VALUES (?, ?, ?, ?)",
+        "INSERT INTO users (id, name, group_id, email, created_at) VALUES (?, ?, ?, ?, ?)",
         [
-            (user.name, None if user.group is None else group_ids[user.group.lower()], user.email, author.at_s)
-            for user in users
+            (row_id, user.name, None if user.group is None else group_ids[user.group.lower()], user.email, author.at_s)
+            for row_id, user in enumerate(prepared.users, first_id)
         ],
     )
-    audit.record_many(
-        tx,
-        author,
-        "user add",
-        [(user.name, None, {"group": user.group, "email": user.email, "imported": True}) for user in users],
-    )
-    return _add_keys(tx, author, users) if with_keys else []
+    audit.record_many(tx, author, "user add", prepared.users_added)
+    if prepared.made:
+        _add_keys(tx, author, prepared, first_id)
 
 
-def _add_keys(tx: sqlite3.Connection, author: Author, users: Sequence[NewUser]) -> list[Made]:
-    user_ids = {
-        name.lower(): row_id for row_id, name in tx.execute("SELECT id, name FROM users WHERE removed_at IS NULL")
-    }
-    made = [Made(user, key_id, new_secret()) for user, key_id in zip(users, keys.new_ids(tx, len(users)), strict=True)]
+def _add_keys(tx: sqlite3.Connection, author: Author, prepared: Import, first_user_id: int) -> None:
+    first_id = _next_id(tx, "keys")
     tx.executemany(
-        "INSERT INTO keys (public_id, user_id, name, note, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+        """
+        INSERT INTO keys (id, public_id, user_id, name, note, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+        """,
         [
             (
+                first_id + place,
                 one.key_id,
-                user_ids[one.user.name.lower()],
+                first_user_id + place,
                 one.user.key,
                 one.user.note,
                 author.at_s,
                 one.user.expires_at_s,
             )
-            for one in made
+            for place, one in enumerate(prepared.made)
         ],
     )
     tx.executemany(
-        """
-        INSERT INTO secrets (hash, key_id, prefix, created_at)
-        VALUES (?, (SELECT id FROM keys WHERE public_id = ?), ?, ?)
-        """,
-        [(hash_of(one.secret), one.key_id, shown(one.secret), author.at_s) for one in made],
+        "INSERT INTO secrets (hash, key_id, prefix, created_at) VALUES (?, ?, ?, ?)",
+        [(digest, first_id + place, prefix, author.at_s) for digest, place, prefix in prepared.secrets],
     )
-    audit.record_many(
-        tx,
-        author,
-        "key create",
-        [
-            (f"{one.user.name}/{one.user.key}", None, {"id": one.key_id, "expires_at": one.user.expires_at_s})
-            for one in made
-        ],
-    )
-    return made
+    audit.record_many(tx, author, "key create", prepared.keys_made)
+
+
+def _next_id(tx: sqlite3.Connection, table: str) -> int:
+    (last,) = tx.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()
+    return int(last) + 1
 
 
 def _malformed(user: NewUser) -> Iterable[BadInput]:

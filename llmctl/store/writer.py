@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
-
-from msgspec import Struct
 
 from llmctl.domain.errors import LlmctlError, StoreBroken, StoreError, StoreUnavailable
 
 from . import balances, deployments, fold, limits, recovery
-from .batch import Batch, Ended, OpenCall, Outcome
-from .booking import Closing, Deferral, HoldResult, Opening, Refusal
+from .batch import Batch, Ended, Outcome
+from .booking import Closing, HoldResult, OpenCall, Opening
 from .database import Store, check_schema, schema_version, storing
 from .deployments import Deployments
 from .ids import CallIds, shown
+from .intake import Intake, Taken, Waiting
 from .interned import Interned
 from .owners import Owner
 from .refusal_log import RefusalLog
@@ -31,27 +27,12 @@ from .upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
-BATCH_MAX = 512
-# Settles wait this long for others to share their transaction with; a hold waits for nothing, and for no settle either
-# while there are few: what each statement costs is shared by all in it, and a client waits for the hold alone.
-SETTLE_WAIT_S = 0.005
-# After a batch of this size the next is given time to gather as many: what a transaction costs is shared by all in it,
-# and a crowd that keeps the interpreter busy gets on faster while the ledger does not ask for its share.
-CROWD = 8
-CROWD_WAIT_S = 0.001
 RETRY_S = 0.2
 # While the database is known to be unavailable: clients shall not wait again for what others waited for in vain.
 IMPATIENT_S = 0.1
 RECOVER_EVERY_S = 5.0
 FOLD_EVERY_S = 60.0
 FOLD_PAUSE_S = 0.02  # between steps of some milliseconds: most of the time is the calls'
-
-
-class Waiting(Struct, eq=False):
-    """A hold that waits for its batch."""
-
-    opening: Opening
-    future: asyncio.Future[HoldResult]
 
 
 @dataclass(slots=True)
@@ -69,39 +50,6 @@ class LedgerStats:
 
     def committed(self, seconds: float) -> None:
         """How long one transaction took: for those who count it elsewhere too."""
-
-
-Ending = Closing | Deferral
-Work = Waiting | Ending | Refusal
-STOP: Sequence[Work] = ()
-
-
-@dataclass(slots=True)
-class Taken:
-    """What one transaction takes on."""
-
-    holds: list[Waiting] = field(default_factory=list)
-    closings: list[Closing] = field(default_factory=list)
-    deferrals: list[Deferral] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-
-    def add(self, work: Work) -> None:
-        if isinstance(work, Waiting):
-            self.holds.append(work)
-        elif isinstance(work, Closing):
-            self.closings.append(work)
-        elif isinstance(work, Deferral):
-            self.deferrals.append(work)
-        else:
-            self.refusals.append(work)
-
-    @property
-    def endings(self) -> list[Ending]:
-        """What must be written, however long it takes."""
-        return [*self.deferrals, *self.closings]
-
-    def __len__(self) -> int:
-        return len(self.holds) + len(self.closings) + len(self.deferrals) + len(self.refusals)
 
 
 Delivered = Sequence[tuple[Waiting, HoldResult | StoreError]]
@@ -145,16 +93,11 @@ class Writer:
         self._recover_at_s = 0.0
         self._fold_at_s = 0.0
         self._folding = True  # until it is known: an old database has much to fold
-        self.queue: SimpleQueue[Sequence[Work]] = SimpleQueue()
-        self.unsettled: deque[Ending] = deque()  # settles that wait for a database that is not available
-        self.kept_back: list[Closing] = []  # settles that have time, until `_settle_by_s`
-        self._settle_by_s = 0.0
-        self._crowded = False  # the last transaction was large
+        self.intake = Intake(self._may_wait)
         self.open: dict[int, OpenCall] = {}
         self.stats = stats
         self.failed: StoreError | None = None
         self._unavailable: StoreError | None = None
-        self.busy = False
         self.ids: CallIds
 
     @property
@@ -187,8 +130,7 @@ class Writer:
             # A bug. Nobody may wait for a thread that is gone: the daemon sees `failed` and ends.
             logger.exception("the ledger stopped")
             self.failed = StoreUnavailable(f"the ledger stopped: {type(error).__name__}", hint="start the daemon again")
-            while not self.queue.empty():
-                self._fail([work for work in self.queue.get() if isinstance(work, Waiting)], self.failed)
+            self._fail(self.intake.drain(), self.failed)
         finally:
             self._close_store(store)
 
@@ -207,74 +149,33 @@ class Writer:
         self._recover(store, [self._owner.slot])
 
     def _serve(self, store: Store) -> None:
-        while True:
-            taken = self._take()
-            if taken is None:
-                break
+        intake = self.intake
+        while (taken := intake.take(self._idle_s())) is not None:
             if count := len(taken):
                 self._commit(store, taken)
-            self.busy = False
+            intake.written(count)
             self._care(store)
-            self._crowded = count >= CROWD
-            if self._crowded:
-                time.sleep(CROWD_WAIT_S)
+            intake.let_gather()
         # Whatever still waits is written before the end; a database that stays unavailable gets some more tries.
         deadline_s = time.monotonic() + 10 * RETRY_S
-        while self.unsettled and time.monotonic() < deadline_s and self.failed is None:
+        while intake.unsettled and time.monotonic() < deadline_s and self.failed is None:
             self._commit(store, Taken())
-            time.sleep(RETRY_S if self.unsettled else 0)
-        if self.unsettled:
-            logger.error("%d calls could not be settled: the next start books them as estimated", len(self.unsettled))
+            time.sleep(RETRY_S if intake.unsettled else 0)
+        if left := len(intake.unsettled):
+            logger.error("%d calls could not be settled: the next start books them as estimated", left)
 
-    def _take(self) -> Taken | None:
-        """What waits, at least one if anything comes in time; None: stop."""
-        taken, count = Taken(closings=self.kept_back), len(self.kept_back)
-        self.busy, self.kept_back = count > 0, []
-        try:
-            while count < BATCH_MAX:
-                works = self._more(taken) if count else self.queue.get(timeout=self._idle_s())
-                self.busy = True
-                if not works:
-                    if not count:
-                        return None
-                    self.queue.put(STOP)
-                    return taken
-                if not count:
-                    self._settle_by_s = time.monotonic() + SETTLE_WAIT_S
-                for work in works:
-                    taken.add(work)
-                count += len(works)
-        except Empty:
-            if not count and self.unsettled:
-                self._queue_retry(taken)
-        if taken.holds and count < CROWD and not self._crowded and time.monotonic() < self._settle_by_s:
-            self._keep_back(taken)
-        return taken
-
-    def _more(self, taken: Taken) -> Sequence[Work]:
-        """Raises Empty: nothing that these would wait for."""
-        wait_s = 0.0 if taken.holds else self._settle_by_s - time.monotonic()
-        return self.queue.get(timeout=wait_s) if wait_s > 0 else self.queue.get_nowait()
-
-    def _keep_back(self, taken: Taken) -> None:
-        """But for settles above what was held: until they are written, others could be let in that do not fit."""
-        for closing in taken.closings:
-            call = self.open.get(closing.call_id)
-            if call is None or not call.covers(closing):
-                return
-        self.kept_back, taken.closings = taken.closings, []
+    def _may_wait(self, closing: Closing) -> bool:
+        """Not a settle above what was held: until it is written, others could be let in that do not fit."""
+        call = self.open.get(closing.call_id)
+        return call is not None and call.covers(closing)
 
     def _idle_s(self) -> float:
-        if self.unsettled:
+        if self.intake.unsettled:
             return RETRY_S
         return FOLD_PAUSE_S if self._folding else RECOVER_EVERY_S
 
-    def _queue_retry(self, taken: Taken) -> None:
-        while self.unsettled and len(taken) < BATCH_MAX:
-            taken.add(self.unsettled.popleft())
-
     def _commit(self, store: Store, taken: Taken) -> None:
-        self._queue_retry(taken)
+        self.intake.add_unsettled(taken)
         if taken.holds and (short := self._upkeep.look_for_room(store)) is not None:
             self._fail(taken.holds, short)
             taken.holds = []
@@ -284,8 +185,7 @@ class Writer:
         try:
             outcome = self._write(store, taken)
         except SettlesCount:
-            taken.closings += self.kept_back
-            self.kept_back = []
+            self.intake.add_kept_back(taken)
             self._commit(store, taken)
             return
         except StoreUnavailable as error:
@@ -322,7 +222,7 @@ class Writer:
                 closings = [(call, c) for c in taken.closings if (call := self._opened(tx, c)) is not None]
                 openings = [waiting.opening for waiting in taken.holds]
                 outcome = batch.apply(closings, openings, self._replaced(openings))
-                if self.kept_back and not outcome.all_fit:
+                if self.intake.keeps_back and not outcome.all_fit:
                     raise SettlesCount
                 refused = self._refusal_log.write(tx, self._interned, taken.refusals) if taken.refusals else None
             self._remembered.committed(store.connection)
@@ -417,7 +317,7 @@ class Writer:
             logger.warning("%s", error)
             store.wait_at_most(min(IMPATIENT_S, self._lock_timeout_s))
         self._unavailable = error
-        self.unsettled.extend(taken.endings)
+        self.intake.unsettled.extend(taken.endings)
         self._fail(taken.holds, error)
 
     def _give_up(self, store: Store, taken: Taken, error: StoreError) -> None:
@@ -427,7 +327,7 @@ class Writer:
             if self.failed is None:
                 logger.error("calls wait to be settled: %s", error)
             self.failed = error
-            self.unsettled.extend(taken.endings)
+            self.intake.unsettled.extend(taken.endings)
             return
         for ending in taken.endings:
             logger.error("call %s could not be settled: %s", shown(ending.call_id), error)

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+from string import ascii_letters, digits
+
 import pytest
 
 from llmctl.domain.errors import AlreadyExists, NotFound, Refused
 from llmctl.store import callers, keys, users
 from llmctl.store.audit import Author
-from llmctl.store.database import Store
-from llmctl.store.secrets import well_formed
+from llmctl.store.database import Store, migrate_file
+from llmctl.store.secrets import random_text, well_formed
+from tests.support.older import copy_as, schema_before
 
 from .conftest import NOW_S
 
@@ -39,6 +44,31 @@ def test_a_new_key_works_and_its_secret_is_nowhere_in_the_file(store: Store, aut
     dump = "\n".join(store.connection.iterdump())
     assert new.secret not in dump
     assert new.secret[20:] not in dump
+
+
+def test_every_character_of_a_secret_is_as_likely_as_any_other() -> None:
+    """A byte's remainder by 62 would make eight of them a quarter likelier."""
+    drawn = Counter(random_text(ascii_letters + digits, 124_000))
+    assert len(drawn) == 62
+    assert all(abs(count - 2_000) < 6 * 2_000**0.5 for count in drawn.values())
+
+
+def test_keys_of_an_older_schema_are_found_by_each_of_their_names(tmp_path: Path, store: Store, author: Author) -> None:
+    new = create(store, author, name="laptop")
+    with store.write() as tx:
+        users.add(tx, author, "bob", group=None, email=None)
+        gone = keys.create(tx, author, "bob")
+        users.remove(tx, author, "bob")
+    older = tmp_path / "older.db"
+    copy_as(schema_before("secrets_by_prefix"), store.path, older)
+    migrate_file(older)
+    migrated = Store(older, readonly=True)
+    for name in (new.key.id, new.key.id.lower(), "alice/LAPTOP", "Alice", new.key.prefix, new.secret[:25]):
+        assert keys.get(migrated.connection, name) == new.key
+    for name in (gone.key.id, "bob/default", gone.key.prefix):
+        assert keys.get(migrated.connection, name, revoked=True).id == gone.key.id
+    assert [key.id for key in keys.listing(migrated.connection)] == [new.key.id, gone.key.id]
+    migrated.close()
 
 
 def test_a_typing_error_is_told_from_an_unknown_key(store: Store, author: Author) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from llmctl.domain.errors import NotFound, Refused, SchemaMismatch, StoreBroken, StoreUnavailable
 from llmctl.domain.principal import Caller
-from llmctl.store import balances, database, ids, limits, users, writer
+from llmctl.store import balances, database, ids, intake, limits, users, writer
 from llmctl.store.booking import Closing, Held, HoldResult, Opening, Refusal
 from llmctl.store.database import migrations, transaction
 from llmctl.store.ledger import Ledger
@@ -82,7 +82,7 @@ async def test_what_open_calls_do_not_use_is_given_back(books: Books, ledger: Le
 async def test_settles_that_wait_for_company_count_for_the_next_hold(
     books: Books, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "SETTLE_WAIT_S", 60.0)
+    monkeypatch.setattr(intake, "SETTLE_WAIT_S", 60.0)
     secret = books.add_user("alice")
     books.limit("user alice", CALL_NANO * 3 // 2)
     caller = books.caller(secret)
@@ -110,7 +110,7 @@ async def test_settles_that_wait_for_company_count_for_the_next_hold(
 async def test_a_settle_above_its_hold_waits_for_nobody(
     books: Books, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, measure: str, amount: int, used: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(writer, "SETTLE_WAIT_S", 60.0)
+    monkeypatch.setattr(intake, "SETTLE_WAIT_S", 60.0)
     secret = books.add_user("alice")
     books.limit("user alice", amount, measure=measure)
     caller = books.caller(secret)
@@ -133,7 +133,7 @@ async def test_a_settle_above_its_hold_waits_for_nobody(
 async def test_settles_that_wait_are_written_where_they_change_what_a_hold_gets(
     books: Books, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, amount: int, soft: bool, written: int
 ) -> None:
-    monkeypatch.setattr(writer, "SETTLE_WAIT_S", 60.0)
+    monkeypatch.setattr(intake, "SETTLE_WAIT_S", 60.0)
     secret = books.add_user("alice")
     books.limit("user alice", amount, soft=soft)
     caller = books.caller(secret)
@@ -165,20 +165,20 @@ def test_settles_that_waited_for_the_database_and_settles_kept_back_both_count(b
 
     ids_of = SimpleNamespace(new_call_id=lambda: one.ids.next(time.time_ns() // 1_000))
 
-    def wanted() -> writer.Waiting:
-        return writer.Waiting(opening(ids_of, caller), None)  # type: ignore[arg-type]  # nobody waits here
+    def wanted() -> intake.Waiting:
+        return intake.Waiting(opening(ids_of, caller), None)  # type: ignore[arg-type]  # nobody waits here
 
     first, second = wanted(), wanted()
-    one._commit(store, writer.Taken(holds=[first, second]))
-    one.unsettled.append(closing(first.opening.call_id))
-    one.kept_back = [closing(second.opening.call_id)]
-    one._commit(store, writer.Taken(holds=[wanted()]))  # fits only when both are settled
+    one._commit(store, intake.Taken(holds=[first, second]))
+    one.intake.unsettled.append(closing(first.opening.call_id))
+    one.intake._kept_back = [closing(second.opening.call_id)]
+    one._commit(store, intake.Taken(holds=[wanted()]))  # fits only when both are settled
     assert results == 3 * [Held(1_000, False, CALL_NANO)]
     assert books.rows("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state") == [
         ("open", 1),
         ("settled", 2),
     ]
-    assert not one.unsettled and not one.kept_back
+    assert one.intake.idle
     store.close()
     owner.release()
 

@@ -39,8 +39,8 @@ from llmctl.store import (
     users,
 )
 from llmctl.store.audit import Author
-from llmctl.store.batch import Batch, OpenCall, Outcome
-from llmctl.store.booking import Closing, Held, Opening
+from llmctl.store.batch import Batch, Outcome
+from llmctl.store.booking import Closing, Held, OpenCall, Opening
 from llmctl.store.database import Store
 from llmctl.store.interned import Interned
 from llmctl.store.remembered import Remembered, State
