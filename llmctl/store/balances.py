@@ -146,9 +146,24 @@ def slots_from_s(limit: Limit) -> int:
 
 
 def forget(tx: sqlite3.Connection) -> None:
-    """Every balance that a change of zone, tree or group may have moved: the next hold computes it anew. Slots of a
-    minute are the same in all zones, and only complete while all of them stay."""
+    """Every balance that a change of zone or tree may have moved: the next hold computes it anew. Slots of a minute
+    are the same in all zones, and only complete while all of them stay."""
     tx.execute("DELETE FROM balances WHERE limit_id NOT IN (SELECT id FROM limits WHERE window = 'minute')")
+
+
+def forget_of_user(tx: sqlite3.Connection, user_id: int) -> None:
+    """The same for one user, who moved: only limits on the user and on their keys go by the zone of the group."""
+    tx.execute(
+        """
+        DELETE FROM balances WHERE limit_id IN (
+            SELECT id FROM limits WHERE principal = 'user' AND principal_id = ?1 AND window <> 'minute'
+            UNION ALL
+            SELECT l.id FROM keys AS k JOIN limits AS l ON l.principal = 'key' AND l.principal_id = k.id
+            WHERE k.user_id = ?1 AND l.window <> 'minute'
+        )
+        """,
+        (user_id,),
+    )
 
 
 def forget_limit(tx: sqlite3.Connection, limit: Limit) -> None:
@@ -199,19 +214,26 @@ def booked(place: Place) -> Reading[Standing]:
     return standing(place, settled, held)
 
 
-def slide(place: Place, one: Standing) -> Reading[None]:
-    """Adds what the slots of the minute before this one count to a standing of a limit per minute, and those after it,
+def slide(pairs: Sequence[tuple[Place, Standing]]) -> Reading[None]:
+    """Adds what the slots of the minute before them count to standings of limits per minute, and those after them,
     which have begun if a call is judged a while after it came."""
-    rows = yield (
-        """
-        SELECT coalesce(sum(settled), 0), coalesce(sum(held), 0), min(coalesce(min(window_start), ?4), ?4)
-        FROM balances
-        WHERE limit_id = ?1 AND member_id = ?2 AND window_start >= ?3 AND window_start < ?5 AND window_start <> ?4
-          AND (settled <> 0 OR held <> 0)
-        """,
-        (*place.row[:2], place.counts_from_s, place.window_start_s, place.window_start_s + MINUTE_S),
+    ((found,),) = yield _BESIDE, (as_json([(*place.row, place.counts_from_s) for place, _ in pairs]),)
+    beside = {number: rest for number, *rest in from_json(found)}
+    for number, (place, one) in enumerate(pairs):
+        settled, held, oldest_s = beside.get(number, (0, 0, place.window_start_s))
+        _slid(one, settled, held, min(oldest_s, place.window_start_s))
+
+
+# As one row: each row is a step, and each step gives the interpreter's lock away.
+_BESIDE = f"""
+    SELECT json_group_array(json_array(number, settled, held, oldest_s)) FROM (
+        SELECT p.key AS number, sum(b.settled) AS settled, sum(b.held) AS held, min(b.window_start) AS oldest_s
+        FROM json_each(?) AS p
+        CROSS JOIN balances AS b ON b.limit_id = p.value ->> 0 AND b.member_id = p.value ->> 1
+         AND b.window_start >= p.value ->> 3 AND b.window_start < (p.value ->> 2) + {MINUTE_S}
+        WHERE b.window_start <> p.value ->> 2 AND (b.settled <> 0 OR b.held <> 0) GROUP BY p.key
     )
-    _slid(one, *rows[0])
+"""
 
 
 def slide_by_calls(place: Place, one: Standing) -> Reading[None]:
@@ -228,28 +250,19 @@ def _slid(one: Standing, settled: int, held: int, oldest_s: int) -> None:
     one.window_end_s = oldest_s + SLOT_S + MINUTE_S
 
 
-def fill_slots(tx: sqlite3.Connection, place: Place) -> None:
-    """Makes the balances that are missing among the slots that count in this one, by the calls."""
-    _fill(tx, place, place.counts_from_s)
-
-
-def fill_all_slots(tx: sqlite3.Connection, limit: Limit, now_s: int) -> None:
-    """The same for all members of a limit per minute, and all slots that a call may still look at: a clock may have
-    been set back a little."""
-    _fill(tx, place_of(limit, 0, now_s), now_s - PAST_S["minute"], any_member=True)
-
-
-def _fill(tx: sqlite3.Connection, place: Place, from_s: int, *, any_member: bool = False) -> None:
-    where, parameters = run(tx, counted(place, any_member=any_member))
-    settled, held = called(place.limit.measure)
+def fill_slots(tx: sqlite3.Connection, limit: Limit, from_s: int) -> None:
+    """Makes the balances that are missing among a limit's slots from that one on, for all its members, by the calls."""
+    where, parameters = run(tx, counted(place_of(limit, 0, from_s), any_member=True))
+    settled, held = called(limit.measure)
+    # By the calls since then, whichever other index there is.
     tx.execute(
         f"""
         INSERT INTO balances (limit_id, member_id, window_start, settled, held)
-        SELECT :limit, {member_of(place.limit)}, {SLOT}, {settled}, {held} FROM calls
+        SELECT :limit, {member_of(limit)}, {SLOT}, {settled}, {held} FROM calls NOT INDEXED
         WHERE id >= :first AND started_at_ms >= :start * 1000 AND state IN ('open', 'settled') AND {where} GROUP BY 2, 3
         ON CONFLICT DO NOTHING
         """,
-        parameters | {"limit": place.limit.id, "first": at_or_after(from_s), "start": from_s},
+        parameters | {"limit": limit.id, "first": at_or_after(from_s), "start": from_s},
     )
 
 
@@ -340,7 +353,10 @@ def now(limit: Limit, member_id: int, now_s: int) -> Reading[Standing]:
     )
     found = standing(place, *rows[0]) if rows else (yield from booked(place))
     if place.slides:
-        yield from (slide_by_calls if place.counts_from_s < slots_from_s(limit) else slide)(place, found)
+        if place.counts_from_s < slots_from_s(limit):
+            yield from slide_by_calls(place, found)
+        else:
+            yield from slide([(place, found)])
     found.grant(now_s)
     return found
 

@@ -23,6 +23,7 @@ from .balances import Place, Row
 from .booking import Closing, Deferral, Held, HoldResult, Kept, OpenCall, Opening
 from .deployments import Deployments, model_of
 from .interned import Interned, Kind
+from .minutes import Minutes
 from .remembered import Remembered, State
 from .slots import Slots
 from .sql import run
@@ -110,15 +111,15 @@ class Batch:
         _move(standings, moves)
         for row, place in wanted.items():
             if row not in standings:
-                standings[row] = run(self._tx, balances.booked(place))
+                standings[row] = self._begun(place)
             if place.limit.extras:
                 standings[row].grant(self._now_s)
-            if place.slides:
-                run(self._tx, balances.slide(place, standings[row]))
-                for move in moves.values():  # of this batch, not written yet
-                    if move.place.is_beside(place):
-                        standings[row].add_others(move.settled, move.held)
-        self._hold(openings, placed, standings, replaced, outcome)
+        minutes = Minutes([(place, standings[row]) for row, place in wanted.items() if place.slides])
+        if minutes:
+            run(self._tx, minutes.read())
+            for row, move in moves.items():  # of this batch, not written yet
+                minutes.count(row, move.settled, move.held)
+        self._hold(openings, placed, standings, minutes, replaced, outcome)
         if self._newcomers:
             standings = self._by_lasting_ids(standings)
         balances.write(self._tx, standings)
@@ -130,8 +131,14 @@ class Batch:
         for place in places:
             # Those of whom nothing is booked yet have none.
             if place.slides and place.member_id >= 0 and self._slots.may_be_missing(place):
-                balances.fill_slots(self._tx, place)
+                balances.fill_slots(self._tx, place.limit, place.counts_from_s)
                 self._slots.filled(place)
+
+    def _begun(self, place: Place) -> Standing:
+        """A balance that has no row yet. Slots that count are whole by now: of one without a row, there was no call."""
+        if place.slides and place.window_start_s >= self._now_s - balances.PAST_S["minute"]:
+            return balances.standing(place, 0, 0)
+        return run(self._tx, balances.booked(place))
 
     def _settle(self, closings: Sequence[Ended], outcome: Outcome) -> dict[Row, Move]:
         """Closes rows and adds to the roll-ups; returns by how much balances move."""
@@ -224,6 +231,7 @@ class Batch:
         openings: Sequence[Opening],
         placed: Sequence[tuple[Place, ...] | None],
         standings: Mapping[Row, Standing],
+        minutes: Minutes,
         replaced: Mapping[int, Ended],
         outcome: Outcome,
     ) -> None:
@@ -259,9 +267,9 @@ class Batch:
                 more = held[place.limit.measure]
                 standings[place.row].held += more
                 if place.slides:
-                    _count_in_other_slots(place.row, 0, more, standings)
+                    minutes.count(place.row, 0, more)
             if before is not None:
-                self._replace(*before, standings, outcome)
+                self._replace(*before, standings, minutes, outcome)
             admitted.append((opening, call, kind))
             outcome.holds.append(Held(decision.output_tokens, decision.capped, call.held_nano, decision.passed))
         outcome.opened.extend([call for _, call, _ in admitted])
@@ -279,14 +287,15 @@ class Batch:
             for place in places
         ]
 
-    def _replace(self, call: OpenCall, closing: Closing, standings: Mapping[Row, Standing], outcome: Outcome) -> None:
+    def _replace(
+        self, call: OpenCall, closing: Closing, standings: Mapping[Row, Standing], minutes: Minutes, outcome: Outcome
+    ) -> None:
         """Books the end of a call whose place was taken."""
         outcome.replaced.append(closing)
         moves = self._settle([(call, closing)], outcome)
         _move(standings, moves)
         for row, move in moves.items():
-            if move.place.slides:
-                _count_in_other_slots(row, move.settled, move.held, standings)
+            minutes.count(row, move.settled, move.held)
 
     def _member_id(self, end_user: str) -> int:
         """Names of end users come from outside: only a call that is let in makes one known."""
@@ -376,10 +385,3 @@ def _move(standings: Mapping[Row, Standing], moves: Mapping[Row, Move]) -> None:
 def _free(standings: Sequence[Standing], amounts: Sequence[int]) -> None:
     for standing, amount in zip(standings, amounts, strict=True):
         standing.held -= amount
-
-
-def _count_in_other_slots(row: Row, settled: int, held: int, standings: Mapping[Row, Standing]) -> None:
-    """Calls of one batch may have started in different slots of a minute: they see each other."""
-    for other_row, other in standings.items():
-        if balances.are_beside(row, other_row):
-            other.add_others(settled, held)

@@ -44,7 +44,7 @@ def _change(tx: sqlite3.Connection, of_providers: Mapping[str, Deployments], now
         if before[limit.model_pattern] != after[limit.model_pattern]:
             balances.forget_limit(tx, limit)
             if limit.window == "minute":
-                balances.fill_all_slots(tx, limit, now_s)
+                balances.fill_slots(tx, limit, now_s - balances.PAST_S["minute"])
     tx.execute("UPDATE settings SET settings_version = settings_version + 1")
 
 

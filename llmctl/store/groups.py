@@ -132,7 +132,8 @@ def change(
     changed = get(tx, name)
     before, after = _facts(group), _facts(changed)
     if before != after:
-        balances.forget(tx)
+        if (group.parent, group.timezone) != (changed.parent, changed.timezone):
+            balances.forget(tx)
         audit.record(tx, author, "group set", group.name, before=before, after=after)
     return changed
 

@@ -14,7 +14,6 @@ from .ids import EPOCH_US, SLOT_BITS
 logger = logging.getLogger(__name__)
 
 DAY_S = 86_400  # by more a clock was wrong, and not only late
-FILLED_MAX = 10_000  # members; of a limit on each, all of them fill theirs in its first minute
 
 
 class Slots:
@@ -23,7 +22,7 @@ class Slots:
     def __init__(self, last_id: int = 0) -> None:
         self._latest_s = ((last_id >> SLOT_BITS) + EPOCH_US) // 1_000_000 if last_id else 0
         self._whole_from_s = 0
-        self._filled: dict[tuple[int, int], int] = {}  # from when on, by limit and member
+        self._filled: dict[int, int] = {}  # from when on, by limit
 
     def look_at_clock(self, now_s: int) -> None:
         """Every few seconds, and before each batch."""
@@ -40,14 +39,12 @@ class Slots:
         from_s = place.counts_from_s
         if from_s >= self._whole_from_s and from_s >= slots_from_s(place.limit):
             return False
-        filled_from_s = self._filled.get(place.row[:2])
+        filled_from_s = self._filled.get(place.limit.id)
         return filled_from_s is None or from_s < filled_from_s
 
     def filled(self, place: Place) -> None:
-        """They have theirs now, and every call from now on adds to them."""
-        if len(self._filled) >= FILLED_MAX:
-            self._filled.clear()
-        self._filled[place.row[:2]] = place.counts_from_s
+        """All members of its limit have theirs now, and every call from now on adds to them."""
+        self._filled[place.limit.id] = place.counts_from_s
 
     def forget(self) -> None:
         """What was filled in a transaction that failed."""

@@ -126,7 +126,7 @@ def change(tx: sqlite3.Connection, author: Author, name: str, *, group: str | No
     tx.execute("UPDATE users SET group_id = ?, email = ? WHERE id = ?", (group_id, email, user.id))
     changed = get(tx, name)
     if user.group != changed.group:
-        balances.forget(tx)
+        balances.forget_of_user(tx, user.id)
         audit.record(tx, author, "user move", user.name, before={"group": user.group}, after={"group": changed.group})
     if user.email != changed.email:
         audit.record(tx, author, "user set", user.name, before={"email": user.email}, after={"email": changed.email})

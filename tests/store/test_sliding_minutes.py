@@ -146,21 +146,25 @@ async def test_a_limit_set_now_counts_the_minute_before_it(books: Books) -> None
 async def test_the_minute_before_a_limit_is_counted_once_and_not_for_each_call(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a thousand calls a second it has 60,000 of them, and every batch would wait for all."""
-    secret = books.add_user("alice")
+    """At a thousand calls a second it has 60,000 of them, and every batch would wait for all: nor for each member."""
+    secrets = [books.add_user("alice"), books.add_user("bob")]
     ledger = books.ledger()
     await ledger.start()
     filled, fill_slots = [], balances.fill_slots
-    monkeypatch.setattr(balances, "fill_slots", lambda tx, place: (filled.append(place), fill_slots(tx, place)))
+    monkeypatch.setattr(balances, "fill_slots", lambda *rest: (filled.append(rest), fill_slots(*rest)))
     try:
         for back_s in (30, 20):
             at_ms = int((time.time() - back_s) * 1000)
-            one = opening(ledger, books.caller(secret), at_ms=at_ms)
-            assert isinstance(await ledger.hold(one), Held)
-            ledger.settle(closing(one.call_id, input_tokens=150, output_tokens=50))
-        books.limit("user alice", 20, measure="requests", window="minute")
-        results = [await ledger.hold(opening(ledger, books.caller(secret))) for _ in range(19)]
-        assert [type(one) for one in results] == [Held] * 18 + [Refused]
+            for secret in secrets:
+                one = opening(ledger, books.caller(secret), at_ms=at_ms)
+                assert isinstance(await ledger.hold(one), Held)
+                ledger.settle(closing(one.call_id, input_tokens=150, output_tokens=50))
+        books.limit("org", 20, measure="requests", window="minute", each="user")
+        for secret in [*secrets, books.add_user("new")]:
+            results = [await ledger.hold(opening(ledger, books.caller(secret))) for _ in range(19)]
+            assert results.count(None) == 0
+            there = 18 if secret in secrets else 20
+            assert [type(one) for one in results] == ([Held] * there + [Refused])[:19]
         assert len(filled) == 1
     finally:
         await ledger.close()

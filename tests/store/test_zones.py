@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import calendar
 
 from llmctl.domain.errors import Refused
-from llmctl.store import invariants
+from llmctl.store import groups, invariants, users
 from llmctl.store.booking import Held
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import Books, closing, opening
@@ -42,5 +43,34 @@ async def test_gateways_of_two_time_zones_pass_no_limit_together(books: Books) -
         await new.close()
     assert 30 <= sum(passed) <= 40
     assert books.rows("SELECT sum(cost_nano) FROM calls") == [(sum(passed) * CALL_NANO_USD,)]
+    with books.store.read() as tx:
+        assert not invariants.check(tx, now_s=AT_S)
+
+
+async def test_a_user_who_moves_takes_no_other_balance_along(books: Books) -> None:
+    """Of all that call, each balance would be counted anew. Limits on the user go by the new group's zone."""
+    ann, ben = books.add_user("ann"), books.add_user("ben")
+    with books.store.write() as tx:
+        groups.add(tx, books.author, "east", parent=None, timezone="Pacific/Auckland")
+    both = books.limit("org", 40 * CALL_NANO_USD, window="day", each="user")
+    own = [
+        books.limit(scope, 40 * CALL_NANO_USD, window="day") for scope in ("user ann", "key ann/default", "user ben")
+    ]
+    ledger = Ledger(books.path, default_zone="UTC", share_percent=25, clock_s=lambda: AT_S)
+    await ledger.start()
+    try:
+        assert [await call(books, ledger, secret) for secret in (ann, ben)] == [True, True]
+        while not ledger.idle:
+            await asyncio.sleep(0.01)
+        with books.store.write() as tx:
+            users.change(tx, books.author, "ann", group="east", email=None)
+        left = {limit_id for (limit_id,) in books.rows("SELECT limit_id FROM balances")}
+        assert left == {both, own[2]}
+        assert await call(books, ledger, ann)
+    finally:
+        await ledger.close()
+    days = dict(books.rows("SELECT limit_id, window_start FROM balances WHERE settled > 0 AND limit_id <> ?", both))
+    assert (days[own[0]], days[own[1]]) == (AT_S - 4 * 3_600, AT_S - 4 * 3_600)  # midnight in Auckland
+    assert days[own[2]] == AT_S - 15 * 3_600
     with books.store.read() as tx:
         assert not invariants.check(tx, now_s=AT_S)
