@@ -3,7 +3,7 @@
     make bench                      about five minutes; best on a machine that does nothing else
     make bench ARGS=--quick         one minute, noisier
     make bench ARGS=--reports       reports over ten million calls instead; three minutes, 2 GB in $TMPDIR
-    make bench ARGS=--scale         many streams, bodies, users and calls instead; twenty minutes, 3 GB
+    make bench ARGS=--scale         many streams, bodies, users and calls instead; 25 minutes, 3 GB
     make bench ARGS=--profile       where the gateway's time goes, instead of how much it is
 
 Gateway and pass-through have one core, in turns; load and a static upstream have another. Every answer must be a 200,

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import sys
 import time
+from itertools import cycle
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -29,7 +30,7 @@ class Run:
     def __init__(self, load: Load) -> None:
         url = urlsplit(load.url)
         self.host, self.port = url.hostname or "", url.port or 80
-        self.request = request_bytes(load)
+        self.requests = cycle([request_bytes(load, key) for key in load.keys])
         self.loop = asyncio.get_running_loop()
         self.began_s = time.perf_counter()  # a uvloop's own clock counts in whole ms
         self.until_s = self.began_s + load.seconds
@@ -67,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._received = bytearray()
         self._calling = True
         self._began_s = time.perf_counter()
-        self._transport.write(self._run.request)
+        self._transport.write(next(self._run.requests))
 
     def data_received(self, data: bytes) -> None:
         self._received += data

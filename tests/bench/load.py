@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +24,7 @@ FINISH_TIMEOUT_S = 10.0  # how long a call may take that was begun before the en
 @dataclass(frozen=True, slots=True)
 class Load:
     url: str
+    keys: Sequence[str]  # they take turns
     headers: Mapping[str, str]
     body: str
     connections: int
@@ -31,11 +32,11 @@ class Load:
 
     @classmethod
     def chat(
-        cls, url: str, key: str, body: str, connections: int, seconds: int, more: Mapping[str, str] = NO_MORE
+        cls, url: str, keys: Sequence[str], body: str, connections: int, seconds: int, more: Mapping[str, str] = NO_MORE
     ) -> Load:
         """`more`: headers."""
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}", **more}
-        return cls(f"{url}/v1/chat/completions", headers, body, connections, seconds)
+        headers = {"Content-Type": "application/json", **more}
+        return cls(f"{url}/v1/chat/completions", keys, headers, body, connections, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,9 @@ def wrk_version() -> str:
     return words[1].removeprefix("debian/")
 
 
-def request_bytes(load: Load) -> bytes:
+def request_bytes(load: Load, key: str) -> bytes:
     url, body = urlsplit(load.url), load.body.encode()
-    headers = {"Host": url.netloc, **load.headers, "Content-Length": str(len(body))}
+    headers = {"Host": url.netloc, "Authorization": f"Bearer {key}", **load.headers, "Content-Length": str(len(body))}
     lines = [f"POST {url.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     return "\r\n".join(lines).encode() + body
 
@@ -92,8 +93,11 @@ def run(load: Load, *, core: int | None, with_wrk: bool, scratch: Path) -> Resul
 def _wrk(load: Load, core: int | None, scratch: Path) -> Result:
     """wrk aborts the calls that are open at the end; they are in none of its counts."""
     script = scratch / "load.lua"
-    headers = "\n".join(f"wrk.headers[{_lua(name)}] = {_lua(value)}" for name, value in load.headers.items())
-    script.write_text(f'wrk.method = "POST"\nwrk.body = {_lua(load.body)}\n{headers}\n{_WRK_DONE}')
+    headers = {"Authorization": f"Bearer {load.keys[0]}", **load.headers}
+    lines = [f"wrk.headers[{_lua(name)}] = {_lua(value)}" for name, value in headers.items()]
+    if len(load.keys) > 1:
+        lines += [f"local keys = {{{', '.join(map(_lua, load.keys))}}}", _WRK_IN_TURNS]
+    script.write_text("\n".join(['wrk.method = "POST"', f"wrk.body = {_lua(load.body)}", *lines, _WRK_DONE]))
     command = ["wrk", "-t1", f"-c{load.connections}", f"-d{load.seconds}s", "--timeout", f"{FINISH_TIMEOUT_S:g}s"]
     said = output([*command, "-s", str(script), load.url], core)
     found = json.loads(said.splitlines()[-1])
@@ -120,6 +124,20 @@ def _lua(text: str) -> str:
     return json.dumps(text)
 
 
+# Made beforehand, as wrk makes the one request of others.
+_WRK_IN_TURNS = """
+local requests, last = {}, 0
+init = function()
+    for place, key in ipairs(keys) do
+        wrk.headers["Authorization"] = "Bearer " .. key
+        requests[place] = wrk.format()
+    end
+end
+request = function()
+    last = last % #requests + 1
+    return requests[last]
+end
+"""
 _WRK_DONE = """
 done = function(summary, latency, requests)
     local errors = summary.errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class Target:
     key: str
     process: Process
     headers: Mapping[str, str] = field(default_factory=dict)  # more than all need
+    other_keys: Sequence[str] = ()  # that take turns with `key`
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,14 @@ class Driver:
         """Raises LoadFailed unless every answer was a 200."""
         before_s = target.process.cpu_s()
         result = load.run(
-            Load.chat(target.url, target.key, workload.body, workload.connections, seconds, target.headers),
+            Load.chat(
+                target.url,
+                [target.key, *target.other_keys],
+                workload.body,
+                workload.connections,
+                seconds,
+                target.headers,
+            ),
             core=self._core,
             with_wrk=self._with_wrk,
             scratch=self._scratch,

@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("number", type=int)
     parser.add_argument("--seconds", type=int, default=0)
     args = parser.parse_args()
-    load = Load.chat(args.url, args.key, args.body, args.number, args.seconds)
+    load = Load.chat(args.url, [args.key], args.body, args.number, args.seconds)
     run = {"streams": Streams, "calls": Calls}[args.kind]
     print(json.dumps(dataclasses.asdict(uvloop.run(run(load).run()))))
 

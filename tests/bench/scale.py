@@ -1,7 +1,8 @@
-"""What grows: streams at once, bodies, users, the file. `make bench ARGS=--scale`, about twenty minutes."""
+"""What grows: streams at once, bodies, users, the file. `make bench ARGS=--scale`, about twenty-five minutes."""
 
 from __future__ import annotations
 
+import csv
 import re
 import sys
 import threading
@@ -27,6 +28,7 @@ IMAGE = chat(MODEL, [{"type": "image_url", "image_url": {"url": "data:image/png;
 TEXT = chat(MODEL, "lorem ipsum dolor " * (TEXT_BYTES // 18))
 IMAGES, TEXTS = Workload("8 images of 1 MB at once", 8, IMAGE), Workload("8 texts of 400 KB at once", 8, TEXT)
 BESIDE_PER_S = 200  # small calls beside large ones: how long these keep the event loop
+CALLERS = 5_000  # who call in turns, each with limits of their own
 USERS = 100_000
 CHANGES, CHANGES_PER_S = 5, 500  # calls a second while settings change
 FEW_CALLS, MANY_CALLS, STEADY_PER_S = 2_000, 10_000_000, 1_000
@@ -46,6 +48,8 @@ def figures(where: Cores, driver: Driver, directory: Path, upstream_url: str, tu
         found += _bodies(where, driver, bare, llmctl, turns, seconds)
     _say("two workers")
     found += _workers(driver, directory, upstream_url, turns, seconds)
+    _say(f"{CALLERS:,} callers")
+    found.append(_callers(driver, _gateway(directory / "callers", upstream_url, where), turns, seconds))
     _say(f"{USERS:,} users")
     found += _users(where, driver, _gateway(directory / "users", upstream_url, where, FEW_CALLS, USERS))
     _say(f"{MANY_CALLS:,} calls")
@@ -125,6 +129,23 @@ def _workers(driver: Driver, directory: Path, upstream_url: str, turns: int, sec
         Figure("throughput, one worker / two, beside the load", "/s", per_s, goal=Goal(1.8, at_least=True)),
         Figure("CPU of a call, one worker / two", "us", cpu_us),
     ]
+
+
+def _callers(driver: Driver, gateway: Gateway, turns: int, seconds: int) -> Figure:
+    """Each pair: one of them, all."""
+    listed, keys = (gateway.database.with_name(name) for name in ("users.csv", "keys.csv"))
+    listed.write_text("\n".join(["name", *(f"caller-{number}" for number in range(CALLERS))]))
+    gateway.llmctl(f"user import {listed} --key-file {keys}")
+    for limit in ("--requests 10000000 --per minute", "--cost 1000000 --per day"):
+        gateway.llmctl(f"limit set --org --each user {limit}")
+    with gateway.start() as daemon, keys.open() as file:
+        secrets = [row["secret"] for row in csv.DictReader(file)]
+        one = Target("callers", gateway.url, secrets[0], daemon)
+        everyone = Target("callers", gateway.url, secrets[0], daemon, other_keys=secrets[1:])
+        driver.turn(everyone, SOME, CALLERS // 1_000)  # whoever calls first has balances made
+        pairs = driver.alternate(one, everyone, SOME, turns, seconds)
+    per_s = [(of_one.result.calls_per_s, of_all.result.calls_per_s) for of_one, of_all in pairs]
+    return Figure(f"throughput, one caller / {CALLERS:,}, two limits on each", "/s", per_s)
 
 
 def _users(where: Cores, driver: Driver, gateway: Gateway) -> list[Figure]:
