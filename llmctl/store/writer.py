@@ -362,7 +362,7 @@ class Writer:
                 with storing():
                     owners = recovery.open_owners(store.connection)
                 self._recover(store, [slot for slot in owners if slot != self._owner.slot])
-                self._upkeep.drop_past_balances(store, int(self._clock_s()))
+            self._upkeep.drop_past_balances_if_due(store, int(self._clock_s()))
             self._upkeep.forget_objects_if_due(store, int(self._clock_s()))
             if time.monotonic() >= self._fold_at_s:
                 self._fold(store)

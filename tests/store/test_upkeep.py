@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from unittest import mock
 
 import pytest
 
 from llmctl.domain.errors import Refused
 from llmctl.store import upkeep, writer
+from llmctl.store.balances import PAST_S
 from llmctl.store.booking import Held
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import DOLLAR, Books, closing, opening
@@ -22,6 +25,7 @@ async def test_balances_of_windows_that_are_over_go_and_those_of_today_stay(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "RECOVER_EVERY_S", 0.02)
+    monkeypatch.setattr(upkeep, "PAST_EVERY_S", 0.02)
     monkeypatch.setattr(upkeep, "PAST_ROWS", 7)
     secret = books.add_user("alice")
     books.limit("org", DOLLAR, window="day", each="end_user")
@@ -47,6 +51,22 @@ async def test_balances_of_windows_that_are_over_go_and_those_of_today_stay(
         while balances() != [("day", 2 * MEMBERS), ("month", 1), ("total", 1)]:
             await asyncio.sleep(0.01)
     await ledger.close()
+
+
+def test_balances_go_faster_than_calls_make_them(books: Books) -> None:
+    """With a limit per minute on each, every caller leaves one every few seconds: 3,000 a second, on one core."""
+    limit_id = books.limit("org", DOLLAR, window="minute", each="end_user")
+    with books.store.write() as tx:
+        rows = [(limit_id, member, NOON_S - PAST_S["minute"] - 5, 1, 0) for member in range(1, 50_001)]
+        tx.executemany("INSERT INTO balances VALUES (?, ?, ?, ?, ?)", rows)
+    keeper, steps = upkeep.Upkeep(), 0
+    now_s = time.monotonic()
+    with mock.patch.object(upkeep.time, "monotonic", lambda: now_s):
+        while books.rows("SELECT 1 FROM balances LIMIT 1"):
+            keeper.drop_past_balances_if_due(books.store, NOON_S)
+            now_s += upkeep.PAST_PAUSE_S
+            steps += 1
+    assert steps * upkeep.PAST_PAUSE_S < 50_000 / 6_000
 
 
 async def test_a_window_whose_balance_was_dropped_is_counted_anew(books: Books) -> None:
