@@ -80,7 +80,7 @@ class Line(asyncio.Protocol):
 class Streams:
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._request = request_bytes(load)
+        self._request = request_bytes(load, load.keys[0])
         self._delays_s: list[float] = []
         self._firsts_s: list[float] = []
         self._ended = 0
@@ -121,7 +121,7 @@ class Streams:
 class Calls:
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._request = request_bytes(load)
+        self._request = request_bytes(load, load.keys[0])
         self._idle: deque[Line] = deque()
         self._times_s: list[float] = []
         self._failed = 0
