@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from llmctl.domain.limit import Limit
 
-from . import balances, limits, rollups
-from .balances import HELD, SETTLED, Place, Row, called, member_of
+from . import balances, facts, limits, rollups
+from .balances import Place, Row
+from .facts import HELD, SETTLED, called, member_of
 from .ids import at_or_after
+from .sliding import SLOT
 from .sql import run
 
 # `truth` gives member, start, settled and held; members without a row there have used nothing.
@@ -47,7 +49,7 @@ def recount_slots(tx: sqlite3.Connection, rows: Sequence[Row]) -> None:
     balances.write(
         tx,
         {
-            row: run(tx, balances.booked(balances.place_of(known[row[0]], row[1], row[2])))
+            row: run(tx, facts.booked(balances.place_of(known[row[0]], row[1], row[2])))
             for row in rows
             if row[0] in known
         },
@@ -73,8 +75,8 @@ def truth_of(tx: sqlite3.Connection, place: Place, from_s: int) -> tuple[str, di
 
 def _by_calls(tx: sqlite3.Connection, place: Place, from_s: int) -> tuple[str, dict[str, object]]:
     """What is finer than roll-ups are kept: slots of a minute, and end users."""
-    where, parameters = run(tx, balances.counted(place, any_member=True))
-    slot = balances.SLOT if place.slides else ":start"
+    where, parameters = run(tx, facts.counted(place, any_member=True))
+    slot = SLOT if place.slides else ":start"
     settled, held = called(place.limit.measure)
     truth = f"""
         SELECT {member_of(place.limit)}, {slot}, {settled}, {held} FROM calls
@@ -85,8 +87,8 @@ def _by_calls(tx: sqlite3.Connection, place: Place, from_s: int) -> tuple[str, d
 
 
 def _by_rollups(tx: sqlite3.Connection, place: Place) -> tuple[str, dict[str, object]]:
-    where, parameters = run(tx, balances.counted(place, any_member=True))
-    plan = run(tx, rollups.whole(*balances.buckets(place)))
+    where, parameters = run(tx, facts.counted(place, any_member=True))
+    plan = run(tx, rollups.whole(*facts.buckets(place)))
     member, settled, held = member_of(place.limit), SETTLED[place.limit.measure], HELD[place.limit.measure]
     truth = f"""
         SELECT member, :start, sum(settled), sum(held) FROM (

@@ -18,13 +18,13 @@ from llmctl.domain.limit import Admitted, Limit, Standing, decide
 from llmctl.domain.why import looked_at
 from llmctl.domain.window import BUCKET_S, SLOT_S
 
-from . import balances, call_rows, fold, limits, objects
+from . import balances, call_rows, facts, fold, limits, objects, sliding
 from .balances import Place, Row
 from .booking import Closing, Deferral, Held, HoldResult, Kept, OpenCall, Opening
 from .deployments import Deployments, model_of
 from .interned import Interned, Kind
-from .minutes import Minutes
 from .remembered import Remembered, State
+from .sliding import Minutes
 from .slots import Slots
 from .sql import run
 
@@ -131,14 +131,14 @@ class Batch:
         for place in places:
             # Those of whom nothing is booked yet have none.
             if place.slides and place.member_id >= 0 and self._slots.may_be_missing(place):
-                balances.fill_slots(self._tx, place.limit, place.counts_from_s)
+                sliding.fill_slots(self._tx, place.limit, place.counts_from_s)
                 self._slots.filled(place)
 
     def _begun(self, place: Place) -> Standing:
         """A balance that has no row yet. Slots that count are whole by now: of one without a row, there was no call."""
         if place.slides and place.window_start_s >= self._now_s - balances.PAST_S["minute"]:
             return balances.standing(place, 0, 0)
-        return run(self._tx, balances.booked(place))
+        return run(self._tx, facts.booked(place))
 
     def _settle(self, closings: Sequence[Ended], outcome: Outcome) -> dict[Row, Move]:
         """Closes rows and adds to the roll-ups; returns by how much balances move."""

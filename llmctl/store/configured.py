@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmctl.domain.limit import Limit
 
-from . import balances, deployments, limits
+from . import balances, deployments, facts, limits, sliding
 from .database import Store
 from .deployments import Deployments
 from .sql import run
@@ -44,9 +44,9 @@ def _change(tx: sqlite3.Connection, of_providers: Mapping[str, Deployments], now
         if before[limit.model_pattern] != after[limit.model_pattern]:
             balances.forget_limit(tx, limit)
             if limit.window == "minute":
-                balances.fill_slots(tx, limit, now_s - balances.PAST_S["minute"])
+                sliding.fill_slots(tx, limit, now_s - balances.PAST_S["minute"])
     tx.execute("UPDATE settings SET settings_version = settings_version + 1")
 
 
 def _covered(tx: sqlite3.Connection, on_models: list[Limit]) -> dict[str, list[int]]:
-    return {pattern: run(tx, balances.covered_ids(pattern)) for pattern in {one.model_pattern for one in on_models}}
+    return {pattern: run(tx, facts.covered_ids(pattern)) for pattern in {one.model_pattern for one in on_models}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from . import balances, labels
+from . import facts, labels
 from .sql import as_json, run
 
 
@@ -13,7 +13,7 @@ class Filters(NamedTuple):
     """All of these together. Times are unix seconds."""
 
     since_s: int = 0
-    until_s: int = balances.FAR_S  # exclusive
+    until_s: int = facts.FAR_S  # exclusive
     group_id: int | None = None  # with all groups below it, as the tree was when the calls started
     user_id: int | None = None
     key_id: int | None = None
@@ -41,7 +41,7 @@ def conditions(tx: sqlite3.Connection, filters: Filters) -> tuple[str, dict[str,
         parameters["provider"] = filters.provider
     if filters.model:
         found.append("r.model_id IN (SELECT value FROM json_each(:models))")
-        parameters["models"] = as_json(run(tx, balances.model_ids(filters.model)))
+        parameters["models"] = as_json(run(tx, facts.model_ids(filters.model)))
     if filters.tag:
         found.append("r.tags_id IN (SELECT value FROM json_each(:tags))")
         parameters["tags"] = as_json(labels.with_tag(tx, filters.tag))

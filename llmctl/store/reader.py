@@ -13,7 +13,7 @@ import aiosqlite
 
 from llmctl.domain.limit import Limit, Standing
 
-from . import balances, own_usage
+from . import own_usage, standings
 from .database import BUSY_TIMEOUT_MS, translated
 from .own_usage import OwnUsage
 from .sql import Reading, as_json
@@ -43,7 +43,7 @@ class Reader:
     async def standings(self, limits: Sequence[Limit], *, user_id: int, now_s: int) -> list[Standing]:
         """Where each limit stands now; of those on each user, this user's. Raises StoreError."""
         return [
-            await self._run(balances.now(limit, user_id if limit.each == "user" else 0, now_s))
+            await self._run(standings.member_now(limit, user_id if limit.each == "user" else 0, now_s))
             for limit in limits
             if limit.each != "end_user"
         ]

@@ -11,7 +11,7 @@ from llmctl.domain.deployment import sold_as
 from llmctl.domain.price import Price, pick
 from llmctl.domain.usage import USAGE_CLASSES, Usage
 
-from . import balances, ids, prices
+from . import facts, ids, prices
 from .database import Store
 from .sql import as_json, run
 
@@ -146,12 +146,12 @@ def _page(tx: sqlite3.Connection, wanted: Wanted, after: int) -> list[Booked]:
     parameters: dict[str, object] = {
         "after": after,
         "since_ms": wanted.since_s * 1000,
-        "until_ms": (balances.FAR_S if wanted.until_s is None else wanted.until_s) * 1000,
+        "until_ms": (facts.FAR_S if wanted.until_s is None else wanted.until_s) * 1000,
         "most": PAGE_CALLS,
     }
     if wanted.model != EVERY_MODEL:
         of_model = "AND c.model_id IN (SELECT value FROM json_each(:models))"
-        parameters["models"] = as_json(run(tx, balances.model_ids(wanted.model)))
+        parameters["models"] = as_json(run(tx, facts.model_ids(wanted.model)))
     rows = tx.execute(
         f"""
         SELECT c.id, c.started_at_ms, m.provider, m.model, c.usage_source, c.cost_nano, c.price_id,
@@ -167,5 +167,5 @@ def _page(tx: sqlite3.Connection, wanted: Wanted, after: int) -> list[Booked]:
         """,
         parameters,
     )
-    facts = len(Booked._fields) - 1
-    return [Booked._make((*row[:facts], Usage(*row[facts:]))) for row in rows]
+    columns = len(Booked._fields) - 1
+    return [Booked._make((*row[:columns], Usage(*row[columns:]))) for row in rows]

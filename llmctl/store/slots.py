@@ -8,8 +8,9 @@ import logging
 
 from llmctl.domain.window import SLOT_S
 
-from .balances import Place, slots_from_s
+from .balances import Place
 from .ids import EPOCH_US, SLOT_BITS
+from .sliding import slots_from_s
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from llmctl.domain.limit import Limit, Standing
 from llmctl.domain.window import BUCKET_S, MINUTE_S
 
-from . import balances, rollups
+from . import balances, facts, rollups, sliding
 from .balances import Place
 from .ids import at_or_after
-from .sql import as_json, run
+from .sql import Reading, as_json, run
 from .usage_sources import LABELS, many_labelled
 
 NO_MEMBER = 0
@@ -54,7 +54,24 @@ def _nobody(limit: Limit, now_s: int) -> Nearest:
 
 def of_member(tx: sqlite3.Connection, limit: Limit, user_id: int, now_s: int) -> Standing:
     """A limit as it stands now; one on each user: for this one."""
-    return run(tx, balances.now(limit, user_id if limit.each == "user" else NO_MEMBER, now_s))
+    return run(tx, member_now(limit, user_id if limit.each == "user" else NO_MEMBER, now_s))
+
+
+def member_now(limit: Limit, member_id: int, now_s: int) -> Reading[Standing]:
+    """Where a limit stands in its current window, for one member. Nothing is created."""
+    place = balances.place_of(limit, member_id, now_s)
+    rows = yield (
+        "SELECT settled, held FROM balances WHERE limit_id = ? AND member_id = ? AND window_start = ?",
+        place.row,
+    )
+    found = balances.standing(place, *rows[0]) if rows else (yield from facts.booked(place))
+    if place.slides:
+        if place.counts_from_s < sliding.slots_from_s(limit):
+            yield from sliding.slide_by_calls(place, found)
+        else:
+            yield from sliding.slide([(place, found)])
+    found.grant(now_s)
+    return found
 
 
 def members(tx: sqlite3.Connection, limit: Limit, now_s: int) -> list[Nearest]:
@@ -103,8 +120,8 @@ def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]
         where += " AND lineage_id IN (SELECT lineage_id FROM lineage_groups WHERE group_id = :principal)"
     if limit.model_pattern:
         where += " AND model_id IN (SELECT value FROM json_each(:models))"
-    settled = balances.SETTLED[limit.measure]
-    plan = run(tx, rollups.whole(*balances.buckets(place)))
+    settled = facts.SETTLED[limit.measure]
+    plan = run(tx, rollups.whole(*facts.buckets(place)))
     rows = tx.execute(
         f"""
         SELECT user_id, sum(settled), sum(held) FROM (
@@ -112,15 +129,15 @@ def _by_user(tx: sqlite3.Connection, place: Place) -> dict[int, tuple[int, int]]
             UNION ALL
             SELECT user_id, sum({settled}), 0 FROM {rollups.QUARTERS} WHERE {where} GROUP BY user_id
             UNION ALL
-            SELECT user_id, 0, {balances.HELD[limit.measure]} FROM calls
+            SELECT user_id, 0, {facts.HELD[limit.measure]} FROM calls
             WHERE state = 'open' AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000 AND {where}
         ) GROUP BY user_id
         """,
         {
             "start": place.window_start_s,
-            "end": balances.FAR_S if place.window_end_s is None else place.window_end_s,
+            "end": facts.FAR_S if place.window_end_s is None else place.window_end_s,
             "principal": limit.scope.id,
-            "models": as_json(run(tx, balances.covered_ids(limit.model_pattern))) if limit.model_pattern else "[]",
+            "models": as_json(run(tx, facts.covered_ids(limit.model_pattern))) if limit.model_pattern else "[]",
             **plan.parameters,
         },
     )
@@ -159,16 +176,16 @@ def _used_by_end_users(tx: sqlite3.Connection, place: Place) -> tuple[str, dict[
     """SQL of member_id, settled and held, more than one row for each, and its parameters. Roll-ups tell end users apart
     from when the limit was set; the calls tell what was before, and what is within a minute."""
     limit, start_s = place.limit, place.window_start_s
-    where, parameters = run(tx, balances.counted(place, any_member=True))
+    where, parameters = run(tx, facts.counted(place, any_member=True))
     if place.slides:
         start_s -= MINUTE_S
-    told_apart_s = balances.FAR_S if place.slides else -(-limit.created_at_s // BUCKET_S) * BUCKET_S
-    first, end = balances.buckets(place)
+    told_apart_s = facts.FAR_S if place.slides else -(-limit.created_at_s // BUCKET_S) * BUCKET_S
+    first, end = facts.buckets(place)
     plan = run(tx, rollups.whole(min(end, max(first, told_apart_s // BUCKET_S)), end))
-    settled, (of_calls, _) = balances.SETTLED[limit.measure], balances.called(limit.measure)
+    settled, (of_calls, _) = facts.SETTLED[limit.measure], facts.called(limit.measure)
     parts = [
         f"""
-        SELECT end_user_id AS member_id, 0 AS settled, {balances.HELD[limit.measure]} AS held
+        SELECT end_user_id AS member_id, 0 AS settled, {facts.HELD[limit.measure]} AS held
         FROM calls INDEXED BY calls_open
         WHERE state = 'open' AND started_at_ms >= :start * 1000 AND started_at_ms < :end * 1000 AND {where}
         """
@@ -187,6 +204,6 @@ def _used_by_end_users(tx: sqlite3.Connection, place: Place) -> tuple[str, dict[
             f"SELECT end_user_id, sum({settled}), 0 FROM {source} WHERE {where} GROUP BY end_user_id"
             for source in (rollups.SUMMARIES, rollups.QUARTERS)
         ]
-    ends_s = balances.FAR_S if place.slides or place.window_end_s is None else place.window_end_s
+    ends_s = facts.FAR_S if place.slides or place.window_end_s is None else place.window_end_s
     times = {"start": start_s, "end": ends_s, "told_apart": min(told_apart_s, ends_s), "first_id": at_or_after(start_s)}
     return " UNION ALL ".join(parts), parameters | plan.parameters | times

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from llmctl.domain.limit import Limit
 from llmctl.domain.trial import Trial, first_needed_s
 
-from . import audit, balances, balances_check
+from . import audit, balances, balances_check, facts
 from .balances import Place
 from .ids import at_or_after
 from .sql import run
 
-_AMOUNT = balances.SETTLED_OF_CALL | {"concurrency": "1"}  # while it was open
+_AMOUNT = facts.SETTLED_OF_CALL | {"concurrency": "1"}  # while it was open
 
 
 @dataclass(slots=True)
@@ -55,10 +55,10 @@ def tried(tx: sqlite3.Connection, limit: Limit, spans: Sequence[tuple[int, int]]
 
 
 def _calls(tx: sqlite3.Connection, place: Place, from_s: int, until_s: int) -> sqlite3.Cursor:
-    where, parameters = run(tx, balances.counted(place, any_member=True))
+    where, parameters = run(tx, facts.counted(place, any_member=True))
     return tx.execute(
         f"""
-        SELECT {balances.member_of(place.limit)}, started_at_ms, started_at_ms + coalesce(latency_ms, 0),
+        SELECT {facts.member_of(place.limit)}, started_at_ms, started_at_ms + coalesce(latency_ms, 0),
                {_AMOUNT[place.limit.measure]}, coalesce(cost_nano, 0)
         FROM calls
         WHERE id >= :first AND started_at_ms >= :from * 1000 AND started_at_ms < :until * 1000

@@ -13,9 +13,10 @@ from llmctl.domain.price import Price
 from llmctl.domain.why import Looked, looked
 from llmctl.domain.window import BUCKET_S
 
-from . import balances, calls, deployments, ids, limits, prices, repricing, rollups
-from .balances import FAR_S, HELD, SETTLED, SETTLED_OF_CALL, Place
+from . import balances, calls, deployments, facts, ids, limits, prices, repricing, rollups, standings
+from .balances import Place
 from .calls import Call, CallFilters
+from .facts import FAR_S, HELD, SETTLED, SETTLED_OF_CALL
 from .repricing import Repriced
 from .sql import as_json, run
 
@@ -102,7 +103,7 @@ def now(
         sold_as=sold_as,
         started_at_s=at_s,
     )
-    return [run(tx, balances.now(place.limit, place.member_id, at_s)) for place in wanted]
+    return [run(tx, standings.member_now(place.limit, place.member_id, at_s)) for place in wanted]
 
 
 def _worked_out(tx: sqlite3.Connection, call: Call, default_zone: str) -> tuple[Looked, ...]:
@@ -139,7 +140,7 @@ def _worked_out(tx: sqlite3.Connection, call: Call, default_zone: str) -> tuple[
 
 def _before(tx: sqlite3.Connection, place: Place, call: Call) -> tuple[int, int]:
     """What calls before this one had spent of a limit and held, when it began."""
-    where, parameters = run(tx, balances.counted(place))
+    where, parameters = run(tx, facts.counted(place))
     measure = place.limit.measure
     started_s = call.started_at_ms // 1000
     start_s = started_s - 60 if place.slides else place.window_start_s

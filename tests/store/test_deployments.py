@@ -12,7 +12,7 @@ import pytest
 
 from llmctl.domain.errors import Refused
 from llmctl.domain.limit import Standing
-from llmctl.store import balances, configured, invariants, limits, prices, repricing, standings
+from llmctl.store import balances, configured, facts, invariants, limits, prices, repricing, standings
 from llmctl.store.booking import Held, HoldResult
 from llmctl.store.database import Store, migrate_file
 from llmctl.store.ledger import Ledger
@@ -61,7 +61,7 @@ def kept(books: Books) -> dict[int, tuple[int, int]]:
 def made_anew(books: Books, limit_id: int) -> Standing:
     with books.store.read() as tx:
         limit = limits.get(tx, f"l{limit_id}", default_zone="UTC")
-        return run(tx, balances.booked(balances.place_of(limit, 0, AT_S)))
+        return run(tx, facts.booked(balances.place_of(limit, 0, AT_S)))
 
 
 def right(books: Books) -> bool:

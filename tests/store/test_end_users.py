@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from llmctl.domain.errors import Refused
-from llmctl.store import balances, groups, limits, standings, users
+from llmctl.store import groups, limits, standings, users
 from llmctl.store.audit import Author
 from llmctl.store.booking import Held
 from llmctl.store.ledger import Ledger
@@ -113,7 +113,7 @@ def enforced(books: Books, now_s: int) -> dict[int, list[tuple[str, int, int, in
     with books.store.read() as tx:
         for limit in limits.listing(tx, default_zone="UTC"):
             members = [
-                (name, run(tx, balances.now(limit, member_id, now_s)))
+                (name, run(tx, standings.member_now(limit, member_id, now_s)))
                 for member_id, name in tx.execute("SELECT id, name FROM names WHERE name IN ('ann', 'ben', 'cid')")
             ]
             members.sort(key=lambda member: (member[1].left, member[1].member_id))

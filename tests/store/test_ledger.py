@@ -19,7 +19,7 @@ import pytest
 
 from llmctl.domain.errors import NotFound, Refused, SchemaMismatch, StoreBroken, StoreUnavailable
 from llmctl.domain.principal import Caller
-from llmctl.store import balances, database, ids, intake, limits, users, writer
+from llmctl.store import balances, database, facts, ids, intake, limits, users, writer
 from llmctl.store.booking import Closing, Held, HoldResult, Opening, Refusal
 from llmctl.store.database import migrations, transaction
 from llmctl.store.ledger import Ledger
@@ -270,7 +270,7 @@ async def test_no_other_spelling_of_a_model_evades_a_limit_on_it(books: Books, l
     assert isinstance(await hold("openrouter", "openai/gpt-5"), Refused)
     with books.store.read() as tx:  # also in a balance made anew
         limit = limits.get(tx, f"l{limit_id}", default_zone="UTC")
-        assert run(tx, balances.booked(balances.place_of(limit, 0, int(time.time())))).held == 3
+        assert run(tx, facts.booked(balances.place_of(limit, 0, int(time.time())))).held == 3
 
 
 def test_balances_of_limits_on_models_are_made_anew_since_they_count_other_spellings() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from llmctl.domain.scope import ORGANISATION
 from llmctl.domain.usage import Usage
-from llmctl.store import balances, calls, fold, limits, price_edit, prices, repricing, revision
+from llmctl.store import balances, calls, facts, fold, limits, price_edit, prices, repricing, revision
 from llmctl.store.audit import Author
 from llmctl.store.calls import Call, CallFilters
 from llmctl.store.database import Store, create
@@ -83,7 +83,7 @@ async def test_a_call_is_repriced_by_the_price_of_its_own_time_and_everything_fo
     with store.write() as tx:
         put = limits.put(tx, AUTHOR, ORGANISATION, measure="cost", window="month", amount=9 * DOLLAR, default_zone=ZONE)
         place = balances.place_of(put.limit, 0, NOW_S - DAY_S)
-        balances.write(tx, {place.row: run(tx, balances.booked(place))})
+        balances.write(tx, {place.row: run(tx, facts.booked(place))})
     price(path, 2)
     price(path, 5, from_s=NOW_S - 10 * DAY_S)
     assert reprice(path) == 2

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from llmctl.domain.errors import Refused, StoreError
-from llmctl.store import balances, groups
+from llmctl.store import balances, groups, sliding
 from llmctl.store.booking import Closing, Held
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import Books, closing, opening
@@ -150,8 +150,8 @@ async def test_the_minute_before_a_limit_is_counted_once_and_not_for_each_call(
     secrets = [books.add_user("alice"), books.add_user("bob")]
     ledger = books.ledger()
     await ledger.start()
-    filled, fill_slots = [], balances.fill_slots
-    monkeypatch.setattr(balances, "fill_slots", lambda *rest: (filled.append(rest), fill_slots(*rest)))
+    filled, fill_slots = [], sliding.fill_slots
+    monkeypatch.setattr(sliding, "fill_slots", lambda *rest: (filled.append(rest), fill_slots(*rest)))
     try:
         for back_s in (30, 20):
             at_ms = int((time.time() - back_s) * 1000)
