@@ -79,7 +79,7 @@ def calls(
 
 
 def _filters(found: Found, kinds: frozenset[Kind]) -> CallFilters:
-    from llmctl.store.balances import FAR_S
     from llmctl.store.calls import CallFilters
+    from llmctl.store.facts import FAR_S
 
     return CallFilters(found.which._replace(until_s=FAR_S) if found.ends_now else found.which, kinds)

@@ -169,7 +169,7 @@ async def test_what_each_has_left_is_shown_also_after_a_change_that_drops_balanc
         assert shown(books, now_s) == expected
         with books.store.write() as tx:
             groups.add(tx, books.author, "elsewhere", parent=None, timezone=None)
-            users.change(tx, books.author, "app", group="elsewhere", email=None)
+            groups.change(tx, books.author, "shop", parent="elsewhere", timezone=None, allow_from=None)
         assert books.rows(
             "SELECT count(*) FROM balances JOIN limits l ON l.id = limit_id WHERE window <> 'minute'"
         ) == [(0,)]
