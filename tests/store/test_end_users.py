@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from llmctl.domain.errors import Refused
-from llmctl.store import groups, limits, standings, users
+from llmctl.store import groups, limits, standings
 from llmctl.store.audit import Author
 from llmctl.store.booking import Held
 from llmctl.store.ledger import Ledger
