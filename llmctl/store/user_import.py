@@ -99,8 +99,9 @@ def problems(tx: sqlite3.Connection, users: Sequence[NewUser], *, with_groups: b
 def prepare(tx: sqlite3.Connection, users: Sequence[NewUser], *, with_keys: bool) -> Import:
     """All that takes long of adding users that have no `problems`: calls wait for what is left. It holds until a
     setting is changed."""
-    ids = keys.new_ids(tx, len(users)) if with_keys else []
-    made = [Made(user, key_id, new_secret()) for user, key_id in zip(users, ids, strict=with_keys)]
+    with_key = users if with_keys else []
+    ids = keys.new_ids(tx, len(with_key))
+    made = [Made(user, key_id, new_secret()) for user, key_id in zip(with_key, ids, strict=True)]
     return Import(
         users,
         missing_groups(tx, users),

@@ -80,9 +80,16 @@ def _compare(
         for number, workload in enumerate(WORKLOADS, start=1):
             print(f"{number} of {len(WORKLOADS)}: {workload.name}", file=sys.stderr)
             turns[workload] = driver.alternate(bare, llmctl, workload, options.turns, options.seconds)
+        firsts = [
+            (driver.firsts(bare, options.seconds), driver.firsts(llmctl, options.seconds)) for _ in range(options.turns)
+        ]
         memory = (passthrough.memory_mb(), daemon.memory_mb())
+    first_p50_ms = [(of_bare.p50_ms, of_llmctl.p50_ms) for of_bare, of_llmctl in firsts]
+    first_p99_ms = [(of_bare.p99_ms, of_llmctl.p99_ms) for of_bare, of_llmctl in firsts]
     return [
         *figures(turns),
+        Figure("first event p50, 1 stream at once", "ms", first_p50_ms, "difference", Goal(0.5)),
+        Figure("first event p99, 1 stream at once", "ms", first_p99_ms, "difference", Goal(2.0)),
         Figure("memory after start", "MB", [memory_at_start], "value", Goal(70)),
         Figure(f"memory after {driver.answered['llmctl']:,} calls", "MB", [memory], "value", Goal(120)),
     ]

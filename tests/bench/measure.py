@@ -12,6 +12,7 @@ from pathlib import Path
 from . import load
 from .load import Load, Result
 from .machine import Cores, Process
+from .probe import Seen, see
 from .upstream import MODEL, PACED_MODEL
 
 WARM_UP_S = 1
@@ -99,6 +100,14 @@ class Driver:
         self.cut_max[target.name] += workload.connections if self._with_wrk else 0
         time.sleep(BREAK_S)
         return Turn(result, cpu_s)
+
+    def firsts(self, target: Target, seconds: int) -> Seen:
+        """One paced stream after another. Raises LoadFailed unless each had events."""
+        seen = see("firsts", target.url, target.key, PACED.body, 1, core=self._core, seconds=seconds)
+        if seen.failed:
+            raise load.LoadFailed(f"{target.url}: {seen.failed} streams without an event")
+        self.answered[target.name] += seen.count
+        return seen
 
     def alternate(
         self, bare: Target, llmctl: Target, workload: Workload, turns: int, seconds: int

@@ -1,10 +1,12 @@
 """Load that looks at each piece: streams that last, and calls at a steady rate.
 
     python -m tests.bench.probe streams URL KEY BODY 1000
+    python -m tests.bench.probe firsts URL KEY BODY 1 --seconds 4
     python -m tests.bench.probe calls URL KEY BODY 500 --seconds 6
 
 What it saw is printed as JSON. `streams` opens so many, spread over a second, and reads each to its end; their events
-must say when they were sent (`bench-talk`). `calls` begins so many a second, whether or not earlier ones have ended.
+must say when they were sent (`bench-talk`). `firsts` reads one stream after another. `calls` begins so many a second,
+whether or not earlier ones have ended.
 """
 
 from __future__ import annotations
@@ -118,6 +120,40 @@ class Streams:
             self._over.set()
 
 
+class Firsts:
+    """Times are of each stream's first event, from the call on."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._request = request_bytes(load, load.keys[0])
+        self._times_s: list[float] = []
+        self._failed = 0
+        self._seen = False
+
+    async def run(self) -> Seen:
+        loop, url = asyncio.get_running_loop(), urlsplit(self._load.url)
+        _, line = await loop.create_connection(lambda: Line(self._take, self._end), url.hostname, url.port)
+        until_s = time.perf_counter() + self._load.seconds
+        while time.perf_counter() < until_s:
+            self._whole, self._seen = asyncio.Event(), False
+            line.call(self._request, time.perf_counter())
+            async with asyncio.timeout(FINISH_TIMEOUT_S):
+                await self._whole.wait()
+        return Seen(len(self._times_s), self._failed, *_spread_ms(self._times_s))
+
+    def _take(self, line: Line, data: bytes) -> None:
+        line.answer += data
+        if not self._seen and b"data:" in line.answer:
+            self._seen = True
+            self._times_s.append(time.perf_counter() - line.began_s)
+        if is_whole(line.answer):
+            self._failed += not self._seen
+            self._whole.set()
+
+    def _end(self, _line: Line) -> None:
+        """Nobody sets the event any more: it fails by its time."""
+
+
 class Calls:
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -172,7 +208,7 @@ def _spread_ms(times_s: Sequence[float]) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=("streams", "calls"))
+    parser.add_argument("kind", choices=("streams", "firsts", "calls"))
     parser.add_argument("url")
     parser.add_argument("key")
     parser.add_argument("body")
@@ -180,7 +216,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=0)
     args = parser.parse_args()
     load = Load.chat(args.url, [args.key], args.body, args.number, args.seconds)
-    run = {"streams": Streams, "calls": Calls}[args.kind]
+    run = {"streams": Streams, "firsts": Firsts, "calls": Calls}[args.kind]
     print(json.dumps(dataclasses.asdict(uvloop.run(run(load).run()))))
 
 
