@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NamedTuple
@@ -57,23 +57,39 @@ class Plan:
     rests: list[tuple[int, int, int]] = field(default_factory=list)  # the same, beyond `folded` only
     folded: Place = (-1, 0, 0, 0, 0, 0)
 
+    def one_by_one(self) -> Iterator[tuple[str, dict[str, object]]]:
+        """What to read FROM, up to and with a condition, and its parameters; `:number` is the row of what is asked for.
+        A statement for each sorts the less: SQLite knows the order of one span's rows, but not that of all spans."""
+        at = self._at
+        for number, span in self.spans:
+            yield "summaries AS r WHERE r.span_id = :span", {"number": number, "span": span}
+        for source, stretches in ((_STRETCH, self.quarters), (f"{_STRETCH} AND {_BEYOND}", self.rests)):
+            for number, first, end in stretches:
+                yield source, {"number": number, "first": first, "end": end, **at}
+
     @property
     def parameters(self) -> dict[str, object]:
-        names = ("at_bucket", "at_lineage", "at_user", "at_key", "at_model", "at_end_user")
         return {
             "spans": json.dumps(self.spans),
             "quarters": json.dumps([(*one, 0) for one in self.quarters] + [(*one, 1) for one in self.rests]),
-            **dict(zip(names, self.folded, strict=True)),
+            **self._at,
         }
 
+    @property
+    def _at(self) -> dict[str, object]:
+        names = ("at_bucket", "at_lineage", "at_user", "at_key", "at_model", "at_end_user")
+        return dict(zip(names, self.folded, strict=True))
 
+
+_BEYOND = """(r.bucket, r.lineage_id, r.user_id, r.key_id, r.model_id, r.end_user_id)
+          > (:at_bucket, :at_lineage, :at_user, :at_key, :at_model, :at_end_user)"""
+_STRETCH = "rollups AS r WHERE r.bucket >= :first AND r.bucket < :end"
 # Both name the roll-up rows `r`, and the row of what is asked for `s.value ->> 0`.
 SUMMARIES = "json_each(:spans) AS s CROSS JOIN summaries AS r ON r.span_id = s.value ->> 1"
-QUARTERS = """
+QUARTERS = f"""
     json_each(:quarters) AS s
     CROSS JOIN rollups AS r ON r.bucket >= s.value ->> 1 AND r.bucket < s.value ->> 2
-     AND (s.value ->> 3 = 0 OR (r.bucket, r.lineage_id, r.user_id, r.key_id, r.model_id, r.end_user_id)
-          > (:at_bucket, :at_lineage, :at_user, :at_key, :at_model, :at_end_user))
+     AND (s.value ->> 3 = 0 OR {_BEYOND})
 """
 
 

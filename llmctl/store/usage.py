@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from operator import add
 from typing import Any, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
@@ -83,12 +84,13 @@ def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: Zon
         read = of_calls
     elif reads_calls(filters, by):
         read = of_labelled
-    rows: dict[tuple[Cell, ...], Row] = {}
-    for found, sums in _found(tx, filters, by, zone, read):
+    rows: dict[tuple[Cell, ...], list[int]] = {}
+    for found, amounts in _found(tx, filters, by, zone, read):
         for cells in _each_tag(found, by):
             # Lineages that end in the same group are one row, and so is a model that two providers have.
-            rows.setdefault(cells, Row(cells)).sums.add(sums)
-    return sorted(rows.values(), key=_order(by))
+            known = rows.get(cells)
+            rows[cells] = [*amounts] if known is None else [*map(add, known, amounts)]
+    return sorted((Row(cells, Sums(*amounts)) for cells, amounts in rows.items()), key=_order(by))
 
 
 def told(tx: sqlite3.Connection, filters: Filters) -> Filters:

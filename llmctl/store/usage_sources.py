@@ -102,15 +102,11 @@ def _of_buckets(
     where: str,
     parameters: dict[str, object],
 ) -> Iterator[tuple[Any, ...]]:
-    plan = run(tx, rollups.plan(spans))
     sums = [f"sum(r.{name})" for name in SUMS]
-    for source in (rollups.SUMMARIES, rollups.QUARTERS):
+    by = f"GROUP BY {', '.join(dimensions)}" if dimensions else "HAVING count(*) > 0"
+    for source, place in run(tx, rollups.plan(spans)).one_by_one():
         yield from tx.execute(
-            f"""
-            SELECT {", ".join(["s.value ->> 0", *dimensions, *sums])} FROM {source} WHERE {where}
-            GROUP BY {", ".join(["s.value ->> 0", *dimensions])}
-            """,
-            parameters | plan.parameters,
+            f"SELECT {', '.join([':number', *dimensions, *sums])} FROM {source} AND {where} {by}", parameters | place
         )
 
 
