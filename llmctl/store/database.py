@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from llmctl.domain.errors import (
     LlmctlError,
@@ -40,6 +41,7 @@ READERS_WAIT_S = 0.1
 READERS_POLL_MS = 5
 LOCK_TIMEOUT_S = 10.0
 LOCK_POLL_S = 0.001
+UNLIMITED = -1
 
 _UNAVAILABLE = {
     sqlite3.SQLITE_BUSY,
@@ -51,6 +53,20 @@ _UNAVAILABLE = {
     sqlite3.SQLITE_INTERRUPT,
 }
 _BROKEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class Checkpoint(NamedTuple):
+    """What `PRAGMA wal_checkpoint` says. `busy`: it was not all that was asked; `frames`: of the log; `moved`: how many
+    of them are in the file now."""
+
+    busy: int
+    frames: int
+    moved: int
+
+    @property
+    def is_partial(self) -> bool:
+        """Somebody reads what was there before the rest."""
+        return self.moved < self.frames
 
 
 class Store:
@@ -111,9 +127,9 @@ class Store:
         with storing(), transaction(self.connection, "BEGIN"):
             yield self.connection
 
-    def checkpoint(self, mode: str = "PASSIVE") -> bool:
-        """Moves the write-ahead log into the database file; False if readers kept it from all that was asked. TRUNCATE
-        waits for them only for a moment: everybody who writes waits for it meanwhile.
+    def checkpoint(self, mode: str = "PASSIVE") -> Checkpoint:
+        """Moves the write-ahead log into the database file, as far as readers let it. TRUNCATE waits for them only for
+        a moment: everybody who writes waits for it meanwhile.
 
         It is begun anew every few milliseconds, as SQLite waits for a reader's slot, not for that reader: the next one
         takes the same slot, and with two of them in turn it is never seen free, though neither is in the way any more.
@@ -122,15 +138,20 @@ class Store:
             self.connection.execute(f"PRAGMA busy_timeout = {READERS_POLL_MS}")
             deadline_s = time.monotonic() + READERS_WAIT_S
             try:
-                while not (done := self._checkpointed(mode)) and mode != "PASSIVE" and time.monotonic() < deadline_s:
-                    pass
+                found = self._checkpointed(mode)
+                while found.busy and mode != "PASSIVE" and time.monotonic() < deadline_s:
+                    found = self._checkpointed(mode)
             finally:
                 self.connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
-        return done
+        return found
 
-    def _checkpointed(self, mode: str) -> bool:
-        ((busy, _, _),) = self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
-        return not busy
+    def _checkpointed(self, mode: str) -> Checkpoint:
+        (row,) = self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        return Checkpoint(*row)
+
+    def cut_log_to(self, size: int) -> None:
+        """The write that begins the log anew cuts its file down to so many bytes, or UNLIMITED."""
+        self.connection.execute(f"PRAGMA journal_size_limit = {size}")
 
     def wait_at_most(self, timeout_s: float) -> None:
         """How long a write waits for others, from now on."""

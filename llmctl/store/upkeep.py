@@ -17,13 +17,14 @@ from llmctl.domain.errors import StoreUnavailable
 
 from . import balances, objects
 from .balances import Row
-from .database import Store, storing, wal_bytes
+from .database import UNLIMITED, Checkpoint, Store, storing, wal_bytes
 
 logger = logging.getLogger(__name__)
 
 # The log's file keeps its size when it is begun anew, so what was written is counted: 4,000 entries are about 10 MB.
 CHECKPOINT_EVERY = 4_000
 TRUNCATE_BYTES = 64 << 20
+CUT_BYTES = 8 << 20  # at once: to give back 8 MB takes 4 ms, 100 MB take 50
 TRUNCATE_AGAIN_S = 30.0  # after readers did not let it happen: it costs all who write a tenth of a second
 TRUNCATE_AGAIN_SHORT_S = 1.0  # the same while there is no room: nobody is let in anyway
 RESERVE_BYTES = 32 << 20  # of a small disk a sixteenth
@@ -52,6 +53,7 @@ class Upkeep:
 
     def __init__(self) -> None:
         self._since_checkpoint = 0
+        self._last = Checkpoint(0, 0, 0)
         self._truncate_at_s = 0.0
         self._told_bytes = TRUNCATE_BYTES
         self._past_from: Row = (0, 0, 0)
@@ -94,18 +96,29 @@ class Upkeep:
             self._checkpoint(store, now_s)
 
     def _checkpoint(self, store: Store, now_s: float) -> None:
-        if store.wal_bytes() <= TRUNCATE_BYTES or now_s < self._truncate_at_s:
-            store.checkpoint()
-        elif not store.checkpoint("TRUNCATE"):
-            self._truncate_at_s = now_s + TRUNCATE_AGAIN_S
-            if (size := store.wal_bytes()) > 2 * self._told_bytes:
-                self._told_bytes = size
-                logger.warning(
-                    "the database's log grew to %d MB: somebody reads without end (a shell with an open transaction?)",
-                    size >> 20,
-                )
+        before, found = self._last, store.checkpoint()
+        self._last = found
+        size = store.wal_bytes()
+        is_large = size > TRUNCATE_BYTES
+        if is_large and not found.is_partial:  # the next write begins it anew
+            store.cut_log_to(max(TRUNCATE_BYTES, size - CUT_BYTES))
         else:
+            store.cut_log_to(UNLIMITED)
+        if not is_large or not found.is_partial:
             self._told_bytes = TRUNCATE_BYTES
+            return
+        # Who was in the way the last time has gone: then whoever is now goes soon, and is waited for. A backup stays.
+        readers_pass = before.is_partial and found.moved >= before.frames
+        if readers_pass and now_s >= self._truncate_at_s:
+            if not store.checkpoint("TRUNCATE").busy:
+                return
+            self._truncate_at_s = now_s + TRUNCATE_AGAIN_S
+        if size > 2 * self._told_bytes:
+            self._told_bytes = size
+            logger.warning(
+                "the database's log grew to %d MB: somebody reads without end (a shell with an open transaction?)",
+                size >> 20,
+            )
 
     def drop_past_balances_if_due(self, store: Store, now_s: int) -> None:
         """A few of them, and soon the next ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import threading
 import time
@@ -12,6 +13,8 @@ import pytest
 from llmctl.domain.errors import StoreError
 from llmctl.store import own_usage, upkeep
 from llmctl.store.booking import Held
+from llmctl.store.database import Checkpoint, Store
+from llmctl.store.ledger import Ledger
 from llmctl.store.reader import Reader
 from llmctl.store.sql import Reading
 from tests.support.ledgers import Books, closing, opening
@@ -31,6 +34,12 @@ async def call(books: Books, count: int) -> float:
     """The longest that one of these calls waited for its hold, in seconds."""
     ledger = books.ledger()
     await ledger.start()
+    longest = await call_on(ledger, books, count)
+    await ledger.close()
+    return longest
+
+
+async def call_on(ledger: Ledger, books: Books, count: int) -> float:
     caller = books.caller(books.add_user(f"u{time.monotonic_ns()}"))
     longest = 0.0
     for _ in range(count):
@@ -39,23 +48,55 @@ async def call(books: Books, count: int) -> float:
         assert isinstance(await ledger.hold(wanted), Held)
         longest = max(longest, time.perf_counter() - began_s)
         ledger.settle(closing(wanted.call_id))
-    await ledger.close()
     return longest
 
 
 @pytest.mark.usefixtures("small_log")
 async def test_a_reader_that_stays_delays_no_call_and_the_log_shrinks_when_it_goes(
-    books: Books, caplog: pytest.LogCaptureFixture
+    books: Books, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    waits: list[str] = []  # for readers, with all who write behind them
+    real = Store.checkpoint
+
+    def checkpoint(store: Store, mode: str = "PASSIVE") -> Checkpoint:
+        found = real(store, mode)
+        waits.extend([mode] if found.busy else [])
+        return found
+
+    monkeypatch.setattr(Store, "checkpoint", checkpoint)
     with closed(sqlite3.connect(books.path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM calls").fetchone()
         assert await call(books, 400) < 1.0
+        assert len(waits) <= 2  # before it is known that the reader stays, and at the end
         assert books.store.wal_bytes() > SMALL
         assert 1 <= caplog.text.count("somebody reads without end") <= 5  # each time that it doubled
         reader.execute("COMMIT")
         await call(books, 10)
     assert books.store.wal_bytes() == 0
+
+
+@pytest.mark.usefixtures("small_log")
+async def test_a_log_that_grew_is_cut_down_bit_by_bit_while_calls_go_on(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bit = 100_000
+    monkeypatch.setattr(upkeep, "CUT_BYTES", bit)
+    ledger = books.ledger()
+    await ledger.start()
+    with closed(sqlite3.connect(books.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM calls").fetchone()
+        await call_on(ledger, books, 200)
+        reader.execute("COMMIT")
+    sizes = [books.store.wal_bytes()]
+    while sizes[-1] > SMALL:
+        await call_on(ledger, books, 10)
+        sizes.append(books.store.wal_bytes())
+        assert len(sizes) < 1_000
+    assert sizes[0] > 5 * bit
+    assert max(before - after for before, after in itertools.pairwise(sizes)) <= 2 * bit
+    await ledger.close()
 
 
 @pytest.mark.usefixtures("small_log")
