@@ -77,9 +77,10 @@ def apply(
     with _mistakes_of(file):
         with run.reading() as tx:
             steps = planned(tx)
-        with suppress(_Rehearsed), run.writing() as (tx, author):
-            organisation.perform(tx, author, steps.changes, default_zone=zone)
-            raise _Rehearsed
+        if steps.changes:
+            with suppress(_Rehearsed), run.writing() as (tx, author):
+                organisation.perform(tx, author, steps.changes, default_zone=zone)
+                raise _Rehearsed
     _show(run, steps, aliases.named(said, run.config.aliases), applied=not dry_run)
     if dry_run:
         if exit_code and steps.changes:

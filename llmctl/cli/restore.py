@@ -31,7 +31,8 @@ def restore(
     """Put a copy in the place of the database, which is kept. No gateway may run.
 
     Keys that were revoked since the copy stay revoked, those that were given an earlier end keep it, users and groups
-    that were disabled or removed are disabled, and the secrets of rotated keys are the newer ones.
+    that were disabled or removed are disabled, the networks that keys and groups were bound to since count, and the
+    secrets of rotated keys are the newer ones.
     """
     from llmctl.store import copies, owners
 
@@ -81,5 +82,6 @@ def _carried(done: Restored) -> list[str]:
         "expiring": "expiring when set since",
         "rotated": "rotated, with their newer secrets",
         "disabled": "disabled",
+        "bound": "bound to the networks set since",
     }
     return [f"Still {texts[what]}: {humanize.some(names)}" for what, names in done.carried.named.items() if names]

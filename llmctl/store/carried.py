@@ -25,6 +25,7 @@ class Carried:
     expiring: tuple[str, ...] = ()  # sooner than in the backup, or now expired
     rotated: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()  # users and groups, removed ones too
+    bound: tuple[str, ...] = ()  # keys and groups, to networks that the backup does not have
 
     @property
     def named(self) -> dict[str, tuple[str, ...]]:
@@ -33,6 +34,7 @@ class Carried:
             "expiring": self.expiring,
             "rotated": self.rotated,
             "disabled": self.disabled,
+            "bound": self.bound,
         }
 
     @property
@@ -52,6 +54,7 @@ def carry_over(restored: Path, replaced: Path) -> Carried | None:
                 expiring=_expiring(connection),
                 rotated=_rotated(connection),
                 disabled=(*_disabled(connection), *_below_disabled(connection)),
+                bound=(*_bound_keys(connection), *_bound_groups(connection)),
             )
             connection.execute("COMMIT")
             return found
@@ -138,6 +141,30 @@ def _below_disabled(connection: sqlite3.Connection) -> tuple[str, ...]:
     ).fetchall()
     connection.executemany("UPDATE main.users SET disabled_at = ?2 WHERE id = ?1", [row[:2] for row in rows])
     return tuple(f"user {name}" for _, _, name in rows)
+
+
+def _bound_keys(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """The networks that were said last count, unless there are none any more: then the backup's, if it has some."""
+    rows = connection.execute(
+        f"""
+        SELECT mine.id, theirs.allow_from {_KEYS}
+        WHERE mine.revoked_at IS NULL AND theirs.allow_from IS NOT NULL AND theirs.allow_from IS NOT mine.allow_from
+        """
+    ).fetchall()
+    connection.executemany("UPDATE main.keys SET allow_from = ?2 WHERE id = ?1", rows)
+    return tuple(f"key {name}" for name in _names(connection, [key_id for key_id, _ in rows]))
+
+
+def _bound_groups(connection: sqlite3.Connection) -> tuple[str, ...]:
+    rows = connection.execute(
+        f"""
+        SELECT mine.id, theirs.allow_from, mine.name FROM main.groups mine JOIN then_.groups theirs ON {_SAME}
+        WHERE mine.removed_at IS NULL AND theirs.allow_from IS NOT NULL AND theirs.allow_from IS NOT mine.allow_from
+        ORDER BY mine.name
+        """
+    ).fetchall()
+    connection.executemany("UPDATE main.groups SET allow_from = ?2 WHERE id = ?1", [row[:2] for row in rows])
+    return tuple(f"group {name}" for _, _, name in rows)
 
 
 def _names(connection: sqlite3.Connection, key_ids: list[int]) -> tuple[str, ...]:

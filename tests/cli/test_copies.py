@@ -161,6 +161,29 @@ def test_a_key_that_was_given_an_end_since_the_backup_keeps_it(cli: Cli, filled:
     assert [key["state"] for key in cli.json("key", "list")] == ["expired", "active", "active"]
 
 
+def test_who_was_bound_to_networks_since_the_backup_stays_so(cli: Cli, filled: Fill, tmp_path: Path) -> None:
+    filled("sales/alice", "bob", "carol", "dave")
+    cli("key", "set", "bob", "--allow-from", "10.0.0.0/8")
+    cli("key", "set", "carol", "--allow-from", "10.1.0.0/16")
+    cli("key", "set", "dave", "--allow-from", "10.2.0.0/16")
+    copy = str(tmp_path / "copy.db")
+    cli("backup", copy)
+    cli("key", "set", "alice", "--allow-from", "192.168.7.0/24")
+    cli("group", "set", "sales", "--allow-from", "192.168.0.0/16")
+    cli("key", "set", "bob", "--allow-from", "10.9.0.0/16")
+    cli("key", "set", "carol", "--no-allow-from")
+    done = cli("restore", copy, "--yes").out
+    assert "Still bound to the networks set since: key alice/default, key bob/default, group sales\n" in done
+    keys = {key["user"]: key["allow_from"] for key in cli.json("key", "list")}
+    assert keys == {
+        "alice": "192.168.7.0/24",
+        "bob": "10.9.0.0/16",
+        "carol": "10.1.0.0/16",  # nobody gets in whom the backup keeps out
+        "dave": "10.2.0.0/16",
+    }
+    assert cli.json("group", "show", "sales")["allow_from"] == "192.168.0.0/16"
+
+
 def test_who_was_moved_to_where_nobody_gets_in_stays_out_too(cli: Cli, filled: Fill, tmp_path: Path) -> None:
     filled("sales/alice", "sales/bob", "emea/carol", "dave", "shut/erin")
     cli("group", "disable", "shut")
