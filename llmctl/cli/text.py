@@ -31,7 +31,7 @@ def safe_json(text: str) -> str:
 
 def cells(text: str) -> int:
     """How wide a terminal shows it: East Asian characters and emoji take two cells."""
-    if text.strip(_NARROW).isascii():
+    if text.isascii() or text.strip(_NARROW).isascii():
         return len(text)
     from rich.cells import cell_len
 

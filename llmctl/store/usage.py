@@ -55,6 +55,7 @@ class Sums:
 
 
 _SUM_NAMES = tuple(one.name for one in fields(Sums))
+_COST = _SUM_NAMES.index("cost_nano_usd")
 
 
 class Cell(NamedTuple):
@@ -78,19 +79,27 @@ class Row:
 def report(tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo) -> list[Row]:
     """One row a combination that occurs. Periods are calendar ones of `zone`, in order; all else by cost. By tag, a
     call counts in the row of each of its tags: such rows do not add up. Of the times that `told` says."""
+    rows: dict[tuple[Cell, ...], Sequence[int]] = {}
+    for cells, amounts in _parts(tx, filters, by, zone):
+        known = rows.get(cells)
+        rows[cells] = amounts if known is None else [*map(add, known, amounts)]
+    return sorted((Row(cells, Sums(*amounts)) for cells, amounts in rows.items()), key=_order(by))
+
+
+def _parts(
+    tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo
+) -> Iterator[tuple[tuple[Cell, ...], Sequence[int]]]:
+    """(cells, sums), more than one of them for the same cells: lineages that end in the same group are one row, and so
+    is a model that two providers have."""
     filters = told(tx, filters)
     read: _Source = of_rollups
     if filters.end_user or filters.tag:
         read = of_calls
     elif reads_calls(filters, by):
         read = of_labelled
-    rows: dict[tuple[Cell, ...], list[int]] = {}
     for found, amounts in _found(tx, filters, by, zone, read):
         for cells in _each_tag(found, by):
-            # Lineages that end in the same group are one row, and so is a model that two providers have.
-            known = rows.get(cells)
-            rows[cells] = [*amounts] if known is None else [*map(add, known, amounts)]
-    return sorted((Row(cells, Sums(*amounts)) for cells, amounts in rows.items()), key=_order(by))
+            yield cells, amounts
 
 
 def told(tx: sqlite3.Connection, filters: Filters) -> Filters:
@@ -172,11 +181,10 @@ def trends(
     while len(starts) < days:
         starts.append(window_start("day", zone, starts[-1] - 1))
     recent = filters._replace(since_s=starts[-1])
-    by_day: dict[tuple[Cell, ...], dict[int, int]] = {}
-    for row in report(tx, recent, [*by, "day"], zone):
-        start_s = row.cells[-1].start_s
-        assert start_s is not None
-        by_day.setdefault(row.cells[:-1], {})[start_s] = row.sums.cost_nano_usd
+    by_day: dict[tuple[Cell, ...], dict[int | None, int]] = {}
+    for (*cells, day), amounts in _parts(tx, recent, [*by, "day"], zone):
+        costs = by_day.setdefault(tuple(cells), {})
+        costs[day.start_s] = costs.get(day.start_s, 0) + amounts[_COST]
     return {cells: [costs.get(start_s, 0) for start_s in reversed(starts)] for cells, costs in by_day.items()}
 
 
