@@ -118,7 +118,7 @@ class Handler:
         arrival.address = setup.proxies.client_of(arrival.http)
         if arrival.caller.allowed_from:
             self._check_address(arrival, head)
-        self._sightings.note(head.secret, arrival.address, head.user_agent)
+        self._sightings.note(head.digest, arrival.address, head.user_agent)
         if endpoint.kind == "local":
             self._renewed(arrival, head)
             addresses.check_allowed(arrival.caller, arrival.address)

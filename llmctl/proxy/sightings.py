@@ -10,7 +10,6 @@ from llmctl.config import Config
 from llmctl.domain.errors import LlmctlError
 from llmctl.store import sightings
 from llmctl.store.database import Store
-from llmctl.store.secrets import hash_of
 from llmctl.store.sightings import Sighting
 
 from .turns import take_turns
@@ -18,6 +17,8 @@ from .turns import take_turns
 logger = logging.getLogger(__name__)
 
 FLUSH_EVERY_S = 5.0
+STEP_PLACES = 250  # in one transaction: some milliseconds, in which no call is let in
+STEP_PAUSE_S = 0.02
 PLACES_MAX = 10_000  # between two writes; a crowd beyond it goes unseen
 CLIENT_CHARS_MAX = 64
 ADDRESS_CHARS_MAX = 45  # the longest way to write an IPv6 address
@@ -28,12 +29,12 @@ class Sightings:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._seen: dict[tuple[str, str, str], int] = {}
+        self._seen: dict[tuple[bytes, str, str], int] = {}
         self._failing = False  # said once
 
-    def note(self, secret: str, address: str, user_agent: str) -> None:
+    def note(self, digest: bytes, address: str, user_agent: str) -> None:
         """One call with a secret that was let in, from a client's address."""
-        place = (secret, address, user_agent[: 2 * CLIENT_CHARS_MAX])
+        place = (digest, address, user_agent[: 2 * CLIENT_CHARS_MAX])
         number = self._seen.get(place)
         if number is not None or len(self._seen) < PLACES_MAX:
             self._seen[place] = (number or 0) + 1
@@ -55,15 +56,19 @@ class Sightings:
         else:
             self._failing = False
 
-    def _write(self, seen: dict[tuple[str, str, str], int], now_s: int) -> None:
-        found = [
-            Sighting(hash_of(secret), _clean(address)[:ADDRESS_CHARS_MAX], _client(agent), now_s, now_s, calls)
-            for (secret, address, agent), calls in seen.items()
-        ]
+    def _write(self, seen: dict[tuple[bytes, str, str], int], now_s: int) -> None:
+        places = sorted(seen.items())  # neighbours in the file go into one transaction
         store = Store(self._config.database, synchronous=self._config.server.synchronous)
         try:
-            with store.write() as tx:
-                sightings.add(tx, found)
+            for first in range(0, len(places), STEP_PLACES):
+                if first:
+                    time.sleep(STEP_PAUSE_S)
+                found = [
+                    Sighting(digest, _clean(address)[:ADDRESS_CHARS_MAX], _client(agent), now_s, now_s, calls)
+                    for (digest, address, agent), calls in places[first : first + STEP_PLACES]
+                ]
+                with store.write() as tx:
+                    sightings.add(tx, found)
         finally:
             store.close()
 
@@ -74,4 +79,6 @@ def _client(agent: str) -> str:
 
 
 def _clean(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(char if char.isascii() and char.isprintable() else "?" for char in text)

@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .sql import BulkInsert
+
 PLACES_MAX = 200  # kept of a secret, the newest: a key in an app's hands is seen from everywhere
 
 
@@ -21,26 +23,34 @@ class Sighting:
     calls: int
 
 
+_ADD = BulkInsert(
+    "sightings",
+    ["hash", "address", "client", "first_at", "last_at", "calls"],
+    condition="EXISTS (SELECT 1 FROM secrets WHERE hash = column1)",
+    conflict="ON CONFLICT DO UPDATE SET last_at = max(last_at, excluded.last_at), calls = calls + excluded.calls",
+)
+
+
 def add(tx: sqlite3.Connection, found: Sequence[Sighting]) -> None:
     """Adds to what was seen before. Does not bump the settings: no call depends on it."""
-    if not found:
-        return
-    tx.executemany(
-        """
-        INSERT INTO sightings (hash, address, client, first_at, last_at, calls)
-        SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM secrets WHERE hash = ?1)
-        ON CONFLICT DO UPDATE SET last_at = max(last_at, excluded.last_at), calls = calls + excluded.calls
+    _ADD.execute(tx, [(one.hash, one.address, one.client, one.first_at_s, one.last_at_s, one.calls) for one in found])
+    hashes = [*{one.hash for one in found}]
+    crowded = tx.execute(
+        f"""
+        SELECT hash FROM sightings WHERE hash IN ({", ".join("?" * len(hashes))})
+        GROUP BY hash HAVING count(*) > {PLACES_MAX}
         """,
-        [(one.hash, one.address, one.client, one.first_at_s, one.last_at_s, one.calls) for one in found],
-    )
-    tx.executemany(
-        """
-        DELETE FROM sightings WHERE hash = ?1 AND (address, client) IN (
-            SELECT address, client FROM sightings WHERE hash = ?1 ORDER BY last_at DESC LIMIT -1 OFFSET ?2
+        hashes,
+    ).fetchall()
+    for (one,) in crowded:
+        tx.execute(
+            """
+            DELETE FROM sightings WHERE hash = ?1 AND (address, client) IN (
+                SELECT address, client FROM sightings WHERE hash = ?1 ORDER BY last_at DESC LIMIT -1 OFFSET ?2
+            )
+            """,
+            (one, PLACES_MAX),
         )
-        """,
-        [(secret, PLACES_MAX) for secret in {one.hash for one in found}],
-    )
 
 
 def of_key(tx: sqlite3.Connection, key_id: int) -> list[Sighting]:

@@ -80,13 +80,19 @@ class Bulk(ABC):
 
 
 class BulkInsert(Bulk):
-    def __init__(self, table: str, columns: Sequence[str], *, verb: str = "INSERT", conflict: str = "") -> None:
+    """`condition`: which rows are put in, of `column1` and so on."""
+
+    def __init__(
+        self, table: str, columns: Sequence[str], *, verb: str = "INSERT", conflict: str = "", condition: str = ""
+    ) -> None:
         super().__init__(len(columns))
         self._into = f"{verb} INTO {table} ({', '.join(columns)})"
         self._conflict = conflict
+        self._condition = condition
 
     def _statement(self, values: str, *, filled: bool) -> str:
-        rows = f"SELECT * FROM ({values}) WHERE column1 IS NOT NULL" if filled else values
+        conditions = [one for one in ("column1 IS NOT NULL" if filled else "", self._condition) if one]
+        rows = f"SELECT * FROM ({values}) WHERE {' AND '.join(conditions)}" if conditions else values
         return f"{self._into} {rows} {self._conflict}"
 
 
