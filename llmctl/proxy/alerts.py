@@ -33,6 +33,7 @@ EVERY_S = 2.0
 LOOK_EVERY_S = 8.0  # at limits and prices; only if something was written since
 PROVIDERS_EVERY_S = 60.0
 PACES_EVERY_S = 300.0  # a look at a week of roll-ups
+NOTED_AT_ONCE = 50  # in one transaction, in which no call is let in: a thousand may cross a limit
 DELIVERIES_MAX = 20  # to one receiver, after one look
 RETRY_S = 5  # then doubled
 RETRY_S_MAX = 3_600
@@ -132,14 +133,15 @@ class Alerts:
                         least, factor = settings.runaway_usd_min * NANO_PER_USD, settings.runaway_factor
                         found += self._lookout.runaway(tx, factor=factor, nano_usd_min=least, now_s=now_s)
                 new = store.unknown(tx, found) if found else []
-            if new:
+            noted: list[Alert] = []
+            for first in range(0, len(new), NOTED_AT_ONCE):
                 with connection.write() as tx:
-                    new = store.add(tx, new, receivers, now_s)
+                    noted += store.add(tx, new[first : first + NOTED_AT_ONCE], receivers, now_s)
             if not idle:
-                return new, {}
+                return noted, {}
             with connection.read() as tx:
                 due = {name: store.due(tx, name, now_s, most=DELIVERIES_MAX) for name in idle}
-            return new, {name: deliveries for name, deliveries in due.items() if deliveries}
+            return noted, {name: deliveries for name, deliveries in due.items() if deliveries}
         finally:
             connection.close()
 

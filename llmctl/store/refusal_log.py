@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from . import why
 from .booking import Refusal
 from .interned import Interned
-from .sql import as_json, picked
+from .sql import BulkInsert, as_json, picked
 
 REFUSED_ROWS_PER_MINUTE = 20  # per key and code; further ones are counted: a flood must not fill the disk
 MINUTES_KEPT = 16  # calls are refused in another order than they began in: a body may take ten minutes to stall
@@ -58,10 +58,9 @@ class RefusalLog:
             )
         if rows:
             tx.execute(_REFUSED_CALLS, (as_json(rows),))
-            tx.executemany("INSERT INTO refusals VALUES (?, ?, ?, ?)", reasons)
+            _REASONS.execute(tx, reasons)
         if counts:
             tx.execute(_COUNT_REFUSALS, (as_json(counts),))
-
         return new
 
     def committed(self, new: Counter[Alike]) -> None:
@@ -81,6 +80,7 @@ _REFUSED = (
     "id started_at_ms state lineage_id user_id key_id end_user_id model_id endpoint_id request_model_id stream status "
     "error_id"
 ).split()
+_REASONS = BulkInsert("refusals", ["call_id", "message", "bound", "looked"])
 _REFUSED_CALLS = f"""
     INSERT INTO calls ({", ".join(_REFUSED)}, held_nano, held_input_tokens, held_output_tokens)
     SELECT {picked(_REFUSED)}, 0, 0, 0 FROM json_each(?)
