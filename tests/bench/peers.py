@@ -30,7 +30,8 @@ from . import report
 from .gateway import PROVIDER_SECRET, Gateway
 from .load import LoadFailed, wrk_version
 from .machine import PROJECT, Cores, Process, cores, free_port
-from .measure import MODEL, ONE, SOME, Driver, Target, Turn
+from .measure import ONE, SOME, Driver, Target, Turn
+from .upstream import MODEL
 
 HOME = PROJECT / ".peers"
 LITELLM, PORTKEY = HOME / "litellm", HOME / "portkey"

@@ -79,6 +79,13 @@ class Line(asyncio.Protocol):
         self._received(self, data)
 
 
+async def connected(url: str, received: Callable[[Line, bytes], None], lost: Callable[[Line], None]) -> Line:
+    parts = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    _, line = await loop.create_connection(lambda: Line(received, lost), str(parts.hostname), parts.port or 80)
+    return line
+
+
 class Streams:
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -89,11 +96,7 @@ class Streams:
         self._over = asyncio.Event()
 
     async def run(self) -> Seen:
-        loop, url = asyncio.get_running_loop(), urlsplit(self._load.url)
-        lines = [
-            (await loop.create_connection(lambda: Line(self._take, self._end), url.hostname, url.port))[1]
-            for _ in range(self._load.connections)
-        ]
+        lines = [await connected(self._load.url, self._take, self._end) for _ in range(self._load.connections)]
         for line in lines:
             line.call(self._request, time.perf_counter())
             await asyncio.sleep(RAMP_S / len(lines))
@@ -131,8 +134,7 @@ class Firsts:
         self._seen = False
 
     async def run(self) -> Seen:
-        loop, url = asyncio.get_running_loop(), urlsplit(self._load.url)
-        _, line = await loop.create_connection(lambda: Line(self._take, self._end), url.hostname, url.port)
+        line = await connected(self._load.url, self._take, self._end)
         until_s = time.perf_counter() + self._load.seconds
         while time.perf_counter() < until_s:
             self._whole, self._seen = asyncio.Event(), False
@@ -164,15 +166,11 @@ class Calls:
         self._open = 0
 
     async def run(self) -> Seen:
-        loop, url = asyncio.get_running_loop(), urlsplit(self._load.url)
         per_s, began_s, begun = self._load.connections, time.perf_counter(), 0
         while (passed_s := time.perf_counter() - began_s) < self._load.seconds:
             while begun < passed_s * per_s:
                 if not self._idle:
-                    connected = await loop.create_connection(
-                        lambda: Line(self._take, self._end), url.hostname, url.port
-                    )
-                    self._idle.append(connected[1])
+                    self._idle.append(await connected(self._load.url, self._take, self._end))
                 self._open += 1
                 self._idle.popleft().call(self._request, time.perf_counter())
                 begun += 1
@@ -216,8 +214,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=0)
     args = parser.parse_args()
     load = Load.chat(args.url, [args.key], args.body, args.number, args.seconds)
-    run = {"streams": Streams, "firsts": Firsts, "calls": Calls}[args.kind]
-    print(json.dumps(dataclasses.asdict(uvloop.run(run(load).run()))))
+    probes: dict[str, type[Streams | Firsts | Calls]] = {"streams": Streams, "firsts": Firsts, "calls": Calls}
+    print(json.dumps(dataclasses.asdict(uvloop.run(probes[args.kind](load).run()))))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from .figures import Figure, Goal, Pair
 from .gateway import Gateway
 from .load import LoadFailed
 from .machine import Cores, Process
-from .measure import MANY, MODEL, SOME, Driver, Target, Workload, body, chat
+from .measure import MANY, SOME, Driver, Target, Workload, body, chat
 from .probe import Seen, see
-from .upstream import TALK_MODEL
+from .upstream import MODEL, TALK_MODEL
 
 T = TypeVar("T")
 
