@@ -98,7 +98,7 @@ def _parts(
     elif reads_calls(filters, by):
         read = of_labelled
     for found, amounts in _found(tx, filters, by, zone, read):
-        for cells in _each_tag(found, by):
+        for cells in _each_tag(found, by) if "tag" in by else (found,):
             yield cells, amounts
 
 
@@ -121,7 +121,7 @@ def by_price(
     """The same from the single calls, each row by the id of the price that its calls are booked at, where one is."""
     rows: dict[tuple[Cell, ...], dict[int | None, Sums]] = {}
     for cells, (price_id, *sums) in _found(tx, filters, by, zone, of_calls, "coalesce(r.price_id, r.own_price_id)"):
-        rows.setdefault(tuple(cells), {}).setdefault(price_id, Sums()).add(sums)
+        rows.setdefault(cells, {}).setdefault(price_id, Sums()).add(sums)
     return rows
 
 
@@ -130,20 +130,24 @@ _Source = Callable[[sqlite3.Connection, Times, Sequence[str], str, dict[str, obj
 
 def _found(
     tx: sqlite3.Connection, filters: Filters, by: Sequence[By], zone: ZoneInfo, read: _Source, *more: str
-) -> Iterator[tuple[list[Cell], Sequence[Any]]]:
+) -> Iterator[tuple[tuple[Cell, ...], Sequence[Any]]]:
     """(cells, values of `more` and sums), more than one of them for the same cells."""
     where, parameters = conditions(tx, filters)
     period = next((one for one in by if one in PERIODS), None)
     if sum(one in PERIODS for one in by) > 1:
         raise BadInput("one period at a time can be reported by", hint="choose one of hour, day, week, month")
     spans = _spans(tx, filters, period, zone)
-    dimensions = [_DIMENSIONS[one] for one in by if one not in PERIODS]
-    names = _Names(tx)
+    dimensions: list[str] = []
+    columns: list[tuple[list[Cell] | _Names, int]] = []  # what a cell is called, by the value at this place of a row
+    for one in by:
+        if one in PERIODS:
+            columns.append(([cell for _, cell in spans], 0))
+        else:
+            dimensions.append(_DIMENSIONS[one])
+            columns.append((_Names(tx, one), len(dimensions)))
     times = Times([stretch for stretch, _ in spans], filters.since_s, filters.until_s)
-    for number, *values in read(tx, times, [*dimensions, *more], where, parameters):
-        rest = iter(values[: len(dimensions)])
-        cells = [spans[number][1] if one in PERIODS else names.cell(one, next(rest)) for one in by]
-        yield cells, values[len(dimensions) :]
+    for row in read(tx, times, [*dimensions, *more], where, parameters):
+        yield tuple([column[row[place]] for column, place in columns]), row[1 + len(dimensions) :]
 
 
 def reads_calls(filters: Filters, by: Sequence[By]) -> bool:
@@ -157,10 +161,7 @@ def takes_long(tx: sqlite3.Connection, filters: Filters, by: Sequence[By]) -> bo
     return bool(wanted) and not (filters.end_user or filters.tag) and many_labelled(tx, wanted)
 
 
-def _each_tag(cells: list[Cell], by: Sequence[By]) -> Iterator[tuple[Cell, ...]]:
-    if "tag" not in by:
-        yield tuple(cells)
-        return
+def _each_tag(cells: tuple[Cell, ...], by: Sequence[By]) -> Iterator[tuple[Cell, ...]]:
     place = by.index("tag")
     for tag in (cells[place].text or "").split(","):
         yield (*cells[:place], Cell(tag or None), *cells[place + 1 :])
@@ -255,21 +256,20 @@ def _period_text(period: By, start_s: int, zone: ZoneInfo) -> str:
     return local.isoformat(timespec="minutes") if period == "hour" else f"{local:%Y-%m-%d}"
 
 
-class _Names:
-    """Ids of roll-ups as names, also of what was removed or revoked since."""
+class _Names(dict[int, Cell]):
+    """Ids of roll-ups as names, also of what was removed or revoked since: each is looked up once."""
 
-    def __init__(self, tx: sqlite3.Connection) -> None:
+    def __init__(self, tx: sqlite3.Connection, by: By) -> None:
+        super().__init__()
         self._tx = tx
-        self._known: dict[tuple[By, object], Cell] = {}
+        self._by = by
 
-    def cell(self, by: By, value: int) -> Cell:
-        known = self._known.get((by, value))
-        if known is None:
-            known = self._look_up(by, value)
-            self._known[by, value] = known
-        return known
+    def __missing__(self, value: int) -> Cell:
+        cell = self[value] = self._look_up(value)
+        return cell
 
-    def _look_up(self, by: By, value: int) -> Cell:
+    def _look_up(self, value: int) -> Cell:
+        by = self._by
         if by in ("model", "provider"):
             provider, model = self._tx.execute("SELECT provider, model FROM models WHERE id = ?", (value,)).fetchone()
             return Cell(model if by == "model" else provider)
