@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from . import audit, balances, objects, repricing
 from .audit import Author
 from .database import Store
 from .ids import at_or_after
+from .sql import as_json
 
-STEP_CALLS = 200  # a few milliseconds
-STEP_CALLS_SEEN = 5_000  # with those that stay: one or two milliseconds
+STEP_CALLS = 200  # one or two milliseconds
+STEP_CALLS_SEEN = 5_000  # with those that stay
 PAUSE_S = 0.01  # in which others get the lock
 CHECKPOINT_STEPS = 20
 
@@ -40,21 +41,31 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
     with closing(Store(path)) as store:
         _in_steps(store, pause_s, lambda tx: objects.forget_old(tx, author.at_s))
         while last is not None:
-            with store.write() as tx:
-                ids, last = _next(tx, last, _ends(tx, before_s, author.at_s))
-                tx.executemany("DELETE FROM calls WHERE id = ?", ((call_id,) for call_id in ids))
-                tx.executemany("DELETE FROM refusals WHERE call_id = ?", ((call_id,) for call_id in ids))
-                repricing.forget(tx, ids)
-                forgotten += len(ids)
-                if ids:
+            with store.read() as tx:  # looked for in a snapshot: the lock is only needed to forget them
+                ends = _ends(tx, before_s, author.at_s)
+                ids, following = _next(tx, last, ends)
+            if ids:
+                with store.write() as tx:
+                    if _ends(tx, before_s, author.at_s) != ends:
+                        continue  # a limit was set meanwhile that counts some of them
+                    forgotten += _forget(tx, ids)
                     # With the first ones already: doctor must never take what is forgotten for what is missing.
                     entry = audit.keep(tx, author, "prune", "calls", {"calls": forgotten, "before": before_s}, entry)
+            last = following
             step += 1
             if step % CHECKPOINT_STEPS == 0:
                 store.checkpoint()
             time.sleep(pause_s)
         _in_steps(store, pause_s, lambda tx: _forget_refusal_counts(tx, before_s))
     return forgotten
+
+
+def _forget(tx: sqlite3.Connection, ids: Sequence[int]) -> int:
+    given = (as_json(ids),)
+    done = tx.execute("DELETE FROM calls WHERE id IN (SELECT value FROM json_each(?))", given)
+    tx.execute("DELETE FROM refusals WHERE call_id IN (SELECT value FROM json_each(?))", given)
+    repricing.forget(tx, ids)
+    return done.rowcount
 
 
 def _next(tx: sqlite3.Connection, after: int, ends: dict[str, int]) -> tuple[list[int], int | None]:
