@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import profiling, report, reports, scale, startup
@@ -48,14 +49,14 @@ def run(options: argparse.Namespace, directory: Path) -> int:
     if options.reports:
         about = report.machine(where, "medians of several turns", other_load)
         found = [*startup.figures(where.measured, directory), *reports.figures(where.measured, directory)]
-        (report.print_json if options.json else report.print_table)(about, found)
+        _tell(options, about, found)
         return 0
     with Process([sys.executable, "-m", f"{PACKAGE}.upstream"], where.others) as upstream:
         upstream_url = upstream.first_line()
         if options.scale:
             about = report.machine(where, _load(options), other_load)
             found = scale.figures(where, driver, directory, upstream_url, options.turns, options.seconds)
-            (report.print_json if options.json else report.print_table)(about, found)
+            _tell(options, about, found)
             return 0
         gateway = Gateway(directory, upstream_url, where.measured)
         if options.profile:
@@ -64,8 +65,19 @@ def run(options: argparse.Namespace, directory: Path) -> int:
         rows = _compare(options, where, driver, gateway, upstream_url)
     rows += startup.figures(where.measured, directory)
     about = report.machine(where, _load(options), other_load)
-    (report.print_json if options.json else report.print_table)(about, rows)
+    _tell(options, about, rows)
     return _check_books(gateway, driver)
+
+
+def _tell(options: argparse.Namespace, about: dict[str, str], figures: Sequence[Figure]) -> None:
+    if options.json:
+        report.print_json(about, figures)
+        return
+    text = report.text_of(about, figures)
+    print(text, end="")
+    if options.readme:
+        what = "--reports --readme" if options.reports else "--scale --readme" if options.scale else "--readme"
+        report.write_readme(f'make bench ARGS="{what}"', text)
 
 
 def _compare(
@@ -117,6 +129,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int)
     parser.add_argument("--client", choices=("wrk", "own"), help="default: wrk where there is one")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--readme", action="store_true", help="put the table into README.md, too")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--scale", action="store_true", help="what grows, instead")
     parser.add_argument("--reports", action="store_true", help="start-up, and reports over ten million calls, instead")

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rich.console import Console
 from rich.table import Table
 
 from . import report
@@ -124,7 +123,7 @@ def measure(directory: Path) -> dict[str, tuple[list[Turn], list[Turn]]]:
     return turns
 
 
-def show(turns: Mapping[str, tuple[list[Turn], list[Turn]]]) -> None:
+def table_of(turns: Mapping[str, tuple[list[Turn], list[Turn]]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     for heading in (f"{SOME.name}, /s", "of llmctl's", f"{ONE.name}, p50 ms", "added ms", "added p99 ms"):
@@ -137,7 +136,7 @@ def show(turns: Mapping[str, tuple[list[Turn], list[Turn]]]) -> None:
         added = ("", "") if name == direct else (f"{p50[name] - p50[direct]:.2f}", f"{p99[name] - p99[direct]:.2f}")
         share = "" if name == direct else f"{per_s[name] / per_s['llmctl']:.2f}x"
         table.add_row(name, f"{per_s[name]:,.0f}", share, f"{p50[name]:.2f}", *added)
-    Console(width=110, highlight=False).print(table)
+    return table
 
 
 def _until_ready(target: Target, log: Path) -> None:
@@ -156,15 +155,18 @@ def _until_ready(target: Target, log: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--install", action="store_true")
-    if parser.parse_args().install:
+    parser.add_argument("--readme", action="store_true", help="put the table into README.md, too")
+    options = parser.parse_args()
+    if options.install:
         install()
         return
     with tempfile.TemporaryDirectory(prefix="llmctl-bench-") as directory:
         turns = measure(Path(directory).resolve())
-    for text in report.machine(cores(), f"{TURNS} turns of {SECONDS} s each, in alternation; medians", 0).values():
-        print(text)
-    print()
-    show(turns)
+    about = report.machine(cores(), f"{TURNS} turns of {SECONDS} s each, in alternation; medians", 0)
+    text = report.plain(about, table_of(turns))
+    print(text, end="")
+    if options.readme:
+        report.write_readme("make bench-peers ARGS=--readme", text)
 
 
 NGINX = """

@@ -1,7 +1,8 @@
-"""The figures as a table for people, or as JSON."""
+"""The figures as a table for people and for the README, or as JSON."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
@@ -15,9 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from .figures import Figure
-from .machine import Cores
+from .machine import PROJECT, Cores
 
-COLUMNS_MIN = 110
+COLUMNS = 110
+README = PROJECT / "README.md"
 LOAD_QUIET = 0.5
 
 
@@ -35,10 +37,7 @@ def machine(cores: Cores, load: str, other_load: float) -> dict[str, str]:
     }
 
 
-def print_table(about: dict[str, str], figures: Sequence[Figure]) -> None:
-    console = Console(width=max(COLUMNS_MIN, Console().width), highlight=False)
-    for text in about.values():
-        console.print(text, markup=False)
+def text_of(about: dict[str, str], figures: Sequence[Figure]) -> str:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     for heading in ("bare", "llmctl", "compared", "lowest-highest", "goal"):
@@ -46,8 +45,26 @@ def print_table(about: dict[str, str], figures: Sequence[Figure]) -> None:
     table.add_column("")
     for figure in figures:
         table.add_row(*_cells(figure))
-    console.print()
-    console.print(table)
+    return plain(about, table)
+
+
+def plain(about: dict[str, str], table: Table) -> str:
+    """As it stands in the README, too: no colours, no blanks at the ends of lines."""
+    written = io.StringIO()
+    Console(width=COLUMNS, highlight=False, file=written).print(table)
+    lines = [*about.values(), "", *written.getvalue().splitlines()]
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def write_readme(command: str, text: str) -> None:
+    """In the place of the table that this command wrote before."""
+    mark = f"<!-- made by `{command}`; changes by hand are overwritten -->\n```\n"
+    before, found, after = README.read_text().partition(mark)
+    if not found:
+        raise SystemExit(f"error: {README} has no place for it: {mark}")
+    _, end, rest = after.partition("```\n")
+    README.write_text(before + mark + text + end + rest)
+    print(f"{README.name}: written", file=sys.stderr)
 
 
 def print_json(about: dict[str, str], figures: Sequence[Figure]) -> None:
