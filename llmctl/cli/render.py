@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TextIO, TypeVar
 
-from .text import cells, cut, safe, safe_json
+from .text import cells, cut, padded, safe, safe_json
 
 FORMATS = ("table", "json", "csv")
 FOCUS = "focus"  # of `usage` only: see usage_focus.py
@@ -167,31 +167,25 @@ class Output:
         least: list[int] | None = None,
     ) -> list[str]:
         """The lines of a table that fits. `least`: how wide columns are already; it is brought up to date."""
-        texts, sizes, widths = _measured(columns, rows)
+        texts, widths = _measured(columns, rows)
         if least is not None:
             widths = [max(pair) for pair in zip(widths, least, strict=True)]
             least[:] = widths
         kept, widths = self._fitted(columns, widths)
-        shown = [(i, width, columns[i]) for i, width in zip(kept, widths, strict=True)]
-
-        def fitted(text: str, size: int, width: int, column: Column[T]) -> str:
-            if size > width:
-                text = cut(text, width, ascii_only=self.ascii_only, keeps_end=column.keeps_end)
-                size = cells(text)
-            space = " " * (width - size)
-            return space + text if column.right else text + space
-
-        titles = [fitted(column.title, cells(column.title), width, column) for _, width, column in shown]
-        lines = [self.paint(GAP.join(titles).rstrip(), _BOLD)]
-        for number, (line, taken) in enumerate(zip(texts, sizes, strict=True)):
-            text = GAP.join([fitted(line[i], taken[i], width, column) for i, width, column in shown]).rstrip()
+        lines = [self.paint(_line([columns[i].title for i in kept], [columns[i] for i in kept], widths), _BOLD)]
+        for number, line in enumerate(texts):
+            shown = [
+                cut(line[i], width, ascii_only=self.ascii_only, keeps_end=columns[i].keeps_end)
+                for i, width in zip(kept, widths, strict=True)
+            ]
+            text = _line(shown, [columns[i] for i in kept], widths)
             lines.append(self.paint(text, _BOLD) if bold_last and number == len(texts) - 1 else text)
         return lines
 
     def keeps(self, columns: Sequence[Column[T]], rows: Sequence[T], name: str) -> bool:
         """Whether this column has a place in a table of these rows."""
         shown = [column for column in columns if column.title]
-        kept, _ = self._fitted(shown, _measured(shown, rows)[2])
+        kept, _ = self._fitted(shown, _measured(shown, rows)[1])
         return any(shown[i].name == name for i in kept)
 
     def paint(self, text: str, style: str) -> str:
@@ -226,11 +220,10 @@ class Output:
         self.stdout.write(text)
 
 
-def _measured(columns: Sequence[Column[T]], rows: Sequence[T]) -> tuple[list[list[str]], list[list[int]], list[int]]:
-    """The texts of each row, how wide they are, and how wide each column is."""
+def _measured(columns: Sequence[Column[T]], rows: Sequence[T]) -> tuple[list[list[str]], list[int]]:
+    """The texts of each row, and how wide each column is."""
     texts = [[column.text(row) for column in columns] for row in rows]
-    sizes = [[cells(text) for text in line] for line in texts]
-    return texts, sizes, [max(one) for one in zip([cells(column.title) for column in columns], *sizes, strict=True)]
+    return texts, [max([cells(column.title), *(cells(line[i]) for line in texts)]) for i, column in enumerate(columns)]
 
 
 def record(columns: Iterable[Column[T]], row: T) -> dict[str, object]:
@@ -266,6 +259,13 @@ def _csv_cell(value: object) -> str:
     text = safe(str(value))
     # A name that a stranger chose must not become a formula in the accountant's spreadsheet.
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def _line(texts: Sequence[str], columns: Sequence[Column[T]], widths: Sequence[int]) -> str:
+    parts = [
+        padded(text, width, right=column.right) for text, column, width in zip(texts, columns, widths, strict=True)
+    ]
+    return GAP.join(parts).rstrip()
 
 
 def _flat(values: Mapping[str, object]) -> Iterator[tuple[str, object]]:

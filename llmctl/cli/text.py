@@ -53,6 +53,11 @@ def cut(text: str, width: int, *, ascii_only: bool = False, keeps_end: bool = Fa
     return set_cell_size(text, width - 1).rstrip() + mark
 
 
+def padded(text: str, width: int, *, right: bool) -> str:
+    space = " " * max(0, width - cells(text))
+    return space + text if right else text + space
+
+
 def bar(part: int, whole: int, *, ascii_only: bool) -> str:
     """`████████░░  82%`: how much of the whole is gone. Whole cells only when they are really full."""
     percent = 100 * part // whole if whole > 0 else (100 if part else 0)

@@ -12,7 +12,7 @@ from llmctl.domain.access import covers
 from llmctl.domain.limit import Limit, Standing
 from llmctl.domain.window import BUCKET_S, MINUTE_S, SLOT_S, Window, window_end, window_start
 
-from .sql import BulkInsert, as_json, from_json, picked
+from .sql import BulkInsert, as_json, delete, from_json
 
 # After its start a window is surely over, in every zone, and what follows a clock that was set back is not lost.
 PAST_S: dict[Window, int] = {
@@ -184,11 +184,4 @@ def past(rows: Iterable[tuple[int, int, int, Window | None]], now_s: int) -> lis
 
 
 def drop(tx: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    tx.execute(
-        f"""
-        DELETE FROM balances WHERE (limit_id, member_id, window_start) IN (
-            SELECT {picked(("limit_id", "member_id", "window_start"))} FROM json_each(?)
-        )
-        """,
-        (as_json(rows),),
-    )
+    delete(tx, "balances", ["limit_id", "member_id", "window_start"], rows)

@@ -138,9 +138,8 @@ class Store:
             self.connection.execute(f"PRAGMA busy_timeout = {READERS_POLL_MS}")
             deadline_s = time.monotonic() + READERS_WAIT_S
             try:
-                found = self._checkpointed(mode)
-                while found.busy and mode != "PASSIVE" and time.monotonic() < deadline_s:
-                    found = self._checkpointed(mode)
+                while (found := self._checkpointed(mode)).busy and mode != "PASSIVE" and time.monotonic() < deadline_s:
+                    pass
             finally:
                 self.connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
         return found

@@ -17,7 +17,7 @@ from llmctl.domain.window import BUCKET_S, window_end, window_start
 
 from .database import Store
 from .rollups import FAR, FOLDED, Place, Span
-from .sql import BulkInsert, as_json, picked
+from .sql import BulkInsert, as_json, delete, picked
 
 FOLD_AFTER_S = 3_600  # most calls of an hour ago have ended: few are added twice
 ROWS_MAX = 500  # a transaction of some milliseconds: holds wait for it
@@ -64,7 +64,7 @@ def step(tx: sqlite3.Connection, *, default_zone: str, now_s: int, rows_max: int
     if zones := _new_zones(tx, default_zone):
         _begin_anew(tx, zones)
     if left_over := _left_over(tx, rows_max):
-        tx.executemany(f"DELETE FROM summaries WHERE ({', '.join(OF_SPAN)}) = (?, ?, ?, ?, ?, ?)", left_over)
+        delete(tx, "summaries", OF_SPAN, left_over)
         return True
     at = place(tx)
     bucket = _next(tx, at, now_s)

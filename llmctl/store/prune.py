@@ -12,7 +12,7 @@ from . import audit, balances, objects, repricing
 from .audit import Author
 from .database import Store
 from .ids import at_or_after
-from .sql import as_json
+from .sql import delete
 
 STEP_CALLS = 200  # one or two milliseconds
 STEP_CALLS_SEEN = 5_000  # with those that stay
@@ -61,11 +61,10 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
 
 
 def _forget(tx: sqlite3.Connection, ids: Sequence[int]) -> int:
-    given = (as_json(ids),)
-    done = tx.execute("DELETE FROM calls WHERE id IN (SELECT value FROM json_each(?))", given)
-    tx.execute("DELETE FROM refusals WHERE call_id IN (SELECT value FROM json_each(?))", given)
+    rows = [(call_id,) for call_id in ids]
+    delete(tx, "refusals", ["call_id"], rows)
     repricing.forget(tx, ids)
-    return done.rowcount
+    return delete(tx, "calls", ["id"], rows)
 
 
 def _next(tx: sqlite3.Connection, after: int, ends: dict[str, int]) -> tuple[list[int], int | None]:

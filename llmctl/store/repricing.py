@@ -25,7 +25,7 @@ from .audit import Author
 from .database import Store
 from .deployments import Deployments
 from .revision import Booked, Change, Looked, PriceBook, Seller, Wanted, look
-from .sql import as_json
+from .sql import delete
 
 ACTION = "usage reprice"
 STEP_CALLS = 100  # some milliseconds
@@ -105,7 +105,7 @@ def history(tx: sqlite3.Connection, call_id: int) -> tuple[Repriced, ...]:
 
 def forget(tx: sqlite3.Connection, call_ids: Sequence[int]) -> None:
     """The history of calls that are forgotten themselves."""
-    tx.execute("DELETE FROM repriced_calls WHERE call_id IN (SELECT value FROM json_each(?))", (as_json(call_ids),))
+    delete(tx, "repriced_calls", ["call_id"], [(call_id,) for call_id in call_ids])
 
 
 def _begin(tx: sqlite3.Connection, author: Author, wanted: Wanted) -> tuple[int, int]:

@@ -60,12 +60,11 @@ class Plan:
     def one_by_one(self) -> Iterator[tuple[str, dict[str, object]]]:
         """What to read FROM, up to and with a condition, and its parameters; `:number` is the row of what is asked for.
         A statement for each sorts the less: SQLite knows the order of one span's rows, but not that of all spans."""
-        at = self._at
         for number, span in self.spans:
             yield "summaries AS r WHERE r.span_id = :span", {"number": number, "span": span}
         for source, stretches in ((_STRETCH, self.quarters), (f"{_STRETCH} AND {_BEYOND}", self.rests)):
             for number, first, end in stretches:
-                yield source, {"number": number, "first": first, "end": end, **at}
+                yield source, {"number": number, "first": first, "end": end, **self._at}
 
     @property
     def parameters(self) -> dict[str, object]:

@@ -33,6 +33,8 @@ _ADD = BulkInsert(
 
 def add(tx: sqlite3.Connection, found: Sequence[Sighting]) -> None:
     """Adds to what was seen before. Does not bump the settings: no call depends on it."""
+    if not found:
+        return
     _ADD.execute(tx, [(one.hash, one.address, one.client, one.first_at_s, one.last_at_s, one.calls) for one in found])
     hashes = [*{one.hash for one in found}]
     crowded = tx.execute(

@@ -52,6 +52,12 @@ def picked(columns: Sequence[str]) -> str:
     return ", ".join(f"value ->> {place} AS {name}" for place, name in enumerate(columns))
 
 
+def delete(tx: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+    """The rows with these values of the columns, in one statement. Returns how many there were."""
+    given = f"SELECT {picked(columns)} FROM json_each(?)"
+    return tx.execute(f"DELETE FROM {table} WHERE ({', '.join(columns)}) IN ({given})", (as_json(rows),)).rowcount
+
+
 class Bulk(ABC):
     """One statement for many rows: a few as they are, more filled up with rows that begin with NULL, so that few
     statements serve all sizes."""

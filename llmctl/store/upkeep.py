@@ -99,12 +99,9 @@ class Upkeep:
         before, found = self._last, store.checkpoint()
         self._last = found
         size = store.wal_bytes()
-        is_large = size > TRUNCATE_BYTES
-        if is_large and not found.is_partial:  # the next write begins it anew
-            store.cut_log_to(max(TRUNCATE_BYTES, size - CUT_BYTES))
-        else:
-            store.cut_log_to(UNLIMITED)
-        if not is_large or not found.is_partial:
+        # Where all of it is in the file, the next write begins it anew.
+        store.cut_log_to(UNLIMITED if found.is_partial else max(TRUNCATE_BYTES, size - CUT_BYTES))
+        if size <= TRUNCATE_BYTES or not found.is_partial:
             self._told_bytes = TRUNCATE_BYTES
             return
         # Who was in the way the last time has gone: then whoever is now goes soon, and is waited for. A backup stays.

@@ -70,11 +70,11 @@ def run(options: argparse.Namespace, directory: Path) -> int:
 
 
 def _tell(options: argparse.Namespace, about: dict[str, str], figures: Sequence[Figure]) -> None:
+    text = report.text_of(about, figures)
     if options.json:
         report.print_json(about, figures)
-        return
-    text = report.text_of(about, figures)
-    print(text, end="")
+    else:
+        print(text, end="")
     if options.readme:
         what = "--reports --readme" if options.reports else "--scale --readme" if options.scale else "--readme"
         report.write_readme(f'make bench ARGS="{what}"', text)

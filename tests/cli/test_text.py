@@ -63,4 +63,5 @@ def test_wide_text_is_measured_and_cut_in_cells() -> None:
     assert text.cells("模型") == 4
     assert text.cut("模型模型", 6) == "模型…"
     assert text.cells(text.cut("模型模型", 6)) <= 6
+    assert text.padded("模", 4, right=False) == "模  "
     assert text.cut("abc", 1) == "…"

@@ -9,6 +9,7 @@ import pytest
 
 from llmctl.store import invariants, prune
 from llmctl.store.booking import Held
+from llmctl.store.database import Tx
 from llmctl.store.ledger import Ledger
 from tests.support.ledgers import DOLLAR, Books, closing, opening
 
@@ -72,6 +73,31 @@ async def test_calls_that_a_limit_on_each_end_user_counts_stay(
     assert prune.count(books.path, cut_s, int(time.time())) == 8 - stays
     assert prune.prune(books.path, books.author, cut_s, pause_s=0) == 8 - stays
     assert books.rows("SELECT count(*) FROM calls") == [(stays,)]
+
+
+async def test_what_a_limit_counts_stays_though_it_was_set_while_old_calls_were_looked_for(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = books.add_user("app")
+    ledger = books.ledger(clock_s=lambda: time.time() - 40 * DAY_S)
+    await ledger.start()
+    for end_user in ["ann"] * 5 + [""] * 3:
+        await call(books, ledger, secret, end_user=end_user)
+    await ledger.close()
+    found: list[int] = []
+    real = prune._next
+
+    def looked(tx: Tx, after: int, ends: dict[str, int]) -> tuple[list[int], int | None]:
+        ids, last = real(tx, after, ends)
+        if not found:
+            books.limit("user app", 10 * DOLLAR, window="total", each="end_user")
+        found.append(len(ids))
+        return ids, last
+
+    monkeypatch.setattr(prune, "_next", looked)
+    assert prune.prune(books.path, books.author, int(time.time()) - 7 * DAY_S, pause_s=0) == 3
+    assert found[:2] == [8, 3]
+    assert books.rows("SELECT count(*) FROM calls") == [(5,)]
 
 
 async def test_calls_that_stay_are_passed_in_small_steps_too(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
