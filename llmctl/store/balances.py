@@ -12,7 +12,7 @@ from llmctl.domain.access import covers
 from llmctl.domain.limit import Limit, Standing
 from llmctl.domain.window import BUCKET_S, MINUTE_S, SLOT_S, Window, window_end, window_start
 
-from .sql import BulkInsert, as_json, delete, from_json
+from .sql import BulkDelete, BulkInsert, as_json, from_json
 
 # After its start a window is surely over, in every zone, and what follows a clock that was set back is not lost.
 PAST_S: dict[Window, int] = {
@@ -28,6 +28,7 @@ _WRITE = BulkInsert(
     ["limit_id", "member_id", "window_start", "settled", "held"],
     conflict="ON CONFLICT DO UPDATE SET settled = excluded.settled, held = excluded.held",
 )
+_DROP = BulkDelete("balances", ["limit_id", "member_id", "window_start"])
 
 
 class Place(NamedTuple):
@@ -184,4 +185,4 @@ def past(rows: Iterable[tuple[int, int, int, Window | None]], now_s: int) -> lis
 
 
 def drop(tx: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    delete(tx, "balances", ["limit_id", "member_id", "window_start"], rows)
+    _DROP.execute(tx, rows)

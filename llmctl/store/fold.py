@@ -17,7 +17,7 @@ from llmctl.domain.window import BUCKET_S, window_end, window_start
 
 from .database import Store
 from .rollups import FAR, FOLDED, Place, Span
-from .sql import BulkInsert, as_json, delete, picked
+from .sql import BulkDelete, BulkInsert, as_json, picked
 
 FOLD_AFTER_S = 3_600  # most calls of an hour ago have ended: few are added twice
 ROWS_MAX = 500  # a transaction of some milliseconds: holds wait for it
@@ -47,6 +47,7 @@ _ADD_ROLLUPS = BulkInsert(
     KEY + SUMS,
     conflict=f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = rollups.{name} + excluded.{name}' for name in SUMS)}",
 )
+_DELETE_SUMMARIES = BulkDelete("summaries", OF_SPAN)
 
 Kind = Literal["month", "day"]
 EVER = Span(0, 0, FAR)
@@ -64,7 +65,7 @@ def step(tx: sqlite3.Connection, *, default_zone: str, now_s: int, rows_max: int
     if zones := _new_zones(tx, default_zone):
         _begin_anew(tx, zones)
     if left_over := _left_over(tx, rows_max):
-        delete(tx, "summaries", OF_SPAN, left_over)
+        _DELETE_SUMMARIES.execute(tx, left_over)
         return True
     at = place(tx)
     bucket = _next(tx, at, now_s)

@@ -12,13 +12,15 @@ from . import audit, balances, objects, repricing
 from .audit import Author
 from .database import Store
 from .ids import at_or_after
-from .sql import delete
+from .sql import BulkDelete
 
 STEP_CALLS = 200  # one or two milliseconds
 STEP_CALLS_SEEN = 5_000  # with those that stay
 PAUSE_S = 0.01  # in which others get the lock
 CHECKPOINT_STEPS = 20
 
+_FORGET_CALLS = BulkDelete("calls", ["id"])
+_FORGET_REFUSALS = BulkDelete("refusals", ["call_id"])
 _OLD = """
     FROM calls
     WHERE id > :after AND id < :end AND state <> 'open' AND (end_user_id = 0 OR state = 'refused' OR id < :end_users)
@@ -62,9 +64,9 @@ def prune(path: Path, author: Author, before_s: int, *, pause_s: float = PAUSE_S
 
 def _forget(tx: sqlite3.Connection, ids: Sequence[int]) -> int:
     rows = [(call_id,) for call_id in ids]
-    delete(tx, "refusals", ["call_id"], rows)
+    _FORGET_REFUSALS.execute(tx, rows)
     repricing.forget(tx, ids)
-    return delete(tx, "calls", ["id"], rows)
+    return _FORGET_CALLS.execute(tx, rows)
 
 
 def _next(tx: sqlite3.Connection, after: int, ends: dict[str, int]) -> tuple[list[int], int | None]:

@@ -25,7 +25,7 @@ from .audit import Author
 from .database import Store
 from .deployments import Deployments
 from .revision import Booked, Change, Looked, PriceBook, Seller, Wanted, look
-from .sql import delete
+from .sql import BulkDelete
 
 ACTION = "usage reprice"
 STEP_CALLS = 100  # some milliseconds
@@ -33,6 +33,7 @@ PAUSE_S = 0.01  # in which others get the lock
 CHECKPOINT_STEPS = 20
 PRINCIPALS_MAX = 10_000
 NO_SUMS = (0,) * len(fold.SUMS)
+_FORGET = BulkDelete("repriced_calls", ["call_id"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def history(tx: sqlite3.Connection, call_id: int) -> tuple[Repriced, ...]:
 
 def forget(tx: sqlite3.Connection, call_ids: Sequence[int]) -> None:
     """The history of calls that are forgotten themselves."""
-    delete(tx, "repriced_calls", ["call_id"], [(call_id,) for call_id in call_ids])
+    _FORGET.execute(tx, [(call_id,) for call_id in call_ids])
 
 
 def _begin(tx: sqlite3.Connection, author: Author, wanted: Wanted) -> tuple[int, int]:

@@ -52,12 +52,6 @@ def picked(columns: Sequence[str]) -> str:
     return ", ".join(f"value ->> {place} AS {name}" for place, name in enumerate(columns))
 
 
-def delete(tx: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
-    """The rows with these values of the columns, in one statement. Returns how many there were."""
-    given = f"SELECT {picked(columns)} FROM json_each(?)"
-    return tx.execute(f"DELETE FROM {table} WHERE ({', '.join(columns)}) IN ({given})", (as_json(rows),)).rowcount
-
-
 class Bulk(ABC):
     """One statement for many rows: a few as they are, more filled up with rows that begin with NULL, so that few
     statements serve all sizes."""
@@ -74,6 +68,8 @@ class Bulk(ABC):
     def execute(self, tx: sqlite3.Connection, rows: Sequence[Sequence[object]]) -> int:
         """Returns how many rows of the database were changed."""
         count = len(rows)
+        if not count:
+            return 0
         if count > ROWS_MAX:
             return sum(self.execute(tx, rows[at : at + ROWS_MAX]) for at in range(0, count, ROWS_MAX))
         size = _size_for(count)
@@ -117,6 +113,18 @@ class BulkUpdate(Bulk):
 
     def _statement(self, values: str, *, filled: bool) -> str:
         return f"{self._update} FROM ({values}) AS j {self._where}"  # a NULL is no row's key
+
+
+class BulkDelete(Bulk):
+    """The rows with these values of the columns."""
+
+    def __init__(self, table: str, columns: Sequence[str]) -> None:
+        super().__init__(len(columns))
+        self._delete = f"DELETE FROM {table} WHERE ({', '.join(columns)})"
+
+    def _statement(self, values: str, *, filled: bool) -> str:
+        # A NULL is equal to no row. Of a bare VALUES with several columns SQLite makes no use of an index.
+        return f"{self._delete} IN (SELECT * FROM ({values}))"
 
 
 def _size_for(count: int) -> int:
