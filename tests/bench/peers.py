@@ -9,6 +9,7 @@ runs without a database, so it keeps no spend. llmctl has keys, limits, prices a
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
@@ -160,9 +161,10 @@ def main() -> None:
     if options.install:
         install()
         return
+    other_load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="llmctl-bench-") as directory:
         turns = measure(Path(directory).resolve())
-    about = report.machine(cores(), f"{TURNS} turns of {SECONDS} s each, in alternation; medians", 0)
+    about = report.machine(cores(), f"{TURNS} turns of {SECONDS} s each, in alternation; medians", other_load)
     text = report.plain(about, table_of(turns))
     print(text, end="")
     if options.readme:
